@@ -1,0 +1,187 @@
+"""Every seam of loudly on one page: what a replaceable part must be able to do.
+
+Parts are found by name in `plugins.py`; each kind has conformance tests in `loudly.testing` that any third party can run.
+Arrays are numpy, tables are polars; both are imported here for type checking only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
+
+from loudly.core.canon import Json
+from loudly.core.values import Arm, Event, Evidence, ModelVersion, Recorded, Run, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Clock(Protocol):
+    """Event time in µs."""
+
+    def now(self) -> int: ...
+
+
+class Ledger(Protocol):
+    """The append-only, hash-chained log of everything that was decided or observed.
+
+    `append` is all or nothing and durable on return; it raises StaleWriter unless `after` is the position of the
+    last event, so two writers never interleave. It returns the new last position.
+    """
+
+    def append(self, events: Sequence[Event], after: int) -> int: ...
+
+    def read(self, after: int = 0) -> Iterator[Recorded]: ...
+
+
+class Blobs(Protocol):
+    """Immutable bytes under their SHA-256. `put` of known bytes is free; `open` verifies and raises DatasetCorrupt."""
+
+    def put(self, data: bytes) -> str: ...
+
+    def open(self, digest: str) -> BinaryIO: ...
+
+    def has(self, digest: str) -> bool: ...
+
+    def delete(self, digest: str) -> None: ...
+
+    def iterate(self) -> Iterator[str]: ...
+
+
+class Executor(Protocol):
+    """Where independent work runs: here, processes, Ray. Results come in the order of the items."""
+
+    def map(self, work: Callable[[A], B], items: Iterable[A]) -> list[B]: ...
+
+
+class Model(Protocol):
+    """A loaded model. `X` is (n, d) float64 with NaN for missing.
+
+    Returns (n,) for binary (probability of the positive class) and regression, (n, k) for multiclass.
+    """
+
+    def predict(self, X: Floats) -> Floats: ...
+
+
+class ModelFormat(Protocol):
+    """How fitted estimators become bytes and back. `executes_code` says whether loading could run code."""
+
+    name: str
+    executes_code: bool
+
+    def accepts(self, fitted: object) -> bool: ...
+
+    def dump(self, fitted: object) -> bytes: ...
+
+    def load(self, data: bytes) -> Model: ...
+
+    def restore(self, data: bytes) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who answers a batch of units. Index arrays point into `arms`.
+
+    arm: (n,) the answering arm.  propensity: (n,) its probability, as logged.
+    shadows: names of arms that also score every row, unseen by the client.
+    """
+
+    arm: Ints
+    propensity: Floats
+    shadows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Labelled rows of a rollout, in order of arrival, with what every arm scored for each row.
+
+    units: who was served.  arm: (n,) who answered.  truth: (n,).  scores: arm name -> (n,) or (n, k), NaN where that
+    arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.
+    """
+
+    at: int
+    units: Sequence[str]
+    arm: Ints
+    truth: Floats
+    scores: Mapping[str, Floats]
+    slices: Mapping[str, NDArray[np.bool_]]
+
+
+class Strategy(Protocol):
+    """Who answers, and for how long. The state is plain JSON data: resumable, replayable, printable.
+
+    `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky.
+    `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
+    Both return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on.
+    """
+
+    name: str
+
+    def init(self, arms: tuple[Arm, ...], at: int) -> dict[str, Any]: ...
+
+    def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment: ...
+
+    def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]: ...
+
+    def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]: ...
+
+
+class Detector(Protocol):
+    """Turns a reference and a window into Evidence. The state is plain data."""
+
+    name: str
+
+    def init(self, reference: Any) -> Any: ...
+
+    def update(self, state: Any, window: Any) -> tuple[Any, Evidence]: ...
+
+
+class Check(Protocol):
+    """A judgment on a table."""
+
+    def __call__(self, table: pl.DataFrame) -> Verdict: ...
+
+
+class Metric(Protocol):
+    """A number for (truth, prediction, weight); all (n,), prediction (n, k) for multiclass scores."""
+
+    def __call__(self, truth: Floats, prediction: Floats, weight: Floats | None = None) -> float: ...
+
+
+class Search(Protocol):
+    """A hyper-parameter search: ask for a point, tell its loss (lower is better)."""
+
+    def ask(self) -> dict[str, Json]: ...
+
+    def tell(self, params: Mapping[str, Json], loss: float) -> None: ...
+
+    def report(self, params: Mapping[str, Json], step: int, loss: float) -> bool:
+        """Intermediate loss; True means: stop this point here (pruned)."""
+        ...
+
+
+class Tracker(Protocol):
+    """An outside mirror of runs and versions (MLflow). The ledger stays the truth; a mirror can be rebuilt from it."""
+
+    def ran(self, run: Run, curves: Mapping[str, Sequence[float]]) -> None: ...
+
+    def registered(self, version: ModelVersion, run: Run, model: bytes, context: Mapping[str, Json]) -> None: ...
+
+    def aliased(self, name: str, alias: str, version: ModelVersion | None) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class Notify(Protocol):
+    """Where alarms go: terminal, webhook, file."""
+
+    def __call__(self, verdict: Verdict) -> None: ...

@@ -1,0 +1,107 @@
+"""Names to objects, in one place. A new part is one new file and one line here.
+
+Nothing is imported until a name is resolved, so a heavy library is paid for only by those who use it.
+Third parties add lines through the entry-point group `loudly.plugins`: name `kind:name`, value `module:attribute`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from loudly.errors import ConfigError, ExtraMissing, nearest
+
+# kind -> name -> (module:attribute, extra that brings its library or "")
+TABLE: dict[str, dict[str, tuple[str, str]]] = {
+    "ledger": {
+        "sqlite": ("loudly.store.sqlite_ledger:SqliteLedger", ""),
+        "memory": ("loudly.store.memory_ledger:MemoryLedger", ""),
+        "postgres": ("loudly.adapters.postgres:PostgresLedger", "postgres"),
+    },
+    "blobs": {
+        "files": ("loudly.store.file_blobs:FileBlobs", ""),
+        "memory": ("loudly.store.memory_blobs:MemoryBlobs", ""),
+        "fsspec": ("loudly.adapters.fsspec_blobs:FsspecBlobs", "s3"),
+    },
+    "executor": {
+        "here": ("loudly.store.executors:Here", ""),
+        "processes": ("loudly.store.executors:Processes", ""),
+        "ray": ("loudly.adapters.ray_executor:RayExecutor", "ray"),
+    },
+    "format": {
+        "lightgbm": ("loudly.adapters.lightgbm_format:LightGBMFormat", "lightgbm"),
+        "onnx": ("loudly.adapters.onnx_format:OnnxFormat", "onnx"),
+        "skops": ("loudly.register.skops_format:SkopsFormat", ""),
+        "pickle": ("loudly.register.pickle_format:PickleFormat", ""),
+    },
+    "search": {
+        "random": ("loudly.train.random_search:RandomSearch", ""),
+        "optuna": ("loudly.adapters.optuna_search:OptunaSearch", "tune"),
+    },
+    "tracker": {
+        "none": ("loudly.register.no_tracker:NoTracker", ""),
+        "mlflow": ("loudly.adapters.mlflow_tracker:MlflowTracker", "mlflow"),
+    },
+    "strategy": {
+        "shadow": ("loudly.deliver.shadow:Shadow", ""),
+        "canary": ("loudly.deliver.canary:Canary", ""),
+        "blue-green": ("loudly.deliver.blue_green:BlueGreen", ""),
+    },
+    "notify": {
+        "terminal": ("loudly.monitor.notify:terminal", ""),
+        "file": ("loudly.monitor.notify:to_file", ""),
+        "webhook": ("loudly.monitor.notify:to_webhook", ""),
+    },
+    "metric": {},
+    "detector": {},
+    "check": {},
+    "server": {
+        "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
+    },
+}
+
+
+@cache
+def _table() -> dict[str, dict[str, tuple[str, str]]]:
+    table = {kind: dict(rows) for kind, rows in TABLE.items()}
+    for point in entry_points(group="loudly.plugins"):
+        kind, _, name = point.name.partition(":")
+        if kind in table and name:
+            table[kind].setdefault(name, (point.value, ""))
+    return table
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The names known of a kind, in the order of the table."""
+    return tuple(_table()[kind])
+
+
+def resolve(kind: str, name: str) -> Any:
+    """The object behind a name.
+
+    Raises: ConfigError for an unknown name (with the nearest valid one), ExtraMissing where its library is absent.
+    """
+    table = _table()
+    if kind not in table:
+        raise ConfigError(f"There is no kind of part called {kind!r}.", do=nearest(kind, table))
+    if name not in table[kind]:
+        raise ConfigError(f"There is no {kind} called {name!r}.", do=nearest(name, table[kind]))
+    target, extra = table[kind][name]
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as missing:
+        if extra and not (missing.name or "").startswith("loudly"):
+            raise ExtraMissing(f"The {kind} {name!r}", extra, missing.name or extra) from missing
+        raise
+
+
+def available(kind: str, name: str) -> bool:
+    """Whether the name resolves here: known, and its library installed."""
+    try:
+        resolve(kind, name)
+    except (ConfigError, ExtraMissing):
+        return False
+    return True
