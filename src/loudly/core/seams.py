@@ -1,6 +1,6 @@
 """Every seam of loudly on one page: what a replaceable part must be able to do.
 
-Parts are found by name in `plugins.py`; each kind has conformance tests in `loudly.testing` that any third party can run.
+Parts are found by name in `plugins.py`; each kind has conformance tests in `loudly.testing` for any third party.
 Arrays are numpy, tables are polars; both are imported here for type checking only.
 """
 
