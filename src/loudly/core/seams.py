@@ -105,7 +105,8 @@ class Feedback:
     """Labelled rows of a rollout, in order of arrival, with what every arm scored for each row.
 
     units: who was served.  arm: (n,) who answered.  truth: (n,).  scores: arm name -> (n,) or (n, k), NaN where that
-    arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.
+    arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.  days: the event-time
+    days the rows are of (rows of one day are not independent, so days are counted too).
     """
 
     at: int
@@ -114,6 +115,7 @@ class Feedback:
     truth: Floats
     scores: Mapping[str, Floats]
     slices: Mapping[str, NDArray[np.bool_]]
+    days: Sequence[int] = ()
 
 
 class Strategy(Protocol):
@@ -121,16 +123,22 @@ class Strategy(Protocol):
 
     `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky.
     `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
-    Both return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on.
+    `observe` is told how many answers each arm gave and how many of them failed.
+    All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on.
+    `carry` hands on the evidence of the stage before.
     """
 
     name: str
 
-    def init(self, arms: tuple[Arm, ...], at: int) -> dict[str, Any]: ...
+    def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]: ...
 
     def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment: ...
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]: ...
+
+    def observe(
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]
+    ) -> tuple[dict[str, Any], Verdict]: ...
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]: ...
 

@@ -1,0 +1,320 @@
+"""The user's one object: decorators on plain functions, which stay callable by themselves.
+
+    app = loudly.App("flights", label="late", time="scheduled", key="flight_id", metric="roc_auc")
+
+    @app.data
+    def flights(): return "flights.parquet"
+
+    @app.train
+    def fit(X, y): return HistGradientBoostingClassifier().fit(X, y)
+
+Everything after `train` is optional, with defaults that are safe.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from loudly.app import verbs
+from loudly.core.canon import Json
+from loudly.core.clock import duration
+from loudly.core.values import Verdict
+from loudly.deliver.rollout import RolloutSpec, parse_rollout
+from loudly.errors import ConfigError, UserFileError, nearest
+from loudly.evaluate.behaviours import EXPECTATIONS, Behaviour
+from loudly.evaluate.gate import Gate
+from loudly.loop.policy import Governor, RetrainPolicy, Stage
+from loudly.loop.replay import Replayed
+from loudly.loop.state import State
+from loudly.loop.system import Labels, System, TrainSpec
+from loudly.monitor.settings import MonitorSettings
+from loudly.plugins import names
+
+F = TypeVar("F", bound=Callable[..., Any])
+TRIGGERS = ("performance", "estimate", "impact")
+
+
+class App:
+    """A system of one model: what it learns from, how it is judged, and how it may change.
+
+    Args:
+        name: names the model in the registry.
+        label, time, key: columns of the table: what is predicted, when the row happened (event time), which row it is.
+        metric: what "better" means; a name from the metric table.
+        folder: where `loudly.toml` and the stores are; the current folder by default.
+    """
+
+    def __init__(
+        self, name: str, *, label: str, time: str, key: str, metric: str, folder: str | Path | None = None
+    ) -> None:
+        if not name.isidentifier():
+            raise UserFileError("The app's name must be a plain word.", seen=repr(name), do="Use e.g. 'flights'.")
+        if metric not in names("metric"):
+            raise UserFileError(f"There is no metric {metric!r}.", do=nearest(metric, names("metric")))
+        if len({label, time, key}) < 3:
+            raise UserFileError(
+                "Label, time and key must be three columns.", seen=f"label={label!r}, time={time!r}, key={key!r}"
+            )
+        self.name, self.folder = name, Path(folder) if folder else None
+        self._columns = {"label": label, "time": time, "key": key, "metric": metric}
+        self._data: Callable[[], object] | None = None
+        self._private: tuple[str, ...] = ()
+        self._ignored: tuple[str, ...] = ()
+        self._train: TrainSpec | None = None
+        self._lists: dict[str, list[Callable[..., Any]]] = {"feature": [], "rule": [], "slice": []}
+        self._behaviours: list[Behaviour] = []
+        self._gate = Gate()
+        self._rollout: tuple[RolloutSpec, ...] = tuple(parse_rollout(s) for s in ("shadow 1d", "canary 5% 25% 100%"))
+        self._labels = Labels()
+        self._monitor = MonitorSettings()
+        self._retrain = RetrainPolicy()
+
+    # -- decorators -------------------------------------------------------------------------------------------------
+
+    @overload
+    def data(self, function: F, /) -> F: ...
+    @overload
+    def data(self, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Callable[[F], F]: ...
+    def data(self, function: Any = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Any:
+        """The table: a dataframe (polars, pandas, Arrow), a path, a glob, or an SQL source.
+
+        private: columns that are pseudonymised before anything is written.  ignored: columns that are not inputs.
+        """
+
+        def register(given: F) -> F:
+            _only_once("data", self._data)
+            _takes("data", given, 0)
+            for what, listed in (("private", private), ("ignored", ignored)):
+                if isinstance(listed, str):
+                    raise UserFileError(f"{what} is a list of columns.", seen=repr(listed), do=f"{what}=[{listed!r}]")
+            self._data, self._private, self._ignored = given, tuple(private), tuple(ignored)
+            return given
+
+        return register if function is None else register(function)
+
+    def feature(self, function: F, /) -> F:
+        """A feature: parameter names are columns (or other features), values are polars Series; returns a Series.
+
+        One definition for the training table and for one live row.
+        """
+        if not inspect.signature(function).parameters:
+            raise UserFileError(f"The feature {function.__name__!r} names no column.", do="def hour(scheduled): ...")
+        return self._collect("feature", function)
+
+    def rule(self, function: F, /) -> F:
+        """A rung of the baseline ladder that must be beaten: rows (polars DataFrame) in, scores out."""
+        _takes("rule", function, 1)
+        return self._collect("rule", function)
+
+    def slice(self, function: F, /) -> F:
+        """A named subset judged on its own: rows in; booleans out, or values (then one slice for each value)."""
+        _takes("slice", function, 1)
+        return self._collect("slice", function)
+
+    def behaviour(self, *, expect: str, tolerance: float = 0.0) -> Callable[[F], F]:
+        """What the model must do when its input changes: rows in, changed rows out.
+
+        expect: "same" (invariance), "up" or "down" (direction), "minimum" (minimum functionality).
+        """
+        if expect not in EXPECTATIONS:
+            raise UserFileError(f"A behaviour cannot expect {expect!r}.", do=nearest(expect, EXPECTATIONS))
+
+        def register(given: F) -> F:
+            _takes("behaviour", given, 1)
+            self._behaviours.append(Behaviour(given.__name__, given, expect, tolerance))
+            return given
+
+        return register
+
+    @overload
+    def train(self) -> str: ...
+    @overload
+    def train(self, function: F, /) -> F: ...
+    @overload
+    def train(
+        self, /, *, tune: Mapping[str, Json], trials: int = 20, frame: str = "numpy", seed: int = 0, holdout: str = "7d"
+    ) -> Callable[[F], F]: ...
+    @overload
+    def train(self, /, *, frame: str = "numpy", seed: int = 0, holdout: str = "7d") -> Callable[[F], F]: ...
+    def train(
+        self,
+        function: Any = None,
+        /,
+        *,
+        tune: Mapping[str, Json] | None = None,
+        trials: int = 20,
+        frame: str | None = None,
+        seed: int = 0,
+        holdout: str = "7d",
+    ) -> Any:
+        """As a decorator: how a model is made, `def fit(X, y, *, learning_rate=0.1, start=None)` -> fitted estimator.
+
+        tune: name -> (low, high), (low, high, "log"), (1, 9) for integers, or a list of choices.
+        frame: what X is: "numpy" (float64, categories as codes, NaN for missing) or "polars".
+        holdout: the newest stretch of labelled event time that judges the fit.
+
+        Called with nothing, once a function is registered: trains a candidate now and returns its reference.
+        """
+        if function is None and self._train is not None and tune is None and frame is None:
+            return verbs.train(self.system, verbs.open_stores(self.name, self.folder))
+
+        def register(given: F) -> F:
+            _only_once("train", self._train)
+            self._train = _train_spec(given, tune or {}, trials, frame or "numpy", seed, duration(holdout))
+            return given
+
+        return register if function is None else register(function)
+
+    # -- policies ---------------------------------------------------------------------------------------------------
+
+    def gate(self, gate: Gate) -> None:
+        """What a candidate must pass before it may take traffic."""
+        self._gate = gate
+
+    def rollout(
+        self,
+        *stages: str,
+        margin: float | None = None,
+        alpha: float | None = None,
+        deadline: str | None = None,
+        paired: bool | None = None,
+    ) -> None:
+        """How a candidate meets traffic, stage after stage: "shadow 1d", "canary 5% 25% 100%", "blue-green".
+
+        margin: in units of the metric, by how much the candidate may be worse at most.  alpha: risk of a wrong verdict.
+        deadline: after this an undecided candidate leaves.  paired: both versions score each row (safe where the answer
+        does not influence the label).
+        """
+        if not stages:
+            raise UserFileError("A rollout needs at least one stage.", do='app.rollout("shadow 1d", "canary 5% 100%")')
+        changes = {"margin": margin, "alpha": alpha, "paired": paired}
+        if deadline is not None:
+            changes["deadline"] = duration(deadline)
+        given = {name: value for name, value in changes.items() if value is not None}
+        self._rollout = tuple(parse_rollout(stage, **given) for stage in stages)
+
+    def labels(self, *, arrive_within: str, arrives: str | None = None) -> None:
+        """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when."""
+        self._labels = Labels(duration(arrive_within), arrives)
+
+    def monitor(self, settings: MonitorSettings) -> None:
+        """How windows are cut and judged, and how many alarms are affordable."""
+        self._monitor = settings
+
+    def retrain(
+        self,
+        stage: str = "stateless",
+        *,
+        on: Sequence[str] = TRIGGERS,
+        growth: float | None = None,
+        every: str | None = None,
+        cooldown: str = "14d",
+        at_most: int = 4,
+        period: str = "90d",
+        enough_labels: int = 1000,
+    ) -> None:
+        """When to retrain: "manual", "stateless", "stateful" or "continual"; drift alone never does.
+
+        on: ranked evidence of harm.  growth: share of new labelled rows.  every: age.  The rest is the governor.
+        """
+        if stage not in set(Stage):
+            raise UserFileError(f"There is no stage {stage!r} of continual learning.", do=nearest(stage, set(Stage)))
+        for trigger in on:
+            if trigger not in TRIGGERS:
+                hint = "drift alone never retrains; " if trigger in ("shift", "drift") else ""
+                raise UserFileError(f"{trigger!r} cannot trigger a retraining.", do=hint + nearest(trigger, TRIGGERS))
+        if at_most < 1 or enough_labels < 1:
+            raise UserFileError("An impossible governor.", seen=f"at_most={at_most}, enough_labels={enough_labels}")
+        governor = Governor(duration(cooldown), at_most, duration(period), enough_labels)
+        age = duration(every) if every else None
+        self._retrain = RetrainPolicy(Stage(stage), tuple(on), growth, age, governor)
+
+    # -- the value, and verbs for notebooks -------------------------------------------------------------------------
+
+    @property
+    def system(self) -> System:
+        """All of it as a value. Raises UserFileError while data or train are missing."""
+        if self._data is None or self._train is None:
+            missing = [n for n, v in (("@app.data", self._data), ("@app.train", self._train)) if v is None]
+            raise UserFileError(
+                f"The app {self.name!r} has no {' and no '.join(missing)}.", do="Add a function for it."
+            )
+        return System(
+            name=self.name,
+            **self._columns,
+            data=self._data,
+            train=self._train,
+            private=self._private,
+            ignored=self._ignored,
+            features=tuple(self._lists["feature"]),
+            rules=tuple(self._lists["rule"]),
+            slices=tuple(self._lists["slice"]),
+            behaviours=tuple(self._behaviours),
+            gate=self._gate,
+            rollout=self._rollout,
+            labels=self._labels,
+            monitor=self._monitor,
+            retrain=self._retrain,
+        )
+
+    def ship(self, version: str | None = None) -> Verdict:
+        """Starts the rollout of a version (the newest by default), or makes it champion where there is none."""
+        return verbs.ship(self.system, verbs.open_stores(self.name, self.folder), version)
+
+    def status(self) -> State:
+        """What is true now: champion, rollout, alarms."""
+        return verbs.status(verbs.open_stores(self.name, self.folder))
+
+    def why(self, version: str | None = None) -> str:
+        """The decision record of a version: evidence, run, gate, rollout, verdict."""
+        return verbs.why(verbs.open_stores(self.name, self.folder), version)
+
+    def replay(self, *, since: str | None = None, until: str | None = None, step: str = "1d") -> Replayed:
+        """Pushes history through the live code on its own clock, in memory, and tells what would have happened."""
+        return verbs.replay(self.system, since=since, until=until, step=duration(step))
+
+    def _collect(self, kind: str, function: F) -> F:
+        known = [f.__name__ for f in self._lists[kind]]
+        if function.__name__ in known:
+            raise UserFileError(f"There are two {kind}s called {function.__name__!r}.", do="Rename one.")
+        self._lists[kind].append(function)
+        return function
+
+
+def _only_once(what: str, value: object) -> None:
+    if value is not None:
+        raise UserFileError(f"@app.{what} is given twice.", do="One model, one table, one train function an app.")
+
+
+def _takes(what: str, function: Callable[..., Any], count: int) -> None:
+    """Refuses a function that cannot be called with `count` positional arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError as wrong:
+        arguments = "no arguments" if count == 0 else "one argument, the rows"
+        raise UserFileError(
+            f"@app.{what} wants a function of {arguments}.", seen=f"{function.__name__}: {wrong}"
+        ) from wrong
+
+
+def _train_spec(
+    fit: Callable[..., Any], tune: Mapping[str, Json], trials: int, frame: str, seed: int, holdout: int
+) -> TrainSpec:
+    parameters = inspect.signature(fit).parameters
+    if list(parameters)[:2] != ["X", "y"]:
+        raise UserFileError("The train function starts with X and y.", seen=str(inspect.signature(fit)))
+    for name in tune:
+        if name not in parameters:
+            raise UserFileError(
+                f"tune names {name!r}, which the train function does not take.", do=nearest(name, parameters)
+            )
+    if frame not in ("numpy", "polars"):
+        raise UserFileError(f"X cannot be {frame!r}.", do=nearest(frame, ["numpy", "polars"]))
+    if trials < 1 or holdout <= 0:
+        raise ConfigError(
+            "A search needs trials, and a fit needs a hold-out.", seen=f"trials={trials}, holdout={holdout}µs"
+        )
+    return TrainSpec(fit, dict(tune), trials, frame, seed, holdout)

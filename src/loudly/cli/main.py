@@ -1,0 +1,165 @@
+"""`loudly`: what you type. Every command prints a table or, with --json, one JSON document.
+
+Exit codes: 0 yes, 1 no, 3 not yet. Imports are lazy here so that `loudly --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="loudly",
+    help="The whole wheel of machine learning in production, where nothing fails in silence.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+File = Annotated[Path, typer.Option("--file", "-f", help="Your Python file with the App.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Version = Annotated[
+    str | None, typer.Argument(help="A version, e.g. flights/3 or 3; by default the newest or the champion.")
+]
+APP = Path("app.py")
+
+
+def _commands() -> Any:
+    from loudly.cli import commands
+
+    return commands
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to make the project.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make a project that works: app.py, loudly.toml and a small table."""
+    _commands().init(folder, as_json)
+
+
+@app.command()
+def train(file: File = APP, as_json: AsJson = False) -> None:
+    """Version the data, judge it, fit, evaluate, gate and register a candidate."""
+    _commands().train(file, as_json)
+
+
+@app.command()
+def ship(version: Version = None, file: File = APP, as_json: AsJson = False) -> None:
+    """Start the rollout of a version, or make it champion where there is none."""
+    _commands().ship(file, version, as_json)
+
+
+@app.command()
+def serve(
+    file: File = APP,
+    host: Annotated[str | None, typer.Option(help="Address; from loudly.toml by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; from loudly.toml by default.")] = None,
+) -> None:
+    """Answer POST /predict and /feedback over HTTP; judge, alarm, roll out and retrain by the policy."""
+    _commands().serve(file, host, port)
+
+
+@app.command()
+def feedback(
+    labels: Annotated[Path, typer.Argument(help="A table (csv, parquet, jsonl) with the key and label columns.")],
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Send late labels to the running server, or straight into the wheel where none runs."""
+    _commands().feedback(file, labels, as_json)
+
+
+@app.command()
+def replay(
+    file: File = APP,
+    since: Annotated[str | None, typer.Option(help="Train on rows before this date, replay from it on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Replay up to this date.")] = None,
+    step: Annotated[str, typer.Option(help="How far the clock moves at once.")] = "1d",
+    as_json: AsJson = False,
+) -> None:
+    """Push history through the live code on its own clock, in memory: a rehearsal of the whole policy."""
+    _commands().replay(file, since, until, step, as_json)
+
+
+@app.command()
+def plan(file: File = APP, as_json: AsJson = False) -> None:
+    """Show what the policy would do now, and why."""
+    _commands().plan(file, as_json)
+
+
+@app.command()
+def apply(file: File = APP, as_json: AsJson = False) -> None:
+    """Do what `loudly plan` shows."""
+    _commands().apply(file, as_json)
+
+
+@app.command()
+def status(file: File = APP, as_json: AsJson = False) -> None:
+    """Champion, rollout, alarms and the last decisions."""
+    _commands().status(file, as_json)
+
+
+@app.command()
+def why(version: Version = None, file: File = APP, as_json: AsJson = False) -> None:
+    """The decision record of a version: evidence, run, gate, rollout, verdict."""
+    _commands().why(file, version, as_json)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger.")],
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """End a running rollout, or give the traffic back to the champion before."""
+    _commands().rollback(file, reason, as_json)
+
+
+@app.command()
+def kill(
+    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger.")],
+    off: Annotated[bool, typer.Option("--off", help="Release the switch.")] = False,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """The kill switch: no retraining and no promotion until it is released."""
+    _commands().kill(file, reason, not off, as_json)
+
+
+@app.command()
+def doctor(file: File = APP, as_json: AsJson = False) -> None:
+    """Verify the hash chain, every stored byte the ledger names, and the set-up."""
+    _commands().doctor(file, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the page and the figures go.")] = Path("out/demo"),
+    short: Annotated[bool, typer.Option("--short", help="Three months and two policies only.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A year of real flights round the whole wheel, four policies side by side, and the rehearsals."""
+    _commands().demo(out, short, as_json)
+
+
+def main() -> None:
+    """The entry point: errors of ours are three lines, not a traceback."""
+    try:
+        app()
+    except Exception as error:
+        from loudly.errors import LoudlyError
+
+        if not isinstance(error, LoudlyError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What a rollout has learned so far: quality of candidate minus control, slices, errors. Plain data, folded by batches.
+
+Control is arm 0, the candidate arm 1. Gains are oriented: + is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.core.canon import finite
+from loudly.core.clock import DAY
+from loudly.core.seams import Feedback
+from loudly.core.values import Decision, Evidence, Verdict
+from loudly.deliver.rollout import RolloutSpec
+from loudly.metrics.table import MetricSpec
+from loudly.stats.arm_process import ArmProcess, arm_process_of
+from loudly.stats.confidence_sequence import Running, interval, more_needed, running_of
+from loudly.stats.placement import BINS, count, placements
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+CONTROL, CANDIDATE = "control", "candidate"
+WARM_UP = 100
+SLICE_BEST_AT = 600
+
+
+def nothing_yet() -> dict[str, Any]:
+    """The evidence at the start of a rollout."""
+    zeros = [0] * BINS
+    return {
+        "rows": 0,
+        "days": [],
+        "gain": Running().plain(),
+        "each": {CONTROL: Running().plain(), CANDIDATE: Running().plain()},
+        "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
+        "slices": {},
+        "errors": ArmProcess().plain(),
+        "answered": {CONTROL: 0, CANDIDATE: 0},
+    }
+
+
+def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, paired: bool) -> dict[str, Any]:
+    """The evidence with a batch of labelled rows more."""
+    values = {arm: _values(evidence, feedback, arm, metric) for arm in (CONTROL, CANDIDATE)}
+    out = dict(evidence)
+    out["rows"] = evidence["rows"] + len(feedback.truth)
+    out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
+    if _ranks(metric):
+        out["seen"] = {arm: _seen(evidence["seen"][arm], feedback, arm) for arm in values}
+    if evidence["rows"] + len(feedback.truth) <= WARM_UP and _ranks(metric):
+        return out
+    if paired:
+        gains = values[CANDIDATE] - values[CONTROL]
+        known = np.isfinite(gains)
+        out["gain"] = running_of(evidence["gain"]).add(gains[known]).plain()
+        out["slices"] = _slices(evidence["slices"], feedback, gains, known)
+        return out
+    mine = {CONTROL: feedback.arm == 0, CANDIDATE: feedback.arm == 1}
+    out["each"] = {
+        arm: running_of(evidence["each"][arm]).add(v[mine[arm] & np.isfinite(v)]).plain() for arm, v in values.items()
+    }
+    return out
+
+
+def add_counts(evidence: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]) -> dict[str, Any]:
+    """The evidence with a stretch of answers more: how many each arm gave and how many failed."""
+    total = answered.get(CONTROL, 0) + answered.get(CANDIDATE, 0)
+    share = answered.get(CANDIDATE, 0) / total if total else 0.0
+    errors = arm_process_of(evidence["errors"]).add(failed.get(CANDIDATE, 0), failed.get(CONTROL, 0), share)
+    told = {arm: evidence["answered"][arm] + answered.get(arm, 0) for arm in (CONTROL, CANDIDATE)}
+    return {**evidence, "errors": errors.plain(), "answered": told}
+
+
+def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:
+    """PASS: surely not worse than the margin. FAIL: surely worse, or a slice is, or it errs more. Else UNDECIDED."""
+    errors = arm_process_of(evidence["errors"])
+    answered = evidence["answered"]
+    share = answered[CANDIDATE] / max(1, answered[CANDIDATE] + answered[CONTROL])
+    if errors.worse(spec.alpha, share):
+        seen = Evidence("which arm erred", float(errors.candidate), n=errors.candidate + errors.control, about="errors")
+        reason = f"{errors.candidate} of {errors.candidate + errors.control} failed answers are the candidate's"
+        return Verdict(Decision.FAIL, subject, reason, (seen,))
+    lacking = _lacking(evidence, spec)
+    overall, stream = _overall(evidence, spec, metric)
+    if lacking:
+        return Verdict(
+            Decision.UNDECIDED, subject, f"too early to judge: {lacking} wanting", (overall,), missing=lacking
+        )
+    slices = _slice_evidence(evidence, spec, metric)
+    worst = [s for s in slices if s.high is not None and s.high < -spec.slice_margin]
+    if worst:
+        told = ", ".join(f"{s.about} {s.effect:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in worst)
+        return Verdict(Decision.FAIL, subject, f"surely worse in a slice: {told}", (overall, *worst))
+    return _decide(overall, stream, spec, subject)
+
+
+def _decide(overall: Evidence, stream: Running, spec: RolloutSpec, subject: str) -> Verdict:
+    if overall.effect is None or overall.low is None or overall.high is None:
+        return Verdict(
+            Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels"
+        )
+    told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
+    if overall.low > -spec.margin:
+        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}", (overall,))
+    if overall.high < 0:
+        return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (overall,))
+    more = more_needed(stream, spec.alpha, overall.effect + spec.margin)
+    missing = f"about {more:,} more labelled rows" if more is not None else "it looks worse; labels until the deadline"
+    return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing=missing)
+
+
+def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, Running]:
+    if spec.paired:
+        stream = running_of(evidence["gain"])
+        effect, (low, high) = stream.mean, interval(stream, spec.alpha)
+        method = "paired asymptotic confidence sequence"
+    else:
+        control, stream = (running_of(evidence["each"][arm]) for arm in (CONTROL, CANDIDATE))
+        one, two = interval(control, spec.alpha / 2), interval(stream, spec.alpha / 2)
+        effect, low, high = stream.mean - control.mean, two[0] - one[1], two[1] - one[0]
+        method = "two-arm asymptotic confidence sequence"
+    known = effect if stream.n > 1 else None
+    detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
+    found = Evidence(
+        method, known, finite(low), finite(high), stream.n, "candidate - control", metric.name, 1 - spec.alpha, -spec.margin,
+        detail=detail,
+    )  # fmt: skip
+    return found, stream
+
+
+def _slice_evidence(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, ...]:
+    alpha = spec.alpha / max(1, len(evidence["slices"]))
+    found = []
+    for name, plain in evidence["slices"].items():
+        stream = running_of(plain)
+        low, high = interval(stream, alpha, SLICE_BEST_AT)
+        about = Evidence(
+            "slice against the rest, confidence sequence", stream.mean if stream.n > 1 else None, finite(low), finite(high),
+            stream.n, name, metric.name, 1 - alpha, -spec.slice_margin,
+        )  # fmt: skip
+        found.append(about)
+    return tuple(found)
+
+
+def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec) -> str:
+    wanting = []
+    if len(evidence["days"]) < spec.days:
+        wanting.append(f"{spec.days - len(evidence['days'])} more labelled days")
+    if evidence["rows"] < spec.rows:
+        wanting.append(f"{spec.rows - evidence['rows']:,} more labelled rows")
+    return " and ".join(wanting)
+
+
+def _ranks(metric: MetricSpec) -> bool:
+    return metric.name == "roc_auc"
+
+
+def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: MetricSpec) -> Floats:
+    """Per row a value whose mean is the metric, oriented: placements for AUC, minus the loss otherwise."""
+    score = feedback.scores[arm]
+    if _ranks(metric):
+        seen = evidence["seen"][arm]
+        known = np.isfinite(score)
+        safe = np.where(known, score, 0.0)
+        placed = placements(feedback.truth, safe, np.asarray(seen["negatives"]), np.asarray(seen["positives"]))
+        return np.where(known, placed, np.nan)
+    if metric.loss is None:
+        raise ValueError(metric.name)
+    return -metric.loss(feedback.truth, score)
+
+
+def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, list[int]]:
+    score = feedback.scores[arm]
+    known = np.isfinite(score)
+    negatives, positives = count(feedback.truth[known], score[known])
+    return {
+        "negatives": (np.asarray(seen["negatives"]) + negatives).tolist(),
+        "positives": (np.asarray(seen["positives"]) + positives).tolist(),
+    }
+
+
+def _slices(before: Mapping[str, Any], feedback: Feedback, gains: Floats, known: Any) -> dict[str, Any]:
+    """Difference in differences: a slice's gains less the mean gain of the rest of the same batch (a day moves them all)."""
+    out = dict(before)
+    for name, inside in feedback.slices.items():
+        mine, rest = gains[inside & known], gains[~inside & known]
+        if len(mine) and len(rest):
+            out[name] = running_of(before.get(name, Running().plain())).add(mine - rest.mean()).plain()
+    return out

@@ -1,0 +1,90 @@
+"""Candidate minus champion on the same rows, oriented so that + is better, with a paired interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loudly.core.canon import finite
+from loudly.core.values import Evidence
+from loudly.metrics.table import MetricSpec, metric
+from loudly.stats.auc import auc_difference, normal_interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from loudly.core.seams import Floats
+
+BOOTSTRAPS = 500
+FEWEST = 30
+
+
+def compare(
+    truth: Floats,
+    candidate: Floats,
+    champion: Floats,
+    name: str,
+    *,
+    confidence: float = 0.95,
+    about: str = "",
+    seed: int = 0,
+) -> Evidence:
+    """The paired difference of a metric.
+
+    Shapes: truth (n,), predictions (n,) or (n, k), row by row the same rows.  Method: DeLong for AUC, the mean of per-row
+    loss differences where the metric is a mean, a paired bootstrap (500, seeded) otherwise.
+    An effect of None means that the rows cannot tell (too few, one class only).
+    """
+    spec = metric(name)
+    about = about or name
+    if len(truth) < FEWEST or not (np.isfinite(candidate).all() and np.isfinite(champion).all()):
+        return Evidence(f"paired {name}", None, None, None, len(truth), about, name, confidence)
+    if name == "roc_auc" and candidate.ndim == 1:
+        method, (effect, error) = "paired DeLong", auc_difference(truth, candidate, champion)
+        low, high = normal_interval(effect, error, confidence)
+    elif spec.loss is not None:
+        method, (effect, low, high) = "paired mean", _mean_difference(spec, truth, candidate, champion, confidence)
+    else:
+        method, (effect, low, high) = "paired bootstrap", _bootstrap(spec, truth, candidate, champion, confidence, seed)
+    return Evidence(method, finite(effect), finite(low), finite(high), len(truth), about, name, confidence)
+
+
+def compare_slices(
+    truth: Floats,
+    candidate: Floats,
+    champion: Floats,
+    name: str,
+    slices: Mapping[str, NDArray[np.bool_]],
+    *,
+    confidence: float = 0.95,
+) -> tuple[Evidence, ...]:
+    """The paired difference within each slice; intervals hold for all slices together (Bonferroni)."""
+    strict = 1 - (1 - confidence) / max(1, len(slices))
+    return tuple(
+        compare(truth[inside], candidate[inside], champion[inside], name, confidence=strict, about=slice_name)
+        for slice_name, inside in slices.items()
+    )
+
+
+def _mean_difference(
+    spec: MetricSpec, truth: Floats, candidate: Floats, champion: Floats, confidence: float
+) -> tuple[float, float, float]:
+    assert spec.loss is not None
+    gains = spec.loss(truth, champion) - spec.loss(truth, candidate)
+    effect, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    return (effect, *normal_interval(effect, error, confidence))
+
+
+def _bootstrap(
+    spec: MetricSpec, truth: Floats, candidate: Floats, champion: Floats, confidence: float, seed: int
+) -> tuple[float, float, float]:
+    def gain(rows: NDArray[np.int64]) -> float:
+        return spec.better * (spec(truth[rows], candidate[rows]) - spec(truth[rows], champion[rows]))
+
+    rng, n = np.random.default_rng(seed), len(truth)
+    drawn = np.array([gain(rng.integers(0, n, n)) for _ in range(BOOTSTRAPS)])
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+    return gain(np.arange(n)), float(low), float(high)

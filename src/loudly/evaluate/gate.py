@@ -1,0 +1,84 @@
+"""The gate: what a candidate must pass before it may take traffic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loudly.core.values import Decision, Evidence, Verdict, worst
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Tolerances in units of the metric, oriented so that + is better.
+
+    margin: by how much the candidate may be worse than the champion at most (non-inferiority).
+    slice_margin: the same for each declared slice.  rows: held-out rows that are needed.
+    overfit: by how much the metric may be better on the training rows than on held-out ones.
+    """
+
+    margin: float = 0.01
+    slice_margin: float = 0.05
+    rows: int = 500
+    overfit: float = 0.15
+
+    def judge(
+        self,
+        against: Evidence | None,
+        slices: tuple[Evidence, ...] = (),
+        others: tuple[Verdict, ...] = (),
+        *,
+        held_out: int,
+    ) -> Verdict:
+        """One verdict of all: against the champion (None where there is none), by slice, and whatever else was judged.
+
+        PASS: surely not worse than the margin, no slice surely worse than its margin, nothing else failed.
+        FAIL: surely worse, or a slice is, or a judgment failed.  UNDECIDED: says how many more rows.
+        """
+        parts = (*self._overall(against, held_out), *map(self._slice, slices), *others)
+        decision = worst(parts)
+        said = [p for p in parts if p.decision is decision]
+        reason = (
+            "; ".join(f"{p.subject}: {p.reason}" for p in said[:3])
+            if decision is not Decision.PASS
+            else _summary(parts)
+        )
+        missing = "; ".join(p.missing for p in said if p.missing)
+        evidence = tuple(e for p in parts for e in p.evidence)
+        return Verdict(decision, "gate", reason, evidence, missing)
+
+    def _overall(self, against: Evidence | None, held_out: int) -> tuple[Verdict, ...]:
+        if held_out < self.rows:
+            lacking = f"{self.rows - held_out} more held-out rows"
+            return (Verdict(Decision.UNDECIDED, "held-out rows", f"{held_out} of {self.rows}", missing=lacking),)
+        if against is None:
+            return (Verdict(Decision.PASS, "champion", "there is none to beat"),)
+        return (_within(against, self.margin, "against the champion", strict=True),)
+
+    def _slice(self, evidence: Evidence) -> Verdict:
+        return _within(evidence, self.slice_margin, f"slice {evidence.about}", strict=False)
+
+
+def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) -> Verdict:
+    """Non-inferiority: strict demands that harm beyond the margin is excluded, else only that it is not proven."""
+    if evidence.effect is None or evidence.low is None or evidence.high is None:
+        if strict:
+            return Verdict(
+                Decision.UNDECIDED, subject, "the rows cannot tell", (evidence,), missing="rows of both classes"
+            )
+        return Verdict(Decision.PASS, subject, f"too few rows to judge ({evidence.n})", (evidence,))
+    told = f"{evidence.effect:+.4f} [{evidence.low:+.4f}, {evidence.high:+.4f}] against -{margin:g}"
+    if evidence.high < -margin:
+        return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (evidence,))
+    if evidence.low > -margin or not strict:
+        return Verdict(Decision.PASS, subject, told, (evidence,))
+    spread = (evidence.high - evidence.low) / 2
+    room = evidence.effect + margin
+    if room <= 0:
+        return Verdict(Decision.FAIL, subject, f"probably worse: {told}", (evidence,))
+    more = max(1, round(evidence.n * ((spread / room) ** 2 - 1)))
+    return Verdict(Decision.UNDECIDED, subject, told, (evidence,), missing=f"about {more:,} more held-out rows")
+
+
+def _summary(parts: tuple[Verdict, ...]) -> str:
+    head = next((p.reason for p in parts if p.subject == "against the champion"), "there is no champion to beat")
+    return f"{head}; {len(parts)} judgments passed"

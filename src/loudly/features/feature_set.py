@@ -1,0 +1,170 @@
+"""Features: one definition for the training table and for one live row.
+
+A feature is a plain function whose parameter names are input columns or other features (as in Hamilton); it gets polars
+Series and returns one of the same length.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from loudly.core.canon import Json
+from loudly.core.values import Kind, Role, Schema
+from loudly.errors import DataError, UserFileError, nearest
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+Definition = Callable[..., pl.Series]
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenFeatures:
+    """What a fit has frozen: the columns of the matrix, in order, and the category codes.
+
+    columns: names of the matrix's columns.  codes: category column -> values in code order.
+    definitions: the user's functions, in an order in which each finds its parameters.
+    """
+
+    columns: tuple[str, ...]
+    codes: Mapping[str, tuple[str, ...]]
+    inputs: tuple[str, ...]
+    definitions: tuple[Definition, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.columns
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """Indices of the matrix's categorical columns."""
+        return tuple(i for i, name in enumerate(self.columns) if name in self.codes)
+
+    def frame(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The columns of the matrix as float64 (categories as codes), NaN for missing and unseen.
+
+        Raises: DataError if a definition changes the number of rows.
+        """
+        known: dict[str, pl.Series] = {name: _column(table, name) for name in self.inputs}
+        for definition in self.definitions:
+            given = [known[name] for name in inspect.signature(definition).parameters]
+            made = definition(*given)
+            if not isinstance(made, pl.Series) or len(made) != table.height:
+                raise DataError(
+                    f"The feature {definition.__name__!r} must return a Series with one value a row.",
+                    seen=f"{type(made).__name__} of {len(made) if hasattr(made, '__len__') else '?'} for {table.height} rows",
+                )
+            known[definition.__name__] = made
+        return pl.DataFrame([self._numeric(known[name], name) for name in self.columns])
+
+    def matrix(self, table: pl.DataFrame) -> Floats:
+        """(n, d) float64, C-contiguous: what the model sees. A row gives the same bytes alone or in a table."""
+        return np.ascontiguousarray(self.frame(table).to_numpy(), dtype=np.float64)
+
+    def row(self, mapping: Mapping[str, Any]) -> Floats:
+        """One live row as a (1, d) matrix; absent columns count as missing."""
+        return self.matrix(pl.DataFrame({name: [mapping.get(name)] for name in self.inputs}, strict=False))
+
+    def plain(self) -> dict[str, Json]:
+        """The frozen state as plain JSON (the functions stay in the user's file)."""
+        codes = {name: list(values) for name, values in self.codes.items()}
+        return {"columns": list(self.columns), "codes": codes, "inputs": list(self.inputs)}
+
+    def _numeric(self, series: pl.Series, name: str) -> pl.Series:
+        if name in self.codes:
+            text = series.cast(pl.String, strict=False)
+            table = {value: float(code) for code, value in enumerate(self.codes[name])}
+            numbers = text.replace_strict(table, default=None, return_dtype=pl.Float64)
+        else:
+            numbers = _as_number(series, name)
+        return numbers.fill_null(float("nan")).alias(name)
+
+
+class FeatureSet:
+    """The user's definitions over a schema; `fit` freezes them.
+
+    Raises: UserFileError for a parameter that is neither an input column nor a feature, and for a cycle.
+    """
+
+    def __init__(self, definitions: Sequence[Definition], schema: Schema) -> None:
+        self.schema = schema
+        usable = (Role.INPUT, Role.PRIVATE, Role.TIME)
+        self._inputs = tuple(f.name for f in schema.fields if f.role in usable)
+        self.definitions = _ordered(definitions, self._inputs)
+
+    def fit(self, table: pl.DataFrame) -> FrozenFeatures:
+        """Freezes column order and category codes on the training rows."""
+        made = {d.__name__ for d in self.definitions}
+        raw = [f.name for f in self.schema.fields if f.role is Role.INPUT and f.kind not in (Kind.TEXT, Kind.TIME)]
+        raw = [name for name in raw if name not in made]
+        loose = FrozenFeatures(tuple(made), {}, self._inputs, self.definitions)
+        series = {**{name: _column(table, name) for name in raw}, **_made(loose, table)}
+        columns = (*raw, *(d.__name__ for d in self.definitions))
+        codes = {name: _values(s) for name, s in series.items() if _is_category(s, self.schema, name)}
+        return FrozenFeatures(columns, codes, self._inputs, self.definitions)
+
+    def thaw(self, state: Mapping[str, Any]) -> FrozenFeatures:
+        """The inverse of `FrozenFeatures.plain`, with the functions of today's user file."""
+        codes = {name: tuple(values) for name, values in state["codes"].items()}
+        return FrozenFeatures(tuple(state["columns"]), codes, tuple(state["inputs"]), self.definitions)
+
+
+def _made(frozen: FrozenFeatures, table: pl.DataFrame) -> dict[str, pl.Series]:
+    known = {name: _column(table, name) for name in frozen.inputs}
+    for definition in frozen.definitions:
+        known[definition.__name__] = definition(*(known[n] for n in inspect.signature(definition).parameters))
+    return {name: known[name] for name in frozen.columns}
+
+
+def _column(table: pl.DataFrame, name: str) -> pl.Series:
+    return table[name] if name in table.columns else pl.Series(name, [None] * table.height, dtype=pl.Float64)
+
+
+def _is_category(series: pl.Series, schema: Schema, name: str) -> bool:
+    field = schema.field(name)
+    if field is not None:
+        return field.kind is Kind.CATEGORY
+    return series.dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _values(series: pl.Series) -> tuple[str, ...]:
+    return tuple(series.cast(pl.String).drop_nulls().unique().sort().to_list())
+
+
+def _as_number(series: pl.Series, name: str) -> pl.Series:
+    if series.dtype.is_temporal():
+        return series.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64)
+    try:
+        return series.cast(pl.Float64)
+    except pl.exceptions.InvalidOperationError as wrong:
+        raise DataError(
+            f"The column {name!r} is not a number.", seen=str(wrong), do="Fix the feed or the feature."
+        ) from wrong
+
+
+def _ordered(definitions: Sequence[Definition], inputs: Sequence[str]) -> tuple[Definition, ...]:
+    """Definitions in an order in which each finds its parameters."""
+    waiting, known, order = list(definitions), set(inputs), []
+    names = {d.__name__ for d in definitions}
+    for definition in definitions:
+        for parameter in inspect.signature(definition).parameters:
+            if parameter not in known | names:
+                raise UserFileError(
+                    f"The feature {definition.__name__!r} asks for {parameter!r}, which is no column and no feature.",
+                    do=nearest(parameter, known | names),
+                )
+    while waiting:
+        ready = [d for d in waiting if set(inspect.signature(d).parameters) - {d.__name__} <= known]
+        if not ready:
+            circle = ", ".join(d.__name__ for d in waiting)
+            raise UserFileError("These features need one another in a circle.", seen=circle, do="Break the circle.")
+        order.extend(ready)
+        known |= {d.__name__ for d in ready}
+        waiting = [d for d in waiting if d not in ready]
+    return tuple(order)

@@ -1,0 +1,93 @@
+"""Late labels joined to the predictions they judge, in event time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from loudly.core.clock import DAY
+from loudly.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a batch of labels was.
+
+    joined: the predictions with their label, in order of arrival.  unknown: keys nobody asked about (or too long ago).
+    duplicate: keys already labelled the same.  changed: keys already labelled otherwise.  lateness: (n,) µs.
+    """
+
+    joined: pl.DataFrame
+    unknown: tuple[str, ...]
+    duplicate: tuple[str, ...]
+    changed: tuple[str, ...]
+    lateness: NDArray[np.int64]
+
+
+class LabelBook:
+    """Predictions that wait for their label. Kept for `keep` µs of event time beyond the newest; then overdue.
+
+    Cost: one hash join a batch of labels against the batches that still wait.
+    """
+
+    def __init__(self, key: str, label: str, keep: int = 30 * DAY) -> None:
+        self.key, self.label, self.keep = key, label, keep
+        self._waiting: list[pl.DataFrame] = []
+        self._answered: dict[str, object] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many predictions have no label yet."""
+        return sum(batch.height for batch in self._waiting)
+
+    def predicted(self, rows: pl.DataFrame, at: int) -> None:
+        """Remembers answered rows; `rows` carries the key and whatever the label should meet."""
+        if self.key not in rows.columns:
+            raise DataError(f"Rows without the key column {self.key!r} can never be labelled.", seen=str(rows.columns))
+        if not rows.is_empty():
+            self._waiting.append(rows.with_columns(pl.lit(at, pl.Int64).alias("_predicted_at")))
+
+    def arrived(self, labels: pl.DataFrame, at: int) -> Arrival:
+        """Joins labels (key, label) with their predictions and forgets those."""
+        labels = labels.select(pl.col(self.key).cast(pl.String), self.label).drop_nulls(self.label)
+        fresh = labels.unique(self.key, keep="first", maintain_order=True)
+        found, kept = [], []
+        for batch in self._waiting:
+            hit = batch.join(fresh, on=self.key, how="inner", maintain_order="left")
+            found.append(hit)
+            rest = batch if hit.is_empty() else batch.join(fresh, on=self.key, how="anti", maintain_order="left")
+            if rest.height:
+                kept.append(rest)
+        self._waiting = kept
+        joined = (
+            pl.concat([f for f in found if f.height], how="diagonal_relaxed")
+            if any(f.height for f in found)
+            else found[0]
+            if found
+            else labels.clear()
+        )
+        return self._arrival(labels, joined, at)
+
+    def overdue(self, now: int) -> pl.DataFrame:
+        """Predictions older than `keep`, forgotten by this call; their labels would now be unknown."""
+        old = [b for b in self._waiting if int(b["_predicted_at"][0]) < now - self.keep]
+        self._waiting = [b for b in self._waiting if int(b["_predicted_at"][0]) >= now - self.keep]
+        return pl.concat(old, how="diagonal_relaxed") if old else pl.DataFrame()
+
+    def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, at: int) -> Arrival:
+        matched = set(joined[self.key]) if self.key in joined.columns else set()
+        unknown, duplicate, changed = [], [], []
+        seen: dict[str, object] = {}
+        for key, value in labels.iter_rows() if labels.height != len(matched) else ():
+            before = seen.get(key, self._answered.get(key))
+            if before is not None:
+                (duplicate if before == value else changed).append(key)
+            elif key not in matched:
+                unknown.append(key)
+            seen[key] = value
+        self._answered.update(zip(joined[self.key], joined[self.label], strict=True) if matched else ())
+        made = joined["_predicted_at"].to_numpy() if matched else np.zeros(0, dtype=np.int64)
+        return Arrival(joined, tuple(unknown), tuple(duplicate), tuple(changed), np.asarray(at - made, dtype=np.int64))

@@ -1,0 +1,138 @@
+"""What is true: a fold over what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from loudly.core.values import Dataset, ModelVersion, Recorded, dataset_of, version_of
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutState:
+    """A rollout as the ledger tells it: `started` is its position and names it."""
+
+    version: str
+    started: int
+    at: int
+    stage: int
+    stage_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The wheel as of a position of the ledger.
+
+    `versions` by ref; `evidence` maps a version to the positions of the events that speak about it.
+    """
+
+    position: int = 0
+    chain: str = ""
+    now: int = 0
+    dataset: Dataset | None = None
+    versions: Mapping[str, ModelVersion] = field(default_factory=dict)
+    champion: str | None = None
+    champion_since: int = 0
+    previous: str | None = None
+    fitted_at: Mapping[str, int] = field(default_factory=dict)
+    trained_rows: Mapping[str, int] = field(default_factory=dict)
+    expected: Mapping[str, float] = field(default_factory=dict)
+    refits: tuple[int, ...] = ()
+    rollout: RolloutState | None = None
+    alarms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    killed: bool = False
+
+
+def fold(state: State, recorded: Recorded) -> State:
+    """One more event. Unknown kinds only move the position: an old program reads a newer ledger."""
+    event, data = recorded.event, recorded.event.data
+    state = replace(state, position=recorded.position, chain=recorded.chain, now=max(state.now, event.at))
+    version = data.get("version")
+    if isinstance(version, str):
+        seen = (*state.evidence.get(version, ()), recorded.position)
+        state = replace(state, evidence={**state.evidence, version: seen})
+    change = _CHANGES.get(event.kind)
+    return state if change is None else change(state, recorded, data)
+
+
+def fold_all(events: Iterable[Recorded], start: State | None = None) -> State:
+    """The state after all events."""
+    state = start or State()
+    for recorded in events:
+        state = fold(state, recorded)
+    return state
+
+
+def _dataset_versioned(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, dataset=dataset_of(data["dataset"]))
+
+
+def _run_finished(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    run = data["run"]
+    return replace(state, runs={**state.runs, run["key"]: run}, refits=(*state.refits, recorded.event.at))
+
+
+def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    version = version_of(data["model_version"])
+    return replace(
+        state,
+        versions={**state.versions, version.ref: version},
+        fitted_at={**state.fitted_at, version.ref: data["fitted_at"]},
+        trained_rows={**state.trained_rows, version.ref: data["trained_rows"]},
+        expected={**state.expected, version.ref: data["expected"]},
+    )
+
+
+def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    at = recorded.event.at
+    return replace(state, rollout=RolloutState(data["version"], recorded.position, at, 0, at))
+
+
+def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    if state.rollout is None:
+        return state
+    return replace(state, rollout=replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at))
+
+
+def _rolled_back(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, rollout=None)
+
+
+def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(
+        state,
+        champion=data["version"],
+        previous=state.champion,
+        champion_since=recorded.event.at,
+        rollout=None,
+    )
+
+
+def _alarm_raised(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    alarm = {**data, "position": recorded.position, "at": recorded.event.at}
+    return replace(state, alarms={**state.alarms, data["cause"]: alarm})
+
+
+def _alarm_cleared(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, alarms={k: v for k, v in state.alarms.items() if k != data["cause"]})
+
+
+def _kill_switch_set(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, killed=bool(data["on"]))
+
+
+_CHANGES = {
+    "dataset_versioned": _dataset_versioned,
+    "run_finished": _run_finished,
+    "version_registered": _version_registered,
+    "rollout_started": _rollout_started,
+    "stage_started": _stage_started,
+    "version_rolled_back": _rolled_back,
+    "champion_changed": _champion_changed,
+    "alarm_raised": _alarm_raised,
+    "alarm_cleared": _alarm_cleared,
+    "kill_switch_set": _kill_switch_set,
+}

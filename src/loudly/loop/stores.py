@@ -1,0 +1,37 @@
+"""Where things are: the parts that `loudly.toml` chooses, resolved and handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from loudly.core.seams import Blobs, Executor, Ledger, ModelFormat, Notify, Search, Tracker
+
+
+class Traffic(Protocol):
+    """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps."""
+
+    def append(self, kind: str, payload: bytes) -> int: ...
+
+    def flush(self) -> None: ...
+
+
+class MakeSearch(Protocol):
+    """Makes a search over a space, seeded."""
+
+    def __call__(self, space: Mapping[str, object], seed: int) -> Search: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The resolved parts. `formats` are tried in order when a model is stored."""
+
+    ledger: Ledger
+    blobs: Blobs
+    tracker: Tracker
+    executor: Executor
+    formats: tuple[ModelFormat, ...]
+    notify: tuple[Notify, ...] = ()
+    traffic: Traffic | None = None
+    searches: Mapping[str, MakeSearch] = field(default_factory=dict)

@@ -1,0 +1,67 @@
+"""The user's system as a value: what the decorators of `loudly.App` collect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from loudly.core.canon import Json
+from loudly.core.clock import DAY
+from loudly.deliver.rollout import RolloutSpec
+from loudly.evaluate.behaviours import Behaviour
+from loudly.evaluate.gate import Gate
+from loudly.loop.policy import RetrainPolicy
+from loudly.monitor.settings import MonitorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """When labels come. `arrive_within`: µs after the event by which nearly all are there; later ones still count.
+
+    arrives: name of a column with the arrival time of each label, for replay; without it a label is taken to arrive
+    `arrive_within` after its row.
+    """
+
+    arrive_within: int = DAY
+    arrives: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """How a model is made. `frame` is what the user's function gets as X: "numpy" (default) or "polars".
+
+    holdout: the newest stretch of labelled event time (µs) that is kept from the fit and judges it.
+    """
+
+    fit: Callable[..., object]
+    tune: Mapping[str, Json] = field(default_factory=dict)
+    trials: int = 20
+    frame: str = "numpy"
+    seed: int = 0
+    holdout: int = 7 * DAY
+    search: str = "optuna"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves."""
+
+    name: str
+    label: str
+    time: str
+    key: str
+    metric: str
+    data: Callable[[], object]
+    train: TrainSpec
+    private: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    features: tuple[Callable[..., Any], ...] = ()
+    rules: tuple[Callable[..., Any], ...] = ()
+    slices: tuple[Callable[..., Any], ...] = ()
+    behaviours: tuple[Behaviour, ...] = ()
+    gate: Gate = field(default_factory=Gate)
+    rollout: tuple[RolloutSpec, ...] = ()
+    labels: Labels = Labels()
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    retrain: RetrainPolicy = RetrainPolicy()

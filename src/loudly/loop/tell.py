@@ -1,0 +1,95 @@
+"""One sentence for every event kind; the list of kinds is the vocabulary of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from loudly.core.values import Event
+
+Teller = Callable[[Mapping[str, Any]], str]
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "unknown" if value is None else f"{value:.{digits}f}"
+
+
+def interval(effect: float | None, low: float | None, high: float | None) -> str:
+    """An effect with its interval.
+
+    >>> interval(0.71234, 0.7, 0.72)
+    '0.7123 [0.7000, 0.7200]'
+    """
+    if low is None or high is None:
+        return _number(effect)
+    return f"{_number(effect)} [{_number(low)}, {_number(high)}]"
+
+
+def _verdict(data: Mapping[str, Any]) -> str:
+    verdict = data["verdict"]
+    return f"{verdict['decision']} {verdict['subject']}: {verdict['reason']}"
+
+
+def _dataset(data: Mapping[str, Any]) -> str:
+    dataset = data["dataset"]
+    rows = sum(part["rows"] for part in dataset["parts"])
+    return f"dataset {dataset['name']} {data['digest'][:12]}: {rows:,} rows in {len(dataset['parts'])} parts"
+
+
+def _run(data: Mapping[str, Any]) -> str:
+    run = data["run"]
+    how = f"stateful from {run['start']}" if run["start"] else "stateless"
+    return f"run {run['key'][:12]} fitted {run['rows']:,} rows ({how}) -> {run['format']} {run['model'][:12]}"
+
+
+def _registered(data: Mapping[str, Any]) -> str:
+    return f"{data['version']} registered; expected {data['metric']} {_number(data['expected'])}"
+
+
+def _champion(data: Mapping[str, Any]) -> str:
+    before = data["previous"] or "nothing"
+    return f"{data['version']} is champion, after {before}: {data['reason']}"
+
+
+TELL: dict[str, Teller] = {
+    "system_loaded": lambda d: f"system {d['name']} with policy {d['policy'][:12]}",
+    "dataset_versioned": _dataset,
+    "schema_frozen": lambda d: f"schema {d['schema_version']} frozen: {d['columns']} columns",
+    "table_judged": _verdict,
+    "leakage_found": _verdict,
+    "rows_set_aside": lambda d: f"{d['rows']:,} rows set aside ({d['where']}): {d['reasons']}",
+    "run_finished": _run,
+    "ladder_climbed": _verdict,
+    "version_registered": _registered,
+    "gate_judged": lambda d: f"gate of {d['version']}: {_verdict(d)}",
+    "artefact_queried": lambda d: f"{d['version']} loaded from its bytes and queried in the server: {_verdict(d)}",
+    "rollout_started": lambda d: f"rollout of {d['version']} against {d['champion']}: {d['stages']}",
+    "stage_started": lambda d: f"{d['version']} enters {d['strategy']}: {d['reason']}",
+    "rollout_judged": lambda d: f"rollout of {d['version']}: {_verdict(d)}",
+    "version_rolled_back": lambda d: (
+        f"{d['version']} rolled back after {d['answers']:,} answers; {d['champion']} answers: {d['reason']}"
+    ),
+    "champion_changed": _champion,
+    "window_judged": lambda d: f"window {d['window']} rev {d['revision']}: {d['summary']}",
+    "alarm_raised": lambda d: f"ALARM {d['cause']}: {d['reason']}",
+    "alarm_cleared": lambda d: f"cleared {d['cause']}: {d['reason']}",
+    "alarms_muted": lambda d: (
+        f"{d['count']} alarms over the budget of {d['budget']} were kept for the digest: {d['causes']}"
+    ),
+    "retrain_triggered": lambda d: f"retrain on {d['trigger']}: {d['reason']}",
+    "retrain_failed": lambda d: f"retrain on {d['trigger']} made no model: {d['reason']}",
+    "held": lambda d: f"held {d['wanted']}: {d['reason']}",
+    "guarantee_weakened": lambda d: f"LOUD {d['what']}: {d['reason']}",
+    "labels_unmatched": lambda d: (
+        f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice: {d['examples']}"
+    ),
+    "kill_switch_set": lambda d: f"kill switch {'on' if d['on'] else 'off'}: {d['reason']}",
+    "segment_recovered": lambda d: f"traffic log recovered: {d['records_lost']} records, {d['bytes_lost']} bytes cut",
+    "history_replayed": lambda d: f"history replayed to {d['until']}: {d['rows']:,} rows, {d['labels']:,} labels",
+}
+
+
+def tell(event: Event) -> str:
+    """The event as one sentence; a kind from a newer program is named, not hidden."""
+    teller = TELL.get(event.kind)
+    return f"{event.kind} (a kind this version does not know)" if teller is None else teller(event.data)

@@ -1,0 +1,157 @@
+"""The metrics by name: what each is, for which tasks, which way is better, and what it reads.
+
+scikit-learn computes them; loudly adds direction, task and orientation. `oriented` makes + mean better everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn import metrics as sk
+
+from loudly.core.values import Task
+from loudly.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+BINARY, MULTI, NUMBER = Task.BINARY, Task.MULTICLASS, Task.REGRESSION
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A metric: `compute(truth, prediction, weight)`; `better` is +1 or -1.
+
+    reads: "score" (probabilities) or "class" (decisions at 0.5 or the likeliest class).
+    loss: per-row losses (n,) whose mean the metric is, where there is such a thing; lower is better.
+    """
+
+    name: str
+    compute: Callable[..., float]
+    better: int
+    tasks: tuple[Task, ...]
+    reads: str
+    loss: Callable[[Floats, Floats], Floats] | None = None
+
+    def __call__(self, truth: Floats, prediction: Floats, weight: Floats | None = None) -> float:
+        """The value; NaN where the rows cannot tell (no rows, one class only, a NaN among the predictions)."""
+        if len(truth) == 0 or not np.isfinite(prediction).all():
+            return float("nan")
+        if self.name in ("roc_auc", "average_precision") and len(np.unique(truth)) < 2:
+            return float("nan")
+        given = decided(prediction) if self.reads == "class" else prediction
+        return float(self.compute(truth, given, weight))
+
+
+def decided(prediction: Floats) -> Floats:
+    """Classes of scores: the likeliest of (n, k), or 0/1 at one half for (n,)."""
+    if prediction.ndim == 2:
+        return prediction.argmax(axis=1).astype(np.float64)
+    return (prediction >= 0.5).astype(np.float64)
+
+
+def _auc(truth: Floats, score: Floats, weight: Floats | None) -> float:
+    if score.ndim == 2:
+        return float(
+            sk.roc_auc_score(truth, score, sample_weight=weight, multi_class="ovr", labels=np.arange(score.shape[1]))
+        )
+    return float(sk.roc_auc_score(truth, score, sample_weight=weight))
+
+
+def _log_loss(truth: Floats, score: Floats, weight: Floats | None) -> float:
+    return float(np.average(_log_losses(truth, score), weights=weight))
+
+
+def _log_losses(truth: Floats, score: Floats) -> Floats:
+    picked = (
+        score[np.arange(len(truth)), truth.astype(int)] if score.ndim == 2 else np.where(truth > 0.5, score, 1 - score)
+    )
+    return -np.log(np.clip(picked, 1e-15, 1.0))
+
+
+def _squares(truth: Floats, score: Floats) -> Floats:
+    if score.ndim == 2:
+        return ((score - np.eye(score.shape[1])[truth.astype(int)]) ** 2).sum(axis=1)
+    return (score - truth) ** 2
+
+
+def _wrongs(truth: Floats, score: Floats) -> Floats:
+    return (decided(score) != truth).astype(np.float64)
+
+
+def _absolutes(truth: Floats, score: Floats) -> Floats:
+    return np.abs(score - truth)
+
+
+def _mean_of(losses: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Floats, Floats | None], float]:
+    return lambda truth, score, weight: float(np.average(losses(truth, score), weights=weight))
+
+
+def _macro(score: Callable[..., float]) -> Callable[[Floats, Floats, Floats | None], float]:
+    def compute(truth: Floats, given: Floats, weight: Floats | None) -> float:
+        average = "binary" if set(np.unique(truth)) | set(np.unique(given)) <= {0.0, 1.0} else "macro"
+        return float(score(truth, given, average=average, sample_weight=weight, zero_division=0.0))
+
+    return compute
+
+
+METRICS: dict[str, MetricSpec] = {
+    m.name: m
+    for m in (
+        MetricSpec("roc_auc", _auc, +1, (BINARY, MULTI), "score"),
+        MetricSpec(
+            "average_precision",
+            lambda t, s, w: sk.average_precision_score(t, s, sample_weight=w),
+            +1,
+            (BINARY,),
+            "score",
+        ),
+        MetricSpec("log_loss", _log_loss, -1, (BINARY, MULTI), "score", _log_losses),
+        MetricSpec("brier", _mean_of(_squares), -1, (BINARY, MULTI), "score", _squares),
+        MetricSpec(
+            "accuracy", lambda t, s, w: sk.accuracy_score(t, s, sample_weight=w), +1, (BINARY, MULTI), "class", _wrongs
+        ),
+        MetricSpec(
+            "balanced_accuracy",
+            lambda t, s, w: sk.balanced_accuracy_score(t, s, sample_weight=w),
+            +1,
+            (BINARY, MULTI),
+            "class",
+        ),
+        MetricSpec("f1", _macro(sk.f1_score), +1, (BINARY, MULTI), "class"),
+        MetricSpec("precision", _macro(sk.precision_score), +1, (BINARY, MULTI), "class"),
+        MetricSpec("recall", _macro(sk.recall_score), +1, (BINARY, MULTI), "class"),
+        MetricSpec("mae", _mean_of(_absolutes), -1, (NUMBER,), "score", _absolutes),
+        MetricSpec("mse", _mean_of(_squares), -1, (NUMBER,), "score", _squares),
+        MetricSpec(
+            "rmse", lambda t, s, w: float(np.sqrt(np.average(_squares(t, s), weights=w))), -1, (NUMBER,), "score"
+        ),
+        MetricSpec("r2", lambda t, s, w: sk.r2_score(t, s, sample_weight=w), +1, (NUMBER,), "score"),
+    )
+}
+
+
+def metric(name: str) -> MetricSpec:
+    """The metric of that name. Raises: ConfigError with the nearest valid name."""
+    if name not in METRICS:
+        raise ConfigError(f"There is no metric {name!r}.", do=nearest(name, METRICS))
+    return METRICS[name]
+
+
+def metrics_for(task: Task) -> tuple[MetricSpec, ...]:
+    """All metrics that make sense for a task, in the order of the table."""
+    return tuple(m for m in METRICS.values() if task in m.tasks)
+
+
+# A metric that is no mean over rows is followed in traffic by the nearest one that is, and the verdict says which.
+IN_TRAFFIC = {"average_precision": "roc_auc", "balanced_accuracy": "accuracy", "f1": "accuracy", "precision": "accuracy",
+              "recall": "accuracy", "rmse": "mse", "r2": "mse"}  # fmt: skip
+
+
+def in_traffic(name: str, task: Task) -> MetricSpec:
+    """The metric by which traffic is judged row by row; multiclass AUC is followed by the Brier score."""
+    spec = metric(IN_TRAFFIC.get(name, name))
+    return metric("brier") if spec.name == "roc_auc" and task is Task.MULTICLASS else spec

@@ -1,0 +1,89 @@
+"""Intervals for a mean that hold at every look.
+
+Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence
+sequences", Ann. Statist. 52(6), eq. (3) with the mixture parameter of eq. (58).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """n, mean and sum of squared deviations of a stream; merges as Chan, Golub & LeVeque 1979."""
+
+    n: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+
+    def add(self, values: Floats) -> Running:
+        """The stream with a batch more."""
+        if len(values) == 0:
+            return self
+        mean = float(values.mean())
+        return self.merge(Running(len(values), mean, float(((values - mean) ** 2).sum())))
+
+    def merge(self, other: Running) -> Running:
+        """Both streams together."""
+        n = self.n + other.n
+        if n == 0:
+            return self
+        gap = other.mean - self.mean
+        mean = self.mean + gap * other.n / n
+        return Running(n, mean, self.m2 + other.m2 + gap * gap * self.n * other.n / n)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation; 0 for fewer than two values."""
+        return math.sqrt(self.m2 / (self.n - 1)) if self.n > 1 else 0.0
+
+    def plain(self) -> dict[str, float]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def running_of(data: Mapping[str, float]) -> Running:
+    """The inverse of `Running.plain`."""
+    return Running(int(data["n"]), float(data["mean"]), float(data["m2"]))
+
+
+def radius(n: int, deviation: float, alpha: float, best_at: int = 3000) -> float:
+    """Half-width of the asymptotic confidence sequence after n values: valid at all n together, tightest near `best_at`.
+
+    >>> radius(1000, 0.1, 0.05) > 1.96 * 0.1 / 1000**0.5
+    True
+    """
+    if n < 2:
+        return math.inf
+    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / best_at
+    room = n * rho2 + 1
+    return deviation * math.sqrt(2 * room / (n * n * rho2) * math.log(math.sqrt(room) / alpha))
+
+
+def interval(stream: Running, alpha: float, best_at: int = 3000) -> tuple[float, float]:
+    """The confidence sequence for the mean as of now; infinite before two values."""
+    reach = radius(stream.n, stream.deviation, alpha, best_at)
+    return stream.mean - reach, stream.mean + reach
+
+
+def more_needed(stream: Running, alpha: float, room: float, best_at: int = 3000) -> int | None:
+    """How many more values would bring the half-width down to `room`, if the deviation stays; None where never."""
+    if room <= 0 or stream.n < 2:
+        return None
+    n = stream.n
+    while radius(n, stream.deviation, alpha, best_at) > room:
+        n *= 2
+        if n > 10**9:
+            return None
+    low, high = n // 2, n
+    while high - low > max(1, n // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if radius(middle, stream.deviation, alpha, best_at) <= room else (middle, high)
+    return max(0, high - stream.n)

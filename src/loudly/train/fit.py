@@ -1,0 +1,75 @@
+"""One seeded call of the user's train function."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loudly.core.canon import Json
+from loudly.core.clock import stopwatch
+from loudly.errors import LoudlyError, TrainingError, nearest
+
+# What loudly supplies by name, where the function asks for it.
+SUPPLIED = ("seed", "start", "names", "categories")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted estimator and the seconds it took."""
+
+    estimator: object
+    seconds: float
+
+
+def fit_once(
+    train: Callable[..., object],
+    X: Any,
+    y: Any,
+    params: Mapping[str, Json],
+    *,
+    seed: int,
+    start: object | None = None,
+    names: tuple[str, ...] = (),
+    categories: tuple[int, ...] = (),
+) -> Fitted:
+    """Calls `train(X, y, **params)`, with `seed`, `start`, `names` and `categories` where it asks for them.
+
+    names: the columns of X.  categories: indices of its categorical columns.  start: the champion's estimator.
+    Raises: TrainingError when the function fails, returns nothing that predicts, or does not know a parameter.
+    """
+    known = inspect.signature(train).parameters
+    for name in params:
+        if name not in known:
+            raise TrainingError(f"The train function takes no {name!r}.", do=nearest(name, list(known)[2:]))
+    offered = {"seed": seed, "start": start, "names": list(names), "categories": list(categories)}
+    given = {name: offered[name] for name in SUPPLIED if name in known and name not in params}
+    random.seed(seed)
+    np.random.seed(seed)
+    begun = stopwatch()
+    try:
+        estimator = train(X, y, **params, **given)
+    except LoudlyError:
+        raise
+    except Exception as wrong:
+        raise TrainingError(
+            "The train function failed.",
+            seen=f"{type(wrong).__name__}: {wrong}",
+            do="Fix it, or call it by itself to see.",
+        ) from wrong
+    if not hasattr(estimator, "predict"):
+        raise TrainingError(
+            "The train function returned nothing that predicts.",
+            seen=type(estimator).__name__,
+            do="Return the fitted estimator: `return model.fit(X, y)`.",
+        )
+    return Fitted(estimator, stopwatch() - begun)
+
+
+def takes_start(train: Callable[..., object]) -> bool:
+    """Whether the function can continue from a champion."""
+    return "start" in inspect.signature(train).parameters
