@@ -47,9 +47,7 @@ class App:
         folder: where `loudly.toml` and the stores are; the current folder by default.
     """
 
-    def __init__(
-        self, name: str, *, label: str, time: str, key: str, metric: str, folder: str | Path | None = None
-    ) -> None:
+    def __init__(self, name: str, *, label: str, time: str, key: str, metric: str, folder: str | Path | None = None) -> None:
         if not name.isidentifier():
             raise UserFileError("The app's name must be a plain word.", seen=repr(name), do="Use e.g. 'flights'.")
         if metric not in names("metric"):
@@ -239,9 +237,7 @@ class App:
         """All of it as a value. Raises UserFileError while data or train are missing."""
         if self._data is None or self._train is None:
             missing = [n for n, v in (("@app.data", self._data), ("@app.train", self._train)) if v is None]
-            raise UserFileError(
-                f"The app {self.name!r} has no {' and no '.join(missing)}.", do="Add a function for it."
-            )
+            raise UserFileError(f"The app {self.name!r} has no {' and no '.join(missing)}.", do="Add a function for it.")
         return System(
             name=self.name,
             **self._columns,
@@ -295,9 +291,7 @@ def _takes(what: str, function: Callable[..., Any], count: int) -> None:
         inspect.signature(function).bind(*[None] * count)
     except TypeError as wrong:
         arguments = "no arguments" if count == 0 else "one argument, the rows"
-        raise UserFileError(
-            f"@app.{what} wants a function of {arguments}.", seen=f"{function.__name__}: {wrong}"
-        ) from wrong
+        raise UserFileError(f"@app.{what} wants a function of {arguments}.", seen=f"{function.__name__}: {wrong}") from wrong
 
 
 def _train_spec(
@@ -308,13 +302,9 @@ def _train_spec(
         raise UserFileError("The train function starts with X and y.", seen=str(inspect.signature(fit)))
     for name in tune:
         if name not in parameters:
-            raise UserFileError(
-                f"tune names {name!r}, which the train function does not take.", do=nearest(name, parameters)
-            )
+            raise UserFileError(f"tune names {name!r}, which the train function does not take.", do=nearest(name, parameters))
     if frame not in ("numpy", "polars"):
         raise UserFileError(f"X cannot be {frame!r}.", do=nearest(frame, ["numpy", "polars"]))
     if trials < 1 or holdout <= 0:
-        raise ConfigError(
-            "A search needs trials, and a fit needs a hold-out.", seen=f"trials={trials}, holdout={holdout}µs"
-        )
+        raise ConfigError("A search needs trials, and a fit needs a hold-out.", seen=f"trials={trials}, holdout={holdout}µs")
     return TrainSpec(fit, dict(tune), trials, frame, seed, holdout)

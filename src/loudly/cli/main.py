@@ -22,9 +22,7 @@ app = typer.Typer(
 
 File = Annotated[Path, typer.Option("--file", "-f", help="Your Python file with the App.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Version = Annotated[
-    str | None, typer.Argument(help="A version, e.g. flights/3 or 3; by default the newest or the champion.")
-]
+Version = Annotated[str | None, typer.Argument(help="A version, e.g. flights/3 or 3; by default the newest or the champion.")]
 APP = Path("app.py")
 
 

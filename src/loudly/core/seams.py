@@ -75,8 +75,11 @@ class Model(Protocol):
 class ModelFormat(Protocol):
     """How fitted estimators become bytes and back. `executes_code` says whether loading could run code."""
 
-    name: str
-    executes_code: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def executes_code(self) -> bool: ...
 
     def accepts(self, fitted: object) -> bool: ...
 
@@ -128,7 +131,8 @@ class Strategy(Protocol):
     `carry` hands on the evidence of the stage before.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]: ...
 
@@ -146,7 +150,8 @@ class Strategy(Protocol):
 class Detector(Protocol):
     """Turns a reference and a window into Evidence. The state is plain data."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def init(self, reference: Any) -> Any: ...
 

@@ -66,7 +66,5 @@ class Canary:
         found = judge(state["evidence"], self.spec, self.metric, f"{self.name} at {self.share(state):.0%}")
         if found.passed and state["now"] - state["since"] < self.spec.hold:
             wait = f"the first step lasts until {self.spec.hold // 3_600_000_000}h after its start"
-            return Verdict(
-                Decision.UNDECIDED, found.subject, wait, found.evidence, wait, state["since"] + self.spec.hold
-            )
+            return Verdict(Decision.UNDECIDED, found.subject, wait, found.evidence, wait, state["since"] + self.spec.hold)
         return found

@@ -87,9 +87,7 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     lacking = _lacking(evidence, spec)
     overall, stream = _overall(evidence, spec, metric)
     if lacking:
-        return Verdict(
-            Decision.UNDECIDED, subject, f"too early to judge: {lacking} wanting", (overall,), missing=lacking
-        )
+        return Verdict(Decision.UNDECIDED, subject, f"too early to judge: {lacking} wanting", (overall,), missing=lacking)
     slices = _slice_evidence(evidence, spec, metric)
     worst = [s for s in slices if s.high is not None and s.high < -spec.slice_margin]
     if worst:
@@ -100,9 +98,7 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
 
 def _decide(overall: Evidence, stream: Running, spec: RolloutSpec, subject: str) -> Verdict:
     if overall.effect is None or overall.low is None or overall.high is None:
-        return Verdict(
-            Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels"
-        )
+        return Verdict(Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels")
     told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
     if overall.low > -spec.margin:
         return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}", (overall,))

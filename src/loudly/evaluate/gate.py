@@ -37,11 +37,7 @@ class Gate:
         parts = (*self._overall(against, held_out), *map(self._slice, slices), *others)
         decision = worst(parts)
         said = [p for p in parts if p.decision is decision]
-        reason = (
-            "; ".join(f"{p.subject}: {p.reason}" for p in said[:3])
-            if decision is not Decision.PASS
-            else _summary(parts)
-        )
+        reason = "; ".join(f"{p.subject}: {p.reason}" for p in said[:3]) if decision is not Decision.PASS else _summary(parts)
         missing = "; ".join(p.missing for p in said if p.missing)
         evidence = tuple(e for p in parts for e in p.evidence)
         return Verdict(decision, "gate", reason, evidence, missing)
@@ -62,9 +58,7 @@ def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) ->
     """Non-inferiority: strict demands that harm beyond the margin is excluded, else only that it is not proven."""
     if evidence.effect is None or evidence.low is None or evidence.high is None:
         if strict:
-            return Verdict(
-                Decision.UNDECIDED, subject, "the rows cannot tell", (evidence,), missing="rows of both classes"
-            )
+            return Verdict(Decision.UNDECIDED, subject, "the rows cannot tell", (evidence,), missing="rows of both classes")
         return Verdict(Decision.PASS, subject, f"too few rows to judge ({evidence.n})", (evidence,))
     told = f"{evidence.effect:+.4f} [{evidence.low:+.4f}, {evidence.high:+.4f}] against -{margin:g}"
     if evidence.high < -margin:

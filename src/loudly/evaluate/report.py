@@ -70,9 +70,7 @@ def evaluate(
     measured = tuple(measure(m, truth, score, confidence, seed) for m in metrics_for(task))
     strict = 1 - (1 - confidence) / max(1, len(slices))
     main_spec = metric(main)
-    by_slice = tuple(
-        _named(measure(main_spec, truth[rows], score[rows], strict, seed), name) for name, rows in slices.items()
-    )
+    by_slice = tuple(_named(measure(main_spec, truth[rows], score[rows], strict, seed), name) for name, rows in slices.items())
     known = task is not Task.REGRESSION
     confusion = _confusion(truth, score, len(classes) or 2) if known else ()
     calibration = _calibration(truth, score) if task is Task.BINARY else ()
@@ -92,9 +90,7 @@ def measure(spec: MetricSpec, truth: Floats, score: Floats, confidence: float = 
         method, bounds = "normal", normal_interval(value, float(losses.std(ddof=1) / np.sqrt(len(losses))), confidence)
     else:
         method, bounds = "bootstrap", _bootstrap(spec, truth, score, confidence, seed)
-    return Evidence(
-        method, finite(value), finite(bounds[0]), finite(bounds[1]), len(truth), spec.name, spec.name, confidence
-    )
+    return Evidence(method, finite(value), finite(bounds[0]), finite(bounds[1]), len(truth), spec.name, spec.name, confidence)
 
 
 def _named(evidence: Evidence, name: str) -> Evidence:

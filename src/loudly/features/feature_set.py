@@ -143,9 +143,7 @@ def _as_number(series: pl.Series, name: str) -> pl.Series:
     try:
         return series.cast(pl.Float64)
     except pl.exceptions.InvalidOperationError as wrong:
-        raise DataError(
-            f"The column {name!r} is not a number.", seen=str(wrong), do="Fix the feed or the feature."
-        ) from wrong
+        raise DataError(f"The column {name!r} is not a number.", seen=str(wrong), do="Fix the feed or the feature.") from wrong
 
 
 def _ordered(definitions: Sequence[Definition], inputs: Sequence[str]) -> tuple[Definition, ...]:

@@ -71,6 +71,11 @@ class LabelBook:
         )
         return self._arrival(labels, joined, at)
 
+    def expects(self, keys: pl.Series) -> pl.Series:
+        """Which of the keys wait for their label."""
+        waiting = [batch[self.key] for batch in self._waiting]
+        return keys.cast(pl.String).is_in(pl.concat(waiting).implode()) if waiting else keys.is_null() & False
+
     def overdue(self, now: int) -> pl.DataFrame:
         """Predictions older than `keep`, forgotten by this call; their labels would now be unknown."""
         old = [b for b in self._waiting if int(b["_predicted_at"][0]) < now - self.keep]
@@ -79,7 +84,9 @@ class LabelBook:
 
     def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, at: int) -> Arrival:
         matched = set(joined[self.key]) if self.key in joined.columns else set()
-        unknown, duplicate, changed = [], [], []
+        unknown: list[str] = []
+        duplicate: list[str] = []
+        changed: list[str] = []
         seen: dict[str, object] = {}
         for key, value in labels.iter_rows() if labels.height != len(matched) else ():
             before = seen.get(key, self._answered.get(key))

@@ -73,16 +73,12 @@ TELL: dict[str, Teller] = {
     "window_judged": lambda d: f"window {d['window']} rev {d['revision']}: {d['summary']}",
     "alarm_raised": lambda d: f"ALARM {d['cause']}: {d['reason']}",
     "alarm_cleared": lambda d: f"cleared {d['cause']}: {d['reason']}",
-    "alarms_muted": lambda d: (
-        f"{d['count']} alarms over the budget of {d['budget']} were kept for the digest: {d['causes']}"
-    ),
+    "alarms_muted": lambda d: f"{d['count']} alarms over the budget of {d['budget']} were kept for the digest: {d['causes']}",
     "retrain_triggered": lambda d: f"retrain on {d['trigger']}: {d['reason']}",
     "retrain_failed": lambda d: f"retrain on {d['trigger']} made no model: {d['reason']}",
     "held": lambda d: f"held {d['wanted']}: {d['reason']}",
     "guarantee_weakened": lambda d: f"LOUD {d['what']}: {d['reason']}",
-    "labels_unmatched": lambda d: (
-        f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice: {d['examples']}"
-    ),
+    "labels_unmatched": lambda d: f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice: {d['examples']}",
     "kill_switch_set": lambda d: f"kill switch {'on' if d['on'] else 'off'}: {d['reason']}",
     "segment_recovered": lambda d: f"traffic log recovered: {d['records_lost']} records, {d['bytes_lost']} bytes cut",
     "history_replayed": lambda d: f"history replayed to {d['until']}: {d['rows']:,} rows, {d['labels']:,} labels",

@@ -4,4 +4,3 @@ Pure in the sense that matters: the same dataset, system, seed and champion give
 """
 
 from __future__ import annotations
-

@@ -55,9 +55,7 @@ def decided(prediction: Floats) -> Floats:
 
 def _auc(truth: Floats, score: Floats, weight: Floats | None) -> float:
     if score.ndim == 2:
-        return float(
-            sk.roc_auc_score(truth, score, sample_weight=weight, multi_class="ovr", labels=np.arange(score.shape[1]))
-        )
+        return float(sk.roc_auc_score(truth, score, sample_weight=weight, multi_class="ovr", labels=np.arange(score.shape[1])))
     return float(sk.roc_auc_score(truth, score, sample_weight=weight))
 
 
@@ -66,9 +64,7 @@ def _log_loss(truth: Floats, score: Floats, weight: Floats | None) -> float:
 
 
 def _log_losses(truth: Floats, score: Floats) -> Floats:
-    picked = (
-        score[np.arange(len(truth)), truth.astype(int)] if score.ndim == 2 else np.where(truth > 0.5, score, 1 - score)
-    )
+    picked = score[np.arange(len(truth)), truth.astype(int)] if score.ndim == 2 else np.where(truth > 0.5, score, 1 - score)
     return -np.log(np.clip(picked, 1e-15, 1.0))
 
 
@@ -111,9 +107,7 @@ METRICS: dict[str, MetricSpec] = {
         ),
         MetricSpec("log_loss", _log_loss, -1, (BINARY, MULTI), "score", _log_losses),
         MetricSpec("brier", _mean_of(_squares), -1, (BINARY, MULTI), "score", _squares),
-        MetricSpec(
-            "accuracy", lambda t, s, w: sk.accuracy_score(t, s, sample_weight=w), +1, (BINARY, MULTI), "class", _wrongs
-        ),
+        MetricSpec("accuracy", lambda t, s, w: sk.accuracy_score(t, s, sample_weight=w), +1, (BINARY, MULTI), "class", _wrongs),
         MetricSpec(
             "balanced_accuracy",
             lambda t, s, w: sk.balanced_accuracy_score(t, s, sample_weight=w),
@@ -126,9 +120,7 @@ METRICS: dict[str, MetricSpec] = {
         MetricSpec("recall", _macro(sk.recall_score), +1, (BINARY, MULTI), "class"),
         MetricSpec("mae", _mean_of(_absolutes), -1, (NUMBER,), "score", _absolutes),
         MetricSpec("mse", _mean_of(_squares), -1, (NUMBER,), "score", _squares),
-        MetricSpec(
-            "rmse", lambda t, s, w: float(np.sqrt(np.average(_squares(t, s), weights=w))), -1, (NUMBER,), "score"
-        ),
+        MetricSpec("rmse", lambda t, s, w: float(np.sqrt(np.average(_squares(t, s), weights=w))), -1, (NUMBER,), "score"),
         MetricSpec("r2", lambda t, s, w: sk.r2_score(t, s, sample_weight=w), +1, (NUMBER,), "score"),
     )
 }

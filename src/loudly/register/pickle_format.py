@@ -22,9 +22,7 @@ class PickleFormat:
         try:
             return pickle.dumps(fitted, protocol=5)
         except (pickle.PicklingError, AttributeError, TypeError) as wrong:
-            raise ModelError(
-                "The estimator cannot be stored.", seen=str(wrong), do="Define its class in a module."
-            ) from wrong
+            raise ModelError("The estimator cannot be stored.", seen=str(wrong), do="Define its class in a module.") from wrong
 
     def load(self, data: bytes) -> SklearnModel:
         return SklearnModel(self.restore(data))

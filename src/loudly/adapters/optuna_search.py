@@ -1,0 +1,57 @@
+"""Optuna's TPE behind the search seam: seeded, in memory, ask and tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import optuna
+
+from loudly.core.canon import Json, canonical
+from loudly.errors import LoudlyError
+from loudly.train.space import Choice, Range, read_space
+
+
+class OptunaSearch:
+    """Tree-structured Parzen estimator over a plain space; median pruning of intermediate losses."""
+
+    def __init__(self, space: Mapping[str, Json], seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = read_space(space)
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        self._study = optuna.create_study(direction="minimize", sampler=sampler, pruner=optuna.pruners.MedianPruner())
+        self._asked: dict[bytes, list[optuna.trial.Trial]] = {}
+
+    def start_from(self, params: Mapping[str, Json]) -> None:
+        """A point to try first, such as the champion's."""
+        self._study.enqueue_trial(dict(params), skip_if_exists=True)
+
+    def ask(self) -> dict[str, Json]:
+        trial = self._study.ask()
+        params = {name: self._suggest(trial, name, entry) for name, entry in self._space.items()}
+        self._asked.setdefault(canonical(params), []).append(trial)
+        return params
+
+    def tell(self, params: Mapping[str, Json], loss: float) -> None:
+        self._study.tell(self._trial(params), loss)
+        self._asked[canonical(params)].pop()
+
+    def report(self, params: Mapping[str, Json], step: int, loss: float) -> bool:
+        trial = self._trial(params)
+        trial.report(loss, step)
+        return bool(trial.should_prune())
+
+    def _trial(self, params: Mapping[str, Json]) -> optuna.trial.Trial:
+        waiting = self._asked.get(canonical(params))
+        if not waiting:
+            raise LoudlyError("This point was not asked for.", seen=str(dict(params)), do="tell() what ask() gave.")
+        return waiting[-1]
+
+    @staticmethod
+    def _suggest(trial: optuna.trial.Trial, name: str, entry: Range | Choice) -> Json:
+        match entry:
+            case Choice(options):
+                return trial.suggest_categorical(name, options)
+            case Range(low, high, log, True):
+                return trial.suggest_int(name, int(low), int(high), log=log)
+            case Range(low, high, log, _):
+                return trial.suggest_float(name, low, high, log=log)

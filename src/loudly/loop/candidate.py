@@ -1,0 +1,259 @@
+"""From a table to a judged candidate: split, features, search, fit, ladder, evaluation, gate, final fit, artefact.
+
+The same table, system, seed and champion give the same bytes and the same judgments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from loudly.core.canon import Json
+from loudly.core.seams import ModelFormat, Search
+from loudly.core.values import Decision, Evidence, Role, Schema, Task, Verdict, plain
+from loudly.errors import DataError, ModelError, TrainingError
+from loudly.evaluate.compare import compare, compare_slices
+from loudly.evaluate.report import Report, evaluate
+from loudly.features.feature_set import FeatureSet, FrozenFeatures
+from loudly.loop.serving import Ready, make_ready
+from loudly.loop.slices import slice_rows
+from loudly.loop.system import System
+from loudly.loop.tally import Tally
+from loudly.metrics.table import metric
+from loudly.register.bundle import pack
+from loudly.register.skops_format import SklearnModel as as_model
+from loudly.train.fit import fit_once
+from loudly.train.ladder import climb
+from loudly.validate.schema import infer_schema
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+SMALLEST_SLICE = 300
+MAX_HELD_OUT_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A fitted, judged, stored-to-be model. `data` are the artefact's bytes."""
+
+    data: bytes
+    ready: Ready
+    report: Report
+    gate: Verdict
+    ladder: Verdict | None
+    params: Mapping[str, Json]
+    rows: int
+    fitted_at: int
+    weakened: tuple[str, ...]
+
+
+def make_candidate(
+    system: System,
+    labelled: pl.DataFrame,
+    formats: Sequence[ModelFormat],
+    tally: Tally,
+    *,
+    champion: Ready | None,
+    params: Mapping[str, Json],
+    start: object | None,
+    clean: pl.DataFrame | None = None,
+) -> Candidate:
+    """Fits on all but the newest rows, judges on those, and, where the gate passes, fits once more on everything.
+
+    clean: in a rehearsal `labelled` is damaged; the held-out rows that judge are then taken from here.
+
+    Raises: DataError where there are too few labelled rows, TrainingError from the user's function.
+    """
+    fit_rows, held_out = split(labelled, system)
+    if clean is not None:
+        _, held_out = split(clean, system)
+    schema = _schema(labelled, system)
+    task, classes = task_of(labelled[system.label], system)
+    features = FeatureSet(system.features, schema).fit(fit_rows)
+    judged = _fit(system, features, fit_rows, classes, params, start, tally)
+    model, _form, _bytes, _said = _store(judged, formats)
+    with tally.spend("predict"):
+        score = model.predict(_X(features, held_out, system))
+    truth = encode(held_out[system.label], classes)
+    report, gate = _judge(system, held_out, truth, score, task, classes, champion, tally)
+    ladder = None
+    if champion is None:
+        with tally.spend("fit"):
+            ladder = climb(
+                features.matrix(fit_rows),
+                encode(fit_rows[system.label], classes),
+                features.matrix(held_out),
+                truth,
+                score,
+                task=task,
+                name=system.metric,
+                rules={r.__name__: np.asarray(r(held_out), dtype=np.float64) for r in system.rules},
+                seed=system.train.seed,
+            )
+    if ladder is not None and ladder.failed:
+        gate = Verdict(Decision.FAIL, "gate", f"{ladder.subject}: {ladder.reason}", (*gate.evidence, *ladder.evidence))
+    if gate.passed:
+        features = FeatureSet(system.features, schema).fit(labelled)
+        judged = _fit(system, features, labelled, classes, params, start, tally)
+    _model, form, model_bytes, weakened = _store(judged, formats)
+    meta = {"task": str(task), "classes": list(classes), "metric": system.metric, "frame": system.train.frame}
+    data = pack(model_bytes, form.name, schema, features.plain(), {**meta, "params": dict(params)})
+    ready = make_ready(data, system, formats, vouched=True)
+    if gate.passed:
+        gate = _behaves(system, ready, held_out, gate, tally)
+    last = labelled[system.time].dt.epoch("us").max()
+    rows = labelled.height if gate.passed else fit_rows.height
+    return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), weakened)  # type: ignore[arg-type]
+
+
+def search_params(system: System, labelled: pl.DataFrame, search: Search, tally: Tally) -> dict[str, Json]:
+    """The best of `trials` points, each fitted on the older rows and judged on newer ones; the held-out rows stay unseen."""
+    fit_rows, _held_out = split(labelled, system)
+    older, newer = split(fit_rows, system)
+    _task, classes = task_of(labelled[system.label], system)
+    features = FeatureSet(system.features, _schema(older, system)).fit(older)
+    truth, spec = encode(newer[system.label], classes), metric(system.metric)
+    best: tuple[float, dict[str, Json]] | None = None
+    for _ in range(system.train.trials):
+        params = search.ask()
+        estimator = _fit(system, features, older, classes, params, None, tally)
+        with tally.spend("predict"):
+            score = as_model(estimator).predict(_X(features, newer, system))
+        loss = -spec.better * spec(truth, score)
+        search.tell(params, loss)
+        if best is None or loss < best[0]:
+            best = (loss, params)
+    return best[1] if best is not None else {}
+
+
+def split(labelled: pl.DataFrame, system: System) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Older rows to fit, the newest stretch to judge: never at random, which flatters a model badly."""
+    at = labelled[system.time].dt.epoch("us")
+    if labelled.height < 100:
+        raise DataError("Too few labelled rows to fit and judge.", seen=str(labelled.height), do="100 are the least.")
+    newest = int(at.max())  # type: ignore[arg-type]
+    cut = newest - system.train.holdout
+    floor = int(at.quantile(1 - MAX_HELD_OUT_SHARE) or cut)
+    late = at > max(cut, floor)
+    return labelled.filter(~late), labelled.filter(late)
+
+
+def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:
+    """The task and, for classes, their names in order; told from the label and the metric.
+
+    Raises: DataError where the metric does not fit the label.
+    """
+    tasks = metric(system.metric).tasks
+    values = label.drop_nulls()
+    if Task.REGRESSION in tasks:
+        if not values.dtype.is_numeric():
+            raise DataError(
+                f"{system.metric!r} wants a numeric label.", seen=str(values.dtype), do="Choose a metric for classes."
+            )
+        return Task.REGRESSION, ()
+    classes = tuple(values.unique().sort().cast(pl.String).to_list())
+    if len(classes) < 2:
+        raise DataError("The label has one value only; there is nothing to learn.", seen=str(classes))
+    if len(classes) > 1000:
+        raise DataError(f"The label has {len(classes)} values.", do="Choose a regression metric such as 'mae'.")
+    return (Task.BINARY if len(classes) == 2 else Task.MULTICLASS), classes
+
+
+def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
+    """Labels as numbers: class indices, or the values of a regression."""
+    if not classes:
+        return label.cast(pl.Float64).to_numpy()
+    codes = {name: float(i) for i, name in enumerate(classes)}
+    return label.cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64).to_numpy()
+
+
+def _schema(labelled: pl.DataFrame, system: System) -> Schema:
+    return infer_schema(
+        labelled,
+        label=system.label,
+        time=system.time,
+        key=system.key,
+        private=[p for p in system.private if p in labelled.columns],
+        ignored=system.ignored,
+    )
+
+
+def _X(features: FrozenFeatures, table: pl.DataFrame, system: System) -> Any:
+    return features.frame(table) if system.train.frame == "polars" else features.matrix(table)
+
+
+def _fit(
+    system: System,
+    features: FrozenFeatures,
+    rows: pl.DataFrame,
+    classes: Sequence[str],
+    params: Mapping[str, Json],
+    start: object | None,
+    tally: Tally,
+) -> object:
+    X, y = _X(features, rows, system), encode(rows[system.label], classes)
+    with tally.spend("fit"):
+        fitted = fit_once(
+            system.train.fit,
+            X,
+            y,
+            params,
+            seed=system.train.seed,
+            start=start,
+            names=features.names,
+            categories=features.categories,
+        )
+    return fitted.estimator
+
+
+def _store(estimator: object, formats: Sequence[ModelFormat]) -> tuple[Any, ModelFormat, bytes, tuple[str, ...]]:
+    """The first format that takes the estimator; a format that runs code on load is a weakened guarantee, said aloud."""
+    for form in formats:
+        if form.accepts(estimator):
+            data = form.dump(estimator)
+            said = (f"a {type(estimator).__name__} is stored as {form.name}, which runs code when loaded",)
+            return form.load(data), form, data, said if form.executes_code else ()
+    raise ModelError(
+        "No format stores this estimator.",
+        seen=type(estimator).__name__,
+        do="Return a scikit-learn, LightGBM or ONNX model, or one that pickles.",
+    )
+
+
+def _judge(
+    system: System,
+    rows: pl.DataFrame,
+    truth: Floats,
+    score: Floats,
+    task: Task,
+    classes: tuple[str, ...],
+    champion: Ready | None,
+    tally: Tally,
+) -> tuple[Report, Verdict]:
+    slices = {name: inside for name, inside in slice_rows(system, rows).items() if inside.sum() >= SMALLEST_SLICE}
+    report = evaluate(truth, score, task=task, main=system.metric, classes=classes, slices=slices)
+    if not np.isfinite(score).all():
+        return report, Verdict(Decision.FAIL, "gate", "the candidate answers NaN on held-out rows")
+    if champion is None or champion.classes != classes:
+        return report, system.gate.judge(None, held_out=len(truth))
+    with tally.spend("predict"):
+        before = champion.predict(rows)
+    against = compare(truth, score, before, system.metric)
+    by_slice = compare_slices(truth, score, before, system.metric, slices)
+    return report, system.gate.judge(against, by_slice, held_out=len(truth))
+
+
+def _behaves(system: System, ready: Ready, rows: pl.DataFrame, gate: Verdict, tally: Tally) -> Verdict:
+    with tally.spend("predict"):
+        found = tuple(b.judge(ready.predict, rows) for b in system.behaviours)
+    failed = [v for v in found if v.failed]
+    evidence = (*gate.evidence, *(e for v in found for e in v.evidence))
+    if failed:
+        reason = "; ".join(f"{v.subject}: {v.reason}" for v in failed)
+        return Verdict(Decision.FAIL, "gate", reason, evidence)
+    return Verdict(gate.decision, gate.subject, gate.reason, evidence, gate.missing)

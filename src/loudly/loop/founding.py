@@ -1,0 +1,63 @@
+"""The first turn of the wheel: the user's table versioned and judged, and a wheel with something to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from loudly.core.canon import Json
+from loudly.core.values import Verdict, plain
+from loudly.data.pseudonym import pseudonymise
+from loudly.data.snapshot import load, snapshot
+from loudly.errors import DataError
+from loudly.loop.live import Live
+from loudly.loop.retraining import policy_digest
+from loudly.validate.checks import judge_table
+from loudly.validate.leakage import find_leaks
+from loudly.validate.schema import infer_schema
+
+
+def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
+    """Versions the table, freezes its schema, judges it and looks for leaks; all of it goes into the ledger.
+
+    A leak or a failed check blocks: the verdicts come back, and `live` has nothing to learn from.
+    """
+    system = live.system
+    table = pseudonymise(table, system.private, live.key)
+    schema = infer_schema(
+        table, label=system.label, time=system.time, key=system.key, private=system.private, ignored=system.ignored
+    )
+    labelled = table.drop_nulls(system.label)
+    if labelled.is_empty():
+        raise DataError("No row of the table has a label.", seen=f"{table.height:,} rows", do="Check the label column.")
+    with live.tally.spend("data"):
+        dataset = snapshot(labelled, live.stores.blobs, system.name, schema, system.time)
+    live.event("system_loaded", name=system.name, policy=policy_digest(system))
+    live.event("dataset_versioned", dataset=plain(dataset), digest=dataset.digest)
+    live.event("schema_frozen", schema_version=schema.version, columns=len(schema.fields))
+    with live.tally.spend("validate"):
+        judged = judge_table(table, schema, now=live.clock.now())
+        leaks = find_leaks(table, schema, label=system.label, time=system.time)
+    for verdict in judged:
+        live.event("table_judged", verdict=plain(verdict))
+    for verdict in leaks:
+        live.event("leakage_found", verdict=plain(verdict))
+    blocking = tuple(v for v in (*judged, *leaks) if v.failed)
+    if not blocking:
+        live.retraining.begin(dataset, labelled)
+    return blocking
+
+
+def reopen(live: Live) -> bool:
+    """After a restart: the dataset the ledger names is what there is to learn from. False where there is none."""
+    dataset = live.state.dataset
+    if dataset is None:
+        return False
+    live.retraining.begin(dataset, load(dataset, live.stores.blobs).drop_nulls(live.system.label))
+    return True
+
+
+def reasons(blocking: Sequence[Verdict]) -> Json:
+    """Blocking verdicts as lines."""
+    return [f"{v.subject}: {v.reason}" for v in blocking]

@@ -1,0 +1,341 @@
+"""The one thing that serves and replays: rows in, answers out; labels in; time passes.
+
+A server calls `answer`, `feedback` and `tick`; a replay calls the same three with the data's own clock. What they decide
+goes into the ledger; what is true is folded from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, assert_never
+
+import numpy as np
+import polars as pl
+
+from loudly.core.canon import Json
+from loudly.core.seams import Clock, Feedback, Strategy
+from loudly.core.values import Arm, Decision, Event, ModelVersion, Verdict, plain
+from loudly.data.pseudonym import pseudonymise
+from loudly.errors import RolloutError
+from loudly.labels.book import Arrival, LabelBook
+from loudly.loop import traffic
+from loudly.loop.candidate import encode
+from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
+from loudly.loop.policy import Known, Underway, decide
+from loudly.loop.retraining import Retraining
+from loudly.loop.serving import Ready, open_version
+from loudly.loop.slices import slice_rows
+from loudly.loop.state import State, fold, fold_all
+from loudly.loop.stores import Stores
+from loudly.loop.system import System
+from loudly.loop.tally import Tally
+from loudly.monitor.alerts import Alerts
+from loudly.monitor.watch import Watch, WindowJudged
+from loudly.serve.router import ARMS, Replies, Router, Routing, Served
+from loudly.validate.conform import Conformed, conform
+
+
+class Live:
+    """A wheel that turns. One writer; `answer` may be called from many threads once it is built."""
+
+    def __init__(self, system: System, stores: Stores, clock: Clock, *, key: bytes, tally: Tally | None = None) -> None:
+        self.system, self.stores, self.clock = system, stores, clock
+        self.key, self.tally = key, tally or Tally()
+        self.state = fold_all(stores.ledger.read())
+        self.book = LabelBook(system.key, system.label)
+        self.alerts = Alerts(system.monitor)
+        self.watch = Watch(system.monitor, metric=system.metric, time=system.time)
+        self.retraining = Retraining(system, stores, self.tally)
+        self.ready: dict[str, Ready] = {}
+        self.router: Router | None = None
+        self.strategy: Strategy | None = None
+        self.rollout_state: dict[str, Any] = {}
+        self.rollout_verdict: Verdict | None = None
+        self.given: dict[str, int] = {}
+        self.asides: dict[str, int] = {}
+        if self.state.champion is not None:
+            self._adopt(self.state.champion)
+            self._route()
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def record(self, *events: Event) -> None:
+        """Appends to the ledger and folds: the only way anything changes."""
+        if not events:
+            return
+        before = self.state.position
+        self.stores.ledger.append(events, before)
+        for recorded in self.stores.ledger.read(before):
+            self.state = fold(self.state, recorded)
+
+    def event(self, kind: str, **data: Json) -> None:
+        """One event, now."""
+        self.record(Event(kind, self.clock.now(), data))
+
+    # -- the three verbs ---------------------------------------------------------------------------------------------
+
+    def answer(self, rows: pl.DataFrame) -> tuple[Replies, Conformed]:
+        """Answers rows of traffic; those that do not fit the schema are set aside with their reason.
+
+        Raises: RolloutError while there is no champion.
+        """
+        if self.router is None or self.state.champion is None:
+            raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
+        with self.tally.spend("conform"):
+            ready = self.ready[self.state.champion]
+            fitted = conform(pseudonymise(rows, self.system.private, self.key), ready.schema)
+            units = fitted.good[self.system.key].to_list()
+        with self.tally.spend("predict"):
+            replies = self.router.answer(fitted.good, units)
+        with self.tally.spend("log"):
+            logged = traffic.logged(fitted.good, replies, self._rollout_id())
+            if self.stores.traffic is not None:
+                self.stores.traffic.append("predictions", traffic.to_bytes(logged))
+        self._aside(fitted)
+        self._fold_answers(logged, replies)
+        return replies, fitted
+
+    def feedback(self, labels: pl.DataFrame) -> Arrival:
+        """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger."""
+        if self.stores.traffic is not None:
+            self.stores.traffic.append("labels", traffic.to_bytes(labels))
+        with self.tally.spend("labels"):
+            arrival = self.book.arrived(labels, self.clock.now())
+        if arrival.unknown or arrival.duplicate or arrival.changed:
+            self.event(
+                "labels_unmatched",
+                unknown=len(arrival.unknown),
+                duplicate=len(arrival.duplicate) + len(arrival.changed),
+                examples=list((*arrival.unknown, *arrival.duplicate, *arrival.changed)[:5]),
+            )
+        if arrival.joined.height and self.state.champion is not None:
+            self._fold_labels(arrival.joined)
+        return arrival
+
+    def tick(self) -> Plan:
+        """Time has passed: windows close, alarms are raised, and the policy's plan is applied."""
+        now = self.clock.now()
+        with self.tally.spend("monitor"):
+            judged = self.watch.close(now)
+            self.record(*self._window_events(judged), *self.alerts.events(judged, now))
+        if self.strategy is not None:
+            self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
+        self._report_asides()
+        plan = self.plan()
+        self.apply(plan)
+        return plan
+
+    def plan(self) -> Plan:
+        """What the policy wants as of now; nothing is done."""
+        with self.tally.spend("policy"):
+            return decide(self.known(), self.system.retrain)
+
+    def apply(self, plan: Plan) -> None:
+        """Does what the plan says, step by step."""
+        for step in plan.steps:
+            self._do(step)
+
+    # -- folding traffic ---------------------------------------------------------------------------------------------
+
+    def _fold_answers(self, logged: pl.DataFrame, replies: Replies) -> None:
+        now = self.clock.now()
+        with self.tally.spend("labels"):
+            self.book.predicted(logged, now)
+        with self.tally.spend("monitor"):
+            self.watch.rows(logged, replies.scores["control"], now)
+        if self.strategy is not None:
+            for index, arm in enumerate(ARMS):
+                self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
+            self.rollout_state, self.rollout_verdict = self.strategy.observe(
+                self.rollout_state, replies.answered, replies.failed
+            )
+
+    def _fold_labels(self, joined: pl.DataFrame) -> None:
+        ready = self.ready[self.state.champion or ""]
+        with self.tally.spend("monitor"):
+            truth = encode(joined[self.system.label], ready.classes)
+            at = joined[self.system.time].dt.epoch("us").to_numpy()
+            score = traffic.column(joined, "_control")
+            self.watch.labels(truth, score, at)
+        self.retraining.learned(joined)
+        if self.strategy is None:
+            return
+        with self.tally.spend("rollout"):
+            mine = joined["_rollout"].to_numpy() == self._rollout_id()
+            if mine.any():
+                self._judge_rollout(joined.filter(mine), truth[mine])
+
+    def _judge_rollout(self, rows: pl.DataFrame, truth: Any) -> None:
+        assert self.strategy is not None
+        days = sorted({int(d) for d in (rows[self.system.time].dt.epoch("d")).to_list()})
+        feedback = Feedback(
+            at=self.clock.now(),
+            units=rows[self.system.key].to_list(),
+            arm=rows["_arm"].to_numpy().astype(np.int64),
+            truth=truth,
+            scores={arm: traffic.column(rows, f"_{arm}") for arm in ARMS},
+            slices=slice_rows(self.system, rows),
+            days=days,
+        )
+        self.rollout_state, self.rollout_verdict = self.strategy.update(self.rollout_state, feedback)
+
+    def _aside(self, fitted: Conformed) -> None:
+        for reason in fitted.aside["reason"].to_list() if fitted.aside.height else ():
+            self.asides[reason] = self.asides.get(reason, 0) + 1
+
+    def _report_asides(self) -> None:
+        if self.asides:
+            reasons: dict[str, Json] = dict(sorted(self.asides.items()))
+            self.event("rows_set_aside", where="traffic", rows=sum(self.asides.values()), reasons=reasons)
+            self.asides = {}
+
+    def _window_events(self, judged: tuple[WindowJudged, ...]) -> tuple[Event, ...]:
+        return tuple(Event("window_judged", self.clock.now(), w.plain()) for w in judged if w.worth_telling)
+
+    # -- what is known, for the policy -------------------------------------------------------------------------------
+
+    def known(self) -> Known:
+        """All the policy may look at, as of now."""
+        state, now = self.state, self.clock.now()
+        broken = tuple(sorted(c for c, a in state.alarms.items() if a["alarm"] == "feed"))
+        return Known(
+            now=now,
+            champion=state.champion,
+            fitted_at=state.fitted_at.get(state.champion or ""),
+            refits=state.refits,
+            trained_rows=state.trained_rows.get(state.champion or "", 0),
+            new_rows=self.retraining.new_rows,
+            broken=broken,
+            signals=self.watch.signals(now),
+            underway=self._underway(),
+            killed=state.killed,
+        )
+
+    def _underway(self) -> Underway | None:
+        rollout = self.state.rollout
+        if rollout is None or self.rollout_verdict is None:
+            return None
+        spec = self.system.rollout[rollout.stage]
+        return Underway(
+            rollout.version, rollout.stage, len(self.system.rollout), self.rollout_verdict, rollout.stage_at + spec.deadline
+        )
+
+    # -- doing -------------------------------------------------------------------------------------------------------
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case Retrain():
+                self.retrain(step.trigger, step.reason, stateful=step.stateful)
+            case NextStage(version, stage, reason):
+                self._enter(version, stage, reason)
+            case Promote(version, reason, verdict):
+                self._judged(version, verdict)
+                self.promote(version, reason)
+            case RollBack(version, reason, verdict):
+                self._judged(version, verdict)
+                self.roll_back(version, reason)
+            case Hold(wanted, reason):
+                if self.alerts.news(f"held {wanted}: {reason}"):
+                    self.event("held", wanted=wanted, reason=reason)
+            case _:
+                assert_never(step)
+
+    def retrain(self, trigger: str, reason: str, *, stateful: bool = False, harm: Any = None) -> str | None:
+        """Makes a candidate and, where the gate passes, starts its rollout (or makes it champion where there is none).
+
+        Returns its reference, or None where no model came of it (said in the ledger).
+        """
+        now = self.clock.now()
+        champion = self.ready.get(self.state.champion or "")
+        made = self.retraining.run(
+            self.state, now, trigger, reason, champion, stateful=stateful, broken=self.watch.broken_spans(), harm=harm
+        )
+        self.record(*made.events)
+        if made.version is None or made.ready is None:
+            return None
+        self.ready[made.version] = made.ready
+        if made.gate is not None and made.gate.passed:
+            self.offer(made.version, trigger)
+        return made.version
+
+    def offer(self, version: str, reason: str) -> None:
+        """Starts the rollout of a version; where nothing answers yet it becomes champion at once."""
+        if version not in self.state.versions:
+            raise RolloutError(f"There is no version {version!r}.", seen=", ".join(self.state.versions))
+        if self.state.champion is None:
+            self.promote(version, "the first version that passed its gate")
+            return
+        if self.state.rollout is not None:
+            raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)
+        self._adopt(version)
+        stages: Json = [spec.strategy for spec in self.system.rollout]
+        self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason)
+        self.given = {}
+        self.rollout_state = {}
+        self._enter(version, 0, "its gate has passed")
+
+    def promote(self, version: str, reason: str) -> None:
+        """The version answers everything from now on; the champion before stays warm."""
+        because: Json = list(self.state.evidence.get(version, ()))
+        previous = self.state.champion
+        self._adopt(version)
+        self.event("champion_changed", version=version, previous=previous, reason=reason, because=because)
+        self._end_rollout()
+        self._crown(version)
+        self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
+
+    def roll_back(self, version: str, reason: str) -> None:
+        """The candidate leaves; the champion answers everything again."""
+        answers = self.given.get("candidate", 0)
+        self.event("version_rolled_back", version=version, champion=self.state.champion, reason=reason, answers=answers)
+        self._end_rollout()
+
+    def _judged(self, version: str, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            self.event("rollout_judged", version=version, verdict=plain(verdict))
+
+    def _enter(self, version: str, stage: int, reason: str) -> None:
+        spec = self.system.rollout[stage]
+        self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason)
+        assert self.state.champion is not None
+        self.strategy = self.retraining.strategy(spec, self.ready[version].task)
+        arms = (Arm("control", self.state.champion), Arm("candidate", version))
+        carry = self.rollout_state.get("evidence")
+        self.rollout_state = self.strategy.init(arms, self.clock.now(), carry)
+        self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
+        self._route()
+
+    def _end_rollout(self) -> None:
+        self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
+        self._route()
+
+    def _adopt(self, version: str) -> None:
+        """Loads a version's artefact from the store, under the digest the ledger holds."""
+        if version not in self.ready:
+            known: ModelVersion = self.state.versions[version]
+            self.ready[version] = open_version(known, self.system, self.stores.blobs, self.stores.formats, vouched=True)
+
+    def _crown(self, version: str) -> None:
+        """A new champion changes what is expected; alarms about the old one end."""
+        self.watch.crown(self.ready[version], self.retraining.reference(), self.state.expected.get(version), self.clock.now())
+        self.record(*self.alerts.reset(self.state.alarms, self.clock.now()))
+
+    def _route(self) -> None:
+        champion = self.state.champion
+        if champion is None:
+            return
+        control = Served(champion, self.ready[champion].predict)
+        rollout = self.state.rollout
+        if rollout is None or self.strategy is None:
+            routing = Routing(control)
+        else:
+            candidate = Served(rollout.version, self.ready[rollout.version].predict)
+            routing = Routing(control, candidate, self.strategy, self.rollout_state, str(rollout.started))
+        if self.router is None:
+            self.router = Router(routing)
+        else:
+            self.router.swap(routing)
+
+    def _rollout_id(self) -> int:
+        return self.state.rollout.started if self.state.rollout is not None else 0

@@ -1,0 +1,239 @@
+"""Making a candidate from what has been learned since: dataset version, run, judgments, registration, smoke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loudly.core.canon import Json, canonical, digest
+from loudly.core.seams import Strategy
+from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Run, Task, Verdict, plain
+from loudly.data.snapshot import extend
+from loudly.deliver.blue_green import BlueGreen
+from loudly.deliver.canary import Canary
+from loudly.deliver.rollout import RolloutSpec
+from loudly.deliver.shadow import Shadow
+from loudly.errors import DataError, ModelError, RolloutError, TrainingError
+from loudly.evaluate.card import card
+from loudly.loop.candidate import Candidate, make_candidate, search_params
+from loudly.loop.serving import Ready, make_ready
+from loudly.loop.state import State
+from loudly.loop.stores import Stores
+from loudly.loop.system import System
+from loudly.loop.tally import Tally
+from loudly.metrics.table import in_traffic
+from loudly.serve.router import Router, Routing, Served
+from loudly.train.fit import takes_start
+from loudly.train.run import run_key
+
+SMOKE_ROWS = 50
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a retraining gave: the events that tell it, and the version with its gate where there is one."""
+
+    events: tuple[Event, ...]
+    version: str | None = None
+    ready: Ready | None = None
+    gate: Verdict | None = None
+
+
+class Retraining:
+    """Keeps the labelled rows: the dataset as of the last fit and what labels have brought since."""
+
+    def __init__(self, system: System, stores: Stores, tally: Tally) -> None:
+        self.system, self.stores, self.tally = system, stores, tally
+        self._base: pl.DataFrame | None = None
+        self._fresh: list[pl.DataFrame] = []
+        self._dataset: Dataset | None = None
+
+    @property
+    def new_rows(self) -> int:
+        """Labelled rows since the last fit."""
+        return sum(f.height for f in self._fresh)
+
+    def begin(self, dataset: Dataset, labelled: pl.DataFrame) -> None:
+        """The first table: a dataset version and its labelled rows."""
+        self._dataset, self._base, self._fresh = dataset, labelled, []
+
+    def learned(self, joined: pl.DataFrame) -> None:
+        """Labelled rows have come."""
+        columns = [c for c in joined.columns if not c.startswith("_")]
+        self._fresh.append(joined.select(columns))
+
+    def reference(self) -> pl.DataFrame:
+        """The rows the newest fit has seen: what windows are compared with."""
+        return self._base if self._base is not None else pl.DataFrame()
+
+    def strategy(self, spec: RolloutSpec, task: Task) -> Strategy:
+        """The strategy of a stage, judging by the metric that can be followed row by row."""
+        judged = in_traffic(self.system.metric, task)
+        match spec.strategy:
+            case "shadow":
+                return Shadow(spec, judged)
+            case "canary":
+                return Canary(spec, judged)
+            case "blue-green":
+                return BlueGreen(spec, judged)
+            case unknown:
+                raise RolloutError(f"There is no strategy {unknown!r}.")
+
+    def run(
+        self,
+        state: State,
+        now: int,
+        trigger: str,
+        reason: str,
+        champion: Ready | None,
+        *,
+        stateful: bool,
+        broken: Sequence[Span],
+        harm: Callable[[pl.DataFrame], pl.DataFrame] | None,
+    ) -> Made:
+        """One retraining. `broken`: spans of event time whose rows are set aside. `harm`: damage for a rehearsal."""
+        events = [Event("retrain_triggered", now, {"trigger": trigger, "reason": reason})]
+        with self.tally.spend("data"):
+            table, told = self._gather(state, now, broken)
+        events.extend(told)
+        start = champion.estimator() if champion and stateful and takes_start(self.system.train.fit) else None
+        if stateful and start is None:
+            why = "the train function takes no `start`" if champion else "there is no champion to continue from"
+            events.append(Event("guarantee_weakened", now, {"what": "stateful training is stateless", "reason": why}))
+        params = self._params(state, champion)
+        try:
+            with self.tally.spend("train"):
+                taught = harm(table) if harm is not None else table
+                made = make_candidate(
+                    self.system, taught, self.stores.formats, self.tally, champion=champion, params=params, start=start,
+                    clean=table if harm is not None else None,
+                )  # fmt: skip
+        except (DataError, TrainingError, ModelError) as wrong:
+            events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": str(wrong)}))
+            return Made(tuple(events))
+        with self.tally.spend("register"):
+            return self._register(state, now, made, tuple(events), state.champion if start is not None else None)
+
+    def _gather(self, state: State, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
+        """All labelled rows, less those of broken windows; a new dataset version where there are new rows."""
+        assert self._base is not None and self._dataset is not None
+        events: list[Event] = []
+        if self._fresh:
+            fresh, lost = self._sound(pl.concat(self._fresh, how="diagonal_relaxed"), broken)
+            if lost:
+                events.append(
+                    Event(
+                        "rows_set_aside",
+                        now,
+                        {"where": "training", "rows": lost, "reasons": {"the feed was broken when they were served": lost}},
+                    )
+                )
+            fresh = fresh.select([c for c in self._base.columns if c in fresh.columns])
+            self._dataset = extend(self._dataset, fresh, self.stores.blobs, self.system.time)
+            self._base = pl.concat([self._base, fresh], how="diagonal_relaxed").sort(self.system.time, maintain_order=True)
+            self._fresh = []
+        if state.dataset != self._dataset:
+            events.append(Event("dataset_versioned", now, {"dataset": plain(self._dataset), "digest": self._dataset.digest}))
+        return self._base, events
+
+    def _sound(self, rows: pl.DataFrame, broken: Sequence[Span]) -> tuple[pl.DataFrame, int]:
+        at = pl.col(self.system.time).dt.epoch("us")
+        bad = pl.lit(False)
+        for first, last in broken:
+            bad |= (at >= first) & (at < last)
+        kept = rows.filter(~bad)
+        return kept, rows.height - kept.height
+
+    def _params(self, state: State, champion: Ready | None) -> dict[str, Json]:
+        """Tuned parameters are found once, by the first training, and kept until somebody tunes again."""
+        if champion is not None:
+            return dict(champion.bundle.meta["params"])
+        if not self.system.train.tune:
+            return {}
+        from_search = self.stores.searches.get(self.system.train.search)
+        if from_search is None:
+            return {}
+        assert self._base is not None
+        search = from_search(self.system.train.tune, self.system.train.seed)
+        return search_params(self.system, self._base, search, self.tally)
+
+    def _register(self, state: State, now: int, made: Candidate, events: tuple[Event, ...], start: str | None) -> Made:
+        assert self._dataset is not None
+        number = len(state.versions) + 1
+        ref = f"{self.system.name}/{number}"
+        train = self.system.train
+        key = run_key(
+            self._dataset.digest,
+            (train.fit, *self.system.features),
+            made.params,
+            train.seed,
+            start,
+            made.ready.features.plain(),
+        )
+        model = self.stores.blobs.put(made.data)
+        metrics = {e.about: e.effect for e in made.report.metrics}
+        run = Run(
+            key, self._dataset.digest, dict(made.params), train.seed, start, metrics, model, made.ready.format.name, made.rows
+        )
+        version = ModelVersion(
+            self.system.name, number, model, made.ready.format.name, made.ready.task, self._dataset.digest,
+            made.ready.schema.version, key, now,
+        )  # fmt: skip
+        described = self.stores.blobs.put(card(version, run, made.report, made.gate).encode())
+        told = [
+            Event("run_finished", now, {"version": ref, "run": plain(run)}),
+            *([Event("ladder_climbed", now, {"version": ref, "verdict": plain(made.ladder)})] if made.ladder else []),
+            *(Event("guarantee_weakened", now, {"what": "safe loading", "reason": said}) for said in made.weakened),
+            Event("gate_judged", now, {"version": ref, "verdict": plain(made.gate)}),
+            Event(
+                "version_registered",
+                now,
+                {
+                    "version": ref,
+                    "model_version": plain(version),
+                    "metric": self.system.metric,
+                    "expected": made.report.value,
+                    "fitted_at": made.fitted_at,
+                    "trained_rows": made.rows,
+                    "card": described,
+                },
+            ),
+        ]
+        self.stores.tracker.ran(run, {})
+        self.stores.tracker.registered(version, run, made.data, {"gate": str(made.gate.decision)})
+        gate = made.gate
+        if gate.passed:
+            smoke = self.smoke(made, model)
+            told.append(Event("artefact_queried", now, {"version": ref, "verdict": plain(smoke)}))
+            gate = gate if smoke.passed else smoke
+        return Made((*events, *told), ref, made.ready, gate)
+
+    def smoke(self, made: Candidate, model: str) -> Verdict:
+        """The stored artefact, read back and queried through the router's path, answers as the fitted one did."""
+        with self.stores.blobs.open(model) as stream:
+            again = make_ready(stream.read(), self.system, self.stores.formats, vouched=True)
+        rows = self.reference().tail(SMOKE_ROWS)
+        replies = Router(Routing(Served("smoke", again.predict))).answer(rows, rows[self.system.key].cast(pl.String).to_list())
+        gap = float(np.max(np.abs(replies.answer - made.ready.predict(rows))))
+        evidence = Evidence("stored against fitted", gap, n=rows.height, about="largest difference", tolerance=0.0)
+        if replies.errors or gap > 0:
+            told = replies.errors[0] if replies.errors else f"answers differ by {gap:g}"
+            return Verdict(Decision.FAIL, "artefact", told, (evidence,))
+        return Verdict(Decision.PASS, "artefact", f"{rows.height} rows answered, all as fitted", (evidence,))
+
+
+def policy_digest(system: System) -> str:
+    """What the user's policy says, as one digest: it goes into the ledger when it changes."""
+    said = {
+        "rollout": [plain(s) for s in system.rollout],
+        "gate": plain(system.gate),
+        "retrain": plain(system.retrain),
+        "monitor": plain(system.monitor),
+        "labels": plain(system.labels),
+    }
+    return digest(canonical(said))

@@ -1,0 +1,81 @@
+"""A stored artefact made ready to answer: bytes -> model, features and schema, under a digest the ledger vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from loudly.core.seams import Blobs, Model, ModelFormat
+from loudly.core.values import ModelVersion, Schema, Task
+from loudly.errors import ModelError, UntrustedModel, nearest
+from loudly.features.feature_set import FeatureSet, FrozenFeatures
+from loudly.loop.system import System
+from loudly.register.bundle import Bundle, unpack
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A version that can answer: raw rows of its schema in, scores out."""
+
+    schema: Schema
+    features: FrozenFeatures
+    model: Model
+    format: ModelFormat
+    bundle: Bundle
+    frame: str
+    task: Task
+    classes: tuple[str, ...]
+
+    def predict(self, table: pl.DataFrame) -> Floats:
+        """Scores of raw rows: (n,) or (n, k)."""
+        X: Any = self.features.frame(table) if self.frame == "polars" else self.features.matrix(table)
+        return self.model.predict(X)
+
+    def estimator(self) -> object:
+        """The fitted estimator itself, to continue training from."""
+        return self.format.restore(self.bundle.model)
+
+
+def open_version(version: ModelVersion, system: System, blobs: Blobs, formats: Sequence[ModelFormat], vouched: bool) -> Ready:
+    """Loads a version. `vouched`: the ledger holds its digest.
+
+    Raises: UntrustedModel for a format that runs code without that, NotFound and DatasetCorrupt from the store.
+    """
+    with blobs.open(version.model) as stream:
+        data = stream.read()
+    return make_ready(data, system, formats, vouched)
+
+
+def make_ready(data: bytes, system: System, formats: Sequence[ModelFormat], vouched: bool) -> Ready:
+    """The same from bytes at hand."""
+    bundle = unpack(data)
+    by_name = {f.name: f for f in formats}
+    form = by_name.get(bundle.format)
+    if form is None:
+        raise ModelError(
+            f"The artefact is in format {bundle.format!r}, which is not at hand.",
+            do="Install its extra; " + nearest(bundle.format, by_name),
+        )
+    if form.executes_code and not vouched:
+        raise UntrustedModel(
+            f"A {bundle.format} artefact runs code when it is loaded, and the ledger does not hold its digest.",
+            do="Train it here, or store it as skops, ONNX or native LightGBM.",
+        )
+    features = FeatureSet(system.features, bundle.schema).thaw(bundle.features)
+    meta = bundle.meta
+    return Ready(
+        bundle.schema,
+        features,
+        form.load(bundle.model),
+        form,
+        bundle,
+        str(meta["frame"]),
+        Task(meta["task"]),
+        tuple(meta["classes"]),
+    )

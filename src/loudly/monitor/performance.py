@@ -1,0 +1,121 @@
+"""Confirmed performance: what the champion's answers were worth, once labels have come, against what was expected.
+
+The look-back moves and one looks every window, so the bound is that of a confidence sequence, not of a single look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loudly.core.canon import finite
+from loudly.core.values import Decision, Evidence, Verdict
+from loudly.metrics.table import MetricSpec
+from loudly.monitor.settings import MonitorSettings
+from loudly.stats.auc import auc
+from loudly.stats.confidence_sequence import radius
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats, Ints
+
+SUBJECT = "performance"
+BIAS_ERRORS = 2.0
+
+
+@dataclass(slots=True)
+class Trail:
+    """Labelled rows by window of event time: what was answered and what was true."""
+
+    window: int
+    rows: dict[int, list[tuple[Floats, Floats]]] = field(default_factory=dict)
+
+    def add(self, truth: Floats, score: Floats, at: Ints) -> None:
+        """Labelled rows. Shapes: (n,), (n,) or (n, k), (n,) event time."""
+        starts = at // self.window * self.window
+        for start in np.unique(starts).tolist():
+            inside = starts == start
+            self.rows.setdefault(int(start), []).append((truth[inside], score[inside]))
+
+    def keep(self, since: int) -> None:
+        """Forgets windows before `since`."""
+        self.rows = {start: batch for start, batch in self.rows.items() if start >= since}
+
+    def since(self, start: int) -> tuple[Floats, Floats, Ints]:
+        """Truth, score and window of all rows from `start` on."""
+        found = [(t, s, np.full(len(t), w)) for w, batches in self.rows.items() if w >= start for t, s in batches]
+        if not found:
+            return np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64)
+        truth, score, windows = zip(*found, strict=True)
+        return np.concatenate(truth), np.concatenate(score), np.concatenate(windows)
+
+
+def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: MonitorSettings, now: int, since: int) -> Verdict:
+    """The trailing windows (from `since` on, when the champion came) against what the gate led to expect."""
+    first = max(since, now - settings.trailing * settings.window)
+    truth, score, windows = trail.since(first)
+    sound = np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
+    truth, score, windows = truth[sound], score[sound], windows[sound]
+    if len(truth) < settings.enough or expected is None:
+        lacking = f"{settings.enough - len(truth):,} more labelled rows" if expected is not None else "an expectation"
+        return Verdict(Decision.UNDECIDED, SUBJECT, f"{len(truth):,} labelled rows so far", missing=lacking)
+    found = measured(metric, truth, score, settings.alpha)
+    bias = _bias(truth, score, windows, settings.bias) if score.ndim == 1 else None
+    value = found.effect
+    if value is None or found.low is None or found.high is None:
+        return Verdict(Decision.UNDECIDED, SUBJECT, "the labelled rows cannot tell", (found,), missing="rows of both classes")
+    best = found.high if metric.better > 0 else found.low
+    told = f"{metric.name} {value:.4f} [{found.low:.4f}, {found.high:.4f}] over {len(truth):,} rows, expected {expected:.4f}"
+    if metric.better * (best - expected) < -settings.tolerance:
+        return Verdict(Decision.FAIL, SUBJECT, f"surely below what was expected: {told}", (found,))
+    if bias is not None and bias.low is not None and bias.effect is not None and bias.low > settings.bias:
+        return Verdict(Decision.FAIL, SUBJECT, f"scores are off by {bias.effect:.3f} on average; {told}", (found, bias))
+    return Verdict(Decision.PASS, SUBJECT, told, (found,))
+
+
+def measured(metric: MetricSpec, truth: Floats, score: Floats, alpha: float) -> Evidence:
+    """The metric with an interval that may be looked at every window."""
+    n, value = len(truth), metric(truth, score)
+    if metric.name == "roc_auc" and score.ndim == 1:
+        error = auc(truth, score).error
+    elif metric.loss is not None:
+        error = float(metric.loss(truth, score).std(ddof=1) / np.sqrt(n))
+    else:
+        error = _bootstrap_error(metric, truth, score)
+    reach = radius(n, error * float(np.sqrt(n)), alpha, best_at=n)
+    return Evidence(
+        "trailing windows, confidence sequence", finite(value), finite(value - reach), finite(value + reach), n, SUBJECT,
+        metric.name, 1 - alpha,
+    )  # fmt: skip
+
+
+def _bias(truth: Floats, score: Floats, windows: Ints, tolerance: float) -> Evidence:
+    """|mean label - mean score|, with windows as clusters: rows of one day go wrong together."""
+    gaps = np.array([float((truth[windows == w] - score[windows == w]).mean()) for w in np.unique(windows)])
+    gap = float((truth - score).mean())
+    error = float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 2 else float("inf")
+    low = max(0.0, abs(gap) - BIAS_ERRORS * error)
+    return Evidence(
+        "bias, clustered by window", abs(gap), low, finite(abs(gap) + BIAS_ERRORS * error), len(truth), "bias",
+        tolerance=tolerance,
+    )  # fmt: skip
+
+
+def _bootstrap_error(metric: MetricSpec, truth: Floats, score: Floats) -> float:
+    rng, n = np.random.default_rng(0), len(truth)
+    drawn = [metric(truth[rows], score[rows]) for rows in (rng.integers(0, n, n) for _ in range(50))]
+    return float(np.nanstd(drawn, ddof=1))
+
+
+def expected_auc(score: Floats) -> float:
+    """The AUC that scores promise if they are calibrated: CBPE without labels.
+
+    Source: confidence-based performance estimation (NannyML); assumes calibrated scores and no concept shift.
+    """
+    order = np.argsort(score, kind="stable")
+    p = score[order]
+    negatives = np.cumsum(1 - p) - (1 - p)
+    total = p.sum() * (1 - p).sum()
+    return float((p * negatives).sum() / total) if total > 0 else float("nan")

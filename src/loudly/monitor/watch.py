@@ -1,0 +1,236 @@
+"""The watch: rows and labels fold into event-time windows; closed windows are judged, late rows judge them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import polars as pl
+
+from loudly.core.canon import Json, finite
+from loudly.core.clock import iso
+from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Task, Verdict
+from loudly.metrics.table import metric as metric_named
+from loudly.monitor.performance import SUBJECT, Trail, expected_auc, judge
+from loudly.monitor.settings import MonitorSettings
+from loudly.shift.feed import FeedJudge
+from loudly.shift.profile import Bins, Profile, bins_of, profile
+from loudly.stats.divergence import js, noise
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats, Ints
+
+FEW_VALUES = 8
+REFERENCE_ROWS = 50_000
+
+
+class Answering(Protocol):
+    """What the watch must know of a champion."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def task(self) -> Task: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that is wrong in a window. kind: feed | shift | estimate | performance; `cause` stays the same while it lasts."""
+
+    kind: str
+    cause: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class WindowJudged:
+    """A closed window and all that was found in it. `revision` counts corrections by late rows."""
+
+    start: int
+    end: int
+    revision: int
+    rows: int
+    causes: tuple[Cause, ...]
+    shifts: Mapping[str, float]
+    summary: str
+
+    @property
+    def worth_telling(self) -> bool:
+        """Whether the window goes into the ledger: something is wrong, or it corrects what was said."""
+        return bool(self.revision or any(c.kind != "shift" for c in self.causes))
+
+    def plain(self) -> dict[str, Json]:
+        """As the data of an event."""
+        causes: Json = [{"kind": c.kind, "cause": c.cause, "reason": c.verdict.reason} for c in self.causes]
+        return {
+            "window": iso(self.start),
+            "revision": self.revision,
+            "rows": self.rows,
+            "summary": self.summary,
+            "causes": causes,
+            "shifts": dict(self.shifts),
+        }
+
+
+class Watch:
+    """Watches one champion's traffic; the histories outlive a change of champion."""
+
+    def __init__(self, settings: MonitorSettings, *, metric: str, time: str) -> None:
+        self.settings, self.time = settings, time
+        self.metric = metric_named(metric)
+        self.feed = FeedJudge()
+        self.trail = Trail(settings.window)
+        self._bins: dict[str, Bins] = {}
+        self._cells: tuple[str, ...] = ()
+        self._score_bins: Bins | None = None
+        self._open: dict[int, Profile] = {}
+        self._closed: dict[int, tuple[Profile, int]] = {}
+        self._late: set[int] = set()
+        self._scores: dict[int, list[Floats]] = {}
+        self._broken: list[tuple[int, int]] = []
+        self._shifts: dict[str, list[float]] = {}
+        self._task: Task | None = None
+        self._expected: float | None = None
+        self._since = 0
+
+    # -- the champion ------------------------------------------------------------------------------------------------
+
+    def crown(self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int) -> None:
+        """A champion and the rows it has learned from: what windows are compared with from now on."""
+        self._task, self._expected, self._since = champion.task, expected, now
+        watched = [f for f in champion.schema.fields if f.role is Role.INPUT and f.kind not in (Kind.TEXT, Kind.TIME)]
+        sample = reference.tail(REFERENCE_ROWS)
+        fresh = {f.name: bins_of(sample[f.name]) for f in watched if f.name in sample.columns}
+        self._cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
+        if not self._bins:
+            self._bins = fresh
+            self._learn_from(reference)
+        # Windows under way keep the bins they began with; a new reference begins with the next window.
+        self._bins = fresh
+        self._open, self._closed, self._late = {}, {}, set()
+        self._score_bins, self._shifts = None, {}
+
+    def _learn_from(self, reference: pl.DataFrame) -> None:
+        """The training rows, cut into the same windows, teach the feed judge what is normal."""
+        starts = self._starts(reference)
+        for (_,), rows in reference.with_columns(_w=starts).group_by("_w", maintain_order=True):
+            self.feed.learn(profile(rows, self._bins, self._cells))
+
+    # -- folding -----------------------------------------------------------------------------------------------------
+
+    def rows(self, table: pl.DataFrame, scores: Floats, now: int) -> None:
+        """Served rows, by the window of their event time; rows of a closed window correct it while lateness allows."""
+        if table.is_empty() or not self._bins:
+            return
+        starts = self._starts(table)
+        for start in starts.unique().sort().to_list():
+            inside = starts == start
+            batch = table if inside.all() else table.filter(inside)
+            made = profile(batch, self._bins, self._cells)
+            self._scores.setdefault(start, []).append(scores[inside.to_numpy()])
+            if start in self._closed:
+                before, revision = self._closed[start]
+                self._closed[start] = (before.merge(made), revision)
+                self._late.add(start)
+            elif start + self.settings.window + self.settings.lateness >= now:
+                known = self._open.get(start)
+                self._open[start] = made if known is None else known.merge(made)
+
+    def labels(self, truth: Floats, score: Floats, at: Ints) -> None:
+        """Labelled rows, by their event time."""
+        self.trail.add(truth, score, at)
+
+    def close(self, now: int) -> tuple[WindowJudged, ...]:
+        """Judges the windows that have ended by `now`, and again those that late rows have changed."""
+        judged = []
+        for start in sorted(s for s in self._open if s + self.settings.window <= now):
+            found = self._open.pop(start)
+            self._closed[start] = (found, 0)
+            judged.append(self._judge(start, found, 0, now))
+        for start in sorted(self._late):
+            found, revision = self._closed[start]
+            self._closed[start] = (found, revision + 1)
+            judged.append(self._judge(start, found, revision + 1, now))
+        self._late = set()
+        oldest = now - self.settings.window - self.settings.lateness
+        self._closed = {s: kept for s, kept in self._closed.items() if s > oldest}
+        self._scores = {
+            s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window
+        }
+        self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
+        return tuple(judged)
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    def signals(self, now: int) -> tuple[tuple[str, Verdict], ...]:
+        """The ranked evidence of harm: confirmed performance, estimated performance, impact of shift."""
+        return (("performance", self.performance(now)), ("estimate", self.estimate(now)))
+
+    def performance(self, now: int) -> Verdict:
+        """Confirmed by labels."""
+        return judge(self.trail, self.metric, self._expected, self.settings, now, self._since)
+
+    def estimate(self, now: int) -> Verdict:
+        """Estimated without labels (CBPE); it assumes calibrated scores and no concept shift, and says so."""
+        subject = "estimated performance"
+        if self._task is not Task.BINARY or self.metric.name != "roc_auc" or self._expected is None:
+            return Verdict(Decision.UNDECIDED, subject, "no estimator for this metric", missing="labels")
+        first = max(self._since, now - self.settings.trailing * self.settings.window)
+        recent = [s for start, batch in self._scores.items() if start >= first for s in batch]
+        score = np.concatenate(recent) if recent else np.zeros(0)
+        score = score[np.isfinite(score)]
+        if len(score) < self.settings.enough:
+            return Verdict(Decision.UNDECIDED, subject, f"{len(score):,} answers so far", missing="answers")
+        value = expected_auc(score)
+        found = Evidence("CBPE, assuming calibration and no concept shift", finite(value), n=len(score), unit="roc_auc")
+        told = f"estimated roc_auc {value:.4f}, expected {self._expected:.4f}; assumes calibration and no concept shift"
+        harmed = value < self._expected - 3 * self.settings.tolerance
+        return Verdict(Decision.FAIL if harmed else Decision.PASS, subject, told, (found,))
+
+    def broken_spans(self) -> tuple[tuple[int, int], ...]:
+        """Event time of all windows in which the feed was broken: never data to learn from."""
+        return tuple(self._broken)
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def _judge(self, start: int, window: Profile, revision: int, now: int) -> WindowJudged:
+        breaks = self.feed.judge(window)
+        span = (start, start + self.settings.window)
+        self._broken = [s for s in self._broken if s != span] + ([span] if breaks else [])
+        causes = [Cause("feed", f"feed: {b.cause}", b.verdict) for b in breaks]
+        if not breaks and revision == 0:
+            self.feed.learn(window)
+        shifts = self._shifted(window)
+        causes += [_shift_cause(name, size, window.rows, self.settings.shift) for name, size in shifts.items()]
+        confirmed = self.performance(now)
+        if confirmed.failed:
+            causes.append(Cause("performance", SUBJECT, confirmed))
+        told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or "as it should be"
+        moved = f"; moved: {', '.join(f'{n} {s:.2f}' for n, s in shifts.items())}" if shifts else ""
+        return WindowJudged(start, span[1], revision, window.rows, tuple(causes), shifts, told + moved)
+
+    def _shifted(self, window: Profile) -> dict[str, float]:
+        """Columns whose distance to the reference exceeds the tolerance by more than sampling alone gives."""
+        found = {}
+        for name, column in window.columns.items():
+            bins = self._bins[name]
+            sound = int(column.counts.sum())
+            if sound == 0 or bins.counts.sum() == 0:
+                continue
+            excess = js(bins.counts, column.counts) - 2 * noise(int(bins.counts.sum()), sound, bins.size)
+            if excess > self.settings.shift:
+                found[name] = round(excess, 4)
+        return dict(sorted(found.items(), key=lambda kv: -kv[1]))
+
+    def _starts(self, table: pl.DataFrame) -> pl.Series:
+        at = table[self.time].dt.epoch("us")
+        return at // self.settings.window * self.settings.window
+
+
+def _shift_cause(name: str, size: float, rows: int, tolerance: float) -> Cause:
+    evidence = Evidence("Jensen-Shannon distance above sampling noise", size, n=rows, about=name, tolerance=tolerance)
+    verdict = Verdict(Decision.FAIL, f"shift of {name}", f"{name} moved by {size:.2f}, tolerated {tolerance:g}", (evidence,))
+    return Cause("shift", f"shift: {name}", verdict)

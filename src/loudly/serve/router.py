@@ -1,0 +1,153 @@
+"""The router: who answers which unit, and what it answered. It never raises at a client.
+
+A `Routing` is an immutable snapshot; swapping it is one assignment, so a new version never fails a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.core.canon import unit_draw
+from loudly.core.seams import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    from loudly.core.seams import Floats, Ints
+
+CONTROL, CANDIDATE = "control", "candidate"
+ARMS = (CONTROL, CANDIDATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version ready to answer: rows of the frozen schema in, scores out."""
+
+    version: str
+    predict: Callable[[pl.DataFrame], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Who answers now. Without a strategy control answers everything. `salt` names the rollout; units stick to it.
+
+    fallback: the constant answer of last resort, marked as such.
+    """
+
+    control: Served
+    candidate: Served | None = None
+    strategy: Strategy | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    salt: str = ""
+    fallback: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """Answers of a batch, row by row.
+
+    answer: (n,) or (n, k).  arm: (n,) index into ("control", "candidate").  propensity: (n,).  fallback: (n,) True where the
+    arm that should have answered could not.  scores: arm -> answers of every arm that scored, NaN where it did not.
+    failed, answered: counts by arm, of rows.  errors: what was raised, for the log.
+    """
+
+    answer: Floats
+    arm: Ints
+    propensity: Floats
+    fallback: Any
+    scores: Mapping[str, Floats]
+    versions: tuple[str, ...]
+    answered: Mapping[str, int]
+    failed: Mapping[str, int]
+    errors: tuple[str, ...]
+
+
+class Router:
+    """Holds the current routing and answers batches of rows by it."""
+
+    def __init__(self, routing: Routing) -> None:
+        self._routing = routing
+
+    @property
+    def routing(self) -> Routing:
+        return self._routing
+
+    def swap(self, routing: Routing) -> None:
+        """The next request sees the new routing; those under way finish with the old."""
+        self._routing = routing
+
+    def answer(self, table: pl.DataFrame, units: Sequence[str]) -> Replies:
+        """Answers rows of the frozen schema. Shapes: table (n, columns), units (n,).
+
+        A model that raises or answers NaN is replaced by control, control by the constant fallback; both are counted.
+        """
+        routing, n = self._routing, table.height
+        arm, propensity, scoring = self._assign(routing, units)
+        errors: list[str] = []
+        scores = {name: self._score(routing, name, table, arm, name in scoring, errors) for name in ARMS}
+        picked, fallback = _pick(scores, arm, routing.fallback)
+        failed = {name: int((~_finite(scores[name]) & _asked(arm, i, name in scoring)).sum()) for i, name in enumerate(ARMS)}
+        answered = {name: int(_asked(arm, i, name in scoring).sum()) for i, name in enumerate(ARMS)}
+        versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
+        assert len(picked) == n
+        return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors))
+
+    @staticmethod
+    def _assign(routing: Routing, units: Sequence[str]) -> tuple[Ints, Floats, tuple[str, ...]]:
+        if routing.strategy is None or routing.candidate is None:
+            return np.zeros(len(units), dtype=np.int64), np.ones(len(units)), ()
+        draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
+        made = routing.strategy.assign(routing.state, draws)
+        return made.arm, made.propensity, made.shadows
+
+    @staticmethod
+    def _score(routing: Routing, name: str, table: pl.DataFrame, arm: Ints, everything: bool, errors: list[str]) -> Floats:
+        """The arm's answers for the rows it must score; NaN elsewhere and where it failed."""
+        served = routing.control if name == CONTROL else routing.candidate
+        wanted = np.ones(len(arm), dtype=bool) if everything else arm == ARMS.index(name)
+        nothing = np.full(len(arm), np.nan)
+        if served is None or not wanted.any():
+            return nothing
+        try:
+            made = np.asarray(served.predict(table if wanted.all() else table.filter(wanted)), dtype=np.float64)
+        except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the client still gets an answer
+            errors.append(f"{served.version}: {type(wrong).__name__}: {wrong}")
+            return nothing
+        if wanted.all():
+            return made
+        out = np.full((len(arm), *made.shape[1:]), np.nan)
+        out[wanted] = made
+        return out
+
+
+def _asked(arm: Ints, index: int, everything: bool) -> Any:
+    return np.ones(len(arm), dtype=bool) if everything else arm == index
+
+
+def _finite(score: Floats) -> Any:
+    return np.isfinite(score) if score.ndim == 1 else np.isfinite(score).all(axis=1)
+
+
+def _pick(scores: Mapping[str, Floats], arm: Ints, constant: float) -> tuple[Floats, Any]:
+    """The answer of each row's arm; control's where that failed; the constant where both did."""
+    control, candidate = scores[CONTROL], scores[CANDIDATE]
+    if control.ndim != candidate.ndim:
+        wide = max(control.ndim, candidate.ndim)
+        shape = (control if control.ndim == wide else candidate).shape
+        control = control if control.ndim == wide else np.full(shape, np.nan)
+        candidate = candidate if candidate.ndim == wide else np.full(shape, np.nan)
+    chosen = arm == 1
+    picked = np.where(chosen[:, None] if control.ndim == 2 else chosen, candidate, control)
+    fallback = ~_finite(picked)
+    if fallback.any():
+        picked = picked.copy()
+        picked[fallback] = control[fallback]
+        lost = ~_finite(picked)
+        picked[lost] = constant
+    return picked, fallback

@@ -1,0 +1,93 @@
+"""The baseline ladder: random -> prior -> rules -> simple -> yours. A model that does not beat the rungs is not worth serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from loudly.core.canon import finite
+from loudly.core.values import Decision, Evidence, Task, Verdict
+from loudly.metrics.table import metric
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+SIMPLE_ROWS = 50_000
+MUST_BEAT = ("random", "prior")
+
+
+def climb(
+    X: Floats,
+    y: Floats,
+    X_held: Floats,
+    truth: Floats,
+    score: Floats,
+    *,
+    task: Task,
+    name: str,
+    rules: Mapping[str, Floats],
+    seed: int,
+) -> Verdict:
+    """The metric of every rung on held-out rows; yours must beat random, the prior and each rule.
+
+    The simple model (ridge or logistic regression, imputed and scaled, on at most 50,000 newest rows) is reported; a model
+    below it passes with that said, since simple is a choice, not a fault.
+    """
+    spec = metric(name)
+    rungs = {
+        "random": _random(y, len(truth), task, seed),
+        "prior": _prior(y, len(truth), task),
+        **{f"rule {n}": values for n, values in rules.items()},
+        "simple": _simple(X[-SIMPLE_ROWS:], y[-SIMPLE_ROWS:], X_held, task),
+        "yours": score,
+    }
+    values = {rung: spec(truth, given) for rung, given in rungs.items()}
+    evidence = tuple(Evidence("ladder", finite(v), n=len(truth), about=rung, unit=name) for rung, v in values.items())
+    yours = values["yours"]
+    below = [r for r, v in values.items() if _must(r) and np.isfinite(v) and not spec.better * yours > spec.better * v]
+    told = ", ".join(f"{rung} {value:.4f}" for rung, value in values.items())
+    if below:
+        return Verdict(Decision.FAIL, "ladder", f"yours does not beat {', '.join(below)}: {told}", evidence)
+    note = "" if spec.better * yours > spec.better * values["simple"] else " (a simple model does as well)"
+    return Verdict(Decision.PASS, "ladder", told + note, evidence)
+
+
+def _must(rung: str) -> bool:
+    return rung in MUST_BEAT or rung.startswith("rule ")
+
+
+def _random(y: Floats, n: int, task: Task, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    match task:
+        case Task.BINARY:
+            return rng.random(n)
+        case Task.MULTICLASS:
+            drawn = rng.random((n, int(y.max()) + 1))
+            return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
+        case Task.REGRESSION:
+            return rng.choice(y, n)
+
+
+def _prior(y: Floats, n: int, task: Task) -> Floats:
+    match task:
+        case Task.BINARY:
+            return np.full(n, y.mean())
+        case Task.MULTICLASS:
+            return np.tile(np.bincount(y.astype(int)) / len(y), (n, 1))
+        case Task.REGRESSION:
+            return np.full(n, np.median(y))
+
+
+def _simple(X: Floats, y: Floats, X_held: Floats, task: Task) -> Floats:
+    model = Ridge() if task is Task.REGRESSION else LogisticRegression(max_iter=300)
+    pipeline = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), model).fit(X, y)
+    if task is Task.REGRESSION:
+        return np.asarray(pipeline.predict(X_held))
+    proba = pipeline.predict_proba(X_held)
+    return np.asarray(proba[:, 1] if task is Task.BINARY else proba)

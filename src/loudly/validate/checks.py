@@ -1,0 +1,104 @@
+"""Checks of a table against its schema: each a Verdict with its effect; bad data is a verdict, not an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from loudly.core.clock import DAY, iso, span
+from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Verdict
+
+Check = Callable[[pl.DataFrame, Schema, int], Verdict]
+LEAST_CLASS = 0.01
+MOST_MISSING = 0.95
+STALE = 400 * DAY
+
+
+def judge_table(table: pl.DataFrame, schema: Schema, *, now: int) -> tuple[Verdict, ...]:
+    """All checks of a table, in a fixed order."""
+    return tuple(check(table, schema, now) for check in CHECKS.values())
+
+
+def unique_key(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
+    """The key names one row each."""
+    (key,) = schema.role(Role.KEY)
+    values = table[key.name]
+    twice = len(values) - values.n_unique()
+    evidence = Evidence("duplicates", twice / max(1, len(values)), n=len(values), about=key.name, tolerance=0.0)
+    if twice:
+        example = values.filter(values.is_duplicated())[0]
+        return Verdict(Decision.FAIL, "unique key", f"{twice:,} rows repeat a key, e.g. {example!r}", (evidence,))
+    return Verdict(Decision.PASS, "unique key", f"{len(values):,} keys, none twice", (evidence,))
+
+
+def known_times(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
+    """Every row has an event time, none of it in the future."""
+    (time,) = schema.role(Role.TIME)
+    at = table[time.name].dt.epoch("us")
+    missing, newest = at.null_count(), at.max()
+    evidence = Evidence("missing times", missing / max(1, len(at)), n=len(at), about=time.name, tolerance=0.0)
+    if missing:
+        return Verdict(Decision.FAIL, "event time", f"{missing:,} rows have no time", (evidence,))
+    if isinstance(newest, int) and newest > now:
+        return Verdict(Decision.FAIL, "event time", f"the newest row is of {iso(newest)}, after now ({iso(now)})", (evidence,))
+    return Verdict(Decision.PASS, "event time", f"{iso(int(at.min()))} to {iso(int(newest))}", (evidence,))  # type: ignore[arg-type]
+
+
+def fresh(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
+    """The newest row is not older than 400 days."""
+    (time,) = schema.role(Role.TIME)
+    newest = table[time.name].dt.epoch("us").max()
+    if not isinstance(newest, int):
+        return Verdict(Decision.UNDECIDED, "freshness", "no times to judge by", missing="times")
+    age = now - newest
+    evidence = Evidence("age of the newest row", float(age), n=table.height, unit="µs", tolerance=float(STALE))
+    decision = Decision.PASS if age <= STALE else Decision.FAIL
+    return Verdict(decision, "freshness", f"the newest row is {span(age)} old", (evidence,))
+
+
+def present(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
+    """No input is missing nearly everywhere."""
+    gone = [f for f in schema.inputs if f.missing_rate > MOST_MISSING]
+    evidence = tuple(Evidence("missing", f.missing_rate, n=table.height, about=f.name, tolerance=MOST_MISSING) for f in gone)
+    if gone:
+        named = ", ".join(f"{f.name} ({f.missing_rate:.0%})" for f in gone)
+        return Verdict(
+            Decision.FAIL, "inputs present", f"missing nearly everywhere: {named}; ignore them or mend them", evidence
+        )
+    return Verdict(Decision.PASS, "inputs present", f"{len(schema.inputs)} inputs", evidence)
+
+
+def varied(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
+    """No number is the same in every row: a constant column teaches nothing and hides a broken feed."""
+    numbers = [f for f in schema.inputs if f.kind in (Kind.NUMBER, Kind.INTEGER)]
+    same = [f.name for f in numbers if f.low is not None and f.low == f.high]
+    if same:
+        reason = f"constant: {', '.join(same)}; ignore them or mend them"
+        return Verdict(Decision.FAIL, "inputs vary", reason, (Evidence("constant columns", float(len(same)), n=table.height),))
+    return Verdict(Decision.PASS, "inputs vary", f"{len(numbers)} numeric inputs vary")
+
+
+def balanced(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
+    """Every class has at least 1 % of the labelled rows."""
+    (label,) = schema.role(Role.LABEL)
+    values = table[label.name].drop_nulls()
+    if label.kind is Kind.NUMBER or (label.kind is Kind.INTEGER and values.n_unique() > 20):
+        return Verdict(Decision.PASS, "class balance", "the label is a number")
+    counts = values.cast(pl.String).value_counts(sort=True)
+    least, share = counts[label.name][-1], counts["count"][-1] / max(1, len(values))
+    evidence = Evidence("rarest class", share, n=len(values), about=str(least), tolerance=LEAST_CLASS)
+    told = f"the rarest of {counts.height} classes, {least!r}, has {share:.1%} of {len(values):,} labels"
+    if share < LEAST_CLASS:
+        return Verdict(Decision.UNDECIDED, "class balance", told, (evidence,), missing="rows of the rare class")
+    return Verdict(Decision.PASS, "class balance", told, (evidence,))
+
+
+CHECKS: dict[str, Check] = {
+    "unique_key": unique_key,
+    "known_times": known_times,
+    "fresh": fresh,
+    "present": present,
+    "varied": varied,
+    "balanced": balanced,
+}

@@ -1,0 +1,82 @@
+"""The frozen schema of a table: what training saw, against which every later row is held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from loudly.core.values import Field, Kind, Role, Schema
+from loudly.errors import DataError, UserFileError, nearest
+
+MANY_VALUES = 1000
+
+
+def infer_schema(
+    table: pl.DataFrame,
+    *,
+    label: str,
+    time: str,
+    key: str,
+    private: Sequence[str] = (),
+    ignored: Sequence[str] = (),
+) -> Schema:
+    """Kinds, roles, missing rates, ranges and category values of a table, in the order of its columns.
+
+    Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
+    or whose time column holds no times.
+    """
+    for what, name in (("label", label), ("time", time), ("key", key), *(("private", p) for p in private)):
+        if name not in table.columns:
+            raise UserFileError(f"The {what} column {name!r} is not in the table.", do=nearest(name, table.columns))
+    if table.is_empty():
+        raise DataError("The table has no rows.", do="Check what @app.data returns.")
+    if not table[time].dtype.is_temporal():
+        raise DataError(
+            f"The time column {time!r} holds no times.",
+            seen=str(table[time].dtype),
+            do="Parse it: pl.col(...).str.to_datetime().",
+        )
+    roles = {
+        **dict.fromkeys(ignored, Role.IGNORED),
+        **dict.fromkeys(private, Role.PRIVATE),
+        label: Role.LABEL,
+        time: Role.TIME,
+        key: Role.KEY,
+    }
+    return Schema(tuple(_field(table[name], roles.get(name, Role.INPUT)) for name in table.columns))
+
+
+def _field(series: pl.Series, role: Role) -> Field:
+    kind = _kind(series)
+    missing = series.null_count() / len(series)
+    if series.dtype.is_float():
+        missing = float((series.is_null() | series.is_nan()).mean() or 0.0)
+    low = high = None
+    if kind in (Kind.NUMBER, Kind.INTEGER):
+        numbers = series.cast(pl.Float64).drop_nulls().drop_nans()
+        low, high = _float(numbers.min()), _float(numbers.max())
+    values: tuple[str, ...] = ()
+    if kind is Kind.CATEGORY:
+        values = tuple(series.cast(pl.String).drop_nulls().unique().sort().to_list())
+    return Field(series.name, kind, role, missing > 0, missing, low, high, values)
+
+
+def _kind(series: pl.Series) -> Kind:
+    dtype = series.dtype
+    if dtype.is_temporal():
+        return Kind.TIME
+    if dtype == pl.Boolean:
+        return Kind.BOOLEAN
+    if dtype.is_integer():
+        return Kind.INTEGER
+    if dtype.is_numeric():
+        return Kind.NUMBER
+    if dtype == pl.Null:
+        return Kind.NUMBER
+    few = series.n_unique() <= min(MANY_VALUES, max(20, len(series) // 2))
+    return Kind.CATEGORY if few else Kind.TEXT
+
+
+def _float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
