@@ -1,0 +1,138 @@
+"""`loudly.toml`: where things are, and nothing else. Embedded defaults: everything under `.loudly/`.
+
+    [store]    root = ".loudly", ledger = "sqlite", blobs = "files", url = "env:DATABASE_URL"
+    [tracker]  kind = "none" | "mlflow", url = "sqlite:///..."
+    [server]   host = "127.0.0.1", port = 8000
+    [executor] kind = "here" | "processes" | "ray", workers = 2
+    [notify]   kinds = ["terminal"], file = "alarms.jsonl", webhook = "env:ALARM_WEBHOOK"
+
+A value "env:NAME" is read from the environment: secrets never stand in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from loudly.errors import ConfigError, nearest
+
+FILE = "loudly.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Where the ledger, blobs and traffic are. `url`: a database's or bucket's address, where they need one."""
+
+    root: str = ".loudly"
+    ledger: str = "sqlite"
+    blobs: str = "files"
+    url: str = ""
+    key: str = "env:LOUDLY_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerConfig:
+    """The mirror of runs and versions. `url`: MLflow's tracking store; under the root by default."""
+
+    kind: str = "none"
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where `loudly serve` listens, and how often time is told (seconds)."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    tick: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorConfig:
+    """Where independent work runs."""
+
+    kind: str = "here"
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyConfig:
+    """Where alarms go."""
+
+    kinds: tuple[str, ...] = ("terminal",)
+    file: str = "alarms.jsonl"
+    webhook: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    folder: Path = Path()
+    store: StoreConfig = field(default_factory=StoreConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the stores."""
+        return self.folder / self.store.root
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "store": StoreConfig,
+    "tracker": TrackerConfig,
+    "server": ServerConfig,
+    "executor": ExecutorConfig,
+    "notify": NotifyConfig,
+}
+
+
+def read_config(folder: Path | None = None) -> Config:
+    """The configuration of a folder; defaults where there is no file.
+
+    Raises: ConfigError for a file that is no TOML, an unknown section or key (with the nearest), a value of a wrong type.
+    """
+    folder = folder or Path()
+    path = folder / FILE
+    if not path.exists():
+        return Config(folder)
+    try:
+        said = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as wrong:
+        raise ConfigError(f"{FILE} is no TOML.", seen=str(wrong)) from wrong
+    sections = {}
+    for name, values in said.items():
+        if name not in SECTIONS:
+            raise ConfigError(f"{FILE} has no section [{name}].", do=nearest(name, SECTIONS))
+        sections[name] = _section(name, SECTIONS[name], values)
+    return Config(folder, **sections)
+
+
+def secret(value: str) -> str:
+    """The value, or what the environment says where it is "env:NAME" (empty where the variable is not set)."""
+    return os.environ.get(value[4:], "") if value.startswith("env:") else value
+
+
+def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"[{name}] is a section, not a value.", seen=repr(values))
+    known = {f.name: getattr(kind(), f.name) for f in fields(kind)}
+    given = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"[{name}] has no key {key!r}.", do=nearest(key, known))
+        wanted = type(known[key])
+        value = tuple(value) if wanted is tuple and isinstance(value, list) else value
+        if isinstance(value, int) and wanted is float:
+            value = float(value)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ConfigError(f"[{name}] {key} wants a {wanted.__name__}.", seen=repr(value))
+        given[key] = value
+    return kind(**given)

@@ -59,7 +59,7 @@ def test_a_broken_feed_holds_retraining_and_names_the_column() -> None:
 
 
 def test_evidence_is_ranked() -> None:
-    known = replace(CALM, signals=(("impact", HARM), ("estimate", HARM), ("performance", HARM)))
+    known = replace(CALM, signals=(("estimate", HARM), ("performance", HARM)))
     (step,) = decide(known, RetrainPolicy(growth=0.1)).steps
     assert isinstance(step, Retrain)
     assert step.trigger == "performance"
@@ -109,9 +109,9 @@ known_states = st.builds(
     trained_rows=st.integers(1, 10_000),
     new_rows=st.integers(0, 10_000),
     broken=st.sampled_from([(), ("temp",)]),
-    signals=st.dictionaries(
-        st.sampled_from(["performance", "estimate", "impact", "shift"]), st.sampled_from([HARM, FINE, OPEN])
-    ).map(lambda d: tuple(sorted(d.items()))),
+    signals=st.dictionaries(st.sampled_from(["performance", "estimate", "shift"]), st.sampled_from([HARM, FINE, OPEN])).map(
+        lambda d: tuple(sorted(d.items()))
+    ),
     underway=st.none()
     | st.builds(
         Underway,
@@ -126,12 +126,10 @@ known_states = st.builds(
 policies = st.builds(
     RetrainPolicy,
     st.sampled_from(list(Stage)),
-    st.just(("performance", "estimate", "impact")),
+    st.just(("performance", "estimate")),
     st.none() | st.floats(0.01, 2),
     st.none() | st.integers(1, 100).map(lambda d: d * DAY),
-    st.builds(
-        Governor, st.integers(0, 30).map(lambda d: d * DAY), st.integers(1, 5), st.just(90 * DAY), st.integers(1, 5000)
-    ),
+    st.builds(Governor, st.integers(0, 30).map(lambda d: d * DAY), st.integers(1, 5), st.just(90 * DAY), st.integers(1, 5000)),
 )
 
 

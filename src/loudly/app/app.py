@@ -34,7 +34,7 @@ from loudly.monitor.settings import MonitorSettings
 from loudly.plugins import names
 
 F = TypeVar("F", bound=Callable[..., Any])
-TRIGGERS = ("performance", "estimate", "impact")
+TRIGGERS = ("performance", "calibration", "estimate")
 
 
 class App:
@@ -206,7 +206,7 @@ class App:
         self,
         stage: str = "stateless",
         *,
-        on: Sequence[str] = TRIGGERS,
+        on: Sequence[str] = ("performance", "estimate"),
         growth: float | None = None,
         every: str | None = None,
         cooldown: str = "14d",

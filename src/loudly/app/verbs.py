@@ -1,0 +1,227 @@
+"""What the commands and the notebook verbs do: open the stores, turn the wheel one notch, tell what is true."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import polars as pl
+
+from loudly.config import Config, read_config, secret
+from loudly.core.clock import DAY, WallClock, instant
+from loudly.core.seams import ModelFormat
+from loudly.core.values import Recorded, Verdict, verdict_of
+from loudly.data.read import read_table
+from loudly.errors import LoudlyError, NotFound, RolloutError
+from loudly.loop.founding import found, reasons, reopen
+from loudly.loop.live import Live
+from loudly.loop.plan import Plan
+from loudly.loop.replay import Progress, Replayed
+from loudly.loop.replay import replay as replay_history
+from loudly.loop.state import State, fold_all
+from loudly.loop.stores import MakeSearch, Stores
+from loudly.loop.system import System
+from loudly.loop.why import DecisionRecord
+from loudly.loop.why import why as why_of
+from loudly.plugins import available, names, resolve
+from loudly.store.segments import SegmentWriter
+
+Opened = tuple[Stores, Config]
+
+
+def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Opened:
+    """The parts that `loudly.toml` of the folder names, ready to use. `traffic`: open the log of requests for writing."""
+    config = read_config(folder)
+    root = config.root
+    url = secret(config.store.url)
+    ledger_kind = resolve("ledger", config.store.ledger)
+    ledger = {"sqlite": lambda: ledger_kind(root / "ledger.db"), "memory": ledger_kind}.get(
+        config.store.ledger, lambda: ledger_kind(url)
+    )()
+    blob_kind = resolve("blobs", config.store.blobs)
+    blobs = {"files": lambda: blob_kind(root / "blobs"), "memory": blob_kind}.get(config.store.blobs, lambda: blob_kind(url))()
+    tracker_kind = resolve("tracker", config.tracker.kind)
+    tracker_url = secret(config.tracker.url) or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    tracker = tracker_kind() if config.tracker.kind == "none" else tracker_kind(tracker_url, root / "mlflow", name)
+    executor_kind = resolve("executor", config.executor.kind)
+    executor = executor_kind() if config.executor.kind == "here" else executor_kind(config.executor.workers)
+    log = SegmentWriter(root / "traffic") if traffic else None
+    notify = tuple(resolve("notify", kind) for kind in config.notify.kinds)
+    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches()), config
+
+
+def memory_stores(name: str) -> Stores:
+    """Stores that leave nothing behind: for replays and rehearsals."""
+    return Stores(
+        resolve("ledger", "memory")(),
+        resolve("blobs", "memory")(),
+        resolve("tracker", "none")(),
+        resolve("executor", "here")(),
+        formats(),
+        (),
+        None,
+        searches(),
+    )
+
+
+def formats() -> tuple[ModelFormat, ...]:
+    """The model formats whose libraries are installed, in the order in which they are tried."""
+    return tuple(resolve("format", name)() for name in names("format") if available("format", name))
+
+
+def searches() -> dict[str, MakeSearch]:
+    """The searches whose libraries are installed."""
+    return {name: resolve("search", name) for name in names("search") if available("search", name)}
+
+
+def private_key(config: Config) -> bytes:
+    """The key of pseudonyms: from the environment (LOUDLY_KEY), or a file of the store that only its owner may read."""
+    given = secret(config.store.key)
+    if given:
+        return given.encode()
+    path = config.root / "key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+    return path.read_text().strip().encode()
+
+
+def open_live(system: System, opened: Opened) -> Live:
+    """The wheel as the ledger left it, on the wall's clock."""
+    stores, config = opened
+    live = Live(system, stores, WallClock(), key=private_key(config))
+    reopen(live)
+    return live
+
+
+def train(system: System, opened: Opened) -> str:
+    """Versions and judges the table, fits, gates and registers a candidate. Returns its reference.
+
+    Raises: LoudlyError with the reasons where the table is refused or no model came of it.
+    """
+    live = open_live(system, opened)
+    blocking = found(live, read_table(system.data()))
+    if blocking:
+        told = "\n  ".join(str(r) for r in _lines(reasons(blocking)))
+        raise LoudlyError("The table is refused.", seen=told, do="Mend the table, or list such columns in ignored=[...].")
+    version = live.retrain("by hand", "somebody asked for it", offer=False)
+    live.stores.tracker.flush()
+    if version is None:
+        failed = [r.event for r in live.stores.ledger.read() if r.event.kind == "retrain_failed"][-1]
+        raise LoudlyError("No model came of it.", seen=str(failed.data["reason"]))
+    return version
+
+
+def ship(system: System, opened: Opened, version: str | None) -> Verdict:
+    """Starts the rollout of a version whose gate has passed; where nothing answers yet it becomes champion."""
+    live = open_live(system, opened)
+    ref = full_name(live.state, system.name, version)
+    verdict = gate_of(live, ref)
+    if verdict.passed:
+        live.offer(ref, "somebody asked for it")
+        live.stores.tracker.flush()
+    return verdict
+
+
+def status(opened: Opened) -> State:
+    """What is true now."""
+    return fold_all(opened[0].ledger.read())
+
+
+def events(opened: Opened) -> tuple[Recorded, ...]:
+    """Everything that happened."""
+    return tuple(opened[0].ledger.read())
+
+
+def why(opened: Opened, version: str | None) -> DecisionRecord:
+    """The decision record of a version; of the champion by default."""
+    state = status(opened)
+    name = next(iter(state.versions.values())).name if state.versions else ""
+    return why_of(events(opened), full_name(state, name, version) if version else None)
+
+
+def plan(system: System, opened: Opened) -> Plan:
+    """What the policy would do now."""
+    return _caught_up(system, opened).plan()
+
+
+def apply(system: System, opened: Opened) -> Plan:
+    """Does it."""
+    live = _caught_up(system, opened)
+    made = live.plan()
+    live.apply(made)
+    live.stores.tracker.flush()
+    return made
+
+
+def rollback(system: System, opened: Opened, reason: str) -> str:
+    """Ends the running rollout, or gives the traffic back to the champion before. Returns who answers now."""
+    live = open_live(system, opened)
+    state = live.state
+    if state.rollout is not None:
+        live.roll_back(state.rollout.version, reason)
+    elif state.previous is not None:
+        live.promote(state.previous, f"rolled back by hand: {reason}")
+    else:
+        raise RolloutError("There is nothing to go back to.", seen=f"champion: {state.champion or 'none'}")
+    return live.state.champion or ""
+
+
+def kill(system: System, opened: Opened, reason: str, on: bool) -> None:
+    """Sets or releases the kill switch."""
+    open_live(system, opened).event("kill_switch_set", on=on, reason=reason)
+
+
+def feedback(system: System, opened: Opened, labels: pl.DataFrame) -> tuple[int, int]:
+    """Labels for predictions of the log; returns how many were joined and how many were unknown."""
+    live = _caught_up(system, opened)
+    arrival = live.feedback(labels)
+    live.tick()
+    return arrival.joined.height, len(arrival.unknown)
+
+
+def replay(
+    system: System, *, since: str | None, until: str | None, step: int = DAY, progress: Progress | None = None
+) -> Replayed:
+    """History through the live code, in memory. Without `since` the first quarter of the time range trains."""
+    table = read_table(system.data())
+    at = table[system.time].dt.epoch("us")
+    start = instant(since) if since else int(at.quantile(0.25) or 0) // DAY * DAY
+    end = instant(until) if until else None
+    return replay_history(system, table, memory_stores(system.name), since=start, until=end, step=step, progress=progress)
+
+
+def full_name(state: State, name: str, version: str | None) -> str:
+    """`3`, `flights/3` or nothing (the newest) as a reference. Raises: NotFound."""
+    if version is None:
+        if not state.versions:
+            raise NotFound("There is no version yet.", do="Run `loudly train`.")
+        return list(state.versions)[-1]
+    ref = version if "/" in version else f"{name}/{version}"
+    if ref not in state.versions:
+        raise NotFound(f"There is no version {ref!r}.", seen=", ".join(state.versions) or "none yet")
+    return ref
+
+
+def gate_of(live: Live, ref: str) -> Verdict:
+    """What the gate said of a version."""
+    said = [
+        r.event.data["verdict"]
+        for r in live.stores.ledger.read()
+        if r.event.kind == "gate_judged" and r.event.data["version"] == ref
+    ]
+    return verdict_of(said[-1])  # type: ignore[arg-type]
+
+
+def _caught_up(system: System, opened: Opened) -> Live:
+    """The wheel with the statistics of its logged traffic folded in again."""
+    live = open_live(system, opened)
+    live.catch_up(opened[1].root / "traffic")
+    return live
+
+
+def _lines(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import stdtr
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY
@@ -35,6 +36,7 @@ def nothing_yet() -> dict[str, Any]:
         "rows": 0,
         "days": [],
         "gain": Running().plain(),
+        "batches": [],
         "each": {CONTROL: Running().plain(), CANDIDATE: Running().plain()},
         "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
         "slices": {},
@@ -57,6 +59,8 @@ def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, pai
         gains = values[CANDIDATE] - values[CONTROL]
         known = np.isfinite(gains)
         out["gain"] = running_of(evidence["gain"]).add(gains[known]).plain()
+        if known.any():
+            out["batches"] = [*evidence["batches"], float(gains[known].mean())]
         out["slices"] = _slices(evidence["slices"], feedback, gains, known)
         return out
     mine = {CONTROL: feedback.arm == 0, CANDIDATE: feedback.arm == 1}
@@ -89,11 +93,19 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     if lacking:
         return Verdict(Decision.UNDECIDED, subject, f"too early to judge: {lacking} wanting", (overall,), missing=lacking)
     slices = _slice_evidence(evidence, spec, metric)
-    worst = [s for s in slices if s.high is not None and s.high < -spec.slice_margin]
-    if worst:
-        told = ", ".join(f"{s.about} {s.effect:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in worst)
-        return Verdict(Decision.FAIL, subject, f"surely worse in a slice: {told}", (overall, *worst))
-    return _decide(overall, stream, spec, subject)
+    suspect = tuple(s for s in slices if s.high is not None and s.high < -spec.slice_margin)
+    sure = tuple(s for s in suspect if s.p_value is not None and s.p_value < spec.alpha / len(slices))
+    if sure:
+        return Verdict(Decision.FAIL, subject, f"surely worse in a slice: {_told(sure)}", (overall, *sure))
+    found = _decide(overall, stream, spec, subject)
+    if suspect and found.passed:
+        reason = f"well overall, but suspect in a slice: {_told(suspect)}"
+        return Verdict(Decision.UNDECIDED, subject, reason, (overall, *suspect), missing="labelled days to clear or confirm it")
+    return found
+
+
+def _told(slices: tuple[Evidence, ...]) -> str:
+    return ", ".join(f"{s.about} {s.effect:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in slices)
 
 
 def _decide(overall: Evidence, stream: Running, spec: RolloutSpec, subject: str) -> Verdict:
@@ -102,7 +114,7 @@ def _decide(overall: Evidence, stream: Running, spec: RolloutSpec, subject: str)
     told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
     if overall.low > -spec.margin:
         return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}", (overall,))
-    if overall.high < 0:
+    if overall.high < 0 and (overall.p_value is None or overall.p_value < spec.alpha):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (overall,))
     more = more_needed(stream, spec.alpha, overall.effect + spec.margin)
     missing = f"about {more:,} more labelled rows" if more is not None else "it looks worse; labels until the deadline"
@@ -121,8 +133,10 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
         method = "two-arm asymptotic confidence sequence"
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
+    p_value = _batches_p(evidence["batches"]) if spec.paired else None
     found = Evidence(
         method, known, finite(low), finite(high), stream.n, "candidate - control", metric.name, 1 - spec.alpha, -spec.margin,
+        p_value=p_value,
         detail=detail,
     )  # fmt: skip
     return found, stream
@@ -130,16 +144,33 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
 
 def _slice_evidence(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, ...]:
     alpha = spec.alpha / max(1, len(evidence["slices"]))
-    found = []
-    for name, plain in evidence["slices"].items():
-        stream = running_of(plain)
-        low, high = interval(stream, alpha, SLICE_BEST_AT)
-        about = Evidence(
-            "slice against the rest, confidence sequence", stream.mean if stream.n > 1 else None, finite(low), finite(high),
-            stream.n, name, metric.name, 1 - alpha, -spec.slice_margin,
-        )  # fmt: skip
-        found.append(about)
-    return tuple(found)
+    return tuple(_one_slice(name, found, spec, metric, alpha) for name, found in evidence["slices"].items())
+
+
+def _one_slice(name: str, found: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, alpha: float) -> Evidence:
+    stream = running_of(found["rows"])
+    low, high = interval(stream, alpha, SLICE_BEST_AT)
+    return Evidence(
+        "slice against the rest, confidence sequence",
+        stream.mean if stream.n > 1 else None,
+        finite(low),
+        finite(high),
+        stream.n,
+        name,
+        metric.name,
+        1 - alpha,
+        -spec.slice_margin,
+        p_value=_batches_p(found["batches"]),
+    )
+
+
+def _batches_p(batches: list[float]) -> float | None:
+    """One-sided p-value that the mean over batches is not below zero, with batches as the units."""
+    n = len(batches)
+    if n < 3:
+        return None
+    mean, deviation = float(np.mean(batches)), float(np.std(batches, ddof=1))
+    return float(stdtr(n - 1, mean / (deviation / np.sqrt(n)))) if deviation > 0 else float(mean >= 0)
 
 
 def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec) -> str:
@@ -180,10 +211,16 @@ def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, li
 
 
 def _slices(before: Mapping[str, Any], feedback: Feedback, gains: Floats, known: Any) -> dict[str, Any]:
-    """Difference in differences: a slice's gains less the mean gain of the rest of the same batch (a day moves them all)."""
+    """Difference in differences: a slice's gains less the mean gain of the rest of its batch (a day moves them all).
+
+    The mean of each batch is kept too: rows of one day are not independent, so days are the units of the final word.
+    """
     out = dict(before)
     for name, inside in feedback.slices.items():
         mine, rest = gains[inside & known], gains[~inside & known]
         if len(mine) and len(rest):
-            out[name] = running_of(before.get(name, Running().plain())).add(mine - rest.mean()).plain()
+            found = mine - rest.mean()
+            old = before.get(name, {"rows": Running().plain(), "batches": []})
+            rows = running_of(old["rows"]).add(found).plain()
+            out[name] = {"rows": rows, "batches": [*old["batches"], float(found.mean())]}
     return out

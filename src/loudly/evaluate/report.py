@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
 BINS = 10
-BOOTSTRAPS = 200
+BOOTSTRAPS = 100
 FEWEST = 30
 
 
@@ -88,6 +88,8 @@ def measure(spec: MetricSpec, truth: Floats, score: Floats, confidence: float = 
     elif spec.loss is not None:
         losses = spec.loss(truth, score)
         method, bounds = "normal", normal_interval(value, float(losses.std(ddof=1) / np.sqrt(len(losses))), confidence)
+    elif spec.reads == "class" and score.ndim == 1:
+        method, bounds = "multinomial bootstrap", _count_bootstrap(spec, truth, score, confidence, seed)
     else:
         method, bounds = "bootstrap", _bootstrap(spec, truth, score, confidence, seed)
     return Evidence(method, finite(value), finite(bounds[0]), finite(bounds[1]), len(truth), spec.name, spec.name, confidence)
@@ -106,10 +108,22 @@ def _named(evidence: Evidence, name: str) -> Evidence:
     )
 
 
+def _count_bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float, seed: int) -> tuple[float, float]:
+    """Resamples the four confusion counts instead of the rows: the same distribution at a thousandth of the cost."""
+    cells = (2 * truth + decided(score)).astype(int)
+    shares = np.bincount(cells, minlength=4) / len(truth)
+    drawn = np.random.default_rng(seed).multinomial(len(truth), shares, BOOTSTRAPS)
+    y, given = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
+    values = [float(spec.compute(y, given, counts.astype(float))) for counts in drawn]
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def _bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float, seed: int) -> tuple[float, float]:
-    """Percentile bootstrap, with at most 5,000 rows a draw scaled back by sqrt(n)."""
+    """Percentile bootstrap, with at most 2,000 rows a draw scaled back by sqrt(n)."""
     rng, n = np.random.default_rng(seed), len(truth)
-    take = min(n, 5_000)
+    take = min(n, 2_000)
     value = spec(truth, score)
     drawn = [spec(truth[rows], score[rows]) for rows in (rng.integers(0, n, take) for _ in range(BOOTSTRAPS))]
     tail = (1 - confidence) / 2

@@ -61,7 +61,7 @@ class LabelBook:
             rest = batch if hit.is_empty() else batch.join(fresh, on=self.key, how="anti", maintain_order="left")
             if rest.height:
                 kept.append(rest)
-        self._waiting = kept
+        self._waiting = _compact(kept)
         joined = (
             pl.concat([f for f in found if f.height], how="diagonal_relaxed")
             if any(f.height for f in found)
@@ -78,8 +78,9 @@ class LabelBook:
 
     def overdue(self, now: int) -> pl.DataFrame:
         """Predictions older than `keep`, forgotten by this call; their labels would now be unknown."""
-        old = [b for b in self._waiting if int(b["_predicted_at"][0]) < now - self.keep]
-        self._waiting = [b for b in self._waiting if int(b["_predicted_at"][0]) >= now - self.keep]
+        late = pl.col("_predicted_at") < now - self.keep
+        old = [b.filter(late) for b in self._waiting]
+        self._waiting = [kept for b in self._waiting if (kept := b.filter(~late)).height]
         return pl.concat(old, how="diagonal_relaxed") if old else pl.DataFrame()
 
     def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, at: int) -> Arrival:
@@ -98,3 +99,10 @@ class LabelBook:
         self._answered.update(zip(joined[self.key], joined[self.label], strict=True) if matched else ())
         made = joined["_predicted_at"].to_numpy() if matched else np.zeros(0, dtype=np.int64)
         return Arrival(joined, tuple(unknown), tuple(duplicate), tuple(changed), np.asarray(at - made, dtype=np.int64))
+
+
+def _compact(batches: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Leftovers of old batches as one: rows whose label never comes would otherwise cost a join each."""
+    if len(batches) < 8:
+        return batches
+    return [pl.concat(batches[:-4], how="diagonal_relaxed"), *batches[-4:]]

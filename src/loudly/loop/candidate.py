@@ -14,8 +14,8 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import ModelFormat, Search
-from loudly.core.values import Decision, Evidence, Role, Schema, Task, Verdict, plain
-from loudly.errors import DataError, ModelError, TrainingError
+from loudly.core.values import Decision, Schema, Task, Verdict
+from loudly.errors import DataError, ModelError
 from loudly.evaluate.compare import compare, compare_slices
 from loudly.evaluate.report import Report, evaluate
 from loudly.features.feature_set import FeatureSet, FrozenFeatures

@@ -6,8 +6,8 @@ goes into the ledger; what is true is folded from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
+from threading import RLock
 from typing import Any, assert_never
 
 import numpy as np
@@ -15,7 +15,7 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Clock, Feedback, Strategy
-from loudly.core.values import Arm, Decision, Event, ModelVersion, Verdict, plain
+from loudly.core.values import Arm, Decision, Event, ModelVersion, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
@@ -26,13 +26,14 @@ from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.slices import slice_rows
-from loudly.loop.state import State, fold, fold_all
+from loudly.loop.state import fold, fold_all
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch, WindowJudged
 from loudly.serve.router import ARMS, Replies, Router, Routing, Served
+from loudly.store.segments import read_segments
 from loudly.validate.conform import Conformed, conform
 
 
@@ -42,6 +43,7 @@ class Live:
     def __init__(self, system: System, stores: Stores, clock: Clock, *, key: bytes, tally: Tally | None = None) -> None:
         self.system, self.stores, self.clock = system, stores, clock
         self.key, self.tally = key, tally or Tally()
+        self.lock = RLock()
         self.state = fold_all(stores.ledger.read())
         self.book = LabelBook(system.key, system.label)
         self.alerts = Alerts(system.monitor)
@@ -64,10 +66,11 @@ class Live:
         """Appends to the ledger and folds: the only way anything changes."""
         if not events:
             return
-        before = self.state.position
-        self.stores.ledger.append(events, before)
-        for recorded in self.stores.ledger.read(before):
-            self.state = fold(self.state, recorded)
+        with self.lock:
+            before = self.state.position
+            self.stores.ledger.append(events, before)
+            for recorded in self.stores.ledger.read(before):
+                self.state = fold(self.state, recorded)
 
     def event(self, kind: str, **data: Json) -> None:
         """One event, now."""
@@ -88,20 +91,28 @@ class Live:
             units = fitted.good[self.system.key].to_list()
         with self.tally.spend("predict"):
             replies = self.router.answer(fitted.good, units)
+        now = self.clock.now()
         with self.tally.spend("log"):
-            logged = traffic.logged(fitted.good, replies, self._rollout_id())
+            logged = traffic.logged(fitted.good, replies, self._rollout_id(), now)
             if self.stores.traffic is not None:
                 self.stores.traffic.append("predictions", traffic.to_bytes(logged))
-        self._aside(fitted)
-        self._fold_answers(logged, replies)
+        with self.lock:
+            self._aside(fitted)
+            self._fold_answers(logged, now)
+            self._count(replies)
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
         """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger."""
+        now = self.clock.now()
         if self.stores.traffic is not None:
-            self.stores.traffic.append("labels", traffic.to_bytes(labels))
+            self.stores.traffic.append("labels", traffic.to_bytes(labels.with_columns(_at=pl.lit(now, pl.Int64))))
+        with self.lock:
+            return self._feedback(labels, now)
+
+    def _feedback(self, labels: pl.DataFrame, now: int) -> Arrival:
         with self.tally.spend("labels"):
-            arrival = self.book.arrived(labels, self.clock.now())
+            arrival = self.book.arrived(labels, now)
         if arrival.unknown or arrival.duplicate or arrival.changed:
             self.event(
                 "labels_unmatched",
@@ -116,13 +127,17 @@ class Live:
     def tick(self) -> Plan:
         """Time has passed: windows close, alarms are raised, and the policy's plan is applied."""
         now = self.clock.now()
-        with self.tally.spend("monitor"):
-            judged = self.watch.close(now)
-            self.record(*self._window_events(judged), *self.alerts.events(judged, now))
-        if self.strategy is not None:
-            self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
-        self._report_asides()
-        plan = self.plan()
+        with self.lock:
+            with self.tally.spend("monitor"):
+                judged = self.watch.close(now)
+                alarms = self.alerts.events(judged, now)
+                self.record(*self._window_events(judged), *alarms)
+                self._notify(alarms)
+            if self.strategy is not None:
+                self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
+                self._route()
+            self._report_asides()
+            plan = self.plan()
         self.apply(plan)
         return plan
 
@@ -138,12 +153,40 @@ class Live:
 
     # -- folding traffic ---------------------------------------------------------------------------------------------
 
-    def _fold_answers(self, logged: pl.DataFrame, replies: Replies) -> None:
-        now = self.clock.now()
+    def catch_up(self, folder: Path) -> int:
+        """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded."""
+        rows = 0
+        self.alerts.reopen(self.state.alarms)
+        for record in read_segments(folder) if folder.exists() else ():
+            batch = traffic.from_bytes(record.payload)
+            if batch.is_empty():
+                continue
+            at = int(batch["_at"][0])
+            self.watch.close(at)
+            if record.kind == "predictions":
+                rows += batch.height
+                self._fold_answers(batch, at)
+            else:
+                arrival = self.book.arrived(batch.drop("_at"), at)
+                if arrival.joined.height and self.state.champion is not None:
+                    self._fold_labels(arrival.joined)
+        if self.strategy is not None:
+            self._route()
+        return rows
+
+    def _notify(self, alarms: tuple[Event, ...]) -> None:
+        for event in alarms:
+            if event.kind == "alarm_raised":
+                for notify in self.stores.notify:
+                    notify(verdict_of(event.data["verdict"]))  # type: ignore[arg-type]
+
+    def _fold_answers(self, logged: pl.DataFrame, now: int) -> None:
         with self.tally.spend("labels"):
             self.book.predicted(logged, now)
         with self.tally.spend("monitor"):
-            self.watch.rows(logged, replies.scores["control"], now)
+            self.watch.rows(logged, traffic.column(logged, "_control"), now)
+
+    def _count(self, replies: Replies) -> None:
         if self.strategy is not None:
             for index, arm in enumerate(ARMS):
                 self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
@@ -241,8 +284,10 @@ class Live:
             case _:
                 assert_never(step)
 
-    def retrain(self, trigger: str, reason: str, *, stateful: bool = False, harm: Any = None) -> str | None:
-        """Makes a candidate and, where the gate passes, starts its rollout (or makes it champion where there is none).
+    def retrain(self, trigger: str, reason: str, *, stateful: bool = False, offer: bool = True, harm: Any = None) -> str | None:
+        """Makes a candidate and, where the gate passes and `offer` is set, starts its rollout (the first becomes champion).
+
+        The fit holds no lock: answers go on meanwhile.
 
         Returns its reference, or None where no model came of it (said in the ledger).
         """
@@ -251,20 +296,22 @@ class Live:
         made = self.retraining.run(
             self.state, now, trigger, reason, champion, stateful=stateful, broken=self.watch.broken_spans(), harm=harm
         )
-        self.record(*made.events)
-        if made.version is None or made.ready is None:
-            return None
-        self.ready[made.version] = made.ready
-        if made.gate is not None and made.gate.passed:
-            self.offer(made.version, trigger)
-        return made.version
+        with self.lock:
+            self.record(*made.events)
+            if made.version is None or made.ready is None:
+                return None
+            self.ready[made.version] = made.ready
+            if offer and made.gate is not None and made.gate.passed:
+                self.offer(made.version, trigger)
+            return made.version
 
     def offer(self, version: str, reason: str) -> None:
         """Starts the rollout of a version; where nothing answers yet it becomes champion at once."""
         if version not in self.state.versions:
             raise RolloutError(f"There is no version {version!r}.", seen=", ".join(self.state.versions))
-        if self.state.champion is None:
-            self.promote(version, "the first version that passed its gate")
+        if self.state.champion is None or not self.system.rollout:
+            first = self.state.champion is None
+            self.promote(version, "the first version that passed its gate" if first else "no rollout is asked for")
             return
         if self.state.rollout is not None:
             raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)

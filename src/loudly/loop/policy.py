@@ -1,6 +1,7 @@
 """The policy: a pure function from what is known to what happens next.
 
-Evidence is ranked: confirmed performance (labels) > estimated performance > shift weighted by impact > new data and age.
+Evidence is ranked: confirmed performance (labels) > estimated performance (what the shift of the inputs does to the
+scores) > new data and age.
 Raw shift is not on the list: drift alone never retrains. A broken feed is never data to retrain on.
 """
 
@@ -37,12 +38,12 @@ class Governor:
 class RetrainPolicy:
     """When to retrain. A trigger that is None is off.
 
-    on: ranked triggers among performance, estimate, impact. growth: share of new labelled rows since the last fit.
-    every: age of the champion's newest training row.
+    on: ranked triggers among performance, calibration, estimate. growth: share of new labelled rows since the last fit.
+    every: time since the last fit.
     """
 
     stage: Stage = Stage.STATELESS
-    on: tuple[str, ...] = ("performance", "estimate", "impact")
+    on: tuple[str, ...] = ("performance", "estimate")
     growth: float | None = None
     every: int | None = None
     governor: Governor = Governor()
@@ -117,11 +118,14 @@ def _trigger(known: Known, policy: RetrainPolicy) -> tuple[str, str] | None:
         verdict = signals.get(name)
         if verdict is not None and verdict.failed:
             return name, verdict.reason
+        if verdict is not None and verdict.passed:
+            break  # better evidence says that all is well; weaker evidence does not overrule it
     if policy.growth is not None and known.new_rows >= policy.growth * max(1, known.trained_rows):
         share = known.new_rows / max(1, known.trained_rows)
         return "data", f"{known.new_rows:,} new labelled rows, {share:.0%} of those trained on"
-    if policy.every is not None and known.now - known.fitted_at >= policy.every:
-        return "schedule", f"the champion was fitted {span(known.now - known.fitted_at)} ago"
+    last = max(known.refits, default=known.fitted_at)
+    if policy.every is not None and known.now - last >= policy.every:
+        return "schedule", f"the last fit was {span(known.now - last)} ago"
     return None
 
 

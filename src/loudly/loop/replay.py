@@ -15,7 +15,6 @@ from loudly.errors import ReplayError
 from loudly.loop.candidate import encode, task_of
 from loudly.loop.founding import found, reasons
 from loudly.loop.live import Live
-from loudly.loop.plan import Plan
 from loudly.loop.state import State
 from loudly.loop.stores import Stores
 from loudly.loop.system import System

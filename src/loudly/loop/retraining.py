@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -123,8 +122,9 @@ class Retraining:
         """All labelled rows, less those of broken windows; a new dataset version where there are new rows."""
         assert self._base is not None and self._dataset is not None
         events: list[Event] = []
-        if self._fresh:
-            fresh, lost = self._sound(pl.concat(self._fresh, how="diagonal_relaxed"), broken)
+        batches, self._fresh = self._fresh, []
+        if batches:
+            fresh, lost = self._sound(pl.concat(batches, how="diagonal_relaxed"), broken)
             if lost:
                 events.append(
                     Event(
@@ -136,7 +136,6 @@ class Retraining:
             fresh = fresh.select([c for c in self._base.columns if c in fresh.columns])
             self._dataset = extend(self._dataset, fresh, self.stores.blobs, self.system.time)
             self._base = pl.concat([self._base, fresh], how="diagonal_relaxed").sort(self.system.time, maintain_order=True)
-            self._fresh = []
         if state.dataset != self._dataset:
             events.append(Event("dataset_versioned", now, {"dataset": plain(self._dataset), "digest": self._dataset.digest}))
         return self._base, events

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
 
-def logged(rows: pl.DataFrame, replies: Replies, rollout: int) -> pl.DataFrame:
-    """The rows with `_arm`, `_propensity`, `_answer`, `_fallback`, `_rollout` and `_<arm>` scores beside them."""
+def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int) -> pl.DataFrame:
+    """The rows with `_arm`, `_propensity`, `_answer`, `_fallback`, `_rollout`, `_at` (when, µs) and `_<arm>` scores."""
     return rows.with_columns(
         pl.Series("_arm", replies.arm, dtype=pl.Int8),
         pl.Series("_propensity", replies.propensity),
         _scores("_answer", replies.answer),
         pl.Series("_fallback", replies.fallback),
         pl.lit(rollout, pl.Int64).alias("_rollout"),
+        pl.lit(at, pl.Int64).alias("_at"),
         *(_scores(f"_{arm}", replies.scores[arm]) for arm in ARMS),
     )
 

@@ -10,8 +10,8 @@ from loudly.core.values import Event, plain
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.watch import WindowJudged
 
-PAGES = ("feed", "performance")
-CALM_WINDOWS = 2
+PAGES = ("feed", "performance", "calibration")
+CALM_WINDOWS = {"feed": 2, "performance": 7, "calibration": 7}
 
 
 class Alerts:
@@ -20,6 +20,7 @@ class Alerts:
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
         self._open: dict[str, int] = {}
+        self._kinds: dict[str, str] = {}
         self._raised: list[int] = []
         self._said: str = ""
 
@@ -43,8 +44,8 @@ class Alerts:
         return tuple(made)
 
     def reset(self, open_alarms: Mapping[str, Mapping[str, Any]], now: int) -> tuple[Event, ...]:
-        """A new champion ends alarms about performance; a broken feed stays broken."""
-        ended = [cause for cause, alarm in open_alarms.items() if alarm["alarm"] == "performance"]
+        """A new champion ends alarms about the old one; a broken feed stays broken."""
+        ended = [cause for cause, alarm in open_alarms.items() if alarm["alarm"] != "feed"]
         for cause in ended:
             self._open.pop(cause, None)
         return tuple(Event("alarm_cleared", now, {"cause": c, "reason": "a new champion answers"}) for c in ended)
@@ -52,6 +53,7 @@ class Alerts:
     def reopen(self, open_alarms: Mapping[str, Mapping[str, Any]]) -> None:
         """After a restart: the ledger's open alarms are open."""
         self._open = dict.fromkeys(open_alarms, 0)
+        self._kinds = {cause: str(alarm["alarm"]) for cause, alarm in open_alarms.items()}
 
     def news(self, text: str) -> bool:
         """Whether this was not the last thing said: a standing refusal is told once."""
@@ -60,7 +62,7 @@ class Alerts:
         return fresh
 
     def _raise(self, cause: str, about: Any, window: WindowJudged, now: int) -> Event:
-        self._open[cause] = 0
+        self._open[cause], self._kinds[cause] = 0, about.kind
         self._raised.append(now)
         data: dict[str, Json] = {
             "cause": cause,
@@ -72,15 +74,16 @@ class Alerts:
         return Event("alarm_raised", now, data)
 
     def _calm(self, failing: Mapping[str, Any], window: WindowJudged, now: int) -> list[Event]:
-        """A cause that was absent for two windows in a row is over."""
+        """A cause that was absent for some windows in a row is over."""
         if window.revision:
             return []
         made = []
         for cause in [c for c in self._open if c not in failing]:
             self._open[cause] += 1
-            if self._open[cause] >= CALM_WINDOWS:
+            calm = CALM_WINDOWS[self._kinds[cause]]
+            if self._open[cause] >= calm:
                 del self._open[cause]
-                made.append(Event("alarm_cleared", now, {"cause": cause, "reason": f"{CALM_WINDOWS} calm windows"}))
+                made.append(Event("alarm_cleared", now, {"cause": cause, "reason": f"{calm} calm windows"}))
         return made
 
     def _within_budget(self, now: int, kind: str) -> bool:

@@ -13,7 +13,7 @@ from loudly.core.canon import Json, finite
 from loudly.core.clock import iso
 from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Task, Verdict
 from loudly.metrics.table import metric as metric_named
-from loudly.monitor.performance import SUBJECT, Trail, expected_auc, judge
+from loudly.monitor.performance import SUBJECT, Trail, calibration, expected_auc, judge
 from loudly.monitor.settings import MonitorSettings
 from loudly.shift.feed import FeedJudge
 from loudly.shift.profile import Bins, Profile, bins_of, profile
@@ -38,7 +38,7 @@ class Answering(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One thing that is wrong in a window. kind: feed | shift | estimate | performance; `cause` stays the same while it lasts."""
+    """One thing that is wrong in a window. kind: feed | shift | estimate | performance | calibration; `cause` stays the same while it lasts."""
 
     kind: str
     cause: str
@@ -85,16 +85,16 @@ class Watch:
         self.trail = Trail(settings.window)
         self._bins: dict[str, Bins] = {}
         self._cells: tuple[str, ...] = ()
-        self._score_bins: Bins | None = None
         self._open: dict[int, Profile] = {}
         self._closed: dict[int, tuple[Profile, int]] = {}
         self._late: set[int] = set()
         self._scores: dict[int, list[Floats]] = {}
         self._broken: list[tuple[int, int]] = []
-        self._shifts: dict[str, list[float]] = {}
         self._task: Task | None = None
         self._expected: float | None = None
         self._since = 0
+        self._folded = 0
+        self._confirmed: tuple[tuple[int, int], Verdict] | None = None
 
     # -- the champion ------------------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Watch:
         # Windows under way keep the bins they began with; a new reference begins with the next window.
         self._bins = fresh
         self._open, self._closed, self._late = {}, {}, set()
-        self._score_bins, self._shifts = None, {}
+        self._confirmed = None
 
     def _learn_from(self, reference: pl.DataFrame) -> None:
         """The training rows, cut into the same windows, teach the feed judge what is normal."""
@@ -141,6 +141,7 @@ class Watch:
 
     def labels(self, truth: Floats, score: Floats, at: Ints) -> None:
         """Labelled rows, by their event time."""
+        self._folded += len(truth)
         self.trail.add(truth, score, at)
 
     def close(self, now: int) -> tuple[WindowJudged, ...]:
@@ -167,11 +168,25 @@ class Watch:
 
     def signals(self, now: int) -> tuple[tuple[str, Verdict], ...]:
         """The ranked evidence of harm: confirmed performance, estimated performance, impact of shift."""
-        return (("performance", self.performance(now)), ("estimate", self.estimate(now)))
+        return (
+            ("performance", self.performance(now)),
+            ("calibration", self.calibration(now)),
+            ("estimate", self.estimate(now)),
+        )
+
+    def calibration(self, now: int) -> Verdict:
+        """Whether scores are right on average, confirmed by labels."""
+        if self._task is Task.MULTICLASS:
+            return Verdict(Decision.UNDECIDED, "calibration", "judged for one score a row", missing="scores of two classes")
+        return calibration(self.trail, self.settings, now, self._since)
 
     def performance(self, now: int) -> Verdict:
         """Confirmed by labels."""
-        return judge(self.trail, self.metric, self._expected, self.settings, now, self._since)
+        asked = (now, self._folded)
+        if self._confirmed is None or self._confirmed[0] != asked:
+            found = judge(self.trail, self.metric, self._expected, self.settings, now, self._since)
+            self._confirmed = (asked, found)
+        return self._confirmed[1]
 
     def estimate(self, now: int) -> Verdict:
         """Estimated without labels (CBPE); it assumes calibrated scores and no concept shift, and says so."""
@@ -208,6 +223,9 @@ class Watch:
         confirmed = self.performance(now)
         if confirmed.failed:
             causes.append(Cause("performance", SUBJECT, confirmed))
+        biased = self.calibration(now)
+        if biased.failed:
+            causes.append(Cause("calibration", "calibration", biased))
         told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or "as it should be"
         moved = f"; moved: {', '.join(f'{n} {s:.2f}' for n, s in shifts.items())}" if shifts else ""
         return WindowJudged(start, span[1], revision, window.rows, tuple(causes), shifts, told + moved)

@@ -1,0 +1,96 @@
+"""A table from wherever the user keeps it."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from loudly.errors import DataError, nearest
+
+READERS = {
+    ".csv": pl.scan_csv,
+    ".parquet": pl.scan_parquet,
+    ".pq": pl.scan_parquet,
+    ".arrow": pl.scan_ipc,
+    ".ipc": pl.scan_ipc,
+    ".jsonl": pl.scan_ndjson,
+    ".ndjson": pl.scan_ndjson,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """A query over a database: a DB-API connection (sqlite3, psycopg, duckdb) and the text."""
+
+    connection: Any
+    query: str
+
+
+def sql(connection: Any, query: str) -> Sql:
+    """An SQL source for `@app.data`."""
+    return Sql(connection, query)
+
+
+def read_table(source: object) -> pl.DataFrame:
+    """The table of a source: polars, pandas, Arrow, a dict of columns, a path or glob, or `sql(connection, query)`.
+
+    Times become microseconds in UTC without a zone; keys of any type become text where they are joined.
+    Raises: DataError for a source of no known kind, a file that is not there or of an unknown ending.
+    """
+    match source:
+        case pl.DataFrame():
+            table = source
+        case pl.LazyFrame():
+            table = source.collect()
+        case str() | Path():
+            table = _read_files(str(source))
+        case Sql(connection, query):
+            table = pl.read_database(query, connection)
+        case pa.Table() | dict():
+            table = pl.DataFrame(source)
+        case _:
+            table = _from_pandas(source)
+    return _in_utc(table)
+
+
+def _read_files(pattern: str) -> pl.DataFrame:
+    paths = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+    if not paths or not all(Path(p).exists() for p in paths):
+        raise DataError("There is no such file.", seen=pattern, do="Give a path or a glob that matches files.")
+    ending = Path(paths[0]).suffix.lower()
+    if ending not in READERS:
+        raise DataError(f"Files ending in {ending!r} are not read.", do=nearest(ending, READERS))
+    read = READERS[ending]
+    return pl.concat([read(path).collect() for path in paths], how="vertical_relaxed")
+
+
+def _from_pandas(source: object) -> pl.DataFrame:
+    if type(source).__module__.split(".")[0] != "pandas":
+        raise DataError(
+            "@app.data gave no table.",
+            seen=type(source).__name__,
+            do="Return polars, pandas, Arrow, a path, a glob, or loudly.data.read.sql(connection, query).",
+        )
+    columns = {str(name): pl.Series(str(name), source[name].to_numpy(), strict=False) for name in source}  # type: ignore[index, attr-defined]
+    return pl.DataFrame({name: _without_nan(series) for name, series in columns.items()})
+
+
+def _without_nan(series: pl.Series) -> pl.Series:
+    """Pandas says NaN for missing; here missing is null."""
+    return series.fill_nan(None) if series.dtype.is_float() else series
+
+
+def _in_utc(table: pl.DataFrame) -> pl.DataFrame:
+    made = []
+    for name, dtype in table.schema.items():
+        if isinstance(dtype, pl.Datetime):
+            column = pl.col(name).dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else pl.col(name)
+            made.append(column.cast(pl.Datetime("us")))
+        elif dtype == pl.Date:
+            made.append(pl.col(name).cast(pl.Datetime("us")))
+    return table.with_columns(made) if made else table
