@@ -73,6 +73,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     "check": {},
     "server": {
         "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
+        "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
     },
 }
 

@@ -50,8 +50,9 @@ class OptunaSearch:
     def _suggest(trial: optuna.trial.Trial, name: str, entry: Range | Choice) -> Json:
         match entry:
             case Choice(options):
-                return trial.suggest_categorical(name, options)
+                picked: Json = trial.suggest_categorical(name, options)
+                return picked
             case Range(low, high, log, True):
-                return trial.suggest_int(name, int(low), int(high), log=log)
+                return int(trial.suggest_int(name, int(low), int(high), log=log))
             case Range(low, high, log, _):
-                return trial.suggest_float(name, low, high, log=log)
+                return float(trial.suggest_float(name, low, high, log=log))

@@ -30,6 +30,7 @@ from loudly.loop.policy import Governor, RetrainPolicy, Stage
 from loudly.loop.replay import Replayed
 from loudly.loop.state import State
 from loudly.loop.system import Labels, System, TrainSpec
+from loudly.loop.why import DecisionRecord
 from loudly.monitor.settings import MonitorSettings
 from loudly.plugins import names
 
@@ -75,7 +76,9 @@ class App:
     @overload
     def data(self, function: F, /) -> F: ...
     @overload
-    def data(self, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Callable[[F], F]: ...
+    def data(
+        self, function: None = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()
+    ) -> Callable[[F], F]: ...
     def data(self, function: Any = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Any:
         """The table: a dataframe (polars, pandas, Arrow), a path, a glob, or an SQL source.
 
@@ -128,15 +131,19 @@ class App:
         return register
 
     @overload
-    def train(self) -> str: ...
-    @overload
     def train(self, function: F, /) -> F: ...
     @overload
     def train(
-        self, /, *, tune: Mapping[str, Json], trials: int = 20, frame: str = "numpy", seed: int = 0, holdout: str = "7d"
-    ) -> Callable[[F], F]: ...
-    @overload
-    def train(self, /, *, frame: str = "numpy", seed: int = 0, holdout: str = "7d") -> Callable[[F], F]: ...
+        self,
+        function: None = None,
+        /,
+        *,
+        tune: Mapping[str, Json] | None = None,
+        trials: int = 20,
+        frame: str | None = None,
+        seed: int = 0,
+        holdout: str = "7d",
+    ) -> Any: ...
     def train(
         self,
         function: Any = None,
@@ -188,11 +195,10 @@ class App:
         """
         if not stages:
             raise UserFileError("A rollout needs at least one stage.", do='app.rollout("shadow 1d", "canary 5% 100%")')
-        changes = {"margin": margin, "alpha": alpha, "paired": paired}
-        if deadline is not None:
-            changes["deadline"] = duration(deadline)
-        given = {name: value for name, value in changes.items() if value is not None}
-        self._rollout = tuple(parse_rollout(stage, **given) for stage in stages)
+        until = duration(deadline) if deadline is not None else None
+        self._rollout = tuple(
+            parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages
+        )
 
     def labels(self, *, arrive_within: str, arrives: str | None = None) -> None:
         """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when."""
@@ -264,7 +270,7 @@ class App:
         """What is true now: champion, rollout, alarms."""
         return verbs.status(verbs.open_stores(self.name, self.folder))
 
-    def why(self, version: str | None = None) -> str:
+    def why(self, version: str | None = None) -> DecisionRecord:
         """The decision record of a version: evidence, run, gate, rollout, verdict."""
         return verbs.why(verbs.open_stores(self.name, self.folder), version)
 

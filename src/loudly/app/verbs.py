@@ -105,7 +105,7 @@ def train(system: System, opened: Opened) -> str:
     live = open_live(system, opened)
     blocking = found(live, read_table(system.data()))
     if blocking:
-        told = "\n  ".join(str(r) for r in _lines(reasons(blocking)))
+        told = "\n        ".join(reasons(blocking))
         raise LoudlyError("The table is refused.", seen=told, do="Mend the table, or list such columns in ignored=[...].")
     version = live.retrain("by hand", "somebody asked for it", offer=False)
     live.stores.tracker.flush()
@@ -221,7 +221,3 @@ def _caught_up(system: System, opened: Opened) -> Live:
     live = open_live(system, opened)
     live.catch_up(opened[1].root / "traffic")
     return live
-
-
-def _lines(value: object) -> list[object]:
-    return list(value) if isinstance(value, list) else [value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from loudly.errors import DataError, nearest
 
-READERS = {
+READERS: dict[str, Callable[[str], pl.LazyFrame]] = {
     ".csv": pl.scan_csv,
     ".parquet": pl.scan_parquet,
     ".pq": pl.scan_parquet,
@@ -66,7 +67,8 @@ def _read_files(pattern: str) -> pl.DataFrame:
     if ending not in READERS:
         raise DataError(f"Files ending in {ending!r} are not read.", do=nearest(ending, READERS))
     read = READERS[ending]
-    return pl.concat([read(path).collect() for path in paths], how="vertical_relaxed")
+    frames: list[pl.DataFrame] = [read(path).collect() for path in paths]
+    return pl.concat(frames, how="vertical_relaxed")
 
 
 def _from_pandas(source: object) -> pl.DataFrame:

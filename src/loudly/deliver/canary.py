@@ -60,7 +60,7 @@ class Canary:
 
     def share(self, state: Mapping[str, Any]) -> float:
         """The candidate's share of the units as of now."""
-        return self.spec.steps[state["step"]]
+        return float(self.spec.steps[state["step"]])
 
     def _verdict(self, state: Mapping[str, Any]) -> Verdict:
         found = judge(state["evidence"], self.spec, self.metric, f"{self.name} at {self.share(state):.0%}")

@@ -58,7 +58,7 @@ class Behaviour:
                 out = moved < -self.tolerance
             case _:
                 out = moved > self.tolerance
-        return out.reshape(len(out), -1).any(axis=1).astype(np.float64)
+        return np.asarray(out.reshape(len(out), -1).any(axis=1), dtype=np.float64)
 
     def _verdict(self, subject: str, good: bool, effect: float, reason: str, n: int) -> Verdict:
         evidence = Evidence(f"behaviour {self.expect}", effect, n=n, about=self.name, tolerance=self.tolerance)

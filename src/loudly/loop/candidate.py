@@ -25,7 +25,7 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.bundle import pack
-from loudly.register.skops_format import SklearnModel as as_model
+from loudly.register.skops_format import SklearnModel
 from loudly.train.fit import fit_once
 from loudly.train.ladder import climb
 from loudly.validate.schema import infer_schema
@@ -78,7 +78,7 @@ def make_candidate(
     judged = _fit(system, features, fit_rows, classes, params, start, tally)
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
-        score = model.predict(_X(features, held_out, system))
+        score = model.predict(_inputs(features, held_out, system))
     truth = encode(held_out[system.label], classes)
     report, gate = _judge(system, held_out, truth, score, task, classes, champion, tally)
     ladder = None
@@ -123,7 +123,7 @@ def search_params(system: System, labelled: pl.DataFrame, search: Search, tally:
         params = search.ask()
         estimator = _fit(system, features, older, classes, params, None, tally)
         with tally.spend("predict"):
-            score = as_model(estimator).predict(_X(features, newer, system))
+            score = SklearnModel(estimator).predict(_inputs(features, newer, system))
         loss = -spec.better * spec(truth, score)
         search.tell(params, loss)
         if best is None or loss < best[0]:
@@ -183,7 +183,7 @@ def _schema(labelled: pl.DataFrame, system: System) -> Schema:
     )
 
 
-def _X(features: FrozenFeatures, table: pl.DataFrame, system: System) -> Any:
+def _inputs(features: FrozenFeatures, table: pl.DataFrame, system: System) -> Any:
     return features.frame(table) if system.train.frame == "polars" else features.matrix(table)
 
 
@@ -196,7 +196,7 @@ def _fit(
     start: object | None,
     tally: Tally,
 ) -> object:
-    X, y = _X(features, rows, system), encode(rows[system.label], classes)
+    X, y = _inputs(features, rows, system), encode(rows[system.label], classes)
     with tally.spend("fit"):
         fitted = fit_once(
             system.train.fit,

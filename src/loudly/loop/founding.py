@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from loudly.core.canon import Json
 from loudly.core.values import Verdict, plain
 from loudly.data.pseudonym import pseudonymise
 from loudly.data.snapshot import load, snapshot
@@ -58,6 +57,6 @@ def reopen(live: Live) -> bool:
     return True
 
 
-def reasons(blocking: Sequence[Verdict]) -> Json:
+def reasons(blocking: Sequence[Verdict]) -> list[str]:
     """Blocking verdicts as lines."""
     return [f"{v.subject}: {v.reason}" for v in blocking]

@@ -7,7 +7,7 @@ Raw shift is not on the list: drift alone never retrains. A broken feed is never
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from loudly.core.clock import DAY, iso, span
@@ -46,7 +46,7 @@ class RetrainPolicy:
     on: tuple[str, ...] = ("performance", "estimate")
     growth: float | None = None
     every: int | None = None
-    governor: Governor = Governor()
+    governor: Governor = field(default_factory=Governor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def replay(
     past = table.filter(pl.Series(at < since))
     blocked = found(live, _known_by(past, system, since))
     if blocked:
-        live.event("retrain_failed", trigger="first training", reason="; ".join(map(str, reasons(blocked))))
+        live.event("retrain_failed", trigger="first training", reason="; ".join(reasons(blocked)))
         return _result(live, _Kept(), table, blocked)
     live.retrain("first training", "there is no model yet")
     if live.state.champion is None:

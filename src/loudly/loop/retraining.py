@@ -120,7 +120,8 @@ class Retraining:
 
     def _gather(self, state: State, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
         """All labelled rows, less those of broken windows; a new dataset version where there are new rows."""
-        assert self._base is not None and self._dataset is not None
+        assert self._base is not None
+        assert self._dataset is not None
         events: list[Event] = []
         batches, self._fresh = self._fresh, []
         if batches:

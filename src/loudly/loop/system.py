@@ -62,6 +62,6 @@ class System:
     behaviours: tuple[Behaviour, ...] = ()
     gate: Gate = field(default_factory=Gate)
     rollout: tuple[RolloutSpec, ...] = ()
-    labels: Labels = Labels()
+    labels: Labels = field(default_factory=Labels)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
-    retrain: RetrainPolicy = RetrainPolicy()
+    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)

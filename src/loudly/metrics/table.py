@@ -49,7 +49,7 @@ class MetricSpec:
 def decided(prediction: Floats) -> Floats:
     """Classes of scores: the likeliest of (n, k), or 0/1 at one half for (n,)."""
     if prediction.ndim == 2:
-        return prediction.argmax(axis=1).astype(np.float64)
+        return np.asarray(prediction.argmax(axis=1), dtype=np.float64)
     return (prediction >= 0.5).astype(np.float64)
 
 
@@ -65,21 +65,21 @@ def _log_loss(truth: Floats, score: Floats, weight: Floats | None) -> float:
 
 def _log_losses(truth: Floats, score: Floats) -> Floats:
     picked = score[np.arange(len(truth)), truth.astype(int)] if score.ndim == 2 else np.where(truth > 0.5, score, 1 - score)
-    return -np.log(np.clip(picked, 1e-15, 1.0))
+    return np.asarray(-np.log(np.clip(picked, 1e-15, 1.0)))
 
 
 def _squares(truth: Floats, score: Floats) -> Floats:
     if score.ndim == 2:
-        return ((score - np.eye(score.shape[1])[truth.astype(int)]) ** 2).sum(axis=1)
-    return (score - truth) ** 2
+        return np.asarray(((score - np.eye(score.shape[1])[truth.astype(int)]) ** 2).sum(axis=1))
+    return np.asarray((score - truth) ** 2)
 
 
 def _wrongs(truth: Floats, score: Floats) -> Floats:
-    return (decided(score) != truth).astype(np.float64)
+    return np.asarray(decided(score) != truth, dtype=np.float64)
 
 
 def _absolutes(truth: Floats, score: Floats) -> Floats:
-    return np.abs(score - truth)
+    return np.asarray(np.abs(score - truth))
 
 
 def _mean_of(losses: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Floats, Floats | None], float]:

@@ -38,7 +38,10 @@ class Answering(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One thing that is wrong in a window. kind: feed | shift | estimate | performance | calibration; `cause` stays the same while it lasts."""
+    """One thing that is wrong in a window; `cause` stays the same while it lasts.
+
+    kind: feed | shift | estimate | performance | calibration.
+    """
 
     kind: str
     cause: str

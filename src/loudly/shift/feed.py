@@ -122,7 +122,8 @@ def _units(name: str, column: Column, past: ColumnHistory) -> Break | None:
     change = unit_change(column.distinct, np.array(sorted(past.known)))
     if change is None:
         return None
-    told = f"{name} changed units: {change.conversion} makes {1 - change.left:.0%} of its values familiar, {1 - change.unknown:.0%} are as they come"
+    familiar, before = 1 - change.left, 1 - change.unknown
+    told = f"{name} changed units: {change.conversion} explains {familiar:.0%} of its values, {before:.0%} were known"
     return _break(name, f"units {change.conversion}", told, change.unknown - change.left, change.n)
 
 

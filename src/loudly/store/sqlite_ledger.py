@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from loudly.core.canon import canonical
+from loudly.core.canon import Json, canonical
 from loudly.core.values import Event, Recorded
 from loudly.errors import DiskFull, LedgerCorrupt, StaleWriter, StoreError
 from loudly.store.chain import link
@@ -83,9 +83,9 @@ class SqliteLedger:
         return (row[0], row[1]) if row else (0, "")
 
 
-def _data(text: bytes, position: int) -> dict[str, object]:
+def _data(text: bytes, position: int) -> dict[str, Json]:
     try:
-        data: dict[str, object] = json.loads(text)
+        data: dict[str, Json] = json.loads(text)
     except ValueError as wrong:
         raise LedgerCorrupt(f"Event {position} cannot be read.", seen=str(wrong), do="Restore a backup.") from wrong
     return data

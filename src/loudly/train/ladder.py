@@ -1,4 +1,4 @@
-"""The baseline ladder: random -> prior -> rules -> simple -> yours. A model that does not beat the rungs is not worth serving."""
+"""The baseline ladder: random -> prior -> rules -> simple -> yours. What does not beat it is not worth serving."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _codes(values: pl.Series) -> Ints:
 def _truth(label: pl.Series) -> Floats:
     """The label as numbers; of several classes, whether it is the most frequent one."""
     if label.dtype == pl.Boolean or label.dtype.is_numeric():
-        return label.cast(pl.Float64).to_numpy()
+        return np.asarray(label.cast(pl.Float64).to_numpy())
     text = label.cast(pl.String)
     top = text.value_counts(sort=True)[label.name][0]
-    return (text == top).cast(pl.Float64).to_numpy()
+    return np.asarray((text == top).cast(pl.Float64).to_numpy())

@@ -51,7 +51,7 @@ def _field(series: pl.Series, role: Role) -> Field:
     kind = _kind(series)
     missing = series.null_count() / len(series)
     if series.dtype.is_float():
-        missing = float((series.is_null() | series.is_nan()).mean() or 0.0)
+        missing = int((series.is_null() | series.is_nan().fill_null(False)).sum()) / len(series)
     low = high = None
     if kind in (Kind.NUMBER, Kind.INTEGER):
         numbers = series.cast(pl.Float64).drop_nulls().drop_nans()

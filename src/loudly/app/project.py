@@ -1,0 +1,82 @@
+"""`loudly init`: a project that works, made of a user file of ten lines, a configuration and a small table."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from loudly.errors import UserFileError
+
+APP = '''"""A loan book: who will be late? Replace the table and the fit by your own."""
+
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+import loudly
+
+app = loudly.App("loans", label="late", time="asked_at", key="loan_id", metric="roc_auc")
+
+
+@app.data
+def loans():
+    return "loans.csv"
+
+
+@app.train
+def fit(X, y, *, learning_rate=0.1):
+    return HistGradientBoostingClassifier(learning_rate=learning_rate, max_iter=60, random_state=0).fit(X, y)
+
+
+app.labels(arrive_within="7d")
+app.rollout("shadow 1d", "canary 5% 25% 100%", margin=0.02)
+'''
+
+TOML = """# Where things are. Everything else is said in app.py.
+[store]
+root = ".loudly"
+
+[server]
+host = "127.0.0.1"
+port = 8000
+"""
+
+ROWS = 6_000
+
+
+def make_project(folder: Path) -> tuple[Path, ...]:
+    """Writes app.py, loudly.toml and loans.csv. Raises: UserFileError rather than write over a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = (folder / "app.py", folder / "loudly.toml", folder / "loans.csv")
+    taken = [p.name for p in paths if p.exists()]
+    if taken:
+        raise UserFileError("The folder already has a project.", seen=", ".join(taken), do="loudly init another_folder")
+    paths[0].write_text(APP)
+    paths[1].write_text(TOML)
+    loans(ROWS, 0).write_csv(paths[2])
+    return paths
+
+
+def loans(rows: int, seed: int) -> pl.DataFrame:
+    """A made-up loan book over the last year: income, debt, region and purpose drive who is late."""
+    rng = np.random.default_rng(seed)
+    end = datetime.combine(datetime.now().date(), datetime.min.time())  # noqa: DTZ005 - a made-up table up to today
+    times = [end - timedelta(days=365) + timedelta(days=365) * float(x) for x in np.sort(rng.random(rows))]
+    income = rng.lognormal(10.3, 0.5, rows).round(-2)
+    debt = (income * rng.beta(2, 5, rows)).round(-1)
+    region = rng.choice(["north", "south", "east", "west"], rows, p=[0.4, 0.3, 0.2, 0.1])
+    purpose = rng.choice(["car", "house", "study"], rows)
+    strain = 5 * debt / income - 1.2 + 0.6 * (region == "west") + 0.4 * (purpose == "car") - 0.3 * np.log(income / 30_000)
+    late = rng.random(rows) < 1 / (1 + np.exp(-1.5 * strain))
+    return pl.DataFrame(
+        {
+            "loan_id": [f"L{i:06d}" for i in range(rows)],
+            "asked_at": pl.Series(times, dtype=pl.Datetime("us")).dt.truncate("1s"),
+            "income": income,
+            "debt": debt,
+            "region": region,
+            "purpose": purpose,
+            "late": late,
+        }
+    )

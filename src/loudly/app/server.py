@@ -1,0 +1,136 @@
+"""`loudly serve`: the wheel behind HTTP, with time told by a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from loudly.app import verbs
+from loudly.core.clock import iso
+from loudly.core.values import Role, Schema
+from loudly.errors import LoudlyError
+from loudly.loop.live import Live
+from loudly.loop.system import System
+from loudly.plugins import resolve
+from loudly.serve.front import Answered
+from loudly.serve.request import to_table
+
+
+class LiveFront:
+    """The wheel as the server sees it."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+
+    @property
+    def name(self) -> str:
+        return self.live.system.name
+
+    @property
+    def key(self) -> str:
+        return self.live.system.key
+
+    @property
+    def label_name(self) -> str:
+        return self.live.system.label
+
+    def schema(self) -> Schema | None:
+        champion = self.live.state.champion
+        return self.live.ready[champion].schema if champion else None
+
+    def example(self) -> Mapping[str, Any]:
+        """The newest row of the training table, as a request would send it."""
+        schema, rows = self.schema(), self.live.retraining.reference()
+        if schema is None or rows.is_empty():
+            return {}
+        names = [f.name for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+        row = rows.tail(1).select(names).to_dicts()[0]
+        return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+
+    def answer(self, rows: list[Mapping[str, Any]]) -> Answered:
+        replies, fitted = self.live.answer(to_table(rows, self._schema()))
+        if fitted.aside.height:
+            raise LoudlyError("A row could not be cast.", seen="; ".join(fitted.aside["reason"].to_list()))
+        versions = tuple(replies.versions[int(a)] for a in replies.arm)
+        arms = tuple(("control", "candidate")[int(a)] for a in replies.arm)
+        return Answered(
+            tuple(replies.answer.tolist()), versions, arms, tuple(replies.propensity.tolist()), tuple(replies.fallback.tolist())
+        )
+
+    def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+        system = self.live.system
+        table = pl.DataFrame(
+            {system.key: [str(row[system.key]) for row in labels], system.label: [row[system.label] for row in labels]},
+            strict=False,
+        )
+        arrival = self.live.feedback(table)
+        repeated = len(arrival.duplicate) + len(arrival.changed)
+        return {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
+
+    def status(self) -> Mapping[str, Any]:
+        state = self.live.state
+        return {
+            "champion": state.champion,
+            "candidate": state.rollout.version if state.rollout else None,
+            "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
+            "waiting_for_labels": self.live.book.waiting,
+            "ledger": state.position,
+        }
+
+    def flush(self) -> None:
+        if self.live.stores.traffic is not None:
+            self.live.stores.traffic.flush()
+
+    def _schema(self) -> Schema:
+        schema = self.schema()
+        assert schema is not None
+        return schema
+
+
+class Ticker:
+    """Tells the wheel that time passes, every few seconds, until stopped; an error is said and does not end it."""
+
+    def __init__(self, live: Live, every: float) -> None:
+        self._live, self._every = live, every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the tick under way."""
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        console = Console(stderr=True)
+        while not self._stop.wait(self._every):
+            try:
+                self._live.tick()
+            except LoudlyError as wrong:
+                console.print(f"[bold red]LOUD[/] the wheel stood still: {wrong}", highlight=False)
+
+
+def run_server(system: System, name: str, folder: Path | None, host: str | None, port: int | None) -> None:
+    """Serves until it is told to stop. Raises: ExtraMissing without the `serve` extra."""
+    build = resolve("server", "fastapi")
+    run = resolve("server", "uvicorn")
+    opened = verbs.open_stores(name, folder, traffic=True)
+    config = opened[1]
+    live = verbs.open_live(system, opened)
+    rows = live.catch_up(config.root / "traffic")
+    console = Console(stderr=True)
+    standing = (
+        f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
+    )
+    console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
+    ticker = Ticker(live, config.server.tick)
+    app = build(LiveFront(live), ticker.start, ticker.stop)
+    run(app, host or config.server.host, port or config.server.port)

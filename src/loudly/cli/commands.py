@@ -1,0 +1,240 @@
+"""What the commands print: tables for people, one JSON document for programs; exit codes 0 yes, 1 no, 3 not yet."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from loudly.app import verbs
+from loudly.app.app import App
+from loudly.core.clock import duration, iso
+from loudly.core.values import Decision, Verdict, plain
+from loudly.data.read import read_table
+from loudly.errors import UserFileError
+from loudly.loop.plan import explain, step_data
+from loudly.loop.replay import monthly
+from loudly.loop.tell import tell
+from loudly.loop.why import standing
+
+out = Console(highlight=False, soft_wrap=True)
+EXIT = {Decision.PASS: 0, Decision.FAIL: 1, Decision.UNDECIDED: 3}
+LAST = 8
+
+
+def load_app(file: Path) -> App:
+    """The App of a user's file. Raises: UserFileError for a file without one, or with two."""
+    if not file.exists():
+        raise UserFileError(f"There is no file {file}.", do="Run `loudly init`, or name yours: --file my_app.py")
+    spec = importlib.util.spec_from_file_location(f"loudly_user_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    apps = [value for value in vars(module).values() if isinstance(value, App)]
+    if len(apps) != 1:
+        raise UserFileError(f"{file} must hold one App.", seen=f"{len(apps)} of them", do='app = loudly.App("name", ...)')
+    apps[0].folder = apps[0].folder or file.resolve().parent
+    return apps[0]
+
+
+def say(data: Any, as_json: bool, text: Callable[[], None]) -> None:
+    """One JSON document, or text."""
+    if as_json:
+        print(json.dumps(data, indent=2, sort_keys=True))
+    else:
+        text()
+
+
+def lines(texts: Iterable[str]) -> None:
+    """One line each."""
+    for text in texts:
+        out.print(text, markup=False)
+
+
+def leave(verdict: Verdict) -> None:
+    """Ends with the exit code of a verdict."""
+    raise SystemExit(EXIT[verdict.decision])
+
+
+def bar() -> Progress:
+    """A progress bar with time spent and left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def init(folder: Path, as_json: bool) -> None:
+    from loudly.app.project import make_project
+
+    made = make_project(folder)
+    where = "" if folder == Path() else f"cd {folder} && "
+
+    def text() -> None:
+        for path in made:
+            out.print(f"made {path}")
+        out.print(f"next: {where}loudly train && loudly ship && loudly serve")
+
+    say({"made": [str(p) for p in made]}, as_json, text)
+
+
+def train(file: Path, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    before = verbs.status(opened).position
+    version = verbs.train(app.system, opened)
+    new = [r.event for r in opened[0].ledger.read(before)]
+    gate = next(e for e in reversed(new) if e.kind == "gate_judged").data["verdict"]
+    assert isinstance(gate, dict)
+    data = {"version": version, "gate": gate, "events": [tell(e) for e in new]}
+    say(data, as_json, lambda: lines(tell(e) for e in new))
+    raise SystemExit(EXIT[Decision(str(gate["decision"]))])
+
+
+def ship(file: Path, version: str | None, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    before = verbs.status(opened).position
+    gate = verbs.ship(app.system, opened, version)
+    new = [tell(r.event) for r in opened[0].ledger.read(before)]
+    refused = [] if gate.passed else [f"refused by the gate: {gate.decision} {gate.reason}"]
+    say({"gate": plain(gate), "events": new}, as_json, lambda: lines((*refused, *new)))
+    leave(gate)
+
+
+def serve(file: Path, host: str | None, port: int | None) -> None:
+    from loudly.app.server import run_server
+
+    app = load_app(file)
+    run_server(app.system, app.name, app.folder, host, port)
+
+
+def feedback(file: Path, labels: Path, as_json: bool) -> None:
+    app = load_app(file)
+    joined, unknown = verbs.feedback(app.system, verbs.open_stores(app.name, app.folder, traffic=True), read_table(labels))
+    say({"joined": joined, "unknown": unknown}, as_json, lambda: out.print(f"{joined:,} labels joined, {unknown:,} unknown"))
+    raise SystemExit(0 if joined else 1)
+
+
+def replay(file: Path, since: str | None, until: str | None, step: str, as_json: bool) -> None:
+    app = load_app(file)
+    with bar() as progress:
+        task = progress.add_task("replaying", total=None)
+        made = verbs.replay(
+            app.system,
+            since=since,
+            until=until,
+            step=duration(step),
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    months = monthly(made) if made.answers.height else {}
+    told = [(iso(r.event.at), r.event.kind, tell(r.event)) for r in made.events if r.event.kind != "window_judged"]
+    data = {"refits": made.refits, "champion": made.state.champion, "metric": months, "events": [t for *_, t in told]}
+
+    def text() -> None:
+        for at, _, line in told:
+            out.print(f"{at}  {line}", markup=False)
+        table = Table("month", app.system.metric)
+        for month, value in months.items():
+            table.add_row(month, "-" if value is None else f"{value:.4f}")
+        out.print(table)
+        out.print(f"{made.answers.height:,} answers, {made.refits} refits, champion {made.state.champion}")
+
+    say(data, as_json, text)
+    raise SystemExit(1 if made.blocked or made.state.champion is None else 0)
+
+
+def plan(file: Path, as_json: bool) -> None:
+    app = load_app(file)
+    made = verbs.plan(app.system, verbs.open_stores(app.name, app.folder))
+    told = explain(made)
+    data = {"at": iso(made.at), "steps": [step_data(s) for s in made.steps], "lines": list(told)}
+    say(data, as_json, lambda: lines(told))
+
+
+def apply(file: Path, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    before = verbs.status(opened).position
+    made = verbs.apply(app.system, opened)
+    done = [tell(r.event) for r in opened[0].ledger.read(before)]
+    told = [*explain(made), *done]
+    say({"steps": [step_data(s) for s in made.steps], "events": done}, as_json, lambda: lines(told))
+
+
+def status(file: Path, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    state, last = verbs.status(opened), verbs.events(opened)[-LAST:]
+    rows = [
+        (v.ref, standing(state, v.ref), iso(v.at), f"{state.trained_rows[v.ref]:,}", state.expected[v.ref])
+        for v in state.versions.values()
+    ]
+    data = {
+        "champion": state.champion,
+        "rollout": state.rollout.version if state.rollout else None,
+        "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
+        "versions": [{"version": r[0], "standing": r[1], "fitted": r[2], "expected": r[4]} for r in rows],
+        "killed": state.killed,
+    }
+
+    def text() -> None:
+        table = Table("version", "standing", "registered", "rows", f"expected {app.system.metric}")
+        for ref, stands, at, count, expected in rows:
+            table.add_row(ref, stands, at, count, "-" if expected is None else f"{expected:.4f}")
+        out.print(table if rows else "no version yet: run `loudly train`")
+        for cause, alarm in state.alarms.items():
+            out.print(f"ALARM {cause} since {iso(alarm['at'])}: {alarm['reason']}")
+        for recorded in last:
+            out.print(f"{recorded.position:>5}  {iso(recorded.event.at)}  {tell(recorded.event)}", markup=False)
+
+    say(data, as_json, text)
+    raise SystemExit(0 if state.champion else 3)
+
+
+def why(file: Path, version: str | None, as_json: bool) -> None:
+    app = load_app(file)
+    record = verbs.why(verbs.open_stores(app.name, app.folder), version)
+    say(plain(record), as_json, lambda: lines(record.lines()))
+
+
+def rollback(file: Path, reason: str, as_json: bool) -> None:
+    app = load_app(file)
+    champion = verbs.rollback(app.system, verbs.open_stores(app.name, app.folder), reason)
+    say({"champion": champion}, as_json, lambda: out.print(f"{champion} answers everything"))
+
+
+def kill(file: Path, reason: str, on: bool, as_json: bool) -> None:
+    app = load_app(file)
+    verbs.kill(app.system, verbs.open_stores(app.name, app.folder), reason, on)
+    say({"killed": on}, as_json, lambda: out.print(f"kill switch {'on' if on else 'off'}"))
+
+
+def doctor(file: Path, as_json: bool) -> None:
+    from loudly.app.doctor import examine
+
+    app = load_app(file)
+    found = examine(verbs.open_stores(app.name, app.folder))
+    bad = [v for v in found if v.failed]
+
+    def text() -> None:
+        for verdict in found:
+            out.print(f"{verdict.decision:<9}  {verdict.subject}: {verdict.reason}")
+
+    say([plain(v) for v in found], as_json, text)
+    raise SystemExit(1 if bad else 0)
+
+
+def demo(folder: Path, short: bool, as_json: bool) -> None:
+    from loudly.demo.wheel import run_demo
+
+    figures = run_demo(folder, short=short, console=out if not as_json else None)
+    if as_json:
+        print(json.dumps(figures, indent=2, sort_keys=True))

@@ -1,0 +1,106 @@
+"""Requests against the frozen schema: what a field must be, told to clients and checked before a model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from loudly.core.values import Field, Kind, Role, Schema
+
+JSON_TYPES = {
+    Kind.NUMBER: "number",
+    Kind.INTEGER: "integer",
+    Kind.BOOLEAN: "boolean",
+    Kind.CATEGORY: "string",
+    Kind.TEXT: "string",
+    Kind.TIME: "string",
+}
+SHOWN_VALUES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a request: where, what was expected, what was seen."""
+
+    row: int
+    field: str
+    expected: str
+    seen: str
+
+
+def expectation(field: Field) -> str:
+    """What a field must be, in words.
+
+    >>> expectation(Field("temp", Kind.NUMBER, nullable=True, low=10.0, high=100.0))
+    'number or null (training saw 10 to 100)'
+    """
+    text = JSON_TYPES[field.kind] + (" of ISO 8601" if field.kind is Kind.TIME else "") + (" or null" if field.nullable else "")
+    if field.low is not None and field.high is not None:
+        text += f" (training saw {field.low:g} to {field.high:g})"
+    elif 0 < len(field.values) <= SHOWN_VALUES:
+        text += f" (training saw {', '.join(field.values)})"
+    return text
+
+
+def check(rows: Sequence[Mapping[str, Any]], schema: Schema) -> tuple[Problem, ...]:
+    """What is wrong with rows of a request. Values outside what training saw are no fault: the monitor judges those."""
+    fields = [f for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    return tuple(p for i, row in enumerate(rows) for f in fields if (p := _problem(i, row, f)) is not None)
+
+
+def to_table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pl.DataFrame:
+    """Rows of a request as a table with the columns of the schema; unknown fields are left out."""
+    names = [f.name for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    return pl.DataFrame({name: [row.get(name) for row in rows] for name in names}, strict=False)
+
+
+def json_schema(schema: Schema, example: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of one row, with a real row as its example."""
+    fields = [f for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    properties = {f.name: _property(f) for f in fields}
+    required = [f.name for f in fields if not f.nullable]
+    return {"type": "object", "title": "Row", "properties": properties, "required": required, "example": dict(example)}
+
+
+def _property(field: Field) -> dict[str, Any]:
+    kind = JSON_TYPES[field.kind]
+    made: dict[str, Any] = {"type": [kind, "null"] if field.nullable else kind, "description": expectation(field)}
+    if field.kind is Kind.TIME:
+        made["format"] = "date-time"
+    return made
+
+
+def _problem(row: int, given: Mapping[str, Any], field: Field) -> Problem | None:
+    value = given.get(field.name)
+    if value is None:
+        if field.nullable:
+            return None
+        seen = "null" if field.name in given else "nothing"
+        return Problem(row, field.name, expectation(field), seen)
+    return None if _fits(value, field.kind) else Problem(row, field.name, expectation(field), repr(value)[:80])
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    match kind:
+        case Kind.NUMBER:
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case Kind.INTEGER:
+            return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        case Kind.BOOLEAN:
+            return isinstance(value, bool)
+        case Kind.TIME:
+            return _is_time(value)
+        case _:
+            return isinstance(value, str)
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return True
