@@ -34,18 +34,12 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "loudly_requests_total", "Requests by path and status.", ["path", "status"], registry=self.registry
-        )
-        self.rows = Counter(
-            "loudly_rows_total", "Rows answered, by version and arm.", ["version", "arm"], registry=self.registry
-        )
+        self.requests = Counter("loudly_requests_total", "Requests by path and status.", ["path", "status"], registry=self.registry)
+        self.rows = Counter("loudly_rows_total", "Rows answered, by version and arm.", ["version", "arm"], registry=self.registry)
         self.fallbacks = Counter("loudly_fallbacks_total", "Rows answered by a fallback.", registry=self.registry)
         self.seconds = Histogram("loudly_request_seconds", "Seconds a request took.", ["path"], registry=self.registry)
         self.alarms = Gauge("loudly_open_alarms", "Alarms that are open.", registry=self.registry)
-        self.labels = Counter(
-            "loudly_labels_total", "Labels received, by what became of them.", ["what"], registry=self.registry
-        )
+        self.labels = Counter("loudly_labels_total", "Labels received, by what became of them.", ["what"], registry=self.registry)
 
     def answered(self, answer: Answered) -> None:
         """Counts the rows of an answer."""
@@ -114,9 +108,7 @@ def _feedback(app: FastAPI, front: Front, meters: Meters) -> None:
         if wrong is not None:
             return wrong
         needed = (front.key, front.label_name)
-        missing = [
-            {"loc": ["body", i, n], "msg": "missing"} for i, row in enumerate(rows) for n in needed if row.get(n) is None
-        ]
+        missing = [{"loc": ["body", i, n], "msg": "missing"} for i, row in enumerate(rows) for n in needed if row.get(n) is None]
         if missing:
             return _json(422, {"detail": missing})
         try:

@@ -54,9 +54,7 @@ class App:
         if metric not in names("metric"):
             raise UserFileError(f"There is no metric {metric!r}.", do=nearest(metric, names("metric")))
         if len({label, time, key}) < 3:
-            raise UserFileError(
-                "Label, time and key must be three columns.", seen=f"label={label!r}, time={time!r}, key={key!r}"
-            )
+            raise UserFileError("Label, time and key must be three columns.", seen=f"label={label!r}, time={time!r}, key={key!r}")
         self.name, self.folder = name, Path(folder) if folder else None
         self._columns = {"label": label, "time": time, "key": key, "metric": metric}
         self._data: Callable[[], object] | None = None
@@ -76,9 +74,7 @@ class App:
     @overload
     def data(self, function: F, /) -> F: ...
     @overload
-    def data(
-        self, function: None = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()
-    ) -> Callable[[F], F]: ...
+    def data(self, function: None = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Callable[[F], F]: ...
     def data(self, function: Any = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Any:
         """The table: a dataframe (polars, pandas, Arrow), a path, a glob, or an SQL source.
 
@@ -196,9 +192,7 @@ class App:
         if not stages:
             raise UserFileError("A rollout needs at least one stage.", do='app.rollout("shadow 1d", "canary 5% 100%")')
         until = duration(deadline) if deadline is not None else None
-        self._rollout = tuple(
-            parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages
-        )
+        self._rollout = tuple(parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages)
 
     def labels(self, *, arrive_within: str, arrives: str | None = None) -> None:
         """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when."""
@@ -300,9 +294,7 @@ def _takes(what: str, function: Callable[..., Any], count: int) -> None:
         raise UserFileError(f"@app.{what} wants a function of {arguments}.", seen=f"{function.__name__}: {wrong}") from wrong
 
 
-def _train_spec(
-    fit: Callable[..., Any], tune: Mapping[str, Json], trials: int, frame: str, seed: int, holdout: int
-) -> TrainSpec:
+def _train_spec(fit: Callable[..., Any], tune: Mapping[str, Json], trials: int, frame: str, seed: int, holdout: int) -> TrainSpec:
     parameters = inspect.signature(fit).parameters
     if list(parameters)[:2] != ["X", "y"]:
         raise UserFileError("The train function starts with X and y.", seen=str(inspect.signature(fit)))

@@ -127,9 +127,7 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     live = verbs.open_live(system, opened)
     rows = live.catch_up(config.root / "traffic")
     console = Console(stderr=True)
-    standing = (
-        f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
-    )
+    standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
     ticker = Ticker(live, config.server.tick)
     app = build(LiveFront(live), ticker.start, ticker.stop)

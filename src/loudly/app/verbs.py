@@ -183,9 +183,7 @@ def feedback(system: System, opened: Opened, labels: pl.DataFrame) -> tuple[int,
     return arrival.joined.height, len(arrival.unknown)
 
 
-def replay(
-    system: System, *, since: str | None, until: str | None, step: int = DAY, progress: Progress | None = None
-) -> Replayed:
+def replay(system: System, *, since: str | None, until: str | None, step: int = DAY, progress: Progress | None = None) -> Replayed:
     """History through the live code, in memory. Without `since` the first quarter of the time range trains."""
     table = read_table(system.data())
     at = table[system.time].dt.epoch("us")

@@ -256,8 +256,7 @@ def schema_of(data: Mapping[str, Any]) -> Schema:
     """The inverse of `plain` for a Schema."""
     return Schema(
         tuple(
-            Field(**{**f, "kind": Kind(f["kind"]), "role": Role(f["role"]), "values": tuple(f["values"])})
-            for f in data["fields"]
+            Field(**{**f, "kind": Kind(f["kind"]), "role": Role(f["role"]), "values": tuple(f["values"])}) for f in data["fields"]
         )
     )
 

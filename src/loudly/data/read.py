@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 from loudly.errors import DataError, nearest
 
 READERS: dict[str, Callable[[str], pl.LazyFrame]] = {
-    ".csv": pl.scan_csv,
+    ".csv": partial(pl.scan_csv, try_parse_dates=True),
     ".parquet": pl.scan_parquet,
     ".pq": pl.scan_parquet,
     ".arrow": pl.scan_ipc,

@@ -64,9 +64,7 @@ def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, pai
         out["slices"] = _slices(evidence["slices"], feedback, gains, known)
         return out
     mine = {CONTROL: feedback.arm == 0, CANDIDATE: feedback.arm == 1}
-    out["each"] = {
-        arm: running_of(evidence["each"][arm]).add(v[mine[arm] & np.isfinite(v)]).plain() for arm, v in values.items()
-    }
+    out["each"] = {arm: running_of(evidence["each"][arm]).add(v[mine[arm] & np.isfinite(v)]).plain() for arm, v in values.items()}
     return out
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from loudly.app.app import App
 from loudly.demo import nycflights
+from loudly.monitor.settings import MonitorSettings
 
 app = App("flights", label="late", time="scheduled", key="flight_id", metric="roc_auc")
 
@@ -36,7 +37,7 @@ def weekday(scheduled: pl.Series) -> pl.Series:
     return scheduled.dt.weekday()
 
 
-@app.train
+@app.train(holdout="14d")
 def fit(X: Any, y: Any, *, categories: list[int], seed: int, start: Any = None) -> Any:
     model = lgb.LGBMClassifier(
         n_estimators=20 if start is not None else 60,
@@ -79,5 +80,6 @@ def tail_number_is_no_reason(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 app.labels(arrive_within="1d")
+app.monitor(MonitorSettings(tolerance=0.05))
 app.rollout("shadow 1d", "canary 5% 25% 100%", margin=0.02, deadline="14d")
-app.retrain("stateless", growth=0.30, every="60d", cooldown="28d", at_most=4, period="90d")
+app.retrain("stateless", on=["performance"], growth=0.32, every="50d", cooldown="21d", at_most=4, period="90d")

@@ -103,7 +103,7 @@ def make_candidate(
     _model, form, model_bytes, weakened = _store(judged, formats)
     meta = {"task": str(task), "classes": list(classes), "metric": system.metric, "frame": system.train.frame}
     data = pack(model_bytes, form.name, schema, features.plain(), {**meta, "params": dict(params)})
-    ready = make_ready(data, system, formats, vouched=True)
+    ready = make_ready(data, system.features, formats, vouched=True)
     if gate.passed:
         gate = _behaves(system, ready, held_out, gate, tally)
     last = labelled[system.time].dt.epoch("us").max()
@@ -132,14 +132,17 @@ def search_params(system: System, labelled: pl.DataFrame, search: Search, tally:
 
 
 def split(labelled: pl.DataFrame, system: System) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Older rows to fit, the newest stretch to judge: never at random, which flatters a model badly."""
+    """Older rows to fit, the newest stretch to judge: never at random, which flatters a model badly.
+
+    The stretch grows to the rows that the gate asks for, and to 30 % of all at most.
+    """
     at = labelled[system.time].dt.epoch("us")
     if labelled.height < 100:
         raise DataError("Too few labelled rows to fit and judge.", seen=str(labelled.height), do="100 are the least.")
     newest = int(at.max())  # type: ignore[arg-type]
-    cut = newest - system.train.holdout
-    floor = int(at.quantile(1 - MAX_HELD_OUT_SHARE) or cut)
-    late = at > max(cut, floor)
+    enough = int(at.sort(descending=True)[min(system.gate.rows, labelled.height - 1)])
+    floor = int(at.quantile(1 - MAX_HELD_OUT_SHARE) or enough)
+    late = at > max(min(newest - system.train.holdout, enough), floor)
     return labelled.filter(~late), labelled.filter(late)
 
 
@@ -152,9 +155,7 @@ def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:
     values = label.drop_nulls()
     if Task.REGRESSION in tasks:
         if not values.dtype.is_numeric():
-            raise DataError(
-                f"{system.metric!r} wants a numeric label.", seen=str(values.dtype), do="Choose a metric for classes."
-            )
+            raise DataError(f"{system.metric!r} wants a numeric label.", seen=str(values.dtype), do="Choose a metric for classes.")
         return Task.REGRESSION, ()
     classes = tuple(values.unique().sort().cast(pl.String).to_list())
     if len(classes) < 2:

@@ -190,9 +190,7 @@ class Live:
         if self.strategy is not None:
             for index, arm in enumerate(ARMS):
                 self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
-            self.rollout_state, self.rollout_verdict = self.strategy.observe(
-                self.rollout_state, replies.answered, replies.failed
-            )
+            self.rollout_state, self.rollout_verdict = self.strategy.observe(self.rollout_state, replies.answered, replies.failed)
 
     def _fold_labels(self, joined: pl.DataFrame) -> None:
         ready = self.ready[self.state.champion or ""]
@@ -361,7 +359,7 @@ class Live:
         """Loads a version's artefact from the store, under the digest the ledger holds."""
         if version not in self.ready:
             known: ModelVersion = self.state.versions[version]
-            self.ready[version] = open_version(known, self.system, self.stores.blobs, self.stores.formats, vouched=True)
+            self.ready[version] = open_version(known, self.system.features, self.stores.blobs, self.stores.formats, vouched=True)
 
     def _crown(self, version: str) -> None:
         """A new champion changes what is expected; alarms about the old one end."""

@@ -216,7 +216,7 @@ class Retraining:
     def smoke(self, made: Candidate, model: str) -> Verdict:
         """The stored artefact, read back and queried through the router's path, answers as the fitted one did."""
         with self.stores.blobs.open(model) as stream:
-            again = make_ready(stream.read(), self.system, self.stores.formats, vouched=True)
+            again = make_ready(stream.read(), self.system.features, self.stores.formats, vouched=True)
         rows = self.reference().tail(SMOKE_ROWS)
         replies = Router(Routing(Served("smoke", again.predict))).answer(rows, rows[self.system.key].cast(pl.String).to_list())
         gap = float(np.max(np.abs(replies.answer - made.ready.predict(rows))))

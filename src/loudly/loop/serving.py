@@ -11,8 +11,7 @@ import polars as pl
 from loudly.core.seams import Blobs, Model, ModelFormat
 from loudly.core.values import ModelVersion, Schema, Task
 from loudly.errors import ModelError, UntrustedModel, nearest
-from loudly.features.feature_set import FeatureSet, FrozenFeatures
-from loudly.loop.system import System
+from loudly.features.feature_set import Definition, FeatureSet, FrozenFeatures
 from loudly.register.bundle import Bundle, unpack
 
 if TYPE_CHECKING:
@@ -42,17 +41,19 @@ class Ready:
         return self.format.restore(self.bundle.model)
 
 
-def open_version(version: ModelVersion, system: System, blobs: Blobs, formats: Sequence[ModelFormat], vouched: bool) -> Ready:
+def open_version(
+    version: ModelVersion, definitions: Sequence[Definition], blobs: Blobs, formats: Sequence[ModelFormat], vouched: bool
+) -> Ready:
     """Loads a version. `vouched`: the ledger holds its digest.
 
     Raises: UntrustedModel for a format that runs code without that, NotFound and DatasetCorrupt from the store.
     """
     with blobs.open(version.model) as stream:
         data = stream.read()
-    return make_ready(data, system, formats, vouched)
+    return make_ready(data, definitions, formats, vouched)
 
 
-def make_ready(data: bytes, system: System, formats: Sequence[ModelFormat], vouched: bool) -> Ready:
+def make_ready(data: bytes, definitions: Sequence[Definition], formats: Sequence[ModelFormat], vouched: bool) -> Ready:
     """The same from bytes at hand."""
     bundle = unpack(data)
     by_name = {f.name: f for f in formats}
@@ -67,7 +68,7 @@ def make_ready(data: bytes, system: System, formats: Sequence[ModelFormat], vouc
             f"A {bundle.format} artefact runs code when it is loaded, and the ledger does not hold its digest.",
             do="Train it here, or store it as skops, ONNX or native LightGBM.",
         )
-    features = FeatureSet(system.features, bundle.schema).thaw(bundle.features)
+    features = FeatureSet(definitions, bundle.schema).thaw(bundle.features)
     meta = bundle.meta
     return Ready(
         bundle.schema,

@@ -41,17 +41,17 @@ class DecisionRecord:
 
 
 def why(events: Iterable[Recorded], version: str | None = None) -> DecisionRecord:
-    """The record of a version; of the champion by default.
+    """The record of a version; of the champion by default, or of the newest version while there is none.
 
     Raises: NotFound for a version the ledger has never seen.
     """
     recorded = tuple(events)
     state = fold_all(recorded)
-    ref = version or state.champion
+    ref = version or state.champion or next(reversed(state.versions), None)
     if ref is None or ref not in state.versions:
         known = ", ".join(state.versions) or "none yet"
         raise NotFound(
-            f"There is no version {ref!r}." if ref else "There is no champion yet.",
+            f"There is no version {ref!r}." if ref else "There is no version yet.",
             seen=f"versions: {known}",
             do=nearest(ref or "", state.versions) if state.versions else "Run `loudly train`.",
         )

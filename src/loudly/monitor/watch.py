@@ -161,9 +161,7 @@ class Watch:
         self._late = set()
         oldest = now - self.settings.window - self.settings.lateness
         self._closed = {s: kept for s, kept in self._closed.items() if s > oldest}
-        self._scores = {
-            s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window
-        }
+        self._scores = {s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window}
         self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
         return tuple(judged)
 

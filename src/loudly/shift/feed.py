@@ -82,9 +82,7 @@ class FeedJudge:
         past = self.history.get(name)
         if past is None:
             return None
-        return (
-            _gone(name, column, past) or _jumped(name, column, past) or _units(name, column, past) or _stuck(name, column, past)
-        )
+        return _gone(name, column, past) or _jumped(name, column, past) or _units(name, column, past) or _stuck(name, column, past)
 
 
 def _gone(name: str, column: Column, past: ColumnHistory) -> Break | None:

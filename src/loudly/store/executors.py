@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -27,3 +27,10 @@ class Processes:
     def map(self, work: Callable[[A], B], items: Iterable[A]) -> list[B]:
         with ProcessPoolExecutor(self.count, mp_context=get_context("spawn")) as pool:
             return list(pool.map(work, items))
+
+    def each(self, work: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[A, B]]:
+        """Items with their results, in the order in which they are done."""
+        with ProcessPoolExecutor(self.count, mp_context=get_context("spawn")) as pool:
+            waiting = {pool.submit(work, item): item for item in items}
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()

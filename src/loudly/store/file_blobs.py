@@ -39,9 +39,7 @@ class FileBlobs:
                 raise
         except OSError as wrong:
             if wrong.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise DiskFull(
-                    "There is no room for a blob.", seen=f"{len(data):,} bytes", do="Free space, then retry."
-                ) from wrong
+                raise DiskFull("There is no room for a blob.", seen=f"{len(data):,} bytes", do="Free space, then retry.") from wrong
             raise
         return name
 
@@ -49,9 +47,7 @@ class FileBlobs:
         try:
             data = self._path(digest).read_bytes()
         except FileNotFoundError as wrong:
-            raise NotFound(
-                "There are no bytes of that digest.", seen=digest, do="Restore them from a remote or backup."
-            ) from wrong
+            raise NotFound("There are no bytes of that digest.", seen=digest, do="Restore them from a remote or backup.") from wrong
         if digest_of(data) != digest:
             raise DatasetCorrupt(
                 "Stored bytes are not what was stored.",

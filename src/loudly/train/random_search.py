@@ -31,7 +31,5 @@ class RandomSearch:
             case Choice(options):
                 return options[int(self._rng.integers(len(options)))]
             case Range(low, high, log, whole):
-                value = (
-                    float(np.exp(self._rng.uniform(np.log(low), np.log(high)))) if log else float(self._rng.uniform(low, high))
-                )
+                value = float(np.exp(self._rng.uniform(np.log(low), np.log(high)))) if log else float(self._rng.uniform(low, high))
                 return round(value) if whole else value

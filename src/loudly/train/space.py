@@ -44,6 +44,4 @@ def _entry(name: str, entry: Json) -> Range | Choice:
         numbers = isinstance(low, int | float) and isinstance(high, int | float)
         if numbers and low < high and (not log or low > 0) and (len(entry) == 2 or log):  # type: ignore[operator]
             return Range(low, high, log, isinstance(low, int) and isinstance(high, int))  # type: ignore[arg-type]
-    raise UserFileError(
-        f"tune[{name!r}] is no space.", seen=repr(entry), do='(low, high), (low, high, "log") or a list of choices'
-    )
+    raise UserFileError(f"tune[{name!r}] is no space.", seen=repr(entry), do='(low, high), (low, high, "log") or a list of choices')

@@ -63,9 +63,7 @@ def present(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
     evidence = tuple(Evidence("missing", f.missing_rate, n=table.height, about=f.name, tolerance=MOST_MISSING) for f in gone)
     if gone:
         named = ", ".join(f"{f.name} ({f.missing_rate:.0%})" for f in gone)
-        return Verdict(
-            Decision.FAIL, "inputs present", f"missing nearly everywhere: {named}; ignore them or mend them", evidence
-        )
+        return Verdict(Decision.FAIL, "inputs present", f"missing nearly everywhere: {named}; ignore them or mend them", evidence)
     return Verdict(Decision.PASS, "inputs present", f"{len(schema.inputs)} inputs", evidence)
 
 

@@ -28,9 +28,10 @@ class Conformed:
     absent: tuple[str, ...]
 
 
-def conform(table: pl.DataFrame, schema: Schema) -> Conformed:
+def conform(table: pl.DataFrame, schema: Schema, *, keys: bool = True) -> Conformed:
     """Casts where nothing is lost; a value that does not fit, or a key or time that is missing, sets its row aside.
 
+    keys: whether a row without key or time is set aside (a batch scored elsewhere has no need of them).
     A column that is not sent becomes missing, and is named: judging that is the monitor's work, not a reason to refuse.
     """
     columns, reasons, absent = [], [], []
@@ -40,10 +41,10 @@ def conform(table: pl.DataFrame, schema: Schema) -> Conformed:
         if field.name not in table.columns:
             absent.append(field.name)
             columns.append(pl.Series(field.name, [None] * table.height, dtype=DTYPES[field.kind]))
-            if field.role in ALWAYS:
+            if keys and field.role in ALWAYS:
                 reasons.append(pl.Series("reason", [f"{field.name} is missing"] * table.height))
             continue
-        cast, wrong = _cast(table[field.name], field)
+        cast, wrong = _cast(table[field.name], field, keys)
         columns.append(cast)
         if wrong is not None:
             reasons.append(wrong)
@@ -57,7 +58,7 @@ def conform(table: pl.DataFrame, schema: Schema) -> Conformed:
     return Conformed(good.filter(~bad), table.with_columns(reason=why).filter(bad), tuple(absent))
 
 
-def _cast(series: pl.Series, field: Field) -> tuple[pl.Series, pl.Series | None]:
+def _cast(series: pl.Series, field: Field, keys: bool) -> tuple[pl.Series, pl.Series | None]:
     """The series in the schema's type, and a reason for each row that does not fit (null where it does)."""
     wanted = DTYPES[field.kind]
     if series.dtype == wanted:
@@ -69,7 +70,7 @@ def _cast(series: pl.Series, field: Field) -> tuple[pl.Series, pl.Series | None]
     else:
         made = series.cast(wanted, strict=False)
     lost = made.is_null() & series.is_not_null()
-    if field.role in ALWAYS:
+    if keys and field.role in ALWAYS:
         lost |= made.is_null()
     if not lost.any():
         return made, None

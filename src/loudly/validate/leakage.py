@@ -78,9 +78,7 @@ def _after(table: pl.DataFrame, name: str, label: str) -> Verdict | None:
     if without < AFTER_SHARE or within > AFTER_RATIO * without:
         return None
     evidence = Evidence("missing with the label", without - within, n=table.height, about=name, tolerance=AFTER_SHARE)
-    reason = (
-        f"{name} is known only after the event: missing in {without:.0%} of the rows without a label, {within:.1%} with one"
-    )
+    reason = f"{name} is known only after the event: missing in {without:.0%} of the rows without a label, {within:.1%} with one"
     return Verdict(Decision.FAIL, f"leakage of {name}", reason, (evidence,))
 
 
