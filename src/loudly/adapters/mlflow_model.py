@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import polars as pl
 
+from loudly.app.project import load_app
 from loudly.app.verbs import formats
-from loudly.cli.commands import load_app
 from loudly.loop.serving import make_ready
 from loudly.register.bundle import unpack
 from loudly.validate.conform import conform

@@ -127,20 +127,26 @@ class App:
         return register
 
     @overload
+    def train(self) -> str: ...
+    @overload
     def train(self, function: F, /) -> F: ...
     @overload
     def train(
-        self,
-        function: None = None,
-        /,
-        *,
-        tune: Mapping[str, Json] | None = None,
-        trials: int = 20,
-        frame: str | None = None,
-        seed: int = 0,
-        holdout: str = "7d",
-    ) -> Any: ...
+        self, /, *, tune: Mapping[str, Json], trials: int = ..., frame: str = ..., seed: int = ..., holdout: str = ...
+    ) -> Callable[[F], F]: ...
+    @overload
     def train(
+        self, /, *, tune: Mapping[str, Json] = ..., trials: int = ..., frame: str, seed: int = ..., holdout: str = ...
+    ) -> Callable[[F], F]: ...
+    @overload
+    def train(
+        self, /, *, tune: Mapping[str, Json] = ..., trials: int = ..., frame: str = ..., seed: int, holdout: str = ...
+    ) -> Callable[[F], F]: ...
+    @overload
+    def train(
+        self, /, *, tune: Mapping[str, Json] = ..., trials: int = ..., frame: str = ..., seed: int = ..., holdout: str
+    ) -> Callable[[F], F]: ...
+    def train(  # type: ignore[misc]
         self,
         function: Any = None,
         /,

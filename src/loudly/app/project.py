@@ -1,16 +1,19 @@
-"""`loudly init`: a project that works, made of a user file of ten lines, a configuration and a small table."""
+"""A user's project: its file with the App loaded, or a new one made that works."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from loudly.app.app import App
 from loudly.errors import UserFileError
 
-APP = '''"""A loan book: who will be late? Replace the table and the fit by your own."""
+TEMPLATE = '''"""A loan book: who will be late? Replace the table and the fit by your own."""
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -45,6 +48,23 @@ port = 8000
 ROWS = 6_000
 
 
+def load_app(file: Path) -> App:
+    """The App of a user's file. Raises: UserFileError for a file without one, or with two."""
+    if not file.exists():
+        raise UserFileError(f"There is no file {file}.", do="Run `loudly init`, or name yours: --file my_app.py")
+    spec = importlib.util.spec_from_file_location(f"loudly_user_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    apps = [value for value in vars(module).values() if isinstance(value, App)]
+    if len(apps) != 1:
+        raise UserFileError(f"{file} must hold one App.", seen=f"{len(apps)} of them", do='app = loudly.App("name", ...)')
+    apps[0].folder = apps[0].folder or file.resolve().parent
+    return apps[0]
+
+
 def make_project(folder: Path) -> tuple[Path, ...]:
     """Writes app.py, loudly.toml and loans.csv. Raises: UserFileError rather than write over a file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +72,7 @@ def make_project(folder: Path) -> tuple[Path, ...]:
     taken = [p.name for p in paths if p.exists()]
     if taken:
         raise UserFileError("The folder already has a project.", seen=", ".join(taken), do="loudly init another_folder")
-    paths[0].write_text(APP)
+    paths[0].write_text(TEMPLATE)
     paths[1].write_text(TOML)
     loans(ROWS, 0).write_csv(paths[2])
     return paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -14,36 +13,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loudly.app import verbs
-from loudly.app.app import App
+from loudly.app.project import load_app, make_project
 from loudly.core.clock import duration, iso
 from loudly.core.values import Decision, Verdict, plain
 from loudly.data.read import read_table
-from loudly.errors import UserFileError
 from loudly.loop.plan import explain, step_data
 from loudly.loop.replay import monthly
 from loudly.loop.tell import tell
 from loudly.loop.why import standing
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 EXIT = {Decision.PASS: 0, Decision.FAIL: 1, Decision.UNDECIDED: 3}
 LAST = 8
-
-
-def load_app(file: Path) -> App:
-    """The App of a user's file. Raises: UserFileError for a file without one, or with two."""
-    if not file.exists():
-        raise UserFileError(f"There is no file {file}.", do="Run `loudly init`, or name yours: --file my_app.py")
-    spec = importlib.util.spec_from_file_location(f"loudly_user_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    apps = [value for value in vars(module).values() if isinstance(value, App)]
-    if len(apps) != 1:
-        raise UserFileError(f"{file} must hold one App.", seen=f"{len(apps)} of them", do='app = loudly.App("name", ...)')
-    apps[0].folder = apps[0].folder or file.resolve().parent
-    return apps[0]
 
 
 def say(data: Any, as_json: bool, text: Callable[[], None]) -> None:
@@ -72,8 +53,6 @@ def bar() -> Progress:
 
 
 def init(folder: Path, as_json: bool) -> None:
-    from loudly.app.project import make_project
-
     made = make_project(folder)
     where = "" if folder == Path() else f"cd {folder} && "
 

@@ -27,7 +27,7 @@ APP = Path("app.py")
 
 
 def _commands() -> Any:
-    from loudly.cli import commands
+    import loudly.cli.commands as commands
 
     return commands
 

@@ -67,9 +67,8 @@ def tell(figures: dict[str, Any], console: Console) -> None:
     console.print("\n[bold]A bad candidate[/] that passes on the mean:")
     for one in figures["bad"].values():
         console.print(f"  {one['name']}", markup=False)
-        console.print(
-            f"      stopped by the {one['stopped_by']} after {one['answers']:,} answers: {one['reason'][:220]}", markup=False
-        )
+        stopped = f"stopped by the {one['stopped_by']} after {one['answers']:,} answers"
+        console.print(f"      {stopped}: {one['reason'][:220]}", markup=False)
     console.print("\n[bold]Why does the champion answer?[/]")
     for line in figures["policies"].get("stateless", {}).get("why", ()):
         console.print(f"  {line[:200]}", markup=False)

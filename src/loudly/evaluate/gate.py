@@ -55,13 +55,15 @@ class Gate:
 
 
 def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) -> Verdict:
-    """Non-inferiority: strict demands that harm beyond the margin is excluded, else only that it is not proven."""
+    """Non-inferiority. Strict demands that harm beyond the margin is excluded; else it fails only where the rows are surely
+    worse, and by more than the margin as far as one can tell."""
     if evidence.effect is None or evidence.low is None or evidence.high is None:
         if strict:
             return Verdict(Decision.UNDECIDED, subject, "the rows cannot tell", (evidence,), missing="rows of both classes")
         return Verdict(Decision.PASS, subject, f"too few rows to judge ({evidence.n})", (evidence,))
     told = f"{evidence.effect:+.4f} [{evidence.low:+.4f}, {evidence.high:+.4f}] against -{margin:g}"
-    if evidence.high < -margin:
+    surely = evidence.high < -margin if strict else evidence.high < 0 and evidence.effect < -margin
+    if surely:
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (evidence,))
     if evidence.low > -margin or not strict:
         return Verdict(Decision.PASS, subject, told, (evidence,))

@@ -47,7 +47,7 @@ def why(events: Iterable[Recorded], version: str | None = None) -> DecisionRecor
     """
     recorded = tuple(events)
     state = fold_all(recorded)
-    ref = version or state.champion or next(reversed(state.versions), None)
+    ref = version or state.champion or (list(state.versions)[-1] if state.versions else None)
     if ref is None or ref not in state.versions:
         known = ", ".join(state.versions) or "none yet"
         raise NotFound(
