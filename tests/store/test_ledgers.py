@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loudly.core.values import Event
+from loudly.errors import DiskFull, LedgerCorrupt, LedgerDiverged, StaleWriter
+from loudly.store.chain import verify
+from loudly.store.memory_ledger import MemoryLedger
+from loudly.store.resuming import Resuming
+from loudly.store.sqlite_ledger import SqliteLedger
+from loudly.testing.ledger_case import EVENTS, LedgerCase
+
+
+class TestMemory(LedgerCase):
+    @pytest.fixture
+    def ledger(self) -> MemoryLedger:
+        return MemoryLedger()
+
+
+class TestSqlite(LedgerCase):
+    @pytest.fixture
+    def ledger(self, tmp_path: Path) -> Iterator[SqliteLedger]:
+        made = SqliteLedger(tmp_path / "ledger.db")
+        yield made
+        made.close()
+
+
+def _postgres_binary(name: str) -> str | None:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else shutil.which(name)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL of our own, on a free port, as the user `postgres` where we are root."""
+    pytest.importorskip("psycopg", reason="LOUD: psycopg is not installed, the PostgreSQL ledger is not tested")
+    initdb, server = _postgres_binary("initdb"), _postgres_binary("postgres")
+    if initdb is None or server is None:
+        pytest.skip("LOUD: no PostgreSQL on this machine, its ledger is not tested")
+    folder = Path("/tmp") / f"loudly-pg-{os.getpid()}"
+    folder.mkdir(mode=0o777)
+    user: str | None = None
+    if os.getuid() == 0:
+        user = "postgres" if any(p.pw_name == "postgres" for p in pwd.getpwall()) else "nobody"
+        shutil.chown(folder, user)
+    run = {"cwd": folder, "user": user, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([initdb, "-D", "data", "-U", "loudly", "-A", "trust"], check=True, **run)  # type: ignore[call-overload]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [server, "-D", "data", "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
+    process = subprocess.Popen(command, **run)  # type: ignore[call-overload]
+    dsn = f"host=127.0.0.1 port={port} user=loudly dbname=postgres"
+    import psycopg
+
+    for _ in range(100):
+        try:
+            psycopg.connect(dsn).close()
+            break
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+    yield dsn
+    process.terminate()
+    process.wait(20)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class TestPostgres(LedgerCase):
+    @pytest.fixture
+    def ledger(self, postgres: str) -> Iterator[Any]:
+        from loudly.adapters.postgres import PostgresLedger
+
+        made = PostgresLedger(postgres)
+        made._db.execute("TRUNCATE loudly_events")
+        yield made
+        made.close()
+
+
+def test_a_second_process_is_refused_not_corrupted(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    script = (
+        "import sys\nfrom loudly.store.sqlite_ledger import SqliteLedger\nfrom loudly.core.values import Event\n"
+        "from loudly.errors import StaleWriter\nledger=SqliteLedger(sys.argv[1]); won=0; position=0\n"
+        "while position < 200:\n"
+        "    try:\n        position=ledger.append([Event('e', 0, {'who': sys.argv[2]})], position); won+=1\n"
+        "    except StaleWriter:\n        position=ledger.position\n"
+        "print(won)\n"
+    )
+    racers = [subprocess.Popen([sys.executable, "-c", script, str(path), w], stdout=subprocess.PIPE) for w in "ab"]
+    won = sum(int(r.communicate(timeout=60)[0]) for r in racers)
+    ledger = SqliteLedger(path)
+    assert len(list(verify(ledger.read()))) == won >= 200
+    ledger.close()
+
+
+def test_a_changed_byte_is_found_and_its_position_named(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "l.db")
+    for i in range(10):
+        ledger.append([Event("e", i, {"i": i})], i)
+    ledger.close()
+    db = sqlite3.connect(tmp_path / "l.db")
+    db.execute("UPDATE events SET data = ? WHERE position = 7", (b'{"i":99}',))
+    db.commit()
+    db.close()
+    again = SqliteLedger(tmp_path / "l.db")
+    with pytest.raises(LedgerCorrupt, match="Event 7"):
+        list(verify(again.read()))
+    again.close()
+
+
+def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
+    (tmp_path / "l.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(LedgerCorrupt, match="damaged"):
+        SqliteLedger(tmp_path / "l.db")
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "l.db")
+    ledger._db.execute("PRAGMA max_page_count = 12")
+    done = 0
+    with pytest.raises(DiskFull):
+        for done in range(1000):
+            ledger.append([Event("e", 0, {"text": "x" * 1000})], done)
+    assert [r.position for r in verify(ledger.read())] == list(range(1, done + 1))
+    ledger.close()
+
+
+events = st.lists(st.builds(Event, st.sampled_from("abc"), st.integers(0, 9), st.just({})), max_size=6)
+
+
+@given(events, st.integers(0, 6))
+def test_resuming_confirms_a_prefix_and_writes_the_rest(all_of: list[Event], cut: int) -> None:
+    once, again = MemoryLedger(), MemoryLedger()
+    once.append(all_of, 0)
+    again.append(all_of[:cut], 0)
+    resuming = Resuming(again)
+    position = 0
+    for event in all_of:
+        position = resuming.append([event], position)
+    assert [r.chain for r in again.read()] == [r.chain for r in once.read()]
+    assert not resuming.confirming
+
+
+def test_resuming_refuses_another_decision() -> None:
+    stored = MemoryLedger()
+    stored.append(EVENTS, 0)
+    resuming = Resuming(stored)
+    resuming.append(EVENTS[:1], 0)
+    with pytest.raises(LedgerDiverged, match="position 2"):
+        resuming.append([Event("other", 2, {})], 1)
+    with pytest.raises(StaleWriter):
+        resuming.append([Event("other", 2, {})], 5)

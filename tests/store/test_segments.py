@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loudly.errors import SegmentUnreadable
+from loudly.store.segments import SegmentWriter, read_segments
+
+
+def test_records_come_back_in_order_over_rotated_segments(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path, rotate=2_000)
+    for i in range(300):
+        assert writer.append("predictions" if i % 2 else "labels", bytes([i % 256]) * 50) == i + 1
+        if i % 20 == 0:
+            writer.flush()
+    writer.close()
+    assert len(list(tmp_path.glob("*.seg"))) > 2
+    read = list(read_segments(tmp_path))
+    assert [r.sequence for r in read] == list(range(1, 301))
+    assert read[0].kind == "labels"
+    assert [r.sequence for r in read_segments(tmp_path, after=290)] == list(range(291, 301))
+
+
+def test_acknowledged_records_survive_kill_minus_nine(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom loudly.store.segments import SegmentWriter\nw=SegmentWriter(sys.argv[1])\n"
+        "for i in range(5000):\n    w.append('p', b'x'*100)\nw.flush(); print('flushed', flush=True)\n"
+        "for i in range(1000):\n    w.append('p', b'y'*100)\nprint('more', flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "flushed"
+    assert process.stdout.readline().strip() == "more"
+    time.sleep(0.5)  # many times the stated bound of 5 ms
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    writer = SegmentWriter(tmp_path)
+    assert writer.recovery.records == 6000
+    assert writer.append("p", b"next") == 6001
+    writer.close()
+    assert len(list(read_segments(tmp_path))) == 6001
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 400))
+def test_a_torn_tail_is_cut_and_reported(tmp_path_factory: pytest.TempPathFactory, torn: int) -> None:
+    root = tmp_path_factory.mktemp("torn")
+    writer = SegmentWriter(root)
+    for i in range(20):
+        writer.append("p", bytes([i]) * 30)
+    writer.flush()
+    (open_file,) = root.glob("*.open")
+    data = open_file.read_bytes()
+    writer.close()
+    for sealed in root.glob("*.seg"):
+        sealed.unlink()
+    keep = max(1, len(data) - torn)
+    open_file.write_bytes(data[:keep])
+    again = SegmentWriter(root)
+    whole = keep // (len(data) // 20)
+    assert again.recovery.records == whole
+    assert again.recovery.bytes_lost == keep - whole * (len(data) // 20)
+    again.close()
+    assert [r.payload[0] for r in read_segments(root)] == list(range(whole))
+
+
+def test_a_damaged_sealed_segment_names_file_and_offset(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path)
+    for _ in range(10):
+        writer.append("p", b"z" * 100)
+    writer.close()
+    (sealed,) = tmp_path.glob("*.seg")
+    data = bytearray(sealed.read_bytes())
+    data[len(data) // 2] ^= 1
+    sealed.write_bytes(bytes(data))
+    found = []
+    with pytest.raises(SegmentUnreadable, match=r"offset [\d,]+ of"):
+        found.extend(read_segments(tmp_path))
+
+
+def test_a_disk_that_refuses_keeps_the_server_going_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append("p", b"before")
+    writer.flush()
+    monkeypatch.setattr("loudly.store.segments.BUFFER_BYTES", 1_000)
+    monkeypatch.setattr(writer, "_put", lambda data: False)
+    for _ in range(100):
+        writer.append("p", b"x" * 100)
+    assert 0 < writer.lost < 100
+    kept = 100 - writer.lost
+    monkeypatch.undo()
+    writer.close()
+    assert len(list(read_segments(tmp_path))) == 1 + kept
