@@ -82,4 +82,4 @@ def tail_number_is_no_reason(rows: pl.DataFrame) -> pl.DataFrame:
 app.labels(arrive_within="1d")
 app.monitor(MonitorSettings(tolerance=0.07))
 app.rollout("shadow 1d", "canary 5% 25% 100%", margin=0.02, deadline="14d")
-app.retrain("stateless", on=["performance"], growth=0.32, every="50d", cooldown="21d", at_most=4, period="90d")
+app.retrain("stateless", on=["performance"], growth=0.32, every="50d", cooldown="21d", at_most=8, period="365d")

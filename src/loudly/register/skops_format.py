@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +16,10 @@ from loudly.errors import ModelError, UntrustedModel
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
+SCHEMA = "schema.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+# An address stands after "__id__": or names a member ("140...npy").
+ADDRESS = re.compile(r'(?<="__id__": )\d+|\d{6,}(?=\.npy)|\d{6,}(?=\.npz)|\d{6,}(?=\.bin)')
 OURS = ("sklearn.", "numpy.", "scipy.", "builtins.", "collections.")
 
 
@@ -26,7 +33,7 @@ class SkopsFormat:
         return isinstance(fitted, BaseEstimator) and not _foreign(sio.dumps(fitted))
 
     def dump(self, fitted: object) -> bytes:
-        return bytes(sio.dumps(fitted))
+        return _settled(sio.dumps(fitted))
 
     def load(self, data: bytes) -> SklearnModel:
         return SklearnModel(self.restore(data))
@@ -51,6 +58,26 @@ class SklearnModel:
         if getattr(self.estimator, "_estimator_type", "") == "classifier" or hasattr(self.estimator, "classes_"):
             raise ModelError("This classifier gives no probabilities.", do="Use one with predict_proba.")
         return np.asarray(self.estimator.predict(X), dtype=np.float64)
+
+
+def _settled(data: bytes) -> bytes:
+    """The archive with its members numbered in order and without times: skops names them by memory address.
+
+    Equal estimators then have equal bytes, which a content-addressed store stands on.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    schema = members.pop(SCHEMA).decode()
+    numbers: dict[str, str] = {}
+    for address in ADDRESS.findall(schema):
+        numbers.setdefault(address, str(len(numbers) + 1))
+    schema = ADDRESS.sub(lambda m: numbers[m[0]], schema)
+    renamed = {ADDRESS.sub(lambda m: numbers.get(m[0], m[0]), name): content for name, content in members.items()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (*sorted(renamed.items()), (SCHEMA, schema.encode())):
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), content)
+    return buffer.getvalue()
 
 
 def _foreign(data: bytes) -> list[str]:

@@ -1,0 +1,94 @@
+"""Small worlds for tests: a stream of rows with a known law, and a system over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from loudly.app.app import App
+from loudly.app.verbs import memory_stores
+from loudly.core.clock import DAY, instant
+from loudly.loop.stores import Stores
+
+SINCE = instant("2024-02-01")
+
+
+def make_world(days: int = 60, per_day: int = 120, seed: int = 0, turn: int | None = None) -> pl.DataFrame:
+    """Rows of `days` days: y depends on x1, x2 and the group; from day `turn` on the sign of x1 is turned round."""
+    rng = np.random.default_rng(seed)
+    n = days * per_day
+    day = np.repeat(np.arange(days), per_day)
+    first = instant("2024-01-01")
+    at = first + day * DAY + np.sort(rng.integers(0, DAY, (days, per_day)), axis=1).ravel()
+    x1, x2 = rng.normal(size=n).round(2), rng.normal(20, 5, n).round(1)
+    group = rng.choice(["a", "b", "c"], n, p=[0.5, 0.3, 0.2])
+    sign = np.where(day >= turn, -1.0, 1.0) if turn is not None else 1.0
+    score = sign * 1.6 * x1 + 0.12 * (x2 - 20) + 0.5 * (group == "b") - 0.6
+    y = rng.random(n) < 1 / (1 + np.exp(-score))
+    return pl.DataFrame(
+        {
+            "id": [f"r{i:06d}" for i in range(n)],
+            "at": pl.Series(at, dtype=pl.Int64).cast(pl.Datetime("us")),
+            "x1": x1,
+            "x2": x2,
+            "group": group,
+            "y": y,
+        }
+    )
+
+
+def make_app(table: pl.DataFrame, **policy: Any) -> App:
+    """An app over a world with a logistic regression."""
+    app = App("world", label="y", time="at", key="id", metric="roc_auc")
+
+    @app.data
+    def data() -> pl.DataFrame:
+        return table
+
+    @app.feature
+    def x2_centred(x2: pl.Series) -> pl.Series:
+        return x2 - 20
+
+    @app.train(holdout="7d")
+    def fit(X: Any, y: Any, *, C: float = 1.0) -> Any:
+        return make_pipeline(StandardScaler(), LogisticRegression(C=C)).fit(X, y)
+
+    @app.slice
+    def group(rows: pl.DataFrame) -> pl.Series:
+        return rows["group"]
+
+    app.labels(arrive_within="1d")
+    app.rollout("shadow 1d", "canary 10% 50% 100%", margin=0.05, deadline="20d")
+    app.retrain(**{"growth": 0.5, "cooldown": "5d", "enough_labels": 200, "at_most": 10, **policy})
+    return app
+
+
+@pytest.fixture(scope="session")
+def world() -> pl.DataFrame:
+    return make_world()
+
+
+@pytest.fixture
+def stores() -> Stores:
+    return memory_stores("world")
+
+
+@pytest.fixture(scope="session")
+def raw_flights() -> pl.DataFrame:
+    pytest.importorskip("lightgbm")
+    from loudly.demo import nycflights
+
+    return nycflights.raw()
+
+
+App_of = Callable[..., App]

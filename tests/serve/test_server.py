@@ -1,0 +1,277 @@
+"""The real server over real HTTP: typed answers, named refusals, swaps and drains without a lost request."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
+uvicorn = pytest.importorskip("uvicorn")
+
+from conftest import SINCE, make_app, make_world  # noqa: E402
+from loudly.adapters.fastapi_server import build  # noqa: E402
+from loudly.app.server import LiveFront  # noqa: E402
+from loudly.app.verbs import memory_stores  # noqa: E402
+from loudly.core.clock import DAY, DataClock, instant  # noqa: E402
+from loudly.loop.founding import found  # noqa: E402
+from loudly.loop.live import Live  # noqa: E402
+from loudly.loop.replay import replay  # noqa: E402
+from loudly.serve.router import Routing, Served  # noqa: E402
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Server:
+    """A uvicorn of our own in a thread, on loopback."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.url = f"http://127.0.0.1:{free_port()}"
+        app = build(LiveFront(live), lambda: None, lambda: None)
+        config = uvicorn.Config(app, host="127.0.0.1", port=int(self.url.rsplit(":", 1)[1]), log_level="error")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def __enter__(self) -> Server:
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+def make_live(table: pl.DataFrame) -> tuple[Live, DataClock]:
+    clock = DataClock(SINCE)
+    live = Live(make_app(table).system, memory_stores("world"), clock, key=b"replay")
+    known = table.filter(pl.col("at") < pl.lit("2024-02-01").str.to_datetime())
+    come = pl.col("at") < pl.lit("2024-01-31").str.to_datetime()
+    assert not found(live, known.with_columns(y=pl.when(come | (pl.col("at") == pl.lit("2024-01-31").str.to_datetime())).then(pl.col("y"))))
+    live.retrain("first training", "there is no model yet")
+    return live, clock
+
+
+@pytest.fixture(scope="module")
+def table() -> pl.DataFrame:
+    return make_world(days=50)
+
+
+@pytest.fixture
+def server(table: pl.DataFrame) -> Iterator[Server]:
+    with Server(make_live(table)[0]) as running:
+        yield running
+
+
+def rows_of(table: pl.DataFrame, since: int, until: int) -> list[dict[str, Any]]:
+    at = pl.col("at").dt.epoch("us")
+    rows = table.filter((at >= since) & (at < until)).drop("y").to_dicts()
+    return [{**row, "at": row["at"].isoformat()} for row in rows]
+
+
+def test_one_row_and_many(server: Server, table: pl.DataFrame) -> None:
+    rows = rows_of(table, SINCE, SINCE + DAY)
+    one = httpx.post(f"{server.url}/predict", json=rows[0]).json()
+    many = httpx.post(f"{server.url}/predict", json=rows).json()
+    assert len(one["answers"]) == 1
+    assert len(many["answers"]) == len(rows)
+    assert many["answers"][0]["prediction"] == one["answers"][0]["prediction"]
+    assert {a["version"] for a in many["answers"]} == {"world/1"}
+    assert not any(a["fallback"] for a in many["answers"])
+
+
+def test_a_bad_row_gets_422_naming_field_expectation_and_schema(server: Server, table: pl.DataFrame) -> None:
+    row = rows_of(table, SINCE, SINCE + DAY)[0]
+    answer = httpx.post(f"{server.url}/predict", json=[row, {**row, "x1": "high", "group": None}])
+    assert answer.status_code == 422
+    wrong = {d["field"]: d for d in answer.json()["detail"]}
+    assert wrong["x1"]["row"] == 1
+    assert "number" in wrong["x1"]["expected"]
+    assert wrong["x1"]["seen"] == "'high'"
+    assert wrong["group"]["seen"] == "null"
+    schema = server.live.ready["world/1"].schema.version
+    assert all(d["schema_version"] == schema for d in answer.json()["detail"])
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b'"x"', b"[1]", b"\xff\xfe", b"[" * 5000])
+def test_nonsense_is_refused_never_a_500(server: Server, body: bytes) -> None:
+    for path in ("/predict", "/feedback"):
+        assert httpx.post(f"{server.url}{path}", content=body).status_code == 422
+
+
+def test_too_much_is_refused(server: Server) -> None:
+    assert httpx.post(f"{server.url}/predict", content=b"[" + b"1," * 9_000_000 + b"1]").status_code == 413
+
+
+def test_the_document_is_typed_from_the_schema(server: Server) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    row = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
+    assert row["properties"]["x1"]["type"] == "number"
+    assert row["properties"]["at"]["format"] == "date-time"
+    assert set(row["required"]) == {"id", "at", "x1", "x2", "group"}
+    assert httpx.post(f"{server.url}/predict", json=row["example"]).status_code == 200
+
+
+def test_watchful_endpoints(server: Server, table: pl.DataFrame) -> None:
+    httpx.post(f"{server.url}/predict", json=rows_of(table, SINCE, SINCE + DAY)[:5])
+    assert httpx.get(f"{server.url}/health").json() == {"status": "alive"}
+    assert httpx.get(f"{server.url}/ready").json()["ready"] is True
+    assert httpx.get(f"{server.url}/status").json()["champion"] == "world/1"
+    metrics = httpx.get(f"{server.url}/metrics").text
+    assert 'loudly_rows_total{arm="control",version="world/1"} 5.0' in metrics
+
+
+def test_feedback_joins_and_names_the_unknown(server: Server, table: pl.DataFrame) -> None:
+    rows = rows_of(table, SINCE, SINCE + DAY)[:3]
+    httpx.post(f"{server.url}/predict", json=rows)
+    labels = [{"id": rows[0]["id"], "y": True}, {"id": "nobody", "y": False}]
+    assert httpx.post(f"{server.url}/feedback", json=labels).json() == {"joined": 1, "unknown": 1, "repeated": 0}
+    assert httpx.post(f"{server.url}/feedback", json=labels[:1]).json()["repeated"] == 1
+    assert httpx.post(f"{server.url}/feedback", json=[{"id": "x"}]).status_code == 422
+
+
+def test_a_model_that_raises_is_answered_by_a_marked_fallback(server: Server, table: pl.DataFrame) -> None:
+    def broken(_: pl.DataFrame) -> Any:
+        raise RuntimeError("out of order")
+
+    assert server.live.router is not None
+    server.live.router.swap(Routing(Served("world/1", broken), fallback=0.25))
+    answer = httpx.post(f"{server.url}/predict", json=rows_of(table, SINCE, SINCE + DAY)[0])
+    assert answer.status_code == 200
+    assert answer.json()["answers"][0] | {"version": ""} == {
+        "prediction": 0.25,
+        "version": "",
+        "arm": "control",
+        "propensity": 1.0,
+        "fallback": True,
+    }
+    assert "loudly_fallbacks_total 1.0" in httpx.get(f"{server.url}/metrics").text
+
+
+def test_a_swap_under_load_fails_no_request(server: Server, table: pl.DataFrame) -> None:
+    rows = rows_of(table, SINCE, SINCE + DAY)[:2]
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client() as client:
+            while not stop.is_set():
+                statuses.append(client.post(f"{server.url}/predict", json=rows).status_code)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    router = server.live.router
+    assert router is not None
+    before = router.routing
+    for i in range(200):
+        router.swap(Routing(Served(f"world/{i}", before.control.predict)))
+        time.sleep(0.005)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(statuses) > 50
+    assert set(statuses) == {200}
+
+
+def test_http_gives_the_same_predictions_and_decisions_as_the_replay(table: pl.DataFrame) -> None:
+    """A stretch of history sent over real HTTP instead of through `replay`: same answers, same ledger."""
+    until = instant("2024-02-19")
+    whole = replay(make_app(table).system, table, memory_stores("world"), since=SINCE, until=until)
+    clock = DataClock(SINCE)
+    live = Live(make_app(table).system, memory_stores("world"), clock, key=b"replay")
+    at = table["at"].dt.epoch("us")
+    known = table.filter(at < SINCE).with_columns(y=pl.when(pl.col("at").dt.epoch("us") + DAY <= SINCE).then(pl.col("y")))
+    assert not found(live, known)
+    live.retrain("first training", "there is no model yet")
+    answers: list[float] = []
+    with Server(live) as server, httpx.Client(timeout=30) as client:
+        for now in range(SINCE, until, DAY):
+            late = table.filter((at + DAY >= now - DAY) & (at + DAY < now) & (at >= SINCE))
+            if late.height:
+                told = client.post(f"{server.url}/feedback", json=late.select("id", "y").to_dicts())
+                assert told.json()["joined"] == late.height
+            sent = client.post(f"{server.url}/predict", json=rows_of(table, now, now + DAY))
+            answers += [a["prediction"] for a in sent.json()["answers"]]
+            clock.advance(now + DAY)
+            live.tick()
+    assert answers == whole.answers["_answer"].to_list()
+    ours = [r.chain for r in live.stores.ledger.read()]
+    theirs = [r.chain for r in whole.events if r.event.kind != "history_replayed"]
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_sigterm_under_load_loses_no_request_and_kill_loses_no_flushed_prediction(tmp_path: Path) -> None:
+    loudly = str(Path(sys.executable).with_name("loudly"))
+    for command in (["init", "."], ["train"], ["ship"]):
+        subprocess.run([loudly, *command], cwd=tmp_path, check=True, capture_output=True)
+    port = free_port()
+    row = {"asked_at": "2026-01-01T00:00:00", "income": 30000.0, "debt": 9000.0, "region": "west", "purpose": "car"}
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([loudly, "serve", "--port", str(port)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        for _ in range(300):
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
+                    return process
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError("the server did not come up")
+
+    process = start()
+    answered: list[str] = []
+    lost: list[str] = []
+
+    def load(name: str) -> None:
+        with httpx.Client() as client:
+            for i in range(10_000):
+                key = f"{name}-{i}"
+                try:
+                    answer = client.post(f"http://127.0.0.1:{port}/predict", json={**row, "loan_id": key})
+                except httpx.ConnectError:
+                    return
+                except httpx.TransportError:
+                    lost.append(key)
+                    return
+                assert answer.status_code == 200
+                answered.append(key)
+
+    threads = [threading.Thread(target=load, args=(n,)) for n in "abcd"]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) in (0, -signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert len(answered) > 20
+    assert len(lost) <= 4, "at most the one request a client that met a closing idle connection"
+
+    process = start()
+    kept = httpx.post(f"http://127.0.0.1:{port}/predict", json={**row, "loan_id": "kept"})
+    assert kept.status_code == 200
+    time.sleep(0.3)  # beyond the stated flush bound
+    process.kill()
+    process.wait()
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n".join(json.dumps({"loan_id": k, "late": True}) for k in (*answered, "kept")))
+    told = subprocess.run([loudly, "feedback", "labels.jsonl", "--json"], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(told.stdout) == {"joined": len(answered) + 1, "unknown": 0}
