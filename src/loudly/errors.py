@@ -122,7 +122,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     >>> nearest("zzz", ["b", "a"])
     'valid: a, b'
     """
-    options = sorted(choices)
+    options = sorted(str(c) for c in choices)
     close = get_close_matches(name, options, n=1)
     listed = ", ".join(options)
     return f"did you mean {close[0]!r}? Valid: {listed}" if close else f"valid: {listed}"

@@ -64,7 +64,9 @@ def make_live(table: pl.DataFrame) -> tuple[Live, DataClock]:
     live = Live(make_app(table).system, memory_stores("world"), clock, key=b"replay")
     known = table.filter(pl.col("at") < pl.lit("2024-02-01").str.to_datetime())
     come = pl.col("at") < pl.lit("2024-01-31").str.to_datetime()
-    assert not found(live, known.with_columns(y=pl.when(come | (pl.col("at") == pl.lit("2024-01-31").str.to_datetime())).then(pl.col("y"))))
+    assert not found(
+        live, known.with_columns(y=pl.when(come | (pl.col("at") == pl.lit("2024-01-31").str.to_datetime())).then(pl.col("y")))
+    )
     live.retrain("first training", "there is no model yet")
     return live, clock
 

@@ -132,9 +132,14 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "l.db")
     ledger._db.execute("PRAGMA max_page_count = 12")
     done = 0
+
+    def write_on() -> None:
+        nonlocal done
+        while done < 1000:
+            done = ledger.append([Event("e", 0, {"text": "x" * 1000})], done)
+
     with pytest.raises(DiskFull):
-        for done in range(1000):
-            ledger.append([Event("e", 0, {"text": "x" * 1000})], done)
+        write_on()
     assert [r.position for r in verify(ledger.read())] == list(range(1, done + 1))
     ledger.close()
 

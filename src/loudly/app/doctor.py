@@ -28,7 +28,7 @@ def _blobs(opened: Opened) -> tuple[Verdict, ...]:
         state = fold_all(opened[0].ledger.read())
     except LoudlyError as wrong:
         return (Verdict(Decision.FAIL, "blobs", f"cannot tell which belong: {wrong}"),)
-    names = _named(state)
+    names = {**dict.fromkeys(opened[0].blobs.iterate(), "a stored blob"), **_named(state)}
     bad = []
     for name, what in names.items():
         try:
@@ -36,7 +36,7 @@ def _blobs(opened: Opened) -> tuple[Verdict, ...]:
                 stream.read()
         except LoudlyError as wrong:
             bad.append(Verdict(Decision.FAIL, what, str(wrong)))
-    return tuple(bad) or (Verdict(Decision.PASS, "blobs", f"{len(names)} named by the ledger, all whole"),)
+    return tuple(bad) or (Verdict(Decision.PASS, "blobs", f"{len(names)} stored or named by the ledger, all whole"),)
 
 
 def _named(state: State) -> dict[str, str]:

@@ -18,7 +18,8 @@ from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
-from loudly.stats.confidence_sequence import Running, interval, more_needed, running_of
+from loudly.stats.confidence_sequence import Running, more_needed
+from loudly.stats.gains import Gains, batch_mean, gains_of
 from loudly.stats.placement import BINS, count, placements
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def nothing_yet() -> dict[str, Any]:
     return {
         "rows": 0,
         "days": [],
-        "gain": Running().plain(),
+        "gain": Gains().plain(),
         "batches": [],
-        "each": {CONTROL: Running().plain(), CANDIDATE: Running().plain()},
+        "each": {CONTROL: Gains().plain(), CANDIDATE: Gains().plain()},
         "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
         "slices": {},
         "errors": ArmProcess().plain(),
@@ -58,13 +59,20 @@ def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, pai
     if paired:
         gains = values[CANDIDATE] - values[CONTROL]
         known = np.isfinite(gains)
-        out["gain"] = running_of(evidence["gain"]).add(gains[known]).plain()
-        if known.any():
-            out["batches"] = [*evidence["batches"], float(gains[known].mean())]
-        out["slices"] = _slices(evidence["slices"], feedback, gains, known)
+        positive = feedback.truth > 0.5 if _ranks(metric) else None
+        out["gain"] = gains_of(evidence["gain"]).add(gains[known], _of(positive, known)).plain()
+        told = batch_mean(gains[known], _of(positive, known))
+        if told is not None:
+            out["batches"] = [*evidence["batches"], told]
+        out["slices"] = _slices(evidence["slices"], feedback, gains, known, positive)
         return out
     mine = {CONTROL: feedback.arm == 0, CANDIDATE: feedback.arm == 1}
-    out["each"] = {arm: running_of(evidence["each"][arm]).add(v[mine[arm] & np.isfinite(v)]).plain() for arm, v in values.items()}
+    positive = feedback.truth > 0.5 if _ranks(metric) else None
+    each = {}
+    for arm, found in values.items():
+        rows = mine[arm] & np.isfinite(found)
+        each[arm] = gains_of(evidence["each"][arm]).add(found[rows], _of(positive, rows)).plain()
+    out["each"] = each
     return out
 
 
@@ -121,13 +129,15 @@ def _decide(overall: Evidence, stream: Running, spec: RolloutSpec, subject: str)
 
 def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, Running]:
     if spec.paired:
-        stream = running_of(evidence["gain"])
-        effect, (low, high) = stream.mean, interval(stream, spec.alpha)
+        gain = gains_of(evidence["gain"])
+        stream = gain.stream()
+        effect, (low, high) = gain.mean, gain.interval(spec.alpha)
         method = "paired asymptotic confidence sequence"
     else:
-        control, stream = (running_of(evidence["each"][arm]) for arm in (CONTROL, CANDIDATE))
-        one, two = interval(control, spec.alpha / 2), interval(stream, spec.alpha / 2)
-        effect, low, high = stream.mean - control.mean, two[0] - one[1], two[1] - one[0]
+        control, candidate = (gains_of(evidence["each"][arm]) for arm in (CONTROL, CANDIDATE))
+        one, two = control.interval(spec.alpha / 2), candidate.interval(spec.alpha / 2)
+        stream = candidate.stream()
+        effect, low, high = candidate.mean - control.mean, two[0] - one[1], two[1] - one[0]
         method = "two-arm asymptotic confidence sequence"
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
@@ -146,8 +156,8 @@ def _slice_evidence(evidence: Mapping[str, Any], spec: RolloutSpec, metric: Metr
 
 
 def _one_slice(name: str, found: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, alpha: float) -> Evidence:
-    stream = running_of(found["rows"])
-    low, high = interval(stream, alpha, SLICE_BEST_AT)
+    stream = gains_of(found["rows"])
+    low, high = stream.interval(alpha, SLICE_BEST_AT)
     return Evidence(
         "slice against the rest, confidence sequence",
         stream.mean if stream.n > 1 else None,
@@ -208,17 +218,24 @@ def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, li
     }
 
 
-def _slices(before: Mapping[str, Any], feedback: Feedback, gains: Floats, known: Any) -> dict[str, Any]:
-    """Difference in differences: a slice's gains less the mean gain of the rest of its batch (a day moves them all).
+def _of(positive: Any, rows: Any) -> Any:
+    return None if positive is None else positive[rows]
 
-    The mean of each batch is kept too: rows of one day are not independent, so days are the units of the final word.
+
+def _slices(before: Mapping[str, Any], feedback: Feedback, gains: Floats, known: Any, positive: Any) -> dict[str, Any]:
+    """Difference in differences: a slice's gains less the gain of the rest of its batch (a day moves them all).
+
+    The value of each batch is kept too: rows of one day are not independent, so days are the units of the final word.
     """
     out = dict(before)
     for name, inside in feedback.slices.items():
-        mine, rest = gains[inside & known], gains[~inside & known]
-        if len(mine) and len(rest):
-            found = mine - rest.mean()
-            old = before.get(name, {"rows": Running().plain(), "batches": []})
-            rows = running_of(old["rows"]).add(found).plain()
-            out[name] = {"rows": rows, "batches": [*old["batches"], float(found.mean())]}
+        mine, others = inside & known, ~inside & known
+        rest = batch_mean(gains[others], _of(positive, others))
+        if not mine.any() or rest is None:
+            continue
+        found = gains[mine] - rest
+        old = before.get(name, {"rows": Gains().plain(), "batches": []})
+        told = batch_mean(found, _of(positive, mine))
+        batches = old["batches"] if told is None else [*old["batches"], told]
+        out[name] = {"rows": gains_of(old["rows"]).add(found, _of(positive, mine)).plain(), "batches": batches}
     return out

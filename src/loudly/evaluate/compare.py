@@ -9,7 +9,7 @@ import numpy as np
 
 from loudly.core.canon import finite
 from loudly.core.values import Evidence
-from loudly.metrics.table import MetricSpec, metric
+from loudly.metrics.table import MetricSpec, decided, metric
 from loudly.stats.auc import auc_difference, normal_interval
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from loudly.core.seams import Floats
 
-BOOTSTRAPS = 500
+BOOTSTRAPS = 200
+COUNT_BOOTSTRAPS = 2000
 FEWEST = 30
 
 
@@ -34,7 +35,7 @@ def compare(
     """The paired difference of a metric.
 
     Shapes: truth (n,), predictions (n,) or (n, k), row by row the same rows.  Method: DeLong for AUC, the mean of per-row
-    loss differences where the metric is a mean, a paired bootstrap (500, seeded) otherwise.
+    loss differences where the metric is a mean, a paired bootstrap (200, seeded; over the eight joint confusion counts for binary decisions) otherwise.
     An effect of None means that the rows cannot tell (too few, one class only).
     """
     spec = metric(name)
@@ -46,6 +47,9 @@ def compare(
         low, high = normal_interval(effect, error, confidence)
     elif spec.loss is not None:
         method, (effect, low, high) = "paired mean", _mean_difference(spec, truth, candidate, champion, confidence)
+    elif spec.counts is not None and candidate.ndim == 1:
+        method = "paired multinomial bootstrap"
+        effect, low, high = _count_bootstrap(spec, truth, candidate, champion, confidence, seed)
     else:
         method, (effect, low, high) = "paired bootstrap", _bootstrap(spec, truth, candidate, champion, confidence, seed)
     return Evidence(method, finite(effect), finite(low), finite(high), len(truth), about, name, confidence)
@@ -75,6 +79,30 @@ def _mean_difference(
     gains = spec.loss(truth, champion) - spec.loss(truth, candidate)
     effect, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
     return (effect, *normal_interval(effect, error, confidence))
+
+
+def _count_bootstrap(
+    spec: MetricSpec, truth: Floats, candidate: Floats, champion: Floats, confidence: float, seed: int
+) -> tuple[float, float, float]:
+    """Resamples the joint counts of (truth, candidate, champion) instead of the rows: the same distribution, far cheaper."""
+    cells = (4 * truth + 2 * decided(candidate) + decided(champion)).astype(int)
+    counts = np.bincount(cells, minlength=8)
+    drawn = np.random.default_rng(seed).multinomial(len(truth), counts / len(truth), COUNT_BOOTSTRAPS)
+    gain = float(_gain(spec, counts[None, :].astype(float))[0])
+    return (gain, *normal_interval(gain, float(_gain(spec, drawn.astype(float)).std(ddof=1)), confidence))
+
+
+def _gain(spec: MetricSpec, cells: Floats) -> Floats:
+    """The oriented gain of rows of the eight joint counts, indexed by 4 truth + 2 candidate + champion."""
+    assert spec.counts is not None
+    c = cells.reshape(len(cells), 2, 2, 2)
+    candidate, champion = c.sum(axis=3), c.sum(axis=2)
+    return spec.better * (_of_counts(spec, candidate) - _of_counts(spec, champion))
+
+
+def _of_counts(spec: MetricSpec, table: Floats) -> Floats:
+    assert spec.counts is not None
+    return spec.counts(table[:, 0, 0], table[:, 0, 1], table[:, 1, 0], table[:, 1, 1])
 
 
 def _bootstrap(

@@ -47,7 +47,7 @@ class Gate:
             lacking = f"{self.rows - held_out} more held-out rows"
             return (Verdict(Decision.UNDECIDED, "held-out rows", f"{held_out} of {self.rows}", missing=lacking),)
         if against is None:
-            return (Verdict(Decision.PASS, "champion", "there is none to beat"),)
+            return (Verdict(Decision.PASS, "champion", "none to compare with"),)
         return (_within(against, self.margin, "against the champion", strict=True),)
 
     def _slice(self, evidence: Evidence) -> Verdict:
@@ -76,5 +76,5 @@ def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) ->
 
 
 def _summary(parts: tuple[Verdict, ...]) -> str:
-    head = next((p.reason for p in parts if p.subject == "against the champion"), "there is no champion to beat")
+    head = next((p.reason for p in parts if p.subject == "against the champion"), "no champion to compare with")
     return f"{head}; {len(parts)} judgments passed"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BINS = 10
 BOOTSTRAPS = 100
+COUNT_BOOTSTRAPS = 2000
 FEWEST = 30
 
 
@@ -88,7 +89,7 @@ def measure(spec: MetricSpec, truth: Floats, score: Floats, confidence: float = 
     elif spec.loss is not None:
         losses = spec.loss(truth, score)
         method, bounds = "normal", normal_interval(value, float(losses.std(ddof=1) / np.sqrt(len(losses))), confidence)
-    elif spec.reads == "class" and score.ndim == 1:
+    elif spec.counts is not None and score.ndim == 1:
         method, bounds = "multinomial bootstrap", _count_bootstrap(spec, truth, score, confidence, seed)
     else:
         method, bounds = "bootstrap", _bootstrap(spec, truth, score, confidence, seed)
@@ -110,14 +111,12 @@ def _named(evidence: Evidence, name: str) -> Evidence:
 
 def _count_bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float, seed: int) -> tuple[float, float]:
     """Resamples the four confusion counts instead of the rows: the same distribution at a thousandth of the cost."""
+    assert spec.counts is not None
     cells = (2 * truth + decided(score)).astype(int)
     shares = np.bincount(cells, minlength=4) / len(truth)
-    drawn = np.random.default_rng(seed).multinomial(len(truth), shares, BOOTSTRAPS)
-    y, given = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
-    values = [float(spec.compute(y, given, counts.astype(float))) for counts in drawn]
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    drawn = np.random.default_rng(seed).multinomial(len(truth), shares, COUNT_BOOTSTRAPS).astype(float)
+    values = spec.counts(drawn[:, 0], drawn[:, 1], drawn[:, 2], drawn[:, 3])
+    return normal_interval(spec(truth, score), float(values.std(ddof=1)), confidence)
 
 
 def _bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float, seed: int) -> tuple[float, float]:

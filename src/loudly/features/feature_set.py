@@ -67,10 +67,6 @@ class FrozenFeatures:
         """(n, d) float64, C-contiguous: what the model sees. A row gives the same bytes alone or in a table."""
         return np.ascontiguousarray(self.frame(table).to_numpy(), dtype=np.float64)
 
-    def row(self, mapping: Mapping[str, Any]) -> Floats:
-        """One live row as a (1, d) matrix; absent columns count as missing."""
-        return self.matrix(pl.DataFrame({name: [mapping.get(name)] for name in self.inputs}, strict=False))
-
     def plain(self) -> dict[str, Json]:
         """The frozen state as plain JSON (the functions stay in the user's file)."""
         codes = {name: list(values) for name, values in self.codes.items()}

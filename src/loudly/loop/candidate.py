@@ -49,7 +49,7 @@ class Candidate:
     params: Mapping[str, Json]
     rows: int
     fitted_at: int
-    weakened: tuple[str, ...]
+    weakened: tuple[tuple[str, str], ...]
 
 
 def make_candidate(
@@ -59,12 +59,14 @@ def make_candidate(
     tally: Tally,
     *,
     champion: Ready | None,
+    champion_saw: int,
     params: Mapping[str, Json],
     start: object | None,
     clean: pl.DataFrame | None = None,
 ) -> Candidate:
     """Fits on all but the newest rows, judges on those, and, where the gate passes, fits once more on everything.
 
+    champion_saw: event time of the newest row the champion has learned from; it is compared on newer rows only.
     clean: in a rehearsal `labelled` is damaged; the held-out rows that judge are then taken from here.
 
     Raises: DataError where there are too few labelled rows, TrainingError from the user's function.
@@ -80,7 +82,7 @@ def make_candidate(
     with tally.spend("predict"):
         score = model.predict(_inputs(features, held_out, system))
     truth = encode(held_out[system.label], classes)
-    report, gate = _judge(system, held_out, truth, score, task, classes, champion, tally)
+    report, gate, unheld = _judge(system, held_out, truth, score, task, classes, champion, champion_saw, tally)
     ladder = None
     if champion is None:
         with tally.spend("fit"):
@@ -108,7 +110,7 @@ def make_candidate(
         gate = _behaves(system, ready, held_out, gate, tally)
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
-    return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), weakened)  # type: ignore[arg-type]
+    return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened))  # type: ignore[arg-type]
 
 
 def search_params(system: System, labelled: pl.DataFrame, search: Search, tally: Tally) -> dict[str, Json]:
@@ -212,12 +214,12 @@ def _fit(
     return fitted.estimator
 
 
-def _store(estimator: object, formats: Sequence[ModelFormat]) -> tuple[Any, ModelFormat, bytes, tuple[str, ...]]:
+def _store(estimator: object, formats: Sequence[ModelFormat]) -> tuple[Any, ModelFormat, bytes, tuple[tuple[str, str], ...]]:
     """The first format that takes the estimator; a format that runs code on load is a weakened guarantee, said aloud."""
     for form in formats:
         if form.accepts(estimator):
             data = form.dump(estimator)
-            said = (f"a {type(estimator).__name__} is stored as {form.name}, which runs code when loaded",)
+            said = (("safe loading", f"a {type(estimator).__name__} is stored as {form.name}, which runs code when loaded"),)
             return form.load(data), form, data, said if form.executes_code else ()
     raise ModelError(
         "No format stores this estimator.",
@@ -234,19 +236,26 @@ def _judge(
     task: Task,
     classes: tuple[str, ...],
     champion: Ready | None,
+    champion_saw: int,
     tally: Tally,
-) -> tuple[Report, Verdict]:
+) -> tuple[Report, Verdict, tuple[tuple[str, str], ...]]:
     slices = {name: inside for name, inside in slice_rows(system, rows).items() if inside.sum() >= SMALLEST_SLICE}
     report = evaluate(truth, score, task=task, main=system.metric, classes=classes, slices=slices)
     if not np.isfinite(score).all():
-        return report, Verdict(Decision.FAIL, "gate", "the candidate answers NaN on held-out rows")
+        return report, Verdict(Decision.FAIL, "gate", "the candidate answers NaN on held-out rows"), ()
     if champion is None or champion.classes != classes:
-        return report, system.gate.judge(None, held_out=len(truth))
+        return report, system.gate.judge(None, held_out=len(truth)), ()
+    new = (rows[system.time].dt.epoch("us") > champion_saw).to_numpy()
+    if new.sum() < system.gate.rows:
+        lacking = f"only {int(new.sum())} held-out rows are new to the champion; the rollout must judge"
+        return report, system.gate.judge(None, held_out=len(truth)), (("the gate's comparison with the champion", lacking),)
+    rows, truth, score = rows.filter(new), truth[new], score[new]
+    slices = {name: inside[new] for name, inside in slices.items() if inside[new].sum() >= SMALLEST_SLICE}
     with tally.spend("predict"):
         before = champion.predict(rows)
     against = compare(truth, score, before, system.metric)
     by_slice = compare_slices(truth, score, before, system.metric, slices)
-    return report, system.gate.judge(against, by_slice, held_out=len(truth))
+    return report, system.gate.judge(against, by_slice, held_out=len(truth)), ()
 
 
 def _behaves(system: System, ready: Ready, rows: pl.DataFrame, gate: Verdict, tally: Tally) -> Verdict:

@@ -105,11 +105,12 @@ class Retraining:
             why = "the train function takes no `start`" if champion else "there is no champion to continue from"
             events.append(Event("guarantee_weakened", now, {"what": "stateful training is stateless", "reason": why}))
         params = self._params(state, champion)
+        saw = state.fitted_at.get(state.champion or "", 0)
         try:
             with self.tally.spend("train"):
                 taught = harm(table) if harm is not None else table
                 made = make_candidate(
-                    self.system, taught, self.stores.formats, self.tally, champion=champion, params=params, start=start,
+                    self.system, taught, self.stores.formats, self.tally, champion=champion, champion_saw=saw, params=params, start=start,
                     clean=table if harm is not None else None,
                 )  # fmt: skip
         except (DataError, TrainingError, ModelError) as wrong:
@@ -188,7 +189,7 @@ class Retraining:
         told = [
             Event("run_finished", now, {"version": ref, "run": plain(run)}),
             *([Event("ladder_climbed", now, {"version": ref, "verdict": plain(made.ladder)})] if made.ladder else []),
-            *(Event("guarantee_weakened", now, {"what": "safe loading", "reason": said}) for said in made.weakened),
+            *(Event("guarantee_weakened", now, {"what": what, "reason": said}) for what, said in made.weakened),
             Event("gate_judged", now, {"version": ref, "verdict": plain(made.gate)}),
             Event(
                 "version_registered",

@@ -27,6 +27,7 @@ class MetricSpec:
 
     reads: "score" (probabilities) or "class" (decisions at 0.5 or the likeliest class).
     loss: per-row losses (n,) whose mean the metric is, where there is such a thing; lower is better.
+    counts: the metric of binary decisions from (tn, fp, fn, tp), vectorised, where it depends on those alone.
     """
 
     name: str
@@ -35,6 +36,7 @@ class MetricSpec:
     tasks: tuple[Task, ...]
     reads: str
     loss: Callable[[Floats, Floats], Floats] | None = None
+    counts: Callable[[Floats, Floats, Floats, Floats], Floats] | None = None
 
     def __call__(self, truth: Floats, prediction: Floats, weight: Floats | None = None) -> float:
         """The value; NaN where the rows cannot tell (no rows, one class only, a NaN among the predictions)."""
@@ -94,6 +96,18 @@ def _macro(score: Callable[..., float]) -> Callable[[Floats, Floats, Floats | No
     return compute
 
 
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.asarray(part / np.maximum(whole, 1e-300))
+
+
+def _f1_counts(tn: Floats, fp: Floats, fn: Floats, tp: Floats) -> Floats:
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def _balanced_counts(tn: Floats, fp: Floats, fn: Floats, tp: Floats) -> Floats:
+    return (_ratio(tp, tp + fn) + _ratio(tn, tn + fp)) / 2
+
+
 METRICS: dict[str, MetricSpec] = {
     m.name: m
     for m in (
@@ -114,10 +128,15 @@ METRICS: dict[str, MetricSpec] = {
             +1,
             (BINARY, MULTI),
             "class",
+            counts=_balanced_counts,
         ),
-        MetricSpec("f1", _macro(sk.f1_score), +1, (BINARY, MULTI), "class"),
-        MetricSpec("precision", _macro(sk.precision_score), +1, (BINARY, MULTI), "class"),
-        MetricSpec("recall", _macro(sk.recall_score), +1, (BINARY, MULTI), "class"),
+        MetricSpec("f1", _macro(sk.f1_score), +1, (BINARY, MULTI), "class", counts=_f1_counts),
+        MetricSpec(
+            "precision", _macro(sk.precision_score), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fp)
+        ),
+        MetricSpec(
+            "recall", _macro(sk.recall_score), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fn)
+        ),
         MetricSpec("mae", _mean_of(_absolutes), -1, (NUMBER,), "score", _absolutes),
         MetricSpec("mse", _mean_of(_squares), -1, (NUMBER,), "score", _squares),
         MetricSpec("rmse", lambda t, s, w: float(np.sqrt(np.average(_squares(t, s), weights=w))), -1, (NUMBER,), "score"),

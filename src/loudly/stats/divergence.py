@@ -23,7 +23,7 @@ def shares(counts: Counts) -> Floats:
 
 def ks(reference: Counts, window: Counts) -> float:
     """Largest gap of the distribution functions at the bin edges; exact up to the mass of one bin."""
-    return float(np.abs(np.cumsum(shares(reference)) - np.cumsum(shares(window))).max(initial=0.0))
+    return float(np.abs(np.cumsum(shares(reference)) - np.cumsum(shares(window))).max())
 
 
 def total_variation(reference: Counts, window: Counts) -> float:
@@ -39,7 +39,7 @@ def js(reference: Counts, window: Counts) -> float:
     """
     p, q = shares(reference), shares(window)
     middle = (p + q) / 2
-    return float(np.sqrt(max(0.0, (_kl(p, middle) + _kl(q, middle)) / 2)))
+    return float(np.sqrt(np.maximum(0.0, (_kl(p, middle) + _kl(q, middle)) / 2)))
 
 
 def hellinger(reference: Counts, window: Counts) -> float:

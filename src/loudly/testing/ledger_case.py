@@ -1,8 +1,8 @@
 """What every ledger owes: run these against yours.
 
-    class TestMine(LedgerCase):
-        @pytest.fixture
-        def ledger(self): return MyLedger(...)
+class TestMine(LedgerCase):
+    @pytest.fixture
+    def ledger(self): return MyLedger(...)
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+"""The commands as a newcomer types them, in a project that `loudly init` made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LOUDLY = str(Path(sys.executable).with_name("loudly"))
+
+
+class Project:
+    """A folder and the command line in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([LOUDLY, *words], cwd=self.folder, capture_output=True, text=True, check=False)
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project(tmp_path_factory.mktemp("project"))
+    assert made.run("init", ".").returncode == 0
+    return made
+
+
+def test_the_way_of_a_newcomer(project: Project) -> None:
+    assert project.run("status").returncode == 3, "not yet"
+    early = project.run("ship")
+    assert early.returncode == 1
+    assert "loudly train" in early.stderr
+    trained = project.json("train")
+    assert trained["version"] == "loans/1"
+    assert trained["gate"]["decision"] == "PASS"
+    assert project.run("ship").returncode == 0
+    status = project.json("status")
+    assert status["champion"] == "loans/1"
+    assert project.run("why").stdout.startswith("loans/1: champion since")
+    plan = project.json("plan")
+    assert plan["steps"] == []
+    assert "nothing to do" in plan["lines"][0]
+    assert project.run("apply").returncode == 0
+    assert project.run("doctor").returncode == 0
+
+
+def test_a_second_version_goes_through_a_rollout_and_can_be_rolled_back(project: Project) -> None:
+    (project.folder / "app.py").write_text((project.folder / "app.py").read_text().replace("max_iter=60", "max_iter=61"))
+    assert project.run("train").returncode in (0, 3)
+    if project.run("ship").returncode == 0:
+        assert project.json("status")["rollout"] == "loans/2"
+        assert project.json("rollback", "--reason", "a test")["champion"] == "loans/1"
+    assert project.json("status")["rollout"] is None
+    assert project.json("kill", "--reason", "a test")["killed"] is True
+    assert project.json("status")["killed"] is True
+    assert project.json("kill", "--reason", "over", "--off")["killed"] is False
+
+
+def test_tampering_is_found_by_the_doctor(project: Project) -> None:
+    blob = next(p for p in (project.folder / ".loudly" / "blobs").rglob("*") if p.is_file())
+    data = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    told = project.run("doctor")
+    blob.write_bytes(data)
+    assert told.returncode == 1
+    assert "FAIL" in told.stdout
+    assert project.run("doctor").returncode == 0
+
+
+def test_mistakes_are_three_lines_not_a_traceback(project: Project, tmp_path: Path) -> None:
+    for words in (["train", "--file", "nowhere.py"], ["why", "loans/99"], ["feedback", "nowhere.csv"]):
+        told = project.run(*words)
+        assert told.returncode == 1, words
+        assert "Traceback" not in told.stderr
+        assert told.stderr.startswith("error: ")
+    assert project.run("init", ".").returncode == 1, "never writes over a file"
+
+
+def test_a_history_is_replayed_from_the_command_line(project: Project) -> None:
+    told = project.json("replay", "--step", "7d")
+    assert told["champion"].startswith("loans/")
+    assert all(value is None or 0.5 < value < 1 for value in told["metric"].values())

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loudly.data.diff import diff
+from loudly.data.pseudonym import pseudonymise
+from loudly.data.read import read_table, sql
+from loudly.data.snapshot import extend, load, snapshot
+from loudly.errors import DataError, DatasetCorrupt
+from loudly.store.file_blobs import FileBlobs
+from loudly.store.memory_blobs import MemoryBlobs
+from loudly.validate.schema import infer_schema
+
+SMALL = pl.DataFrame({"k": ["a", "b"], "x": [1.0, None], "t": pl.Series([0, 1], dtype=pl.Datetime("us"))})
+
+
+def test_every_kind_of_source_gives_the_same_table(tmp_path: Path) -> None:
+    SMALL.write_csv(tmp_path / "s.csv")
+    SMALL.write_parquet(tmp_path / "s.parquet")
+    SMALL[:1].write_parquet(tmp_path / "p1.parquet")
+    SMALL[1:].write_parquet(tmp_path / "p2.parquet")
+    connection = sqlite3.connect(tmp_path / "s.db")
+    connection.execute("CREATE TABLE s (k TEXT, x REAL)")
+    connection.executemany("INSERT INTO s VALUES (?, ?)", SMALL.select("k", "x").rows())
+    sources = [SMALL, SMALL.lazy(), SMALL.to_arrow(), str(tmp_path / "s.parquet"), str(tmp_path / "p*.parquet"), tmp_path / "s.csv"]
+    for source in sources:
+        assert read_table(source).equals(SMALL), source
+    assert read_table(sql(connection, "SELECT * FROM s")).equals(SMALL.select("k", "x"))
+    connection.close()
+    assert isinstance(SMALL.to_arrow(), pa.Table)
+
+
+def test_pandas_too(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    made = read_table(pd.DataFrame({"k": ["a", "b"], "x": [1.0, float("nan")]}))
+    assert made["x"].null_count() == 1
+
+
+def test_aware_times_become_utc() -> None:
+    aware = pl.DataFrame({"t": ["2024-01-01T12:00:00+02:00"]}).with_columns(pl.col("t").str.to_datetime(time_zone="Europe/Berlin"))
+    assert str(read_table(aware)["t"][0]) == "2024-01-01 10:00:00"
+
+
+@pytest.mark.parametrize("source", [3, object(), "nowhere.csv", "no*thing.parquet"])
+def test_what_is_no_table_is_named(source: object) -> None:
+    with pytest.raises(DataError):
+        read_table(source)
+
+
+def test_an_unknown_ending_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "t.parqet").write_bytes(b"")
+    with pytest.raises(DataError, match=r"did you mean '\.parquet'"):
+        read_table(tmp_path / "t.parqet")
+
+
+tables = st.lists(st.tuples(st.integers(-5, 5), st.none() | st.floats(-1, 1)), min_size=1, max_size=30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables)
+def test_equal_rows_have_equal_digests_and_come_back(rows: list[tuple[int, float | None]]) -> None:
+    table = pl.DataFrame(
+        {
+            "k": [str(i) for i in range(len(rows))],
+            "t": pl.Series([0] * len(rows), dtype=pl.Datetime("us")),
+            "y": [r[0] for r in rows],
+        }
+    ).with_columns(x=pl.Series([r[1] for r in rows], dtype=pl.Float64))
+    schema = infer_schema(table, label="y", time="t", key="k")
+    one, two = MemoryBlobs(), MemoryBlobs()
+    first, second = snapshot(table, one, "d", schema, "t"), snapshot(table, two, "d", schema, "t")
+    assert first == second
+    assert first.digest == second.digest
+    assert load(first, one).equals(table)
+    assert extend(first, table.clear(), one, "t") == first
+
+
+def test_a_stored_part_that_changed_is_found(tmp_path: Path) -> None:
+    schema = infer_schema(SMALL.with_columns(y=pl.lit(1)), label="y", time="t", key="k")
+    blobs = FileBlobs(tmp_path)
+    made = snapshot(SMALL, blobs, "d", schema)
+    path = next(p for p in tmp_path.rglob("*") if p.is_file())
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(DatasetCorrupt):
+        load(made, blobs)
+
+
+def test_diff_names_rows_and_columns() -> None:
+    before = SMALL.with_columns(y=pl.lit(1))
+    after = pl.DataFrame({"k": ["b", "c"], "x": [2.0, 3.0], "t": before["t"], "y": [1, 1], "z": ["q", "r"]})
+    blobs = MemoryBlobs()
+    schemas = [infer_schema(t, label="y", time="t", key="k") for t in (before, after)]
+    found = diff(snapshot(before, blobs, "d", schemas[0]), snapshot(after, blobs, "d", schemas[1]), blobs, "k")
+    assert (found.added, found.removed, found.changed) == (("c",), ("a",), ("b",))
+    assert found.columns_added == ("z",)
+    assert not found.same
+    one = snapshot(before, blobs, "d", schemas[0])
+    assert diff(one, one, blobs, "k").same
+
+
+def test_pseudonyms_depend_on_the_key_and_hide_the_value() -> None:
+    rows = pl.DataFrame({"who": ["ann", None, "ann"]})
+    one, other = (pseudonymise(rows, ["who"], key)["who"] for key in (b"k1", b"k2"))
+    assert one[0] == one[2] != other[0]
+    assert one[1] is None

@@ -1,0 +1,171 @@
+"""Every strategy on the table under the same judgments; the canary's error rates by simulation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loudly.core.clock import DAY
+from loudly.core.seams import Feedback, Strategy
+from loudly.core.values import Arm, Verdict
+from loudly.deliver.blue_green import BlueGreen
+from loudly.deliver.canary import Canary
+from loudly.deliver.rollout import RolloutSpec, parse_rollout
+from loudly.deliver.shadow import Shadow
+from loudly.errors import ConfigError
+from loudly.metrics.table import metric
+
+ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
+AUC = metric("roc_auc")
+
+
+def make(kind: str, **settings: Any) -> Strategy:
+    text = {"canary": "canary 10% 50% 100%", "shadow": "shadow 1d", "blue-green": "blue-green"}[kind]
+    spec = replace(parse_rollout(text), **settings)
+    return {"canary": Canary, "shadow": Shadow, "blue-green": BlueGreen}[kind](spec, AUC)  # type: ignore[abstract]
+
+
+def feedback(rng: np.random.Generator, day: int, n: int, quality: float, slices: dict[str, float] | None = None) -> Feedback:
+    """Labelled rows of a day: control at d' = 1, the candidate at `quality` (in a slice as told)."""
+    truth = (rng.random(n) < 0.3).astype(float)
+    shared = rng.normal(0, 0.8, n)
+    d = np.full(n, quality)
+    masks = {}
+    which = rng.random(n)
+    for i, (name, other) in enumerate((slices or {}).items()):
+        masks[name] = (which >= i * 0.2) & (which < (i + 1) * 0.2)
+        d[masks[name]] = other
+    control = 1 / (1 + np.exp(-(truth + shared + rng.normal(0, 0.6, n))))
+    candidate = 1 / (1 + np.exp(-(d * truth + shared + rng.normal(0, 0.6, n))))
+    arm = (rng.random(n) < 0.1).astype(np.int64)
+    return Feedback(day * DAY, [str(i) for i in range(n)], arm, truth, {"control": control, "candidate": candidate}, masks, [day])
+
+
+def run(
+    strategy: Strategy, seed: int, quality: float, days: int = 12, n: int = 400, slices: dict[str, float] | None = None
+) -> Verdict:
+    rng = np.random.default_rng(seed)
+    state = strategy.init(ARMS, 0)
+    verdict = None
+    for day in range(days):
+        state, verdict = strategy.update(state, feedback(rng, day, n, quality, slices))
+        state, verdict = strategy.advance(state, (day + 1) * DAY)
+        if verdict.passed or verdict.failed:
+            return verdict
+    assert verdict is not None
+    return verdict
+
+
+@pytest.mark.parametrize("kind", ["shadow", "canary", "blue-green"])
+def test_the_state_is_plain_resumable_and_never_changed_in_place(kind: str) -> None:
+    strategy = make(kind)
+    state = strategy.init(ARMS, 0)
+    rng = np.random.default_rng(0)
+    for day in range(4):
+        before = json.dumps(state, sort_keys=True)
+        given = feedback(rng, day, 200, 1.0)
+        one, verdict = strategy.update(state, given)
+        two, again = strategy.update(json.loads(before), given)
+        assert json.dumps(state, sort_keys=True) == before
+        assert json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
+        assert verdict == again
+        state, _ = strategy.advance(one, (day + 1) * DAY)
+
+
+@pytest.mark.parametrize("kind", ["shadow", "canary", "blue-green"])
+def test_propensities_are_those_of_the_draws(kind: str) -> None:
+    strategy = make(kind)
+    draws = np.linspace(0, 1, 1001)[:-1]
+    made = strategy.assign(strategy.init(ARMS, 0), draws)
+    share = made.arm.mean()
+    assert np.allclose(made.propensity[made.arm == 1], share if share else 1)
+    assert np.allclose(made.propensity[made.arm == 0], 1 - share if share < 1 else 1)
+
+
+def test_growing_keeps_a_unit_on_the_candidate() -> None:
+    canary = make("canary")
+    draws = np.random.default_rng(0).random(1000)
+    state = canary.init(ARMS, 0)
+    met: set[int] = set()
+    for day in range(1, 4):
+        now = set(np.flatnonzero(canary.assign(state, draws).arm))
+        assert met <= now
+        met = now
+        state, _ = canary.advance(state, day * DAY)
+    assert len(met) == 1000
+
+
+def test_error_rates_looked_at_every_day() -> None:
+    """Equal models are rarely rolled back; a model worse by more than the margin is rarely promoted."""
+    canary = make("canary", margin=0.03)
+    equal = [run(canary, seed, 1.0) for seed in range(150)]
+    worse = [run(canary, seed, 0.6) for seed in range(150)]
+    limit = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
+    assert np.mean([v.failed for v in equal]) <= limit
+    assert np.mean([v.passed for v in equal]) > 0.8
+    assert np.mean([v.passed for v in worse]) <= limit
+    assert np.mean([v.failed for v in worse]) > 0.9
+
+
+def test_a_candidate_bad_in_one_slice_is_stopped_there_and_equal_slices_are_not() -> None:
+    canary = make("canary", margin=0.05, slice_margin=0.05)
+    bad = [run(canary, seed, 1.15, slices={"a": -1.0, "b": 1.15}) for seed in range(40)]
+    fair = [run(canary, seed, 1.0, slices={"a": 1.0, "b": 1.0, "c": 1.0}) for seed in range(60)]
+    assert np.mean([v.failed and "a " in v.reason for v in bad]) > 0.8
+    assert not any(v.passed for v in bad)
+    assert np.mean([v.failed for v in fair]) <= 0.07
+
+
+def test_errors_stop_a_candidate_before_any_label() -> None:
+    canary = make("canary")
+    state = canary.init(ARMS, 0)
+    state, verdict = canary.observe(state, {"control": 900, "candidate": 100}, {"control": 3, "candidate": 12})
+    assert verdict.failed
+    assert "12 of 15" in verdict.reason
+    fresh, verdict = canary.observe(canary.init(ARMS, 0), {"control": 900, "candidate": 100}, {"control": 9, "candidate": 1})
+    assert not verdict.failed
+    assert fresh["evidence"]["answered"] == {"control": 900, "candidate": 100}
+
+
+def test_undecided_says_what_is_missing() -> None:
+    canary = make("canary")
+    _, verdict = canary.update(canary.init(ARMS, 0), feedback(np.random.default_rng(0), 0, 100, 1.0))
+    assert "more labelled days" in verdict.missing
+    assert "more labelled rows" in verdict.missing
+
+
+def test_unpaired_judges_only_what_each_arm_answered() -> None:
+    canary = make("canary", paired=False)
+    assert canary.assign(canary.init(ARMS, 0), np.array([0.5])).shadows == ()
+    state, _ = canary.update(canary.init(ARMS, 0), feedback(np.random.default_rng(0), 0, 1000, 1.0))
+    state, _ = canary.update(state, feedback(np.random.default_rng(1), 1, 1000, 1.0))
+    counts = {arm: sum(found[c]["n"] for c in ("positives", "negatives")) for arm, found in state["evidence"]["each"].items()}
+    assert counts["control"] > 5 * counts["candidate"] > 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "canry 5% 100%",
+        "canary 50% 5% 100%",
+        "canary 5%",
+        "canary 5% 5% 100%",
+        "canary 0% 100%",
+        "shadow 1x",
+        "canary 5% 100% every 20d",
+    ],
+)
+def test_impossible_rollouts_are_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"Do:|Seen:"):
+        parse_rollout(text)
+
+
+def test_settings_are_checked() -> None:
+    assert parse_rollout("canary 5% 25% 100% every 2d").hold == 2 * DAY
+    with pytest.raises(ConfigError):
+        parse_rollout("shadow 1d", alpha=0.9)
+    assert isinstance(parse_rollout("blue-green"), RolloutSpec)

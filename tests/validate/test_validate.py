@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import make_world
+from loudly.core.clock import instant
+from loudly.core.values import Decision, Kind, Role
+from loudly.errors import DataError, UserFileError
+from loudly.validate.checks import CHECKS, judge_table
+from loudly.validate.conform import conform
+from loudly.validate.leakage import find_leaks
+from loudly.validate.schema import infer_schema
+
+KNOWN_AFTER = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
+NOW = instant("2024-06-01")
+
+
+def test_on_the_raw_flights_exactly_the_columns_known_after_the_event_are_blocked(raw_flights: pl.DataFrame) -> None:
+    ignored = ["year", "month", "day", "tailnum"]
+    schema = infer_schema(raw_flights, label="late", time="scheduled", key="flight_id", ignored=ignored)
+    leaks = find_leaks(raw_flights, schema, label="late", time="scheduled")
+    assert {v.subject.removeprefix("leakage of ") for v in leaks if v.failed} == KNOWN_AFTER
+    assert all("known only after the event" in v.reason or "alone predicts" in v.reason for v in leaks)
+
+
+def test_leakage_false_alarms_under_the_null_are_rare() -> None:
+    fired = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        table = make_world(days=20, per_day=60, seed=seed).with_columns(noise=pl.Series(rng.normal(size=1200)))
+        schema = infer_schema(table, label="y", time="at", key="id")
+        fired += any(v.failed for v in find_leaks(table, schema, label="y", time="at"))
+    assert fired == 0
+
+
+def test_a_numeric_leak_and_a_categorical_one_are_found() -> None:
+    table = make_world(days=30)
+    rng = np.random.default_rng(0)
+    flip = rng.random(table.height) < 0.03
+    told = np.where(flip, ~table["y"].to_numpy(), table["y"].to_numpy())
+    leaking = table.with_columns(
+        code=pl.Series(np.where(told, "p7", "q2")), amount=pl.Series(told * 5.0 + rng.normal(size=len(told)))
+    )
+    schema = infer_schema(leaking, label="y", time="at", key="id")
+    named = {v.subject for v in find_leaks(leaking, schema, label="y", time="at") if v.failed}
+    assert named == {"leakage of code", "leakage of amount"}
+
+
+def test_too_few_labels_are_undecided() -> None:
+    table = make_world(days=1)
+    schema = infer_schema(table, label="y", time="at", key="id")
+    (verdict,) = find_leaks(table, schema, label="y", time="at")
+    assert verdict.decision is Decision.UNDECIDED
+    assert "more labelled rows" in verdict.missing
+
+
+def test_schema_says_what_was_seen(world: pl.DataFrame) -> None:
+    table = world.with_columns(pl.when(pl.col("x1") > 1).then(None).otherwise(pl.col("x1")).alias("x1"))
+    schema = infer_schema(table, label="y", time="at", key="id", private=["group"])
+    x1, group = schema.field("x1"), schema.field("group")
+    assert x1 is not None
+    assert group is not None
+    assert x1.nullable
+    assert 0.1 < x1.missing_rate < 0.2
+    assert group.kind is Kind.CATEGORY
+    assert group.role is Role.PRIVATE
+    assert group.values == ("a", "b", "c")
+    assert schema.version == infer_schema(table, label="y", time="at", key="id", private=["group"]).version
+
+
+def test_a_misspelt_column_names_the_nearest(world: pl.DataFrame) -> None:
+    with pytest.raises(UserFileError, match="did you mean 'group'"):
+        infer_schema(world, label="y", time="at", key="id", private=["groop"])
+    with pytest.raises(DataError, match="no rows"):
+        infer_schema(world.clear(), label="y", time="at", key="id")
+    with pytest.raises(DataError, match="holds no times"):
+        infer_schema(world, label="y", time="x1", key="id")
+
+
+def test_conform_sets_aside_with_a_reason_and_loses_nothing(world: pl.DataFrame) -> None:
+    schema = infer_schema(world, label="y", time="at", key="id")
+    rows = pl.DataFrame(
+        {
+            "id": ["1", None, "3", "4"],
+            "at": ["2024-01-01", "2024-01-01", "soon", "2024-01-02"],
+            "x1": ["1.5", "2", "3", "x"],
+            "x2": [1, 2, 3, 4],
+        }
+    )
+    found = conform(rows, schema)
+    assert found.good.height + found.aside.height == rows.height
+    assert found.good["x1"].to_list() == [1.5]
+    assert found.absent == ("group",)
+    assert found.aside["reason"].to_list() == ["id is no text", "at is no time", "x1 is no number"]
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("unique key", lambda t: pl.concat([t, t[:1]])),
+        ("event time", lambda t: t.with_columns(at=pl.col("at").dt.offset_by("2y"))),
+        ("freshness", lambda t: t.with_columns(at=pl.col("at").dt.offset_by("-3y"))),
+        ("inputs present", lambda t: t.with_columns(x1=pl.when(pl.int_range(pl.len()) == 0).then(1.0))),
+        ("inputs vary", lambda t: t.with_columns(x1=pl.lit(3.0))),
+    ],
+)
+def test_each_check_fails_on_its_damage_alone(world: pl.DataFrame, name: str, harm: object) -> None:
+    sound = judge_table(world, infer_schema(world, label="y", time="at", key="id"), now=NOW)
+    assert all(v.passed for v in sound)
+    assert len(sound) == len(CHECKS)
+    table = harm(world)  # type: ignore[operator]
+    judged = judge_table(table, infer_schema(table, label="y", time="at", key="id"), now=NOW)
+    assert name in [v.subject for v in judged if v.failed]

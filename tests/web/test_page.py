@@ -1,0 +1,97 @@
+"""The page: self-contained, no script, and legible in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loudly.web.page import render
+
+MONTHS = [f"2013-{m:02d}" for m in range(3, 13)]
+POLICY = {
+    "months": {m: 0.70 + i / 500 for i, m in enumerate(MONTHS)},
+    "mean": 0.7083,
+    "refits": ["2013-03-22", "2013-06-15"],
+    "alarms": [{"at": "2013-06-02", "cause": "feed: temp <units>"}],
+    "worse_rows": 1234,
+    "recovery_days": 14,
+    "model": 10.0,
+    "wheel": 9.0,
+    "story": ["2013-03-22  retrain on data & more"],
+    "why": ["flights/8: champion"],
+}
+FIGURES: dict[str, Any] = {
+    "leaks": ["dep_delay alone predicts the label"],
+    "policies": {
+        k: {**POLICY, "name": n, "months": {m: v + d for m, v in POLICY["months"].items()}}  # type: ignore[attr-defined]
+        for k, n, d in (
+            ("never", "never retrain", -0.03),
+            ("fortnight", "refit every two weeks", 0.01),
+            ("stateless", "loudly, stateless", 0.005),
+        )
+    },
+    "rehearsals": {
+        "celsius": {"name": "°F to °C", "named": ["temp changed units"], "first": "2013-06-02", "refits_on_it": 0, "held": ["x"]}
+    },
+    "bad": {
+        "bad_gate": {"name": "UA shuffled", "stopped_by": "gate", "stopped_at": "2013-11-29", "answers": 0, "reason": "slice UA"}
+    },
+}
+
+
+class Balanced(HTMLParser):
+    """Counts tags that are opened and not closed."""
+
+    void = ("meta", "circle", "line", "path", "polyline")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_fetches_nothing() -> None:
+    page = render(FIGURES)
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "<script" not in page
+    assert not re.search(r"""(src|href)=["']?http""", page)
+    assert "&lt;units&gt;" not in page.split("<pre>")[0] or "<units>" not in page
+    assert page.count("<svg") == 2
+    for policy in FIGURES["policies"].values():
+        assert policy["name"] in page
+
+
+def test_missing_months_leave_a_gap_and_not_an_error() -> None:
+    figures = {
+        **FIGURES,
+        "policies": {k: {**v, "months": {**v["months"], "2013-05": None}} for k, v in FIGURES["policies"].items()},
+    }
+    assert "<svg" in render(figures)
+
+
+def test_a_browser_draws_it(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("LOUD: no chromium on this machine; the page is not drawn")
+    page, picture = tmp_path / "page.html", tmp_path / "page.png"
+    page.write_text(render(FIGURES))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+    more = ["--disable-component-update", "--disable-quic", "--hide-scrollbars", "--window-size=1000,1800"]
+    where = [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}", page.as_uri()]
+    subprocess.run([chromium, *flags, *more, *where], check=True, capture_output=True, timeout=60)
+    assert picture.stat().st_size > 40_000
