@@ -10,7 +10,7 @@ import numpy as np
 
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Verdict
-from loudly.deliver.evidence import CONTROL, add, add_counts, judge, nothing_yet
+from loudly.deliver.evidence import CONTROL, add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 
@@ -44,7 +44,7 @@ class BlueGreen:
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at}
+        new = {**state, "now": at, "evidence": settled(state["evidence"], self.metric, at)}
         return new, self._verdict(new)
 
     def _verdict(self, state: Mapping[str, Any]) -> Verdict:

@@ -16,7 +16,7 @@ import numpy as np
 
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
-from loudly.deliver.evidence import CANDIDATE, CONTROL, add, add_counts, judge, nothing_yet
+from loudly.deliver.evidence import CANDIDATE, CONTROL, SUSPECT, add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 
@@ -52,9 +52,11 @@ class Canary:
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at}
+        new = {**state, "now": at, "evidence": settled(state["evidence"], self.metric, at)}
         last = len(self.spec.steps) - 1 if self.spec.paired else max(0, len(self.spec.steps) - 2)
-        if at - state["step_at"] >= self.spec.hold and state["step"] < last and not self._verdict(new).failed:
+        found = self._verdict(new)
+        grows = not found.failed and not found.reason.startswith(SUSPECT)
+        if at - state["step_at"] >= self.spec.hold and state["step"] < last and grows:
             new |= {"step": state["step"] + 1, "step_at": at}
         return new, self._verdict(new)
 

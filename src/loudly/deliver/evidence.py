@@ -15,11 +15,12 @@ from loudly.core.canon import finite
 from loudly.core.clock import DAY
 from loudly.core.seams import Feedback
 from loudly.core.values import Decision, Evidence, Verdict
+from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.confidence_sequence import Running, more_needed
-from loudly.stats.gains import Gains, batch_mean, gains_of
+from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 CONTROL, CANDIDATE = "control", "candidate"
 WARM_UP = 100
-SLICE_BEST_AT = 600
+SUSPECT_ERRORS = 1.64
+INFORMATIVE = 1.5
+SUSPECT = "well overall, but suspect in a slice"
+NO_ROWS: dict[str, Any] = {"day": None, "truth": [], CONTROL: [], CANDIDATE: [], "slices": {}}
 
 
 def nothing_yet() -> dict[str, Any]:
@@ -41,6 +45,7 @@ def nothing_yet() -> dict[str, Any]:
         "each": {CONTROL: Gains().plain(), CANDIDATE: Gains().plain()},
         "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
         "slices": {},
+        "today": dict(NO_ROWS),
         "errors": ArmProcess().plain(),
         "answered": {CONTROL: 0, CANDIDATE: 0},
     }
@@ -61,10 +66,8 @@ def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, pai
         known = np.isfinite(gains)
         positive = feedback.truth > 0.5 if _ranks(metric) else None
         out["gain"] = gains_of(evidence["gain"]).add(gains[known], _of(positive, known)).plain()
-        told = batch_mean(gains[known], _of(positive, known))
-        if told is not None:
-            out["batches"] = [*evidence["batches"], told]
-        out["slices"] = _slices(evidence["slices"], feedback, gains, known, positive)
+        scores = feedback.scores if _ranks(metric) else values
+        out["today"] = today_with(out["today"], feedback, scores, known)
         return out
     mine = {CONTROL: feedback.arm == 0, CANDIDATE: feedback.arm == 1}
     positive = feedback.truth > 0.5 if _ranks(metric) else None
@@ -74,6 +77,21 @@ def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, pai
         each[arm] = gains_of(evidence["each"][arm]).add(found[rows], _of(positive, rows)).plain()
     out["each"] = each
     return out
+
+
+def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[str, Any]:
+    """The evidence with the days folded in that are over by `at`: their mean gain, and the gain within each slice."""
+    today = evidence["today"]
+    if today["day"] is None or at // DAY <= today["day"]:
+        return dict(evidence)
+    told = day_gap(today, slice(None), _ranks(metric))
+    batches = evidence["batches"] if told is None else [*evidence["batches"], told.gap]
+    slices = {**evidence["slices"]}
+    for name, inside in today["slices"].items():
+        found = day_gap(today, np.asarray(inside, dtype=bool), _ranks(metric))
+        if found is not None:
+            slices[name] = with_day(slices.get(name), found)
+    return {**evidence, "batches": batches, "slices": slices, "today": dict(NO_ROWS)}
 
 
 def add_counts(evidence: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]) -> dict[str, Any]:
@@ -99,15 +117,28 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     if lacking:
         return Verdict(Decision.UNDECIDED, subject, f"too early to judge: {lacking} wanting", (overall,), missing=lacking)
     slices = _slice_evidence(evidence, spec, metric)
-    suspect = tuple(s for s in slices if s.high is not None and s.high < -spec.slice_margin)
-    sure = tuple(s for s in suspect if s.p_value is not None and s.p_value < spec.alpha / len(slices))
+    suspect = tuple(s for s in slices if _suspect(s, evidence, spec))
+    sure = tuple(s for s in suspect if _surely_worse(s, spec.alpha / len(slices)))
     if sure:
         return Verdict(Decision.FAIL, subject, f"surely worse in a slice: {_told(sure)}", (overall, *sure))
     found = _decide(overall, stream, spec, subject)
     if suspect and found.passed:
-        reason = f"well overall, but suspect in a slice: {_told(suspect)}"
+        reason = f"{SUSPECT}: {_told(suspect)}"
         return Verdict(Decision.UNDECIDED, subject, reason, (overall, *suspect), missing="labelled days to clear or confirm it")
     return found
+
+
+def _suspect(found: Evidence, evidence: Mapping[str, Any], spec: RolloutSpec) -> bool:
+    """Looks worse by more than the margin, where the rows can tell: reason enough not to promote yet, not to roll back."""
+    error = standard_error(evidence["slices"][found.about])
+    if found.effect is None or error > INFORMATIVE * spec.slice_margin:
+        return False
+    return found.effect < -max(spec.slice_margin, SUSPECT_ERRORS * error)
+
+
+def _surely_worse(found: Evidence, alpha: float) -> bool:
+    """Below zero for all slices together, by rows and by days: enough to roll back."""
+    return found.high is not None and found.high < 0 and found.p_value is not None and found.p_value < alpha
 
 
 def _told(slices: tuple[Evidence, ...]) -> str:
@@ -156,14 +187,13 @@ def _slice_evidence(evidence: Mapping[str, Any], spec: RolloutSpec, metric: Metr
 
 
 def _one_slice(name: str, found: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, alpha: float) -> Evidence:
-    stream = gains_of(found["rows"])
-    low, high = stream.interval(alpha, SLICE_BEST_AT)
+    effect, low, high = pooled(found, alpha)
     return Evidence(
-        "slice against the rest, confidence sequence",
-        stream.mean if stream.n > 1 else None,
+        "gain within the slice, days pooled, confidence sequence",
+        effect,
         finite(low),
         finite(high),
-        stream.n,
+        int(found["rows"]),
         name,
         metric.name,
         1 - alpha,
@@ -220,22 +250,3 @@ def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, li
 
 def _of(positive: Any, rows: Any) -> Any:
     return None if positive is None else positive[rows]
-
-
-def _slices(before: Mapping[str, Any], feedback: Feedback, gains: Floats, known: Any, positive: Any) -> dict[str, Any]:
-    """Difference in differences: a slice's gains less the gain of the rest of its batch (a day moves them all).
-
-    The value of each batch is kept too: rows of one day are not independent, so days are the units of the final word.
-    """
-    out = dict(before)
-    for name, inside in feedback.slices.items():
-        mine, others = inside & known, ~inside & known
-        rest = batch_mean(gains[others], _of(positive, others))
-        if not mine.any() or rest is None:
-            continue
-        found = gains[mine] - rest
-        old = before.get(name, {"rows": Gains().plain(), "batches": []})
-        told = batch_mean(found, _of(positive, mine))
-        batches = old["batches"] if told is None else [*old["batches"], told]
-        out[name] = {"rows": gains_of(old["rows"]).add(found, _of(positive, mine)).plain(), "batches": batches}
-    return out

@@ -15,7 +15,7 @@ import numpy as np
 from loudly.core.clock import iso
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
-from loudly.deliver.evidence import CANDIDATE, add, add_counts, judge, nothing_yet
+from loudly.deliver.evidence import CANDIDATE, add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 
@@ -49,7 +49,7 @@ class Shadow:
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at}
+        new = {**state, "now": at, "evidence": settled(state["evidence"], self.metric, at)}
         return new, self._verdict(new)
 
     def _verdict(self, state: Mapping[str, Any]) -> Verdict:

@@ -20,12 +20,12 @@ from loudly.loop.replay import Replayed, monthly, replay
 from loudly.loop.system import System
 from loudly.loop.tell import tell
 from loudly.loop.why import why
-from loudly.testing.damage import Damage, column_gone, labels_shuffled, nulls, units_changed
+from loudly.testing.damage import Damage, column_gone, labels_shuffled, labels_turned, nulls, units_changed
 
 START, END = instant("2013-03-01"), instant("2013-12-31")
 BROKEN = instant("2013-06-01")
 BAD_DAY = instant("2013-11-29")
-BAD_CARRIER = "UA"
+SHUFFLED, TURNED = "UA", "MQ"
 POLICIES = {
     "never": "never retrain",
     "fortnight": "refit every two weeks",
@@ -38,8 +38,8 @@ REHEARSALS = {
     "nulls": "40 % of temp is null at EWR from 1 June",
 }
 BAD = {
-    "bad_gate": f"labels of {BAD_CARRIER} shuffled in training: all guards on",
-    "bad_canary": f"labels of {BAD_CARRIER} shuffled in training: the gate blind to slices",
+    "bad_gate": f"labels of carrier {SHUFFLED} shuffled in training; all guards on",
+    "bad_canary": f"labels of carrier {TURNED} turned round in training; the gate lax (0.02) and blind to slices",
 }
 
 
@@ -155,9 +155,10 @@ def _rehearsal(made: Replayed) -> dict[str, Any]:
 
 def _bad_candidate(table: pl.DataFrame, *, blind: bool) -> tuple[Replayed, dict[str, Any]]:
     """A candidate that has learned nothing of one carrier, offered by hand on a day of November."""
-    gate = Gate(slice_margin=1.0) if blind else app.system.gate
+    gate = Gate(margin=0.02, slice_margin=1.0) if blind else app.system.gate
     system = replace(app.system, gate=gate, behaviours=(), retrain=RetrainPolicy(Stage.MANUAL))
-    harm = labels_shuffled("late", pl.col("carrier") == BAD_CARRIER, 1)
+    shuffled = labels_shuffled("late", pl.col("carrier") == SHUFFLED, 1)
+    harm = labels_turned("late", pl.col("carrier") == TURNED) if blind else shuffled
     before = table.filter(pl.col("scheduled") < pl.lit("2013-12-20").str.to_datetime())
     made = replay(system, before, memory_stores("flights"), since=instant("2013-09-28"), turn=_offer_once(harm))
     events = [r.event for r in made.events]

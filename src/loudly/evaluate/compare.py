@@ -35,7 +35,8 @@ def compare(
     """The paired difference of a metric.
 
     Shapes: truth (n,), predictions (n,) or (n, k), row by row the same rows.  Method: DeLong for AUC, the mean of per-row
-    loss differences where the metric is a mean, a paired bootstrap (200, seeded; over the eight joint confusion counts for binary decisions) otherwise.
+    loss differences where the metric is a mean; for binary decisions a bootstrap over the eight joint confusion counts; else a
+    paired bootstrap (200, seeded).
     An effect of None means that the rows cannot tell (too few, one class only).
     """
     spec = metric(name)

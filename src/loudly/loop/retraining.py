@@ -110,9 +110,16 @@ class Retraining:
             with self.tally.spend("train"):
                 taught = harm(table) if harm is not None else table
                 made = make_candidate(
-                    self.system, taught, self.stores.formats, self.tally, champion=champion, champion_saw=saw, params=params, start=start,
+                    self.system,
+                    taught,
+                    self.stores.formats,
+                    self.tally,
+                    champion=champion,
+                    champion_saw=saw,
+                    params=params,
+                    start=start,
                     clean=table if harm is not None else None,
-                )  # fmt: skip
+                )
         except (DataError, TrainingError, ModelError) as wrong:
             events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": str(wrong)}))
             return Made(tuple(events))

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from loudly.stats.confidence_sequence import Running, interval, running_of
 
 if TYPE_CHECKING:
@@ -65,12 +63,3 @@ class Gains:
 def gains_of(data: Mapping[str, Any]) -> Gains:
     """The inverse of `Gains.plain`."""
     return Gains(running_of(data["positives"]), running_of(data["negatives"]))
-
-
-def batch_mean(values: Floats, positive: Any = None) -> float | None:
-    """The quality of one batch alone; None where a class is missing."""
-    if positive is None:
-        return float(values.mean()) if len(values) else None
-    if not positive.any() or positive.all():
-        return None
-    return float((np.mean(values[positive]) + np.mean(values[~positive])) / 2)

@@ -65,6 +65,11 @@ def nulls(column: str, share: float, where: pl.Expr, key: str) -> Harm:
     return harm
 
 
+def labels_turned(label: str, where: pl.Expr) -> Harm:
+    """Boolean labels of a subset are turned round: somebody mapped the classes the wrong way."""
+    return lambda rows: rows.with_columns(pl.when(where).then(~pl.col(label)).otherwise(pl.col(label)).alias(label))
+
+
 def labels_shuffled(label: str, where: pl.Expr, seed: int) -> Harm:
     """Labels of a subset are dealt out anew among its rows: the mean stays, the knowledge is gone."""
 
