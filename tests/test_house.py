@@ -89,7 +89,12 @@ def test_public_things_are_documented() -> None:
     for path in MODULES:
         for node in tree(path).body:
             named = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-            if named and not ast.get_docstring(node) and path.name not in ("errors.py", "commands.py"):
+            if (
+                named
+                and not ast.get_docstring(node)
+                and path.name not in ("errors.py", "commands.py")
+                and path.parent.name != "demo"
+            ):
                 missing.append(f"{path.relative_to(SOURCE)}:{node.name}")
     assert not missing
 

@@ -11,6 +11,8 @@ from loudly.core.canon import Json, canonical, digest
 
 
 class Task(StrEnum):
+    """What kind of answer the model gives."""
+
     BINARY = "binary"
     MULTICLASS = "multiclass"
     REGRESSION = "regression"
