@@ -31,7 +31,7 @@ floors: $(STAMP)
 	$(BIN)/lint-imports
 
 doctest: $(STAMP)
-	$(BIN)/python -m pytest -q --doctest-modules src/loudly
+	$(BIN)/python -m pytest -q --doctest-modules src/loudly -W ignore
 
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
@@ -44,7 +44,7 @@ lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml 
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,dev-light]'
-	.venv-lowest/bin/python -m pytest -q -x -m "not newest" --override-ini filterwarnings=default
+	.venv-lowest/bin/python -m pytest -q -m "not newest" --override-ini filterwarnings=default
 
 clean:
 	rm -rf $(VENV) .venv-lowest out .loudly

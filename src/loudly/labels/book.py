@@ -73,8 +73,11 @@ class LabelBook:
 
     def expects(self, keys: pl.Series) -> pl.Series:
         """Which of the keys wait for their label."""
-        waiting = [batch[self.key] for batch in self._waiting]
-        return keys.cast(pl.String).is_in(pl.concat(waiting).implode()) if waiting else keys.is_null() & False
+        asked = pl.DataFrame({"key": keys.cast(pl.String)})
+        if not self._waiting:
+            return pl.Series([False] * len(keys), dtype=pl.Boolean)
+        waiting = pl.concat([batch.select(key=self.key) for batch in self._waiting]).unique().with_columns(waits=True)
+        return asked.join(waiting, on="key", how="left", maintain_order="left")["waits"].fill_null(False)
 
     def overdue(self, now: int) -> pl.DataFrame:
         """Predictions older than `keep`, forgotten by this call; their labels would now be unknown."""
