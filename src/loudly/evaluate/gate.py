@@ -19,7 +19,7 @@ class Gate:
     margin: float = 0.01
     slice_margin: float = 0.05
     rows: int = 500
-    overfit: float = 0.15
+    overfit: float = 0.25
 
     def judge(
         self,

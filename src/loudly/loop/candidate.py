@@ -15,8 +15,10 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.seams import ModelFormat, Search
 from loudly.core.values import Decision, Schema, Task, Verdict
+from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
 from loudly.evaluate.compare import compare, compare_slices
+from loudly.evaluate.overfit import overfit
 from loudly.evaluate.report import Report, evaluate
 from loudly.features.feature_set import FeatureSet, FrozenFeatures
 from loudly.loop.serving import Ready, make_ready
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 SMALLEST_SLICE = 300
 MAX_HELD_OUT_SHARE = 0.3
+FEWEST_ROWS = 100
+OVERFIT_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Candidate:
     rows: int
     fitted_at: int
     weakened: tuple[tuple[str, str], ...]
+    split: TimeSplit
 
 
 def make_candidate(
@@ -71,9 +76,10 @@ def make_candidate(
 
     Raises: DataError where there are too few labelled rows, TrainingError from the user's function.
     """
-    fit_rows, held_out = split(labelled, system)
+    cut = split(labelled, system)
+    fit_rows, held_out = cut.apply(labelled)
     if clean is not None:
-        _, held_out = split(clean, system)
+        _, held_out = cut.apply(clean)
     schema = _schema(labelled, system)
     task, classes = task_of(labelled[system.label], system)
     features = FeatureSet(system.features, schema).fit(fit_rows)
@@ -97,6 +103,12 @@ def make_candidate(
                 rules={r.__name__: np.asarray(r(held_out), dtype=np.float64) for r in system.rules},
                 seed=system.train.seed,
             )
+    with tally.spend("predict"):
+        sample = fit_rows.tail(OVERFIT_ROWS)
+        seen = model.predict(_inputs(features, sample, system))
+    fits = overfit(encode(sample[system.label], classes), seen, report.value, system.metric, system.gate.overfit)
+    if fits.failed:
+        gate = Verdict(Decision.FAIL, "gate", f"{fits.subject}: {fits.reason}", (*gate.evidence, *fits.evidence))
     if ladder is not None and ladder.failed:
         gate = Verdict(Decision.FAIL, "gate", f"{ladder.subject}: {ladder.reason}", (*gate.evidence, *ladder.evidence))
     if gate.passed:
@@ -110,13 +122,13 @@ def make_candidate(
         gate = _behaves(system, ready, held_out, gate, tally)
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
-    return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened))  # type: ignore[arg-type]
+    return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened), cut)  # type: ignore[arg-type]
 
 
 def search_params(system: System, labelled: pl.DataFrame, search: Search, tally: Tally) -> dict[str, Json]:
     """The best of `trials` points, each fitted on the older rows and judged on newer ones; the held-out rows stay unseen."""
-    fit_rows, _held_out = split(labelled, system)
-    older, newer = split(fit_rows, system)
+    fit_rows, _held_out = split(labelled, system).apply(labelled)
+    older, newer = split(fit_rows, system).apply(fit_rows)
     _task, classes = task_of(labelled[system.label], system)
     features = FeatureSet(system.features, _schema(older, system)).fit(older)
     truth, spec = encode(newer[system.label], classes), metric(system.metric)
@@ -133,19 +145,11 @@ def search_params(system: System, labelled: pl.DataFrame, search: Search, tally:
     return best[1] if best is not None else {}
 
 
-def split(labelled: pl.DataFrame, system: System) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Older rows to fit, the newest stretch to judge: never at random, which flatters a model badly.
-
-    The stretch grows to the rows that the gate asks for, and to 30 % of all at most.
-    """
-    at = labelled[system.time].dt.epoch("us")
-    if labelled.height < 100:
-        raise DataError("Too few labelled rows to fit and judge.", seen=str(labelled.height), do="100 are the least.")
-    newest = int(at.max())  # type: ignore[arg-type]
-    enough = int(at.sort(descending=True)[min(system.gate.rows, labelled.height - 1)])
-    floor = int(at.quantile(1 - MAX_HELD_OUT_SHARE) or enough)
-    late = at > max(min(newest - system.train.holdout, enough), floor)
-    return labelled.filter(~late), labelled.filter(late)
+def split(labelled: pl.DataFrame, system: System) -> TimeSplit:
+    """The newest stretch is held out; it grows to the rows that the gate asks for, and to 30 % of all at most."""
+    if labelled.height < FEWEST_ROWS:
+        raise DataError("Too few labelled rows to fit and judge.", seen=str(labelled.height), do=f"{FEWEST_ROWS} are the least.")
+    return newest(labelled, system.time, stretch=system.train.holdout, rows=system.gate.rows, most=MAX_HELD_OUT_SHARE)
 
 
 def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:

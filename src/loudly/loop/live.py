@@ -15,8 +15,9 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Clock, Feedback, Strategy
-from loudly.core.values import Arm, Decision, Event, ModelVersion, Verdict, plain, verdict_of
+from loudly.core.values import Arm, Decision, Event, ModelVersion, Task, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
+from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
@@ -55,6 +56,7 @@ class Live:
         self.rollout_state: dict[str, Any] = {}
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
+        self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         if self.state.champion is not None:
             self._adopt(self.state.champion)
@@ -99,7 +101,7 @@ class Live:
         with self.lock:
             self._aside(fitted)
             self._fold_answers(logged, now)
-            self._count(replies)
+            self._count(fitted.good, replies)
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
@@ -186,8 +188,12 @@ class Live:
         with self.tally.spend("monitor"):
             self.watch.rows(logged, traffic.column(logged, "_control"), now)
 
-    def _count(self, replies: Replies) -> None:
+    def _count(self, rows: pl.DataFrame, replies: Replies) -> None:
         if self.strategy is not None:
+            with self.tally.spend("rollout"):
+                classes = self.ready[self.state.champion or ""].task is not Task.REGRESSION
+                both = replies.scores["control"], replies.scores["candidate"]
+                self.disagreement.add(*both, slice_rows(self.system, rows), classes=classes)
             for index, arm in enumerate(ARMS):
                 self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
             self.rollout_state, self.rollout_verdict = self.strategy.observe(self.rollout_state, replies.answered, replies.failed)
@@ -269,6 +275,7 @@ class Live:
             case Retrain():
                 self.retrain(step.trigger, step.reason, stateful=step.stateful)
             case NextStage(version, stage, reason):
+                self._report_disagreement(version)
                 self._enter(version, stage, reason)
             case Promote(version, reason, verdict):
                 self._judged(version, verdict)
@@ -337,8 +344,15 @@ class Live:
         self._end_rollout()
 
     def _judged(self, version: str, verdict: Verdict | None) -> None:
+        self._report_disagreement(version)
         if verdict is not None:
             self.event("rollout_judged", version=version, verdict=plain(verdict))
+
+    def _report_disagreement(self, version: str) -> None:
+        told = self.disagreement.report()
+        if told:
+            self.event("disagreement_reported", version=version, by=told)
+        self.disagreement = Disagreement()
 
     def _enter(self, version: str, stage: int, reason: str) -> None:
         spec = self.system.rollout[stage]

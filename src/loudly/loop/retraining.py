@@ -194,7 +194,7 @@ class Retraining:
         )  # fmt: skip
         described = self.stores.blobs.put(card(version, run, made.report, made.gate).encode())
         told = [
-            Event("run_finished", now, {"version": ref, "run": plain(run)}),
+            Event("run_finished", now, {"version": ref, "run": plain(run), "split": made.split.plain()}),
             *([Event("ladder_climbed", now, {"version": ref, "verdict": plain(made.ladder)})] if made.ladder else []),
             *(Event("guarantee_weakened", now, {"what": what, "reason": said}) for what, said in made.weakened),
             Event("gate_judged", now, {"version": ref, "verdict": plain(made.gate)}),

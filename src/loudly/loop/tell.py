@@ -51,6 +51,13 @@ def _champion(data: Mapping[str, Any]) -> str:
     return f"{data['version']} is champion, after {before}: {data['reason']}"
 
 
+def _disagreement(data: Mapping[str, Any]) -> str:
+    overall = data["by"]["all"]
+    most = [f"{name} {found['mean_gap']:.3f}" for name, found in data["by"].items() if name != "all"][:3]
+    told = f"{data['version']} decides {overall['decided_otherwise']:.1%} of {overall['rows']:,} rows otherwise"
+    return f"{told}, mean gap {overall['mean_gap']:.3f}" + (f"; most in {', '.join(most)}" if most else "")
+
+
 TELL: dict[str, Teller] = {
     "system_loaded": lambda d: f"system {d['name']} with policy {d['policy'][:12]}",
     "dataset_versioned": _dataset,
@@ -66,6 +73,7 @@ TELL: dict[str, Teller] = {
     "rollout_started": lambda d: f"rollout of {d['version']} against {d['champion']}: {d['stages']}",
     "stage_started": lambda d: f"{d['version']} enters {d['strategy']}: {d['reason']}",
     "rollout_judged": lambda d: f"rollout of {d['version']}: {_verdict(d)}",
+    "disagreement_reported": _disagreement,
     "version_rolled_back": lambda d: (
         f"{d['version']} rolled back after {d['answers']:,} answers; {d['champion']} answers: {d['reason']}"
     ),

@@ -23,7 +23,7 @@ def lines(series: Mapping[str, Sequence[float | None]], labels: Sequence[str], t
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.2"/>')
         body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}"/>' for x, y in points]
-        body.append(f'<text x="{WIDTH - RIGHT + 10}" y="{ends[name] + 4:.1f}" fill="{colour}">{escape(name)}</text>')
+        body.append(f'<text x="{WIDTH - RIGHT + 10}" y="{ends[name] + 4:.1f}" style="fill:{colour}">{escape(name)}</text>')
     return _svg(body, HEIGHT, title)
 
 

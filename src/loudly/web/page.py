@@ -106,7 +106,7 @@ def _rehearsal(one: Mapping[str, Any]) -> str:
     good = one["named"] and not one["refits_on_it"]
     mark = '<b class="ok">named</b>' if good else '<b class="no">not as it should be</b>'
     told = escape("; ".join(one["named"]) or "nothing was said")
-    held = f"retraining held {len(one['held'])} times, {one['refits_on_it']} refits on it"
+    held = f"retraining was held ({len(one['held'])}), refits on it: {one['refits_on_it']}"
     return f'<div class="card">{escape(one["name"])}: {mark} {escape(str(one["first"]))}<p>{told}</p><p>{held}</p></div>'
 
 

@@ -1,0 +1,33 @@
+"""Overfit: how much better the model is on rows it has learned from than on held-out ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loudly.core.canon import finite
+from loudly.core.values import Decision, Evidence, Verdict
+from loudly.evaluate.report import measure
+from loudly.metrics.table import metric
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+
+def overfit(truth: Floats, score: Floats, held_out: float | None, name: str, tolerance: float) -> Verdict:
+    """FAIL where the metric on seen rows is surely better than on held-out ones by more than the tolerance.
+
+    Shapes: truth (n,), score (n,) or (n, k) of seen rows. The tolerance is in units of a metric within [0, 1]; for unbounded
+    metrics (mae, mse, rmse, log_loss) it is a share of the held-out value.
+    """
+    spec = metric(name)
+    seen = measure(spec, truth, score)
+    if seen.effect is None or seen.low is None or seen.high is None or held_out is None:
+        return Verdict(Decision.UNDECIDED, "overfit", "the rows cannot tell", (seen,), missing="rows")
+    unit = abs(held_out) if spec.better < 0 else 1.0
+    least = seen.low - held_out if spec.better > 0 else held_out - seen.high
+    gap = spec.better * (seen.effect - held_out)
+    evidence = Evidence(
+        "seen less held out", finite(gap), finite(least), n=len(truth), about="overfit", unit=name, tolerance=tolerance
+    )
+    told = f"{name} {seen.effect:.4f} on seen rows, {held_out:.4f} on held-out ones"
+    return Verdict(Decision.FAIL if least > tolerance * unit else Decision.PASS, "overfit", told, (evidence,))
