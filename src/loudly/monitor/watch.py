@@ -97,6 +97,7 @@ class Watch:
         self._expected: float | None = None
         self._since = 0
         self._folded = 0
+        self.too_late = 0
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
 
     # -- the champion ------------------------------------------------------------------------------------------------
@@ -125,7 +126,10 @@ class Watch:
     # -- folding -----------------------------------------------------------------------------------------------------
 
     def rows(self, table: pl.DataFrame, scores: Floats, now: int) -> None:
-        """Served rows, by the window of their event time; rows of a closed window correct it while lateness allows."""
+        """Served rows, by the window of their event time; rows of a closed window correct it while lateness allows.
+
+        Later ones are counted in `too_late`; the router has answered them all the same.
+        """
         if table.is_empty() or not self._bins:
             return
         starts = self._starts(table)
@@ -134,11 +138,13 @@ class Watch:
             batch = table if inside.all() else table.filter(inside)
             made = profile(batch, self._bins, self._cells)
             self._scores.setdefault(start, []).append(scores[inside.to_numpy()])
-            if start in self._closed:
+            if start + self.settings.window + self.settings.lateness < now:
+                self.too_late += batch.height
+            elif start in self._closed:
                 before, revision = self._closed[start]
                 self._closed[start] = (before.merge(made), revision)
                 self._late.add(start)
-            elif start + self.settings.window + self.settings.lateness >= now:
+            else:
                 known = self._open.get(start)
                 self._open[start] = made if known is None else known.merge(made)
 

@@ -20,6 +20,8 @@ FEWEST_ROWS = 50
 FEWEST_WINDOWS = 14
 GONE = 0.95
 JUMP = 0.20
+# A column that is missing more often than not comes and goes by itself.
+MOSTLY = 0.5
 STUCK_ROWS = 200
 STUCK_KINDS = 5
 MOST_KNOWN = 4096
@@ -87,7 +89,7 @@ class FeedJudge:
 
 def _gone(name: str, column: Column, past: ColumnHistory) -> Break | None:
     share = column.missing / column.rows
-    if share < GONE or len(past.missing) < 1 or max(past.missing) >= GONE:
+    if share < GONE or not past.missing or max(past.missing) >= GONE or float(np.median(past.missing)) > MOSTLY:
         return None
     return _break(name, "gone", f"{name} is missing in {share:.0%} of {column.rows:,} rows", share, column.rows)
 

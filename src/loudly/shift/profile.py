@@ -111,7 +111,7 @@ def _grouped(series: pl.Series) -> Group:
     text = series.cast(pl.String).fill_null("?")
     values = text.unique().sort()
     where = {value: i for i, value in enumerate(values.to_list())}
-    codes = text.replace_strict(where, return_dtype=pl.Int64).to_numpy()
+    codes = _codes(text, where, 0)
     return tuple(f"{series.name}={v}" for v in where), codes, np.bincount(codes, minlength=len(where))
 
 
@@ -147,8 +147,14 @@ def _cells(gone: Mask, groups: Sequence[Group]) -> dict[str, tuple[int, int]]:
 def _category_counts(text: pl.Series, categories: Sequence[str]) -> Ints:
     """Counts of each category, and of all unseen ones last."""
     where = {value: i for i, value in enumerate(categories)}
-    codes = text.replace_strict(where, default=len(categories), return_dtype=pl.Int64).to_numpy()
-    return np.bincount(codes, minlength=len(categories) + 1).astype(np.int64)
+    return np.bincount(_codes(text, where, len(categories)), minlength=len(categories) + 1).astype(np.int64)
+
+
+def _codes(text: pl.Series, where: Mapping[str, int], unseen: int) -> Ints:
+    """The code of each text; an empty map or series is no error."""
+    if not where or text.is_empty():
+        return np.full(len(text), unseen, dtype=np.int64)
+    return text.replace_strict(where, default=unseen, return_dtype=pl.Int64).to_numpy()
 
 
 def _distinct(sound: Floats) -> dict[float, int] | None:

@@ -6,12 +6,14 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import sleep
 
 from loudly.core.canon import Json, canonical
 from loudly.core.values import Event, Recorded
 from loudly.errors import DiskFull, LedgerCorrupt, StaleWriter, StoreError
 from loudly.store.chain import link
 
+OPEN_ATTEMPTS = 100
 TABLE = """CREATE TABLE IF NOT EXISTS events (
     position INTEGER PRIMARY KEY, kind TEXT NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL, chain TEXT NOT NULL
 ) STRICT"""
@@ -28,11 +30,23 @@ class SqliteLedger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(TABLE)
+            self._begin()
         except sqlite3.DatabaseError as wrong:
             raise _named(wrong, self.path) from wrong
+
+    def _begin(self) -> None:
+        """WAL and the table; two processes that open a new file at once take turns (SQLite's own waiting skips this step)."""
+        for attempt in range(OPEN_ATTEMPTS):
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute(TABLE)
+            except sqlite3.OperationalError as wrong:
+                if "locked" not in str(wrong) or attempt + 1 == OPEN_ATTEMPTS:
+                    raise
+                sleep(0.02)
+            else:
+                return
 
     @property
     def position(self) -> int:

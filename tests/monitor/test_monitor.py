@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import make_world
+from loudly.core.clock import DAY, HOUR, instant
+from loudly.core.values import Decision, Schema, Task, Verdict
+from loudly.errors import ConfigError
+from loudly.metrics.table import metric
+from loudly.monitor.alerts import Alerts
+from loudly.monitor.notify import terminal, to_file, to_webhook
+from loudly.monitor.performance import Trail, calibration, expected_auc, judge
+from loudly.monitor.settings import MonitorSettings
+from loudly.monitor.watch import Cause, Watch, WindowJudged
+from loudly.validate.schema import infer_schema
+
+SETTINGS = MonitorSettings()
+START = instant("2024-01-01")
+BAD = Verdict(Decision.FAIL, "feed of x", "x is gone")
+
+
+@dataclass
+class Champion:
+    """What the watch knows of one."""
+
+    schema: Schema
+    task: Task = Task.BINARY
+
+
+@pytest.fixture
+def table() -> pl.DataFrame:
+    return make_world(days=40, per_day=200)
+
+
+def crowned(table: pl.DataFrame) -> Watch:
+    watch = Watch(SETTINGS, metric="roc_auc", time="at")
+    watch.crown(Champion(infer_schema(table, label="y", time="at", key="id")), table[:4000], 0.8, START + 20 * DAY)  # type: ignore[arg-type]
+    return watch
+
+
+def feed(watch: Watch, rows: pl.DataFrame, now: int) -> tuple[WindowJudged, ...]:
+    watch.rows(rows, np.full(rows.height, 0.5), now)
+    return watch.close(now)
+
+
+def test_windows_close_by_event_time_and_late_rows_correct_them(table: pl.DataFrame) -> None:
+    watch = crowned(table)
+    day = table[4000:4200]
+    first = feed(watch, day.with_columns(x2=pl.lit(None, pl.Float64))[:150], START + 21 * DAY)
+    assert [(w.revision, w.rows) for w in first] == [(0, 150)]
+    assert [c.cause for c in first[0].causes if c.kind == "feed"] == ["feed: x2 gone"]
+    assert watch.broken_spans() == ((START + 20 * DAY, START + 21 * DAY),)
+    again = feed(watch, day, START + 21 * DAY + HOUR)
+    assert [(w.revision, w.rows) for w in again] == [(1, 350)]
+    assert not [c for c in again[0].causes if "gone" in c.cause], "the correction takes it back: not gone, but missing in part"
+    assert feed(watch, day[:0], START + 22 * DAY) == ()
+    assert feed(watch, day, START + 40 * DAY) == ()
+    assert watch.too_late == day.height
+
+
+def test_a_shift_is_recorded_with_its_size_and_is_no_feed_break(table: pl.DataFrame) -> None:
+    watch = crowned(table)
+    moved = table[4000:4200].with_columns(group=pl.lit("c"))
+    (judged,) = feed(watch, moved, START + 21 * DAY)
+    assert "group" in judged.shifts
+    assert {c.kind for c in judged.causes} == {"shift"}
+    assert not judged.worth_telling
+
+
+def labelled(seed: int, n: int, quality: float, level: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = (rng.random(n) < 0.3).astype(float)
+    score = 1 / (1 + np.exp(-(rng.normal(quality * (truth - 0.5), 1) - 0.9 + level)))
+    return truth, score, np.arange(n, dtype=np.int64) * (14 * DAY // n)
+
+
+def test_confirmed_performance_finds_harm_and_seldom_cries_wolf() -> None:
+    auc = metric("roc_auc")
+    wrong = 0
+    for seed in range(40):
+        trail = Trail(DAY)
+        truth, score, at = labelled(seed, 6000, 1.5)
+        trail.add(truth, score, at)
+        expected = 0.856  # Phi(1.5 / sqrt 2)
+        wrong += any(judge(trail, auc, expected, SETTINGS, now, 0).failed for now in range(5 * DAY, 15 * DAY, DAY))
+    assert wrong == 0
+    trail = Trail(DAY)
+    trail.add(*labelled(1, 6000, 0.9))
+    found = judge(trail, auc, 0.856, SETTINGS, 14 * DAY, 0)
+    assert found.failed
+    assert "surely below" in found.reason
+    few = judge(Trail(DAY), auc, 0.856, SETTINGS, 14 * DAY, 0)
+    assert few.decision is Decision.UNDECIDED
+    assert "2,000 more labelled rows" in few.missing
+
+
+def test_calibration_is_judged_with_days_as_clusters() -> None:
+    trail = Trail(DAY)
+    trail.add(*labelled(2, 6000, 1.5, level=1.2))
+    assert calibration(trail, SETTINGS, 14 * DAY, 0).failed
+    sound = Trail(DAY)
+    truth, score, at = labelled(3, 6000, 1.5)
+    sound.add(truth, np.clip(score + truth.mean() - score.mean(), 0, 1), at)
+    assert calibration(sound, SETTINGS, 14 * DAY, 0).passed
+
+
+def test_the_estimate_without_labels_is_right_when_scores_are_calibrated() -> None:
+    rng = np.random.default_rng(4)
+    score = rng.beta(1, 3, 50_000)
+    truth = (rng.random(50_000) < score).astype(float)
+    assert expected_auc(score) == pytest.approx(metric("roc_auc")(truth, score), abs=0.01)
+
+
+def window(number: int, *causes: Cause) -> WindowJudged:
+    return WindowJudged(number * DAY, (number + 1) * DAY, 0, 100, causes, {}, "")
+
+
+def test_one_alarm_for_a_cause_until_it_clears() -> None:
+    alerts = Alerts(SETTINGS)
+    cause = Cause("feed", "feed: x gone", BAD)
+    kinds = [[e.kind for e in alerts.events((window(d, *([cause] if d < 4 else [])),), d * DAY)] for d in range(8)]
+    assert kinds == [["alarm_raised"], [], [], [], [], ["alarm_cleared"], [], []]
+
+
+def test_the_budget_holds_but_a_broken_feed_always_pages() -> None:
+    alerts = Alerts(replace(SETTINGS, budget=2))
+    many = [Cause("performance", f"performance {i}", BAD) for i in range(5)] + [Cause("feed", "feed: x gone", BAD)]
+    made = alerts.events((window(0, *many),), 0)
+    assert [e.kind for e in made] == ["alarm_raised"] * 3 + ["alarms_muted"]
+    assert made[-1].data["count"] == 3
+    assert Cause("shift", "shift: x", BAD).kind not in [
+        e.kind for e in alerts.events((window(1, Cause("shift", "shift: x", BAD)),), DAY)
+    ]
+
+
+def test_a_new_champion_ends_alarms_about_the_old_one_but_not_a_broken_feed() -> None:
+    alerts = Alerts(SETTINGS)
+    alerts.events((window(0, Cause("performance", "performance", BAD), Cause("feed", "feed: x gone", BAD)),), 0)
+    open_alarms = {"performance": {"alarm": "performance"}, "feed: x gone": {"alarm": "feed"}}
+    assert [e.data["cause"] for e in alerts.reset(open_alarms, DAY)] == ["performance"]
+
+
+def test_impossible_settings_are_refused() -> None:
+    for settings in ({"window": 0}, {"alpha": 0.9}, {"budget": 0}):
+        with pytest.raises(ConfigError):
+            MonitorSettings(**settings)
+
+
+class Hook(BaseHTTPRequestHandler):
+    """A real receiver of alarms."""
+
+    got: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        Hook.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+def test_alarms_reach_file_and_webhook_and_a_shut_door_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOUDLY_ALARM_FILE", str(tmp_path / "alarms.jsonl"))
+    to_file(BAD)
+    assert json.loads((tmp_path / "alarms.jsonl").read_text())["reason"] == "x is gone"
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    monkeypatch.setenv("LOUDLY_ALARM_WEBHOOK", f"http://127.0.0.1:{server.server_port}/")
+    to_webhook(BAD)
+    thread.join()
+    server.server_close()
+    assert Hook.got[0]["subject"] == "feed of x"
+    to_webhook(BAD)
+    terminal(BAD)
+    told = capsys.readouterr().err
+    assert "alarm webhook" in told
+    assert "LOUD feed of x: x is gone" in told

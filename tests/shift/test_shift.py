@@ -1,0 +1,98 @@
+"""Profiles merge as a monoid; the feed judge names what broke and stays silent about the season."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loudly.demo import nycflights
+from loudly.shift.feed import FeedJudge
+from loudly.shift.profile import Profile, bins_of, profile
+from loudly.shift.units import CONVERSIONS, unit_change
+
+values = st.lists(
+    st.tuples(st.none() | st.floats(-50, 50) | st.just(float("inf")), st.none() | st.sampled_from(["a", "b", "new"])),
+    min_size=1,
+    max_size=40,
+)
+REFERENCE = pl.DataFrame({"x": np.arange(100) % 7 / 2, "c": ["a", "b", "a", "a"] * 25})
+BINS = {name: bins_of(REFERENCE[name]) for name in REFERENCE.columns}
+
+
+def table_of(rows: list[tuple[float | None, str | None]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={"x": pl.Float64, "c": pl.String}, orient="row")
+
+
+def counts(made: Profile) -> object:
+    return {
+        n: (c.rows, c.missing, c.infinite, c.counts.tolist(), c.moments.n, c.distinct, c.cells) for n, c in made.columns.items()
+    }
+
+
+@settings(max_examples=80, deadline=None)
+@given(values, st.data())
+def test_any_split_in_any_order_gives_the_same_counts(rows: list[tuple[float | None, str | None]], data: st.DataObject) -> None:
+    cut, other = data.draw(st.integers(0, len(rows))), data.draw(st.integers(0, len(rows)))
+    first, last = sorted((cut, other))
+    parts = [profile(table_of(p), BINS, ["c"]) for p in (rows[:first], rows[first:last], rows[last:])]
+    whole = profile(table_of(rows), BINS, ["c"])
+    a, b, c = parts
+    assert counts(a.merge(b).merge(c)) == counts(whole)
+    assert counts(a.merge(b.merge(c))) == counts(whole)
+    assert counts(c.merge(a).merge(b)) == counts(whole)
+    x = whole.columns["x"]
+    assert x.counts.sum() + x.missing + x.infinite == len(rows), "every value is somewhere"
+
+
+def test_a_column_that_is_not_there_is_missing_everywhere() -> None:
+    made = profile(table_of([(1.0, "a")] * 5).drop("x"), BINS, ["c"])
+    assert made.columns["x"].missing == 5
+    assert made.columns["x"].cells == {"c=a": (5, 5)}
+
+
+@pytest.mark.parametrize(("name", "scale", "offset"), CONVERSIONS)
+def test_every_conversion_of_the_catalogue_is_found(name: str, scale: float, offset: float) -> None:
+    rng = np.random.default_rng(0)
+    known = np.unique(np.round(rng.normal(63.7, 18, 4000), 1))
+    lattice = known[rng.integers(0, len(known), 300)]
+    window = dict(zip(*np.unique(lattice * scale + offset, return_counts=True), strict=True))
+    found = unit_change({float(k): int(v) for k, v in window.items()}, known)
+    assert found is not None
+    back = {n: (s, o) for n, s, o in CONVERSIONS}[found.conversion]
+    assert back == pytest.approx((scale, offset), rel=2e-2), f"{found.conversion} for {name}"
+
+
+def test_a_season_that_moves_along_the_lattice_is_no_unit_change() -> None:
+    rng = np.random.default_rng(1)
+    known = np.unique(np.round(rng.normal(40, 8, 4000), 0))
+    summer = np.unique(np.round(rng.normal(60, 8, 500), 0), return_counts=True)
+    assert unit_change(dict(zip(summer[0].tolist(), summer[1].tolist(), strict=True)), known) is None
+
+
+def test_a_whole_undamaged_year_of_flights_raises_nothing_but_the_real_outage() -> None:
+    table = nycflights.table()
+    watched = [c for c in table.columns if c not in ("flight_id", "scheduled", "late", "tailnum")]
+    bins = {c: bins_of(table[:50_000][c]) for c in watched}
+    judge: FeedJudge = FeedJudge()
+    named: list[tuple[str, str]] = []
+    for (day,), rows in table.group_by(pl.col("scheduled").dt.date(), maintain_order=True):
+        made = profile(rows, bins, ["origin"])
+        broken = judge.judge(made) if str(day) >= "2013-03-01" else ()
+        if not broken:
+            judge.learn(made)
+        named += [(str(day), b.cause) for b in broken]
+    assert {day for day, _ in named} == {"2013-12-31"}, "the weather feed really is missing on the last day of the year"
+    assert all("gone" in cause for _, cause in named)
+
+
+def test_a_stuck_column_is_named_and_a_small_window_cannot_tell() -> None:
+    rng = np.random.default_rng(2)
+    judge = FeedJudge()
+    for _ in range(20):
+        judge.learn(profile(pl.DataFrame({"x": rng.normal(size=300).round(1), "c": ["a"] * 300}), BINS))
+    stuck = pl.DataFrame({"x": [1.5] * 300, "c": ["a"] * 300})
+    assert [b.cause for b in judge.judge(profile(stuck, BINS))] == ["x stuck"]
+    assert judge.judge(profile(stuck[:20], BINS)) == ()
