@@ -97,6 +97,8 @@ def _predict(app: FastAPI, front: Front, meters: Meters) -> None:
             answer = await run_in_threadpool(front.answer, rows)
         except RolloutError as error:
             return _problem(503, str(error))
+        except LoudlyError as error:
+            return _problem(422, str(error))
         meters.answered(answer)
         return _json(200, {"schema_version": schema.version, "answers": _answers(answer)})
 

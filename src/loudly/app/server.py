@@ -15,6 +15,7 @@ from loudly.core.clock import iso
 from loudly.core.values import Role, Schema
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
+from loudly.loop.restart import catch_up
 from loudly.loop.system import System
 from loudly.plugins import resolve
 from loudly.serve.front import Answered
@@ -125,7 +126,7 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     opened = verbs.open_stores(name, folder, traffic=True)
     config = opened[1]
     live = verbs.open_live(system, opened)
-    rows = live.catch_up(config.root / "traffic")
+    rows = catch_up(live, config.root / "traffic")
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)

@@ -19,6 +19,7 @@ from loudly.loop.live import Live
 from loudly.loop.plan import Plan
 from loudly.loop.replay import Progress, Replayed
 from loudly.loop.replay import replay as replay_history
+from loudly.loop.restart import catch_up
 from loudly.loop.state import State, fold_all
 from loudly.loop.stores import MakeSearch, Stores
 from loudly.loop.system import System
@@ -217,5 +218,5 @@ def gate_of(live: Live, ref: str) -> Verdict:
 def _caught_up(system: System, opened: Opened) -> Live:
     """The wheel with the statistics of its logged traffic folded in again."""
     live = open_live(system, opened)
-    live.catch_up(opened[1].root / "traffic")
+    catch_up(live, opened[1].root / "traffic")
     return live

@@ -6,7 +6,6 @@ goes into the ledger; what is true is folded from it.
 
 from __future__ import annotations
 
-from pathlib import Path
 from threading import RLock
 from typing import Any, assert_never
 
@@ -24,6 +23,7 @@ from loudly.loop import traffic
 from loudly.loop.candidate import encode
 from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
+from loudly.loop.restart import refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.slices import slice_rows
@@ -34,7 +34,6 @@ from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch, WindowJudged
 from loudly.serve.router import ARMS, Replies, Router, Routing, Served
-from loudly.store.segments import read_segments
 from loudly.validate.conform import Conformed, conform
 
 
@@ -59,8 +58,8 @@ class Live:
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         if self.state.champion is not None:
-            self._adopt(self.state.champion)
-            self._route()
+            self.adopt(self.state.champion)
+            self.resume_rollout()
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -100,7 +99,7 @@ class Live:
                 self.stores.traffic.append("predictions", traffic.to_bytes(logged))
         with self.lock:
             self._aside(fitted)
-            self._fold_answers(logged, now)
+            self.fold_answers(logged, now)
             self._count(fitted.good, replies)
         return replies, fitted
 
@@ -123,13 +122,14 @@ class Live:
                 examples=list((*arrival.unknown, *arrival.duplicate, *arrival.changed)[:5]),
             )
         if arrival.joined.height and self.state.champion is not None:
-            self._fold_labels(arrival.joined)
+            self.fold_labels(arrival.joined)
         return arrival
 
     def tick(self) -> Plan:
         """Time has passed: windows close, alarms are raised, and the policy's plan is applied."""
         now = self.clock.now()
         with self.lock:
+            refresh(self)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
                 alarms = self.alerts.events(judged, now)
@@ -155,34 +155,13 @@ class Live:
 
     # -- folding traffic ---------------------------------------------------------------------------------------------
 
-    def catch_up(self, folder: Path) -> int:
-        """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded."""
-        rows = 0
-        self.alerts.reopen(self.state.alarms)
-        for record in read_segments(folder) if folder.exists() else ():
-            batch = traffic.from_bytes(record.payload)
-            if batch.is_empty():
-                continue
-            at = int(batch["_at"][0])
-            self.watch.close(at)
-            if record.kind == "predictions":
-                rows += batch.height
-                self._fold_answers(batch, at)
-            else:
-                arrival = self.book.arrived(batch.drop("_at"), at)
-                if arrival.joined.height and self.state.champion is not None:
-                    self._fold_labels(arrival.joined)
-        if self.strategy is not None:
-            self._route()
-        return rows
-
     def _notify(self, alarms: tuple[Event, ...]) -> None:
         for event in alarms:
             if event.kind == "alarm_raised":
                 for notify in self.stores.notify:
                     notify(verdict_of(event.data["verdict"]))  # type: ignore[arg-type]
 
-    def _fold_answers(self, logged: pl.DataFrame, now: int) -> None:
+    def fold_answers(self, logged: pl.DataFrame, now: int) -> None:
         with self.tally.spend("labels"):
             self.book.predicted(logged, now)
         with self.tally.spend("monitor"):
@@ -198,7 +177,7 @@ class Live:
                 self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
             self.rollout_state, self.rollout_verdict = self.strategy.observe(self.rollout_state, replies.answered, replies.failed)
 
-    def _fold_labels(self, joined: pl.DataFrame) -> None:
+    def fold_labels(self, joined: pl.DataFrame) -> None:
         ready = self.ready[self.state.champion or ""]
         with self.tally.spend("monitor"):
             truth = encode(joined[self.system.label], ready.classes)
@@ -320,7 +299,7 @@ class Live:
             return
         if self.state.rollout is not None:
             raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)
-        self._adopt(version)
+        self.adopt(version)
         stages: Json = [spec.strategy for spec in self.system.rollout]
         self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason)
         self.given = {}
@@ -331,10 +310,10 @@ class Live:
         """The version answers everything from now on; the champion before stays warm."""
         because: Json = list(self.state.evidence.get(version, ()))
         previous = self.state.champion
-        self._adopt(version)
+        self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because)
         self._end_rollout()
-        self._crown(version)
+        self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
 
     def roll_back(self, version: str, reason: str) -> None:
@@ -357,11 +336,23 @@ class Live:
     def _enter(self, version: str, stage: int, reason: str) -> None:
         spec = self.system.rollout[stage]
         self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason)
+        self._begin_stage(version, stage, self.clock.now(), self.rollout_state.get("evidence"))
+
+    def resume_rollout(self) -> None:
+        """The rollout of the ledger, or none: after a restart, or when somebody else has written."""
+        rollout = self.state.rollout
+        if rollout is None or rollout.stage >= len(self.system.rollout):
+            self._end_rollout()
+            return
+        self.adopt(rollout.version)
+        self._begin_stage(rollout.version, rollout.stage, rollout.stage_at, None)
+
+    def _begin_stage(self, version: str, stage: int, at: int, carry: Any) -> None:
         assert self.state.champion is not None
+        spec = self.system.rollout[stage]
         self.strategy = self.retraining.strategy(spec, self.ready[version].task)
         arms = (Arm("control", self.state.champion), Arm("candidate", version))
-        carry = self.rollout_state.get("evidence")
-        self.rollout_state = self.strategy.init(arms, self.clock.now(), carry)
+        self.rollout_state = self.strategy.init(arms, at, carry)
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
 
@@ -369,13 +360,13 @@ class Live:
         self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
         self._route()
 
-    def _adopt(self, version: str) -> None:
+    def adopt(self, version: str) -> None:
         """Loads a version's artefact from the store, under the digest the ledger holds."""
         if version not in self.ready:
             known: ModelVersion = self.state.versions[version]
             self.ready[version] = open_version(known, self.system.features, self.stores.blobs, self.stores.formats, vouched=True)
 
-    def _crown(self, version: str) -> None:
+    def crown(self, version: str) -> None:
         """A new champion changes what is expected; alarms about the old one end."""
         self.watch.crown(self.ready[version], self.retraining.reference(), self.state.expected.get(version), self.clock.now())
         self.record(*self.alerts.reset(self.state.alarms, self.clock.now()))

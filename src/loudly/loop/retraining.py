@@ -196,7 +196,7 @@ class Retraining:
         told = [
             Event("run_finished", now, {"version": ref, "run": plain(run), "split": made.split.plain()}),
             *([Event("ladder_climbed", now, {"version": ref, "verdict": plain(made.ladder)})] if made.ladder else []),
-            *(Event("guarantee_weakened", now, {"what": what, "reason": said}) for what, said in made.weakened),
+            *(Event("guarantee_weakened", now, {"version": ref, "what": what, "reason": said}) for what, said in made.weakened),
             Event("gate_judged", now, {"version": ref, "verdict": plain(made.gate)}),
             Event(
                 "version_registered",

@@ -1,0 +1,89 @@
+"""Two hands at one ledger, and a server that comes back in the middle of a rollout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from conftest import SINCE, make_app, make_world
+from loudly.app.verbs import memory_stores
+from loudly.core.clock import DAY, DataClock
+from loudly.errors import StaleWriter
+from loudly.loop.founding import found, reopen
+from loudly.loop.live import Live
+from loudly.loop.restart import catch_up
+from loudly.loop.stores import Stores
+from loudly.store.segments import SegmentWriter
+from loudly.store.sqlite_ledger import SqliteLedger
+
+TABLE = make_world(days=50)
+
+
+def start(stores: Stores, now: int) -> Live:
+    live = Live(make_app(TABLE).system, stores, DataClock(now), key=b"k")
+    reopen(live)
+    return live
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Stores:
+    return replace(memory_stores("world"), ledger=SqliteLedger(tmp_path / "ledger.db"), traffic=SegmentWriter(tmp_path / "traffic"))
+
+
+def begin(stores: Stores) -> Live:
+    live = start(stores, SINCE)
+    known = TABLE.filter(pl.col("at").dt.epoch("us") < SINCE)
+    assert not found(live, known)
+    live.retrain("first training", "there is no model yet")
+    second = live.retrain("by hand", "another", offer=False)
+    assert second is not None
+    live.offer(second, "a test")
+    return live
+
+
+def day(live: Live, number: int) -> None:
+    at = TABLE["at"].dt.epoch("us")
+    now = SINCE + number * DAY
+    live.clock.advance(now)  # type: ignore[attr-defined]
+    yesterday = TABLE.filter((at >= now - DAY) & (at < now) & (at >= SINCE))
+    if yesterday.height:
+        live.feedback(yesterday.select("id", "y"))
+    live.answer(TABLE.filter((at >= now) & (at < now + DAY)).drop("y"))
+    live.tick()
+
+
+def test_a_restarted_server_goes_on_with_the_rollout_and_its_evidence(stores: Stores, tmp_path: Path) -> None:
+    live = begin(stores)
+    for number in range(3):
+        day(live, number)
+    assert live.state.rollout is not None
+    assert stores.traffic is not None
+    stores.traffic.flush()
+    again = start(stores, SINCE + 2 * DAY)
+    assert catch_up(again, tmp_path / "traffic") == 360
+    assert again.state == live.state
+    assert again.strategy is not None
+    assert again.rollout_state["evidence"]["gain"] == live.rollout_state["evidence"]["gain"]
+    assert again.retraining.new_rows == live.retraining.new_rows
+    assert again.book.waiting == live.book.waiting
+
+
+def test_what_another_hand_writes_is_followed_at_the_next_tick(stores: Stores) -> None:
+    live = begin(stores)
+    day(live, 0)
+    other = start(stores, SINCE)
+    assert other.state.rollout is not None
+    other.roll_back(other.state.rollout.version, "by another hand")
+    with pytest.raises(StaleWriter):
+        live.event("held", wanted="x", reason="stale")
+    live.tick()
+    assert live.state.rollout is None
+    assert live.strategy is None
+    assert live.router is not None
+    assert live.router.routing.candidate is None
+    live.event("held", wanted="x", reason="in step again")
+    with pytest.raises(StaleWriter):
+        other.promote("world/2", "two admins at once")
