@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +30,11 @@ def start(stores: Stores, now: int) -> Live:
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Stores:
-    return replace(memory_stores("world"), ledger=SqliteLedger(tmp_path / "ledger.db"), traffic=SegmentWriter(tmp_path / "traffic"))
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    ledger, log = SqliteLedger(tmp_path / "ledger.db"), SegmentWriter(tmp_path / "traffic")
+    yield replace(memory_stores("world"), ledger=ledger, traffic=log)
+    ledger.close()
+    log.close()
 
 
 def begin(stores: Stores) -> Live:

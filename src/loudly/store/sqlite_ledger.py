@@ -28,11 +28,12 @@ class SqliteLedger:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
-            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA synchronous=FULL")
             self._begin()
         except sqlite3.DatabaseError as wrong:
+            self._db.close()
             raise _named(wrong, self.path) from wrong
 
     def _begin(self) -> None:
