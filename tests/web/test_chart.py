@@ -43,7 +43,7 @@ def test_ticks_are_even_and_enclose(low: float, width: float) -> None:
 
 def test_a_higher_value_stands_higher() -> None:
     drawn = lines({"a": [0.1, 0.9]}, ["x", "y"], "t")
-    (path,) = re.findall(r'class="line" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)', drawn)
+    (path,) = re.findall(r'class="line" d="M([\d.]+) ([\d.]+) L([\d.]+) ([\d.]+)', drawn)
     assert float(path[0]) < float(path[2])
     assert float(path[1]) > float(path[3])
 

@@ -167,8 +167,9 @@ def nice_ticks(low: float, high: float, about: int = 5) -> tuple[float, ...]:
     >>> nice_ticks(3.0, 3.0)[0] < 3.0 < nice_ticks(3.0, 3.0)[-1]
     True
     """
-    if high - low < 1e-9 * max(abs(low), abs(high), 1e-300):
-        half = 0.5 * (max(abs(low), abs(high)) or 1.0)
+    largest = max(abs(low), abs(high))
+    if high - low <= 1e-12 + 1e-9 * largest:
+        half = 0.5 * largest if largest > 1e-6 else 0.5
         low, high = low - half, high + half
     rough = (high - low) / about
     power = 10.0 ** floor(log10(rough))
