@@ -12,7 +12,7 @@ from rich.console import Console
 
 from loudly.app import verbs
 from loudly.core.clock import iso
-from loudly.core.values import Role, Schema
+from loudly.core.values import Schema
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
@@ -49,7 +49,7 @@ class LiveFront:
         schema, rows = self.schema(), self.live.retraining.reference()
         if schema is None or rows.is_empty():
             return {}
-        names = [f.name for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+        names = [f.name for f in schema.sent]
         row = rows.tail(1).select(names).to_dicts()[0]
         return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
 
@@ -114,6 +114,7 @@ class Ticker:
         console = Console(stderr=True)
         while not self._stop.wait(self._every):
             try:
+                self._live.sides.refresh(self._live.clock.now())
                 self._live.tick()
             except LoudlyError as wrong:
                 console.print(f"[bold red]LOUD[/] the wheel stood still: {wrong}", highlight=False)

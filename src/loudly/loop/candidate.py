@@ -68,10 +68,12 @@ def make_candidate(
     params: Mapping[str, Json],
     start: object | None,
     clean: pl.DataFrame | None = None,
+    side: Sequence[str] = (),
 ) -> Candidate:
     """Fits on all but the newest rows, judges on those, and, where the gate passes, fits once more on everything.
 
     champion_saw: event time of the newest row the champion has learned from; it is compared on newer rows only.
+    side: columns that were joined from side tables.
     clean: in a rehearsal `labelled` is damaged; the held-out rows that judge are then taken from here.
 
     Raises: DataError where there are too few labelled rows, TrainingError from the user's function.
@@ -80,7 +82,7 @@ def make_candidate(
     fit_rows, held_out = cut.apply(labelled)
     if clean is not None:
         _, held_out = cut.apply(clean)
-    schema = _schema(labelled, system)
+    schema = _schema(labelled, system, side)
     task, classes = task_of(labelled[system.label], system)
     features = FeatureSet(system.features, schema).fit(fit_rows)
     judged = _fit(system, features, fit_rows, classes, params, start, tally)
@@ -125,12 +127,14 @@ def make_candidate(
     return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened), cut)  # type: ignore[arg-type]
 
 
-def search_params(system: System, labelled: pl.DataFrame, search: Search, tally: Tally) -> dict[str, Json]:
+def search_params(
+    system: System, labelled: pl.DataFrame, search: Search, tally: Tally, *, side: Sequence[str] = ()
+) -> dict[str, Json]:
     """The best of `trials` points, each fitted on the older rows and judged on newer ones; the held-out rows stay unseen."""
     fit_rows, _held_out = split(labelled, system).apply(labelled)
     older, newer = split(fit_rows, system).apply(fit_rows)
     _task, classes = task_of(labelled[system.label], system)
-    features = FeatureSet(system.features, _schema(older, system)).fit(older)
+    features = FeatureSet(system.features, _schema(older, system, side)).fit(older)
     truth, spec = encode(newer[system.label], classes), metric(system.metric)
     best: tuple[float, dict[str, Json]] | None = None
     for _ in range(system.train.trials):
@@ -179,7 +183,7 @@ def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
     return label.cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64).to_numpy()
 
 
-def _schema(labelled: pl.DataFrame, system: System) -> Schema:
+def _schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) -> Schema:
     return infer_schema(
         labelled,
         label=system.label,
@@ -187,6 +191,7 @@ def _schema(labelled: pl.DataFrame, system: System) -> Schema:
         key=system.key,
         private=[p for p in system.private if p in labelled.columns],
         ignored=system.ignored,
+        side=side,
     )
 
 

@@ -24,8 +24,15 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     """
     system = live.system
     table = pseudonymise(table, system.private, live.key)
+    table = live.sides.train(table)
     schema = infer_schema(
-        table, label=system.label, time=system.time, key=system.key, private=system.private, ignored=system.ignored
+        table,
+        label=system.label,
+        time=system.time,
+        key=system.key,
+        private=system.private,
+        ignored=system.ignored,
+        side=live.sides.columns,
     )
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():
@@ -33,6 +40,7 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     with live.tally.spend("data"):
         dataset = snapshot(labelled, live.stores.blobs, system.name, schema, system.time)
     live.event("system_loaded", name=system.name, policy=policy_digest(system))
+    live.record(*live.sides.report(live.clock.now()))
     live.event("dataset_versioned", dataset=plain(dataset), digest=dataset.digest)
     live.event("schema_frozen", schema_version=schema.version, columns=len(schema.fields))
     with live.tally.spend("validate"):

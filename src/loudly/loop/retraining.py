@@ -10,7 +10,7 @@ import polars as pl
 
 from loudly.core.canon import Json, canonical, digest
 from loudly.core.seams import Strategy
-from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Run, Task, Verdict, plain
+from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Task, Verdict, plain
 from loudly.data.snapshot import extend
 from loudly.deliver.blue_green import BlueGreen
 from loudly.deliver.canary import Canary
@@ -119,12 +119,17 @@ class Retraining:
                     params=params,
                     start=start,
                     clean=table if harm is not None else None,
+                    side=self._side(),
                 )
         except (DataError, TrainingError, ModelError) as wrong:
             events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": str(wrong)}))
             return Made(tuple(events))
         with self.tally.spend("register"):
             return self._register(state, now, made, tuple(events), state.champion if start is not None else None)
+
+    def _side(self) -> tuple[str, ...]:
+        """The columns of the dataset that were joined from side tables."""
+        return tuple(f.name for f in self._dataset.schema.role(Role.SIDE)) if self._dataset is not None else ()
 
     def _gather(self, state: State, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
         """All labelled rows, less those of broken windows; a new dataset version where there are new rows."""
@@ -168,7 +173,7 @@ class Retraining:
             return {}
         assert self._base is not None
         search = from_search(self.system.train.tune, self.system.train.seed)
-        return search_params(self.system, self._base, search, self.tally)
+        return search_params(self.system, self._base, search, self.tally, side=self._side())
 
     def _register(self, state: State, now: int, made: Candidate, events: tuple[Event, ...], start: str | None) -> Made:
         assert self._dataset is not None

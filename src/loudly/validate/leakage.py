@@ -32,7 +32,7 @@ def find_leaks(table: pl.DataFrame, schema: Schema, *, label: str, time: str) ->
     table: all rows, also those without a label: their missing values are the second rule's evidence.
     Cost: two passes over at most 50,000 rows a column.
     """
-    inputs = [f.name for f in schema.inputs if f.kind not in (Kind.TEXT, Kind.TIME) or f.role is Role.INPUT]
+    inputs = [f.name for f in schema.inputs if f.kind not in (Kind.TEXT, Kind.TIME) or f.role in (Role.INPUT, Role.SIDE)]
     labelled = table.drop_nulls(label).sort(time)
     if labelled.height < FEWEST:
         lacking = f"{FEWEST - labelled.height} more labelled rows"
