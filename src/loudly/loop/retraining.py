@@ -28,6 +28,7 @@ from loudly.metrics.table import in_traffic
 from loudly.serve.router import Router, Routing, Served
 from loudly.train.fit import takes_start
 from loudly.train.run import run_key
+from loudly.validate.key_predictors import blocking, judge_key_predictors, key_predictor_of
 
 SMOKE_ROWS = 50
 Span = tuple[int, int]
@@ -98,7 +99,14 @@ class Retraining:
         """One retraining. `broken`: spans of event time whose rows are set aside. `harm`: damage for a rehearsal."""
         events = [Event("retrain_triggered", now, {"trigger": trigger, "reason": reason})]
         with self.tally.spend("data"):
-            table, told = self._gather(state, now, broken)
+            fresh, told = self._taken(now, broken)
+            events.extend(told)
+            stopped, told = self._key_predictors(state, now, fresh)
+            events.extend(told)
+            if stopped:
+                events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": stopped}))
+                return Made(tuple(events))
+            table, told = self._grown(state, now, fresh)
         events.extend(told)
         start = champion.estimator() if champion and stateful and takes_start(self.system.train.fit) else None
         if stateful and start is None:
@@ -131,28 +139,35 @@ class Retraining:
         """The columns of the dataset that were joined from side tables."""
         return tuple(f.name for f in self._dataset.schema.role(Role.SIDE)) if self._dataset is not None else ()
 
-    def _gather(self, state: State, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
-        """All labelled rows, less those of broken windows; a new dataset version where there are new rows."""
+    def _taken(self, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
+        """The labelled rows since the last fit, less those of broken windows."""
+        batches, self._fresh = self._fresh, []
+        if not batches:
+            return pl.DataFrame(), []
+        fresh, lost = self._sound(pl.concat(batches, how="diagonal_relaxed"), broken)
+        return fresh, [_set_aside(now, lost, "the feed was broken when they were served")] if lost else []
+
+    def _key_predictors(self, state: State, now: int, fresh: pl.DataFrame) -> tuple[str, list[Event]]:
+        """What became of the key predictors in new rows; why nothing may be learned from these, or nothing."""
+        if fresh.is_empty():
+            return "", []
+        keys = [key_predictor_of(k) for k in state.key_predictors]
+        judged = judge_key_predictors(keys, fresh, label=self.system.label, time=self.system.time)
+        told = [Event("table_judged", now, {"verdict": plain(v)}) for v in judged]
+        stopped = "; ".join(v.reason for v in blocking(judged))
+        return stopped, [*told, *([_set_aside(now, fresh.height, stopped)] if stopped else [])]
+
+    def _grown(self, state: State, now: int, fresh: pl.DataFrame) -> tuple[pl.DataFrame, list[Event]]:
+        """All labelled rows; a new dataset version where there are new ones."""
         assert self._base is not None
         assert self._dataset is not None
-        events: list[Event] = []
-        batches, self._fresh = self._fresh, []
-        if batches:
-            fresh, lost = self._sound(pl.concat(batches, how="diagonal_relaxed"), broken)
-            if lost:
-                events.append(
-                    Event(
-                        "rows_set_aside",
-                        now,
-                        {"where": "training", "rows": lost, "reasons": {"the feed was broken when they were served": lost}},
-                    )
-                )
+        if fresh.columns:
             fresh = fresh.select([c for c in self._base.columns if c in fresh.columns])
             self._dataset = extend(self._dataset, fresh, self.stores.blobs, self.system.time)
             self._base = pl.concat([self._base, fresh], how="diagonal_relaxed").sort(self.system.time, maintain_order=True)
-        if state.dataset != self._dataset:
-            events.append(Event("dataset_versioned", now, {"dataset": plain(self._dataset), "digest": self._dataset.digest}))
-        return self._base, events
+        if state.dataset == self._dataset:
+            return self._base, []
+        return self._base, [Event("dataset_versioned", now, {"dataset": plain(self._dataset), "digest": self._dataset.digest})]
 
     def _sound(self, rows: pl.DataFrame, broken: Sequence[Span]) -> tuple[pl.DataFrame, int]:
         at = pl.col(self.system.time).dt.epoch("us")
@@ -238,6 +253,10 @@ class Retraining:
             told = replies.errors[0] if replies.errors else f"answers differ by {gap:g}"
             return Verdict(Decision.FAIL, "artefact", told, (evidence,))
         return Verdict(Decision.PASS, "artefact", f"{rows.height} rows answered, all as fitted", (evidence,))
+
+
+def _set_aside(now: int, rows: int, reason: str) -> Event:
+    return Event("rows_set_aside", now, {"where": "training", "rows": rows, "reasons": {reason: rows}})
 
 
 def policy_digest(system: System) -> str:

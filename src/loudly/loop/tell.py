@@ -36,6 +36,13 @@ def _dataset(data: Mapping[str, Any]) -> str:
     return f"dataset {dataset['name']} {data['digest'][:12]}: {rows:,} rows in {len(dataset['parts'])} parts"
 
 
+def _schema(data: Mapping[str, Any]) -> str:
+    keys = ", ".join(f"{key['name']} {key['skill']:.3f}" for key in data.get("key_predictors", ()))
+    return f"schema {data['schema_version']} frozen: {data['columns']} columns" + (
+        f"; key predictors (AUC alone) {keys}" if keys else ""
+    )
+
+
 def _run(data: Mapping[str, Any]) -> str:
     run = data["run"]
     how = f"stateful from {run['start']}" if run["start"] else "stateless"
@@ -61,7 +68,7 @@ def _disagreement(data: Mapping[str, Any]) -> str:
 TELL: dict[str, Teller] = {
     "system_loaded": lambda d: f"system {d['name']} with policy {d['policy'][:12]}",
     "dataset_versioned": _dataset,
-    "schema_frozen": lambda d: f"schema {d['schema_version']} frozen: {d['columns']} columns",
+    "schema_frozen": _schema,
     "table_judged": _verdict,
     "leakage_found": _verdict,
     "rows_set_aside": lambda d: f"{d['rows']:,} rows set aside ({d['where']}): {d['reasons']}",
