@@ -39,6 +39,8 @@ class Meters:
         self.fallbacks = Counter("loudly_fallbacks_total", "Rows answered by a fallback.", registry=self.registry)
         self.seconds = Histogram("loudly_request_seconds", "Seconds a request took.", ["path"], registry=self.registry)
         self.alarms = Gauge("loudly_open_alarms", "Alarms that are open.", registry=self.registry)
+        self.log_refused = Gauge("loudly_log_refused", "1 while the disk refuses the traffic log.", registry=self.registry)
+        self.log_lost = Gauge("loudly_log_lost", "Records of traffic that had no room.", registry=self.registry)
         self.labels = Counter("loudly_labels_total", "Labels received, by what became of them.", ["what"], registry=self.registry)
 
     def answered(self, answer: Answered) -> None:
@@ -143,6 +145,8 @@ def _watchful(app: FastAPI, front: Front, meters: Meters) -> None:
     async def metrics() -> Response:
         told = await run_in_threadpool(front.status)
         meters.alarms.set(len(told.get("alarms", ())))
+        meters.log_refused.set(bool(told["log"].get("refused")))
+        meters.log_lost.set(told["log"].get("lost", 0))
         return Response(generate_latest(meters.registry), media_type=TEXT)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 
 from loudly.app import verbs
 from loudly.core.clock import iso
@@ -20,6 +21,7 @@ from loudly.loop.system import System
 from loudly.plugins import resolve
 from loudly.serve.front import Answered
 from loudly.serve.request import to_table
+from loudly.store.segments import SegmentWriter
 
 
 class LiveFront:
@@ -74,13 +76,14 @@ class LiveFront:
         return {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
 
     def status(self) -> Mapping[str, Any]:
-        state = self.live.state
+        state, log = self.live.state, self.live.stores.traffic
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
+            "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},
         }
 
     def flush(self) -> None:
@@ -98,6 +101,8 @@ class Ticker:
 
     def __init__(self, live: Live, every: float) -> None:
         self._live, self._every = live, every
+        self._told: tuple[str, int] = ("", 0)
+        self._console = Console(stderr=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
 
@@ -111,13 +116,33 @@ class Ticker:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        console = Console(stderr=True)
         while not self._stop.wait(self._every):
-            try:
-                self._live.sides.refresh(self._live.clock.now())
-                self._live.tick()
-            except LoudlyError as wrong:
-                console.print(f"[bold red]LOUD[/] the wheel stood still: {wrong}", highlight=False)
+            self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
+            self._attempt(self._read_sides, "the side tables were not read again")
+            self._attempt(self._live.tick, "the wheel stood still")
+
+    def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
+        try:
+            work()
+        except LoudlyError as wrong:
+            self._say(f"{otherwise}: {wrong}")
+
+    def _read_sides(self) -> None:
+        self._live.sides.refresh(self._live.clock.now())
+
+    def _look_at_the_log(self) -> None:
+        """Says and records it once when the disk begins to refuse, when records are lost, and when it takes them again."""
+        log = self._live.stores.traffic
+        if log is None or (log.refused, log.lost) == self._told:
+            return
+        self._told = (log.refused, log.lost)
+        waits = f"{log.refused}; answers go on, records wait in memory, {log.lost:,} are lost"
+        reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
+        self._say(f"traffic log: {reason}")
+        self._live.event("guarantee_weakened", what="traffic log", reason=reason)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)
 
 
 def run_server(system: System, name: str, folder: Path | None, host: str | None, port: int | None) -> None:
@@ -127,6 +152,7 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     opened = verbs.open_stores(name, folder, traffic=True)
     config = opened[1]
     live = verbs.open_live(system, opened)
+    _tell_recovery(live)
     rows = catch_up(live, config.root / "traffic")
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
@@ -134,3 +160,10 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     ticker = Ticker(live, config.server.tick)
     app = build(LiveFront(live), ticker.start, ticker.stop)
     run(app, host or config.server.host, port or config.server.port)
+
+
+def _tell_recovery(live: Live) -> None:
+    """What a killed server left of its last segment goes into the ledger, where bytes had to be cut."""
+    log = live.stores.traffic
+    if isinstance(log, SegmentWriter) and log.recovery.bytes_lost:
+        live.event("segment_recovered", records=log.recovery.records, bytes_lost=log.recovery.bytes_lost)

@@ -9,13 +9,15 @@ from pathlib import Path
 import polars as pl
 
 from loudly.config import Config, read_config, secret
-from loudly.core.clock import DAY, WallClock, instant
+from loudly.core.clock import DAY, WallClock, instant, stopwatch
 from loudly.core.seams import ModelFormat
 from loudly.core.values import Recorded, Verdict, verdict_of
 from loudly.data.read import read_table
-from loudly.errors import LoudlyError, NotFound, RolloutError
+from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError
 from loudly.loop.founding import found, reasons, reopen
 from loudly.loop.live import Live
+from loudly.loop.mirror import Mirrored
+from loudly.loop.mirror import mirror as mirror_of
 from loudly.loop.plan import Plan
 from loudly.loop.replay import Progress, Replayed
 from loudly.loop.replay import replay as replay_history
@@ -93,7 +95,7 @@ def private_key(config: Config) -> bytes:
 def open_live(system: System, opened: Opened) -> Live:
     """The wheel as the ledger left it, on the wall's clock."""
     stores, config = opened
-    live = Live(system, stores, WallClock(), key=private_key(config))
+    live = Live(system, stores, WallClock(), key=private_key(config), timer=stopwatch)
     reopen(live)
     return live
 
@@ -156,6 +158,17 @@ def apply(system: System, opened: Opened) -> Plan:
     live.apply(made)
     live.stores.tracker.flush()
     return made
+
+
+def mirror(opened: Opened) -> Mirrored:
+    """Makes the tracker's mirror anew from the ledger.
+
+    Raises: ConfigError where loudly.toml names no tracker.
+    """
+    stores, config = opened
+    if config.tracker.kind == "none":
+        raise ConfigError("There is no tracker to mirror to.", seen='[tracker] kind = "none"', do='Set kind = "mlflow".')
+    return mirror_of(stores.ledger.read(), stores.blobs, stores.tracker)
 
 
 def rollback(system: System, opened: Opened, reason: str) -> str:

@@ -196,6 +196,13 @@ def kill(file: Path, reason: str, on: bool, as_json: bool) -> None:
     say({"killed": on}, as_json, lambda: out.print(f"kill switch {'on' if on else 'off'}"))
 
 
+def mirror(file: Path, as_json: bool) -> None:
+    app = load_app(file)
+    made = verbs.mirror(verbs.open_stores(app.name, app.folder))
+    told = f"{made.runs} runs and {made.versions} versions mirrored, champion {made.champion}"
+    say(plain(made), as_json, lambda: out.print(told))
+
+
 def doctor(file: Path, as_json: bool) -> None:
     from loudly.app.doctor import examine
 

@@ -131,6 +131,12 @@ def kill(
 
 
 @app.command()
+def mirror(file: File = APP, as_json: AsJson = False) -> None:
+    """Make MLflow's runs, versions and alias anew from the ledger."""
+    _commands().mirror(file, as_json)
+
+
+@app.command()
 def doctor(file: File = APP, as_json: AsJson = False) -> None:
     """Verify the hash chain, every stored byte the ledger names, and the set-up."""
     _commands().doctor(file, as_json)

@@ -126,7 +126,8 @@ class Strategy(Protocol):
 
     `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky.
     `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
-    `observe` is told how many answers each arm gave and how many of them failed.
+    `observe` is told how many answers each arm gave, how many of them failed, and the seconds its call took (nothing in a
+    replay, where time is the data's).
     All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on.
     `carry` hands on the evidence of the stage before.
     """
@@ -141,7 +142,7 @@ class Strategy(Protocol):
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]: ...
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]: ...
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]: ...

@@ -34,16 +34,18 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch, WindowJudged
-from loudly.serve.router import ARMS, Replies, Router, Routing, Served
+from loudly.serve.router import ARMS, Replies, Router, Routing, Served, Timer
 from loudly.validate.conform import Conformed, conform
 
 
 class Live:
     """A wheel that turns. One writer; `answer` may be called from many threads once it is built."""
 
-    def __init__(self, system: System, stores: Stores, clock: Clock, *, key: bytes, tally: Tally | None = None) -> None:
+    def __init__(
+        self, system: System, stores: Stores, clock: Clock, *, key: bytes, tally: Tally | None = None, timer: Timer | None = None
+    ) -> None:
         self.system, self.stores, self.clock = system, stores, clock
-        self.key, self.tally = key, tally or Tally()
+        self.key, self.tally, self.timer = key, tally or Tally(), timer
         self.lock = RLock()
         self.state = fold_all(stores.ledger.read())
         self.sides = Sides(system, key)
@@ -178,7 +180,9 @@ class Live:
                 self.disagreement.add(*both, slice_rows(self.system, rows), classes=classes)
             for index, arm in enumerate(ARMS):
                 self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
-            self.rollout_state, self.rollout_verdict = self.strategy.observe(self.rollout_state, replies.answered, replies.failed)
+            self.rollout_state, self.rollout_verdict = self.strategy.observe(
+                self.rollout_state, replies.answered, replies.failed, replies.seconds
+            )
 
     def fold_labels(self, joined: pl.DataFrame) -> None:
         ready = self.ready[self.state.champion or ""]
@@ -387,7 +391,7 @@ class Live:
             candidate = Served(rollout.version, self.ready[rollout.version].predict)
             routing = Routing(control, candidate, self.strategy, self.rollout_state, str(rollout.started))
         if self.router is None:
-            self.router = Router(routing)
+            self.router = Router(routing, self.timer)
         else:
             self.router.swap(routing)
 

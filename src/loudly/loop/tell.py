@@ -95,7 +95,9 @@ TELL: dict[str, Teller] = {
     "guarantee_weakened": lambda d: f"LOUD {d['what']}: {d['reason']}",
     "labels_unmatched": lambda d: f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice: {d['examples']}",
     "kill_switch_set": lambda d: f"kill switch {'on' if d['on'] else 'off'}: {d['reason']}",
-    "segment_recovered": lambda d: f"traffic log recovered: {d['records_lost']} records, {d['bytes_lost']} bytes cut",
+    "segment_recovered": lambda d: (
+        f"traffic log recovered: {d['records']:,} records kept, a torn tail of {d['bytes_lost']:,} bytes cut"
+    ),
     "history_replayed": lambda d: f"history replayed to {d['until']}: {d['rows']:,} rows, {d['labels']:,} labels",
 }
 

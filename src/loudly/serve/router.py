@@ -5,7 +5,7 @@ A `Routing` is an immutable snapshot; swapping it is one assignment, so a new ve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,13 @@ from loudly.core.canon import unit_draw
 from loudly.core.seams import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import polars as pl
 
     from loudly.core.seams import Floats, Ints
 
 CONTROL, CANDIDATE = "control", "candidate"
 ARMS = (CONTROL, CANDIDATE)
+Timer = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,8 @@ class Replies:
 
     answer: (n,) or (n, k).  arm: (n,) index into ("control", "candidate").  propensity: (n,).  fallback: (n,) True where the
     arm that should have answered could not.  scores: arm -> answers of every arm that scored, NaN where it did not.
-    failed, answered: counts by arm, of rows.  errors: what was raised, for the log.
+    failed, answered: counts by arm, of rows.  errors: what was raised, for the log.  seconds: arm -> what its call took,
+    where a timer runs.
     """
 
     answer: Floats
@@ -66,13 +66,14 @@ class Replies:
     answered: Mapping[str, int]
     failed: Mapping[str, int]
     errors: tuple[str, ...]
+    seconds: Mapping[str, float]
 
 
 class Router:
-    """Holds the current routing and answers batches of rows by it."""
+    """Holds the current routing and answers batches of rows by it. `timer`: a clock of calls; none in a replay."""
 
-    def __init__(self, routing: Routing) -> None:
-        self._routing = routing
+    def __init__(self, routing: Routing, timer: Timer | None = None) -> None:
+        self._routing, self._timer = routing, timer
 
     @property
     def routing(self) -> Routing:
@@ -90,13 +91,14 @@ class Router:
         routing, n = self._routing, table.height
         arm, propensity, scoring = self._assign(routing, units)
         errors: list[str] = []
-        scores = {name: self._score(routing, name, table, arm, name in scoring, errors) for name in ARMS}
+        seconds: dict[str, float] = {}
+        scores = {name: self._timed(routing, name, table, arm, name in scoring, errors, seconds) for name in ARMS}
         picked, fallback = _pick(scores, arm, routing.fallback)
         failed = {name: int((~_finite(scores[name]) & _asked(arm, i, name in scoring)).sum()) for i, name in enumerate(ARMS)}
         answered = {name: int(_asked(arm, i, name in scoring).sum()) for i, name in enumerate(ARMS)}
         versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
         assert len(picked) == n
-        return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors))
+        return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors), seconds)
 
     @staticmethod
     def _assign(routing: Routing, units: Sequence[str]) -> tuple[Ints, Floats, tuple[str, ...]]:
@@ -105,6 +107,23 @@ class Router:
         draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
         made = routing.strategy.assign(routing.state, draws)
         return made.arm, made.propensity, made.shadows
+
+    def _timed(
+        self,
+        routing: Routing,
+        name: str,
+        table: pl.DataFrame,
+        arm: Ints,
+        everything: bool,
+        errors: list[str],
+        seconds: dict[str, float],
+    ) -> Floats:
+        if self._timer is None or routing.candidate is None or not (everything or (arm == ARMS.index(name)).any()):
+            return self._score(routing, name, table, arm, everything, errors)
+        begun = self._timer()
+        made = self._score(routing, name, table, arm, everything, errors)
+        seconds[name] = self._timer() - begun
+        return made
 
     @staticmethod
     def _score(routing: Routing, name: str, table: pl.DataFrame, arm: Ints, everything: bool, errors: list[str]) -> Floats:
