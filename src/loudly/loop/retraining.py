@@ -18,12 +18,13 @@ from loudly.deliver.rollout import RolloutSpec
 from loudly.deliver.shadow import Shadow
 from loudly.errors import DataError, ModelError, RolloutError, TrainingError
 from loudly.evaluate.card import card
-from loudly.loop.candidate import Candidate, make_candidate, search_params
+from loudly.loop.candidate import Candidate, make_candidate
 from loudly.loop.serving import Ready, make_ready
 from loudly.loop.state import State
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
+from loudly.loop.tuning import Tuning, starts, tune
 from loudly.metrics.table import in_traffic
 from loudly.serve.router import Router, Routing, Served
 from loudly.train.fit import takes_start
@@ -45,10 +46,14 @@ class Made:
 
 
 class Retraining:
-    """Keeps the labelled rows: the dataset as of the last fit and what labels have brought since."""
+    """Keeps the labelled rows: the dataset as of the last fit and what labels have brought since.
+
+    `tuning` says how the next training tunes; somebody at the command line sets it.
+    """
 
     def __init__(self, system: System, stores: Stores, tally: Tally) -> None:
         self.system, self.stores, self.tally = system, stores, tally
+        self.tuning = Tuning()
         self._base: pl.DataFrame | None = None
         self._fresh: list[pl.DataFrame] = []
         self._dataset: Dataset | None = None
@@ -112,10 +117,12 @@ class Retraining:
         if stateful and start is None:
             why = "the train function takes no `start`" if champion else "there is no champion to continue from"
             events.append(Event("guarantee_weakened", now, {"what": "stateful training is stateless", "reason": why}))
-        params = self._params(state, champion)
         saw = state.fitted_at.get(state.champion or "", 0)
         try:
             with self.tally.spend("train"):
+                params, searched = self._params(now, champion)
+                events.extend(searched)
+                self.tuning.progress("fitting and judging", 0, None)
                 taught = harm(table) if harm is not None else table
                 made = make_candidate(
                     self.system,
@@ -177,18 +184,23 @@ class Retraining:
         kept = rows.filter(~bad)
         return kept, rows.height - kept.height
 
-    def _params(self, state: State, champion: Ready | None) -> dict[str, Json]:
-        """Tuned parameters are found once, by the first training, and kept until somebody tunes again."""
-        if champion is not None:
-            return dict(champion.bundle.meta["params"])
-        if not self.system.train.tune:
-            return {}
-        from_search = self.stores.searches.get(self.system.train.search)
-        if from_search is None:
-            return {}
+    def _params(self, now: int, champion: Ready | None) -> tuple[dict[str, Json], tuple[Event, ...]]:
+        """Tuned parameters are found once and kept, until somebody tunes again or other parameters are to be tuned."""
+        spec = self.system.train
+        known = dict(champion.bundle.meta["params"]) if champion is not None else {}
+        kept = champion is not None and not self.tuning.again and set(known) == set(spec.tune)
+        if kept or not spec.tune:
+            return known, ()
+        name = spec.search if spec.search in self.stores.searches else "random"
+        search = self.stores.searches[name](spec.tune, spec.seed)
+        first = starts(self.system, known)
         assert self._base is not None
-        search = from_search(self.system.train.tune, self.system.train.seed)
-        return search_params(self.system, self._base, search, self.tally, side=self._side())
+        found = tune(self.system, self._base, search, self.tally, first=first, side=self._side(), progress=self.tuning.progress)
+        told = Event("search_finished", now, {"search": name, "metric": self.system.metric, "starts": list(first), **found.plain()})
+        if name == spec.search:
+            return dict(found.params), (told,)
+        lacking = f"{spec.search} is not installed, so points are drawn at random and none is stopped early"
+        return dict(found.params), (Event("guarantee_weakened", now, {"what": "tuning", "reason": lacking}), told)
 
     def _register(self, state: State, now: int, made: Candidate, events: tuple[Event, ...], start: str | None) -> Made:
         assert self._dataset is not None

@@ -49,6 +49,17 @@ def _run(data: Mapping[str, Any]) -> str:
     return f"run {run['key'][:12]} fitted {run['rows']:,} rows ({how}) -> {run['format']} {run['model'][:12]}"
 
 
+def _search(data: Mapping[str, Any]) -> str:
+    picked = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in data["params"].items()
+    )
+    early = "".join(f", {data[name]} {said}" for name, said in (("stopped", "stopped early"), ("failed", "failed")) if data[name])
+    gained = (
+        f"{data['metric']} {_number(data['value'])} over {data['folds']} time splits, {_number(data['first'])} at the start point"
+    )
+    return f"search {data['search']}: best of {data['trials']} points{early} is {picked}: {gained}"
+
+
 def _registered(data: Mapping[str, Any]) -> str:
     return f"{data['version']} registered; expected {data['metric']} {_number(data['expected'])}"
 
@@ -72,6 +83,7 @@ TELL: dict[str, Teller] = {
     "table_judged": _verdict,
     "leakage_found": _verdict,
     "rows_set_aside": lambda d: f"{d['rows']:,} rows set aside ({d['where']}): {d['reasons']}",
+    "search_finished": _search,
     "run_finished": _run,
     "ladder_climbed": _verdict,
     "version_registered": _registered,
