@@ -172,7 +172,18 @@ class Metric(Protocol):
 
 
 class Search(Protocol):
-    """A hyper-parameter search: ask for a point, tell its loss (lower is better)."""
+    """A hyper-parameter search: ask for a point, tell its loss (lower is better).
+
+    A loss that is no number (NaN, infinity) is a point that failed. After a `report` that answered True the point is told
+    once more, with the last loss it reported, and counts as stopped.
+    """
+
+    def start_from(self, params: Mapping[str, Json]) -> None:
+        """A point to ask before all others, such as the champion's; what it leaves open the search fills in.
+
+        A point that does not lie in the space is left out.
+        """
+        ...
 
     def ask(self) -> dict[str, Json]: ...
 
