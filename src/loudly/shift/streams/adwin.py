@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.shift.streams.stream import Missing, arrived, follow, placed, require
+from loudly.shift.streams.stream import Missing, arrived, follow, placed, require, tuples
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -89,7 +89,7 @@ class Adwin:
 
     def restore(self, data: Mapping[str, Any]) -> AdwinState:
         """The inverse of `plain`."""
-        return AdwinState(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        return AdwinState(**tuples(data))
 
     def update(self, state: AdwinState, values: Floats) -> tuple[AdwinState, Ints]:
         """The state after a batch, and where it alarmed."""
@@ -132,7 +132,7 @@ class Adwin:
         excess = grown.flat[0][(grown.offsets[:, None] + 2 * grown.merged)[:, None, :] + slots]
         excess -= n0 * mean + state.start[0]
         needed = n0 * (width - n0) * (2 * spread * room / width * (1 - 1e-9))
-        near = (excess * excess >= needed) & (slots < grown.counts[:, None, :])
+        near = (excess * excess >= needed) & (slots < grown.counts[:, None, :]) & (width > self.grace)
         if not near.any():
             return None
         check = np.broadcast_to(np.arange(len(width)), near.shape)[near]
@@ -142,7 +142,7 @@ class Adwin:
     def _cuts(self, n0: Floats, excess: Floats, width: Any, spread: Any, room: Any) -> Any:
         """Which cuts divide: |mean0 - mean1| > epsilon. Cuts that leave too little on a side never do."""
         n1 = width - n0
-        fit = (n0 >= self.shortest) & (n1 >= self.shortest) & (width > self.grace)
+        fit = (n0 >= self.shortest) & (n1 >= self.shortest)
         n0, n1 = np.where(fit, n0, self.shortest), np.where(fit, n1, self.shortest)
         harmonic = 1 / (n0 - self.shortest + 1) + 1 / (n1 - self.shortest + 1)
         epsilon = np.sqrt(2 * harmonic * spread * room) + 2 / 3 * harmonic * room
@@ -155,13 +155,13 @@ class Adwin:
             order = np.argsort(-sizes, kind="stable")
             width = float(sizes.sum())
             if width <= self.shortest:
-                return state
+                return _rebased(state)
             total, square = state.now[0] - state.start[0], state.now[1] - state.start[1]
             n0 = np.cumsum(sizes[order])
             excess = np.array(state.sums)[order] - state.start[0] - n0 * (total / width)
             spread = max(0.0, (square - total * total / width) / width)
             if not self._cuts(n0, excess, width, spread, math.log(2 * math.log(width) / self.delta)).any():
-                return state
+                return _rebased(state)
             state = _without_oldest(state)
 
 
@@ -187,9 +187,7 @@ class _Growth:
         kept = len(counts) - int((counts[::-1] > 0).argmax())
         sums, squares = self.flat[:, held].tolist()
         now = (float(self.now[0, check]), float(self.now[1, check]))
-        return AdwinState(
-            centre, tuple(counts[:kept].tolist()), tuple(sums), tuple(squares), before.start, now, (), before.skipped
-        )
+        return AdwinState(centre, tuple(counts[:kept].tolist()), tuple(sums), tuple(squares), before.start, now, (), before.skipped)
 
 
 def _grow(state: AdwinState, values: Floats, clock: int, most: int) -> _Growth:
@@ -197,7 +195,8 @@ def _grow(state: AdwinState, values: Floats, clock: int, most: int) -> _Growth:
     ends = np.add.accumulate(np.concatenate((np.array(state.now)[:, None], np.stack((values, values * values))), axis=1), axis=1)
     held = np.array((state.sums, state.squares))
     came = np.arange(clock, len(values) + 1, clock)
-    widths = came + float(sum(c << size for size, c in enumerate(state.counts)))
+    before = sum(c << size for size, c in enumerate(state.counts))
+    widths = (before + came).astype(np.float64)
     now, fresh, rows, counts, merged = ends[:, clock::clock], ends[:, 1:], [], [], []
     size = first = 0
     while size < len(state.counts) or fresh.shape[1]:
@@ -212,6 +211,22 @@ def _grow(state: AdwinState, values: Floats, clock: int, most: int) -> _Growth:
     offsets = np.cumsum([0, *(r.shape[1] for r in rows)])[:-1]
     flat = np.concatenate((*rows, np.zeros((2, most))), axis=1)
     return _Growth(widths, now, np.array(counts), np.array(merged), flat, offsets)
+
+
+def _rebased(state: AdwinState) -> AdwinState:
+    """The same window with sums that begin at 0 and are of values less the window's mean, so that nothing cancels."""
+    sizes = np.repeat(2.0 ** np.arange(len(state.counts)), state.counts)
+    order = np.argsort(-sizes, kind="stable")
+    n = np.empty(len(sizes))
+    n[order] = np.cumsum(sizes[order])
+    sums, squares = np.array(state.sums) - state.start[0], np.array(state.squares) - state.start[1]
+    gap = float((state.now[0] - state.start[0]) / n.max())
+    squares += gap * (gap * n - 2 * sums)
+    sums -= gap * n
+    newest = int(n.argmax())
+    now = float(sums[newest]), float(squares[newest])
+    centre = gap + (state.centre or 0.0)
+    return replace(state, centre=centre, sums=tuple(sums.tolist()), squares=tuple(squares.tolist()), start=(0.0, 0.0), now=now)
 
 
 def _without_oldest(state: AdwinState) -> AdwinState:

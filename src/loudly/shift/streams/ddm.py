@@ -74,8 +74,8 @@ class Ddm:
             errors = state.errors + float(values[:waiting].sum())
             return replace(state, n=state.n + waiting, errors=errors), waiting, False
         n = np.arange(state.n + 1, state.n + len(values) + 1, dtype=np.float64)
-        errors = carried(state.errors, values)[1:]
-        rates = errors / n
+        summed = carried(state.errors, values)[1:]
+        rates = summed / n
         deviations = np.sqrt(rates * (1 - rates) / n)
         now = rates + deviations
         lowest, spread = _where_lowest(rates, deviations, now, state.rate, state.deviation)
@@ -83,7 +83,7 @@ class Ddm:
         if at is not None:
             return DdmState(skipped=state.skipped), at + 1, True
         warning = bool(now[-1] > lowest[-1] + self.warn * spread[-1])
-        found = float(errors[-1]), float(lowest[-1]), float(spread[-1])
+        found = float(summed[-1]), float(lowest[-1]), float(spread[-1])
         return DdmState(state.n + len(values), *found, warning, state.skipped), len(values), False
 
 

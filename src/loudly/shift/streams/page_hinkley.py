@@ -6,6 +6,7 @@ Source: Page 1954, Biometrika 41; Hinkley 1971; with the forgetting factor of Se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.signal import lfilter
 
-from loudly.shift.streams.stream import Missing, arrived, carried, first_true, follow, placed, require
+from loudly.shift.streams.stream import Missing, arrived, carried, first_climb, follow, placed, require
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PageHinkleyState:
-    """n, total: of the values since the last alarm.  rise, fall: the sums.  low, high: their extremes."""
+    """n, total: of the values since the last alarm.  rise: the sum for rises; that for falls stands a known step above it.
+
+    low: the lowest `rise`.  turned: the lowest of the sum for falls, with its sign turned.
+    """
 
     n: int = 0
     total: float = 0.0
     rise: float = 0.0
-    fall: float = 0.0
     low: float = 0.0
-    high: float = 0.0
+    turned: float = 0.0
     skipped: int = 0
 
 
@@ -72,18 +75,16 @@ class PageHinkley:
 
     def _step(self, state: PageHinkleyState, values: Floats) -> tuple[PageHinkleyState, int, bool]:
         n = len(values)
+        numbers = np.arange(state.n + 1, state.n + n + 1)
         totals = carried(state.total, values)[1:]
-        deviations = values - totals / np.arange(state.n + 1, state.n + n + 1)
-        rises = self._summed(deviations - self.delta, state.rise)
-        falls = self._summed(deviations + self.delta, state.fall)
-        lows = _extremes(np.minimum, rises, state.low if state.n else None)
-        highs = _extremes(np.maximum, falls, state.high if state.n else None)
-        waiting = max(0, self.warm_up - 1 - state.n)
-        at = first_true(self._over(rises[waiting:] - lows[waiting:], highs[waiting:] - falls[waiting:]))
-        if at is not None:
-            return PageHinkleyState(skipped=state.skipped), waiting + at + 1, True
-        ends = (float(a[-1]) for a in (totals, rises, falls, lows, highs))
-        return PageHinkleyState(state.n + n, *ends, skipped=state.skipped), n, False
+        rises = self._summed(values - totals / numbers - self.delta, state.rise)
+        falls = -(rises + self._between(numbers))
+        found = self._first_over(state, rises, falls)
+        if found is not None:
+            return PageHinkleyState(skipped=state.skipped), found + 1, True
+        low, turned = float(rises.min()), float(falls.min())
+        lows = (min(low, state.low), min(turned, state.turned)) if state.n else (low, turned)
+        return PageHinkleyState(state.n + n, float(totals[-1]), float(rises[-1]), *lows, state.skipped), n, False
 
     def _summed(self, steps: Floats, before: float) -> Floats:
         """s_t = forget · s_(t-1) + step_t, one after the other."""
@@ -92,12 +93,20 @@ class PageHinkley:
         found: Floats = lfilter((1.0,), (1.0, -self.forget), steps, zi=(self.forget * before,))[0]
         return found
 
-    def _over(self, up: Floats, down: Floats) -> Any:
-        if self.mode == "up":
-            return up > self.threshold
-        return down > self.threshold if self.mode == "down" else np.maximum(up, down) > self.threshold
+    def _between(self, numbers: Ints) -> Floats:
+        """How far the sum for falls (of deviations + delta) stands above the sum for rises (of deviations - delta)."""
+        if self.forget == 1:
+            return 2 * self.delta * numbers.astype(np.float64)
+        decayed: Floats = -np.expm1(numbers * math.log(self.forget))
+        return decayed * (2 * self.delta / (1 - self.forget))
 
-
-def _extremes(which: np.ufunc, sums: Floats, before: float | None) -> Floats:
-    found: Floats = which.accumulate(sums)
-    return found if before is None else which(found, before, out=found)
+    def _first_over(self, state: PageHinkleyState, rises: Floats, falls: Floats) -> int | None:
+        waiting = max(0, self.warm_up - 1 - state.n)
+        if waiting >= len(rises):
+            return None
+        found = []
+        for sums, low, mode in ((rises, state.low, "up"), (falls, state.turned, "down")):
+            if self.mode in (mode, "both"):
+                lowest = min([low] * (state.n > 0) + [float(sums[: waiting + 1].min())])
+                found.append(first_climb(sums[waiting:], lowest, self.threshold))
+        return min((waiting + at for at in found if at is not None), default=None)

@@ -23,6 +23,7 @@ Step = Callable[[S, "Floats"], tuple[S, int, bool]]
 
 FIRST_BLOCK = 512
 LONGEST_BLOCK = 8192
+STRETCH = 256
 
 
 class StreamDetector(Protocol):
@@ -118,10 +119,35 @@ def carried(first: float, values: Floats) -> Floats:
     return np.add.accumulate(np.concatenate(((first,), values)))
 
 
+def tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with its lists as tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+
+
 def first_true(mask: Any) -> int | None:
     """Index of the first True, None where there is none."""
     at = int(mask.argmax()) if len(mask) else 0
     return at if len(mask) and mask[at] else None
+
+
+def first_climb(sums: Floats, low: float, threshold: float) -> int | None:
+    """The first index at which the sums stand more than `threshold` above their lowest so far (`low` before them).
+
+    Stretches whose whole range is too small are passed over unseen.
+
+    >>> first_climb(np.array([0.0, -2.0, 1.0, 2.0]), 0.0, 3.5)
+    3
+    """
+    starts = np.arange(0, len(sums), STRETCH)
+    lows, highs = np.minimum.reduceat(sums, starts), np.maximum.reduceat(sums, starts)
+    before = np.minimum.accumulate(np.concatenate(((low,), lows)))
+    for stretch in np.flatnonzero(highs - before[1:] > threshold).tolist():
+        part = sums[stretch * STRETCH : (stretch + 1) * STRETCH]
+        lowest = np.minimum(np.minimum.accumulate(part), before[stretch])
+        at = first_true(part - lowest > threshold)
+        if at is not None:
+            return int(stretch * STRETCH + at)
+    return None
 
 
 def uniforms(seed: int, first: int, rows: int, width: int) -> Floats:
