@@ -16,7 +16,7 @@ from loudly.shift.streams.page_hinkley import PageHinkley
 
 drift: Any = pytest.importorskip("river.drift", reason="LOUD: river is not installed; nobody judges the stream detectors")
 
-SEEDS = range(40)
+SEEDS = range(25)
 
 
 def theirs(detector: Any, values: np.ndarray) -> list[int]:

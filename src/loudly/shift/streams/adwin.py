@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.shift.streams.stream import Missing, arrived, follow, placed, require, tuples
+from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require, tuples
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -95,7 +96,7 @@ class Adwin:
         """The state after a batch, and where it alarmed."""
         taken, where = arrived(values, self.missing)
         state, alarms = follow(self._step, state, taken, BLOCK)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def _step(self, state: AdwinState, values: Floats) -> tuple[AdwinState, int, bool]:
         waited = len(state.pending)
@@ -183,7 +184,8 @@ class _Growth:
     def window(self, check: int, before: AdwinState, centre: float) -> AdwinState:
         """The window at a check."""
         counts, firsts = self.counts[:, check], self.offsets + 2 * self.merged[:, check]
-        held = np.concatenate([np.arange(f, f + c) for f, c in zip(firsts, counts, strict=True)])
+        slots = np.arange(counts.max())
+        held = (firsts[:, None] + slots)[slots < counts[:, None]]
         kept = len(counts) - int((counts[::-1] > 0).argmax())
         sums, squares = self.flat[:, held].tolist()
         now = (float(self.now[0, check]), float(self.now[1, check]))
@@ -191,26 +193,56 @@ class _Growth:
 
 
 def _grow(state: AdwinState, values: Floats, clock: int, most: int) -> _Growth:
-    """Adds centred values, a multiple of `clock`, and merges buckets as ADWIN2 does: two of `most` + 1 become one."""
-    ends = np.add.accumulate(np.concatenate((np.array(state.now)[:, None], np.stack((values, values * values))), axis=1), axis=1)
-    held = np.array((state.sums, state.squares))
-    came = np.arange(clock, len(values) + 1, clock)
-    before = sum(c << size for size, c in enumerate(state.counts))
-    widths = (before + came).astype(np.float64)
-    now, fresh, rows, counts, merged = ends[:, clock::clock], ends[:, 1:], [], [], []
-    size = first = 0
-    while size < len(state.counts) or fresh.shape[1]:
-        count = state.counts[size] if size < len(state.counts) else 0
-        row = np.concatenate((held[:, first : first + count], fresh), axis=1)
-        pairs = np.maximum(0, (count + came - most + 1) >> 1)
-        rows.append(row)
-        counts.append(count + came - 2 * pairs)
-        merged.append(pairs)
-        fresh, came = row[:, 1 : 2 * int(pairs[-1]) : 2], pairs
-        size, first = size + 1, first + count
-    offsets = np.cumsum([0, *(r.shape[1] for r in rows)])[:-1]
-    flat = np.concatenate((*rows, np.zeros((2, most))), axis=1)
-    return _Growth(widths, now, np.array(counts), np.array(merged), flat, offsets)
+    """Adds centred values, a multiple of `clock`, and merges buckets as ADWIN2 does: two of `most` + 1 become one.
+
+    The pairs merged at a size arrive at the next; so each size ever held its first buckets and every second end of the size
+    below, in order.
+    """
+    n = len(values)
+    held = _reached(state.counts, n, most)
+    offsets = [0, *accumulate(first + more for first, more in held)]
+    merged = np.zeros((len(held), n // clock), dtype=np.int64)
+    came = np.zeros_like(merged)
+    came[0] = np.arange(clock, n + 1, clock)
+    flat = np.zeros((2, offsets[-1] + most))
+    ends, before, known = _summed(state, values), np.array((state.sums, state.squares)), 0
+    fresh = ends[:, 1:]
+    for size, (first, more) in enumerate(held):
+        at = offsets[size]
+        if not more:
+            flat[:, at : offsets[-1]] = before[:, known:]
+            break
+        flat[:, at : at + first] = before[:, known : known + first]
+        flat[:, at + first : at + first + more] = fresh
+        pairs = merged[size]
+        np.maximum((came[size] + (first - most + 1)) >> 1, 0, out=pairs)
+        fresh = flat[:, at + 1 : at + 2 * int(pairs[-1]) : 2]
+        if size + 1 < len(held):
+            came[size + 1] = pairs
+        known += first
+    counts = np.array([first for first, _ in held])[:, None] + came - 2 * merged
+    width = sum(c << size for size, c in enumerate(state.counts))
+    return _Growth((width + came[0]).astype(np.float64), ends[:, clock::clock], counts, merged, flat, np.array(offsets[:-1]))
+
+
+def _reached(counts: tuple[int, ...], n: int, most: int) -> list[tuple[int, int]]:
+    """For each size: buckets held before, and how many arrive when n values do."""
+    found: list[tuple[int, int]] = []
+    while len(found) < len(counts) or n:
+        count = counts[len(found)] if len(found) < len(counts) else 0
+        found.append((count, n))
+        n = max(0, (count + n - most + 1) >> 1)
+    return found
+
+
+def _summed(state: AdwinState, values: Floats) -> Floats:
+    """Sums and squares (2, n + 1), from those of now on."""
+    ends = np.empty((2, len(values) + 1))
+    ends[:, 0] = state.now
+    ends[0, 1:] = values
+    np.multiply(values, values, out=ends[1, 1:])
+    found: Floats = np.add.accumulate(ends, axis=1, out=ends)
+    return found
 
 
 def _rebased(state: AdwinState) -> AdwinState:

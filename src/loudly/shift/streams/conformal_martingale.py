@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from loudly.shift.streams.stream import Missing, arrived, follow, placed, require, tuples, uniforms
+from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require, tuples, uniforms
 from loudly.shift.streams.winnings import FIRST_SHARE, first_mean_over, later_shares, played
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class ConformalMartingale:
         """The state after a batch, and where it alarmed."""
         taken, where = arrived(values, self.missing)
         state, alarms = follow(self._step, state, taken, BLOCK)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def p_values(self, scores: Floats, first: int) -> Floats:
         """Smoothed conformal p-values (n,) of scores at positions `first`, … of the stream; small for large scores."""

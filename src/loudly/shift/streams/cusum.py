@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from loudly.shift.streams.stream import Missing, arrived, carried, first_climb, follow, placed, require
+from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_climb, follow, placed, require
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -79,7 +79,7 @@ class Cusum:
         """The state after a batch, and where it alarmed."""
         taken, where = arrived(values, self.missing)
         state, alarms = follow(self._step, state, taken)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def _step(self, state: CusumState, values: Floats) -> tuple[CusumState, int, bool]:
         if state.target is None or state.deviation is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.shift.streams.stream import Missing, arrived, carried, first_true, follow, placed, require, zeros_and_ones
+from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_true, follow, placed, require, zeros_and_ones
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -66,7 +66,7 @@ class Ddm:
         taken, where = arrived(values, self.missing)
         zeros_and_ones(taken)
         state, alarms = follow(self._step, state, taken)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def _step(self, state: DdmState, values: Floats) -> tuple[DdmState, int, bool]:
         waiting = min(len(values), max(0, self.warm_up - state.n))

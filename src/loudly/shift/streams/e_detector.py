@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from loudly.shift.streams.stream import Missing, arrived, follow, placed, require
+from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require
 from loudly.shift.streams.winnings import first_mean_over, ladder, played
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class EDetector:
         """The state after a batch, and where it alarmed."""
         taken, where = arrived(values, self.missing, self.low, self.high)
         state, alarms = follow(self._step, state, taken, BLOCK)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def _step(self, state: EDetectorState, values: Floats) -> tuple[EDetectorState, int, bool]:
         won = np.log1p(self._bets()[:, None] * (values - self.mean))

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from loudly.shift.streams.stream import Missing, arrived, first_true, follow, placed, require, uniforms
+from loudly.shift.streams.stream import Missing, arrived, counted, first_true, follow, placed, require, uniforms
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -73,7 +73,7 @@ class Kswin:
         """The state after a batch, and where it alarmed."""
         taken, where = arrived(values, self.missing)
         state, alarms = follow(self._step, state, taken, BLOCK)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def _step(self, state: KswinState, values: Floats) -> tuple[KswinState, int, bool]:
         held = state.window if len(state.window) < self.window else state.window[1:]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.signal import lfilter
 
-from loudly.shift.streams.stream import Missing, arrived, carried, first_climb, follow, placed, require
+from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_climb, follow, placed, require
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -71,7 +71,7 @@ class PageHinkley:
         """The state after a batch, and where it alarmed."""
         taken, where = arrived(values, self.missing)
         state, alarms = follow(self._step, state, taken)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def _step(self, state: PageHinkleyState, values: Floats) -> tuple[PageHinkleyState, int, bool]:
         n = len(values)

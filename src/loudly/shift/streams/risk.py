@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from loudly.errors import ConfigError
-from loudly.shift.streams.stream import Missing, arrived, carried, first_true, follow, placed, require, tuples
+from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_true, follow, placed, require, tuples
 from loudly.shift.streams.winnings import FIRST_SHARE, first_mean_over, ladder, later_shares, played
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class HarmfulShift:
         """The state after a batch, and where it alarmed. The lower bound goes on afterwards."""
         taken, where = arrived(values, self.missing, 0.0, 1.0)
         state, alarms = follow(self._step, state, taken)
-        return replace(state, skipped=state.skipped + len(values) - len(taken)), placed(alarms, where)
+        return counted(state, len(values) - len(taken)), placed(alarms, where)
 
     def _step(self, state: RiskState, values: Floats) -> tuple[RiskState, int, bool]:
         n = np.arange(state.n + 1, state.n + len(values) + 1)

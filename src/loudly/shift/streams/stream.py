@@ -8,7 +8,8 @@ batch and never begun anew, so every split of a stream gives the same alarms and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,11 +18,21 @@ from loudly.errors import ConfigError, StreamRefused
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
+
+class Counting(Protocol):
+    """A state that counts what was left out."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def skipped(self) -> int: ...
+
+
 S = TypeVar("S")
+K = TypeVar("K", bound=Counting)
 Missing = Literal["refuse", "skip"]
 Step = Callable[[S, "Floats"], tuple[S, int, bool]]
 
-FIRST_BLOCK = 512
 LONGEST_BLOCK = 8192
 STRETCH = 256
 
@@ -94,14 +105,19 @@ def follow(step: Step[S], state: S, values: Floats, longest: int = LONGEST_BLOCK
     Blocks shrink after an alarm and grow again while nothing happens, so that little is computed twice.
     """
     alarms: list[int] = []
-    at, block = 0, longest
+    at, block, shortest = 0, longest, longest // 8
     while at < len(values):
         state, taken, alarm = step(state, values[at : at + block])
         at += taken
         if alarm:
             alarms.append(at - 1)
-        block = min(FIRST_BLOCK, longest) if alarm else min(2 * block, longest)
+        block = shortest if alarm else min(2 * block, longest)
     return state, alarms
+
+
+def counted(state: K, skipped: int) -> K:
+    """The state with values that were left out counted."""
+    return replace(state, skipped=state.skipped + skipped) if skipped else state
 
 
 def placed(alarms: list[int], where: Ints | None) -> Ints:
