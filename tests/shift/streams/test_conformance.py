@@ -160,6 +160,8 @@ def test_nothing_is_no_news(name: str) -> None:
 def test_a_table_is_refused(name: str) -> None:
     with pytest.raises(StreamRefused, match="one column"):
         made(name).update(made(name).init(), np.zeros((5, 2)))
+    with pytest.raises(StreamRefused, match="one column"):
+        made(name).update(made(name).init(), np.array(1.0))
 
 
 def test_impossible_settings_are_refused(name: str) -> None:

@@ -26,7 +26,7 @@ from loudly.shift.streams.stream import Missing, arrived, counted, follow, place
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
-BLOCK = 16384
+BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,16 @@ class Adwin:
         room = np.log(2 * np.log(np.maximum(width, 2)) / self.delta)
         mean = total / width
         slots = np.arange(self.buckets)[:, None]
-        sizes = 2.0 ** np.arange(len(grown.counts))
-        older = np.cumsum((grown.counts * sizes[:, None])[::-1], axis=0)[::-1] - grown.counts * sizes[:, None]
-        n0 = older[:, None, :] + (slots + 1) * sizes[:, None, None]
-        excess = grown.flat[0][(grown.offsets[:, None] + 2 * grown.merged)[:, None, :] + slots]
-        excess -= n0 * mean + state.start[0]
-        needed = n0 * (width - n0) * (2 * spread * room / width * (1 - 1e-9))
-        near = (excess * excess >= needed) & (slots < grown.counts[:, None, :]) & (width > self.grace)
+        sizes = 2.0 ** np.arange(len(grown.counts))[:, None]
+        held = grown.counts * sizes
+        n0 = (width - np.add.accumulate(held))[:, None, :] + (slots + 1) * sizes[:, None]
+        excess = grown.flat[0].take((grown.offsets[:, None] + 2 * grown.merged)[:, None, :] + slots)
+        excess -= n0 * mean
+        excess -= state.start[0]
+        needed = width - n0
+        needed *= n0
+        needed *= 2 * spread * room / width * (1 - 1e-9)
+        near = (excess * excess >= needed) & (slots < np.where(width > self.grace, grown.counts, 0)[:, None, :])
         if not near.any():
             return None
         check = np.broadcast_to(np.arange(len(width)), near.shape)[near]
@@ -202,8 +205,7 @@ def _grow(state: AdwinState, values: Floats, clock: int, most: int) -> _Growth:
     held = _reached(state.counts, n, most)
     offsets = [0, *accumulate(first + more for first, more in held)]
     merged = np.zeros((len(held), n // clock), dtype=np.int64)
-    came = np.zeros_like(merged)
-    came[0] = np.arange(clock, n + 1, clock)
+    came = np.arange(clock, n + 1, clock)
     flat = np.zeros((2, offsets[-1] + most))
     ends, before, known = _summed(state, values), np.array((state.sums, state.squares)), 0
     fresh = ends[:, 1:]
@@ -214,15 +216,17 @@ def _grow(state: AdwinState, values: Floats, clock: int, most: int) -> _Growth:
             break
         flat[:, at : at + first] = before[:, known : known + first]
         flat[:, at + first : at + first + more] = fresh
-        pairs = merged[size]
-        np.maximum((came[size] + (first - most + 1)) >> 1, 0, out=pairs)
+        pairs = np.add(merged[size - 1] if size else came, first - most + 1, out=merged[size])
+        pairs >>= 1
+        if first < most - 1:
+            np.maximum(pairs, 0, out=pairs)
         fresh = flat[:, at + 1 : at + 2 * int(pairs[-1]) : 2]
-        if size + 1 < len(held):
-            came[size + 1] = pairs
         known += first
-    counts = np.array([first for first, _ in held])[:, None] + came - 2 * merged
+    counts = np.array([first for first, _ in held])[:, None] - 2 * merged
+    counts[0] += came
+    counts[1:] += merged[:-1]
     width = sum(c << size for size, c in enumerate(state.counts))
-    return _Growth((width + came[0]).astype(np.float64), ends[:, clock::clock], counts, merged, flat, np.array(offsets[:-1]))
+    return _Growth((width + came).astype(np.float64), ends[:, clock::clock], counts, merged, flat, np.array(offsets[:-1]))
 
 
 def _reached(counts: tuple[int, ...], n: int, most: int) -> list[tuple[int, int]]:

@@ -50,7 +50,7 @@ class ConformalMartingale:
 
     It alarms once: the promise is about ever, so it then rests until a new calibration set is given.
 
-    calibration: (m,) scores that the model was not fitted on; exchangeable with the stream while nothing is wrong.
+    calibration: (m,) scores that the model was not fitted on; independent, and while nothing is wrong so is the stream, alike.
     alpha: probability of ever alarming falsely, over the calibration set as well.  side: "high" for large scores only.
     seed: of the numbers that break ties.
     Shapes: values (n,) nonconformity scores.  Raises: StreamRefused, ConfigError.  Cost: O(n · (log m + bets)).

@@ -56,14 +56,15 @@ def require(possible: bool, settings: object) -> None:
 def arrived(values: Floats, missing: Missing, low: float | None = None, high: float | None = None) -> tuple[Floats, Ints | None]:
     """The values a detector takes, and where they stood in the batch (None: all were taken).
 
-    NaN and infinity are refused, or left out of the stream where `missing` is "skip"; the caller counts them.
+    NaN and infinity are refused, or left out of the stream where `missing` is "skip"; the caller counts them. A promise then
+    is about the values that came: not if they go missing because of what they would have been.
     Raises: StreamRefused for NaN or infinity that may not be skipped, for a value outside [low, high], for more than one
     dimension.
 
     >>> arrived(np.array([1.0, np.nan, 2.0]), "skip")
     (array([1., 2.]), array([0, 2]))
     """
-    values = np.ascontiguousarray(values, dtype=np.float64)
+    values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
         raise StreamRefused("A stream detector takes one column.", seen=f"shape {values.shape}", do="keep one state a column")
     sound = np.isfinite(values)
