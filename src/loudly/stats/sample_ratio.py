@@ -66,10 +66,10 @@ class SampleRatio:
     @property
     def log_e(self) -> float:
         """Log of the e-value against the plan, as of now."""
-        return self.past + sum(
-            float(gammaln(self.concentration * share + seen) - gammaln(self.concentration * share)) - seen * math.log(share)
-            for share, seen in zip(self.shares, self.counts, strict=False)
-        ) - float(gammaln(self.concentration + self.n) - gammaln(self.concentration))  # fmt: skip
+        log_e = self.past - _rising(self.concentration, self.n)
+        for share, seen in zip(self.shares, self.counts, strict=False):
+            log_e += _rising(self.concentration * share, seen) - seen * math.log(share)
+        return log_e
 
     @property
     def p_value(self) -> float:
@@ -86,8 +86,7 @@ class SampleRatio:
             return 0.0, 1.0
         seen, share = self.counts[arm], self.shares[arm]
         a, b = self.concentration * share, self.concentration * (1 - share)
-        mixed = float(gammaln(a + seen) + gammaln(b + self.n - seen) - gammaln(a) - gammaln(b))
-        mixed -= float(gammaln(a + b + self.n) - gammaln(a + b))
+        mixed = _rising(a, seen) + _rising(b, self.n - seen) - _rising(a + b, self.n)
 
         def room(p: float) -> float:
             return mixed - (seen * math.log(p) if seen else 0.0) - ((self.n - seen) * math.log1p(-p) if seen < self.n else 0.0)
@@ -108,8 +107,17 @@ class SampleRatio:
         low, high = (end - self.shares[worst] for end in self.interval(worst, alpha / len(gaps)))
         detail: dict[str, Any] = {"counts": list(self.counts), "shares": list(self.shares), "off": self.off(alpha)}
         return Evidence(
-            "sample ratio e-test", gaps[worst], low, high, self.n, arms[worst], "share", 1 - alpha, p_value=self.p_value, detail=detail
-        )  # fmt: skip
+            "sample ratio e-test",
+            gaps[worst],
+            low,
+            high,
+            self.n,
+            arms[worst],
+            "share",
+            1 - alpha,
+            p_value=self.p_value,
+            detail=detail,
+        )
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -120,3 +128,8 @@ def sample_ratio_of(data: Mapping[str, Any]) -> SampleRatio:
     """The inverse of `SampleRatio.plain`."""
     shares, counts = tuple(float(s) for s in data["shares"]), tuple(int(c) for c in data["counts"])
     return SampleRatio(shares, counts, float(data["past"]), float(data["peak"]), float(data["concentration"]))
+
+
+def _rising(start: float, steps: int) -> float:
+    """log Γ(start + steps) - log Γ(start)."""
+    return float(gammaln(start + steps) - gammaln(start))
