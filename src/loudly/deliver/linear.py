@@ -19,12 +19,10 @@ from loudly.core.seams import Feedback
 from loudly.core.values import Arm, Decision, Evidence, Verdict
 from loudly.deliver.bandit import BanditSpec, begun, failing, rewards
 from loudly.errors import DataError
-from loudly.stats.confidence_sequence import Running, interval, more_needed, running_of
+from loudly.stats.betting import Bernstein, bernstein_of, bounded
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
-
-FEWEST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ def begun_linear(
         return state
     gram = np.tile(ridge * np.eye(d), (len(arms), 1, 1))
     models = _models(gram, np.zeros((len(arms), d)))
-    return {**state, "evidence": {**state["evidence"], **models, "lift": Running().plain()}}
+    return {**state, "evidence": {**state["evidence"], **models, "lift": Bernstein(alpha).plain()}}
 
 
 def foresee(state: Mapping[str, Any], context: Floats | None) -> Foreseen:
@@ -62,12 +60,10 @@ def evenly_where_unknown(shares: Floats, known: Any) -> Floats:
     return np.where(known[:, None], shares, 1.0 / shares.shape[1])
 
 
-def taught(state: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
-    """The state with a batch of rewards more. Any finite reward will do; scale them to about 1."""
+def taught(state: Mapping[str, Any], feedback: Feedback, spec: BanditSpec) -> dict[str, Any]:
+    """The state with a batch of rewards in [0, 1] more."""
     old = state["evidence"]
-    reward = rewards(feedback, len(old["arms"]))
-    if not np.isfinite(reward).all():
-        raise DataError("A reward is not a number.", do="Leave rows out until their reward has come.")
+    reward = bounded(rewards(feedback, len(old["arms"])))
     gram, towards = np.asarray(old["gram"]), np.asarray(old["towards"])
     x, known = _checked(feedback.context, towards.shape[1], len(reward))
     gram, towards, pulls, earned = gram.copy(), towards.copy(), list(old["pulls"]), list(old["earned"])
@@ -77,34 +73,34 @@ def taught(state: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
         towards[arm] += x[mine].T @ reward[mine]
         pulls[arm] += int((feedback.arm == arm).sum())
         earned[arm] += float(reward[feedback.arm == arm].sum())
-    learned = {**_models(gram, towards), "pulls": pulls, "earned": earned, "lift": _lift(old["lift"], feedback, reward)}
+    learned = {**_models(gram, towards), "pulls": pulls, "earned": earned, "lift": _lift(old, feedback, reward, x, spec)}
     return {**state, "evidence": {**old, **learned}}
 
 
 def judge_policy(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
     """PASS: the bandit surely earns more than control alone would have. FAIL: less, or an arm surely errs more.
 
-    Each reward minus the same reward weighted as control's (0 where another arm answered) has the gain of the policy of that
-    moment over control as its mean, so their running mean has an asymptotic confidence sequence, whatever was chosen when.
+    Each reward is held against what control would have earned there: its model's word, corrected by the weighted errors of that
+    word where control did answer (doubly robust). Its mean is the gain of the policy of that moment, whatever was chosen when;
+    the floor bounds it, so the interval on the mean (empirical Bernstein) is exact in spite of the large weights: where no
+    policy gained anything, PASS comes with probability alpha / 2 at most over all looks. Without a floor there is no verdict.
     """
     evidence = state["evidence"]
     broken = failing(evidence, spec, subject)
     if broken is not None:
         return broken
-    lift = running_of(evidence["lift"])
-    low, high = interval(lift, spec.alpha)
-    effect = lift.mean if lift.n > 1 else None
-    method = "inverse propensity, asymptotic confidence sequence"
+    lift, most = bernstein_of(evidence["lift"]), _most(spec.floor, len(evidence["arms"]))
+    method = "doubly robust, empirical-Bernstein confidence sequence"
+    if lift.n == 0 or most is None:
+        missing = "a floor, without which no other policy can be judged" if most is None else "rewards with their propensities"
+        nothing = Evidence(method, None, about="policy - control", unit="reward", confidence=1 - spec.alpha)
+        return Verdict(Decision.UNDECIDED, subject, "nothing to judge the policy by", (nothing,), missing=missing)
+    effect, low, high = ((2 * part - 1) * most for part in (lift.mean, lift.low, lift.high))
     found = Evidence(method, effect, finite(low), finite(high), lift.n, "policy - control", "reward", 1 - spec.alpha)
-    if effect is None or lift.n < FEWEST:
-        missing = "propensities and rewards"
-        return Verdict(Decision.UNDECIDED, subject, f"{lift.n} rewards with a propensity", (found,), missing=missing)
     told = f"earns {effect:+.4f} [{low:+.4f}, {high:+.4f}] against control alone"
     if low > 0 or high < 0:
         return Verdict(Decision.PASS if low > 0 else Decision.FAIL, subject, f"surely {told}", (found,))
-    more = more_needed(lift, spec.alpha, abs(effect))
-    missing = f"about {more:,} more rewards" if more else "more rewards"
-    return Verdict(Decision.UNDECIDED, subject, told, (found,), missing=missing)
+    return Verdict(Decision.UNDECIDED, subject, told, (found,), missing="rewards that tell the policy from control alone")
 
 
 def _models(gram: Floats, towards: Floats) -> dict[str, Any]:
@@ -113,11 +109,23 @@ def _models(gram: Floats, towards: Floats) -> dict[str, Any]:
     return {"gram": gram.tolist(), "towards": towards.tolist(), "inverse": inverse.tolist(), "theta": theta.tolist()}
 
 
-def _lift(old: Mapping[str, float], feedback: Feedback, reward: Floats) -> dict[str, float]:
-    if feedback.propensity is None:
-        return dict(old)
-    control = np.where(feedback.arm == 0, reward / feedback.propensity, 0.0)
-    return running_of(old).add(reward - control).plain()
+def _lift(old: Mapping[str, Any], feedback: Feedback, reward: Floats, x: Floats, spec: BanditSpec) -> dict[str, float]:
+    most, p = _most(spec.floor, len(old["arms"])), feedback.propensity
+    if most is None or p is None:
+        return dict(old["lift"])
+    least = spec.floor / len(old["arms"])
+    if len(p) and p.min() < least * (1 - 1e-9):
+        raise DataError(
+            "A propensity is below the floor of this bandit.", seen=f"{p.min():g} < {least:g}", do="Log what assign says."
+        )
+    error = reward - np.clip(x @ np.asarray(old["theta"])[0], 0.0, 1.0)
+    gain = np.where(feedback.arm == 0, error * (1 - 1 / p), error)
+    return bernstein_of(old["lift"]).add(np.clip((gain / most + 1) / 2, 0.0, 1.0)).plain()
+
+
+def _most(floor: float, arms: int) -> float | None:
+    """The largest gain of a single row, by the least propensity; None where there is none."""
+    return max(1.0, arms / floor - 1) if floor > 0 else None
 
 
 def _checked(context: Floats | None, d: int, rows: int | None = None) -> tuple[Floats, Any]:
@@ -125,5 +133,5 @@ def _checked(context: Floats | None, d: int, rows: int | None = None) -> tuple[F
     if context is None or context.ndim != 2 or context.shape[1] != d or (rows is not None and len(context) != rows):
         seen = "none" if context is None else str(context.shape)
         raise DataError(f"This strategy chooses by a context of {d} features a row.", seen=seen, do="Hand in context (n, d).")
-    known = np.isfinite(context).all(axis=1)
+    known: Any = np.isfinite(context).all(axis=1)
     return np.where(known[:, None], context, 0.0), known

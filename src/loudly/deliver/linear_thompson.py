@@ -55,7 +55,7 @@ class LinearThompson:
         return evenly_where_unknown(floored(believed, self.spec.floor), seen.known)
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
-        new = taught(state, feedback)
+        new = taught(state, feedback, self.spec)
         return new, judge_policy(new, self.spec, self.name)
 
     def observe(

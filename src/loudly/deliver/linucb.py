@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.bandit import BanditSpec, counted, floored, greedy, pick
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 class LinUcb:
     """Arms: control first.  features: of the context.  width: the α of the paper.  ridge: prior precision of the weights.
 
+    >>> import numpy as np
     >>> strategy = LinUcb(features=2)
     >>> state = strategy.init((Arm("control", "m/1"), Arm("new", "m/2")), 0)
     >>> strategy.shares(state, np.array([[1.0, 0.3]]))
@@ -51,7 +50,7 @@ class LinUcb:
         return evenly_where_unknown(floored(greedy(seen.mean + self.width * seen.spread), self.spec.floor), seen.known)
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
-        new = taught(state, feedback)
+        new = taught(state, feedback, self.spec)
         return new, judge_policy(new, self.spec, self.name)
 
     def observe(
