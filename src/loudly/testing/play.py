@@ -17,7 +17,7 @@ from loudly.core.values import Arm, Verdict
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
-    World = Callable[[np.random.Generator, int], tuple[Floats | None, Floats]]
+World = Callable[["np.random.Generator", int], "tuple[Floats | None, Floats]"]
 
 
 @dataclass(frozen=True, slots=True)
