@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import polars as pl
 import pytest
 
+from loudly import plugins
 from loudly.core.seams import Feedback, Strategy
 from loudly.core.values import Arm
 from loudly.deliver.bandit import BanditSpec, greedy, pick
@@ -18,6 +20,7 @@ from loudly.deliver.linucb import LinUcb
 from loudly.deliver.thompson import Thompson
 from loudly.deliver.ucb1 import Ucb1
 from loudly.errors import DataError, RolloutError
+from loudly.serve.router import Router, Routing, Served
 from loudly.stats.best_arm import best_beta, best_normal
 from loudly.stats.off_policy import Logged, ips, overlap_warnings, snips
 from loudly.testing.play import Played, fixed, lai_robbins, linear, play, ucb1_bound
@@ -74,7 +77,7 @@ def test_the_state_is_plain_resumable_and_never_changed_in_place(kind: str) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logged_propensities_are_the_frequencies(kind: str) -> None:
-    strategy, n = KINDS[kind](SPEC), 100_000
+    strategy, n = KINDS[kind](SPEC), 30_000
     state, _ = strategy.update(strategy.init(ARMS, 0), told(np.random.default_rng(1), 40))
     context = np.tile([1.0, 0.7], (n, 1))
     made = strategy.assign(state, np.random.default_rng(2).random(n), context)
@@ -275,6 +278,41 @@ def test_rows_of_unknown_context_are_spread_evenly_and_not_learned_from() -> Non
     blank = Feedback(0, [""] * 2, given.arm[:2], given.truth[:2], {}, {}, (), np.ones(2), np.ones(2), np.full((2, 2), np.nan))
     after, _ = strategy.update(state, blank)
     assert after["evidence"]["theta"] == pytest.approx(np.array(state["evidence"]["theta"]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_name_on_the_table_is_that_of_the_strategy(kind: str) -> None:
+    assert type(KINDS[kind](SPEC)) is plugins.resolve("strategy", kind)
+
+
+def test_two_arms_behind_the_router_learn_from_what_it_logs() -> None:
+    """The router knows control and candidate; a bandit without context is a strategy like any other."""
+    bandit = Thompson(SPEC)
+    state = bandit.init((Arm("control", "m/1"), Arm("candidate", "m/2")), 0)
+    old, new = (Served(v, lambda table, r=rate: np.full(table.height, r)) for v, rate in (("m/1", 0.2), ("m/2", 0.4)))
+    router, rng = Router(Routing(old, new, bandit, state, "salt")), np.random.default_rng(0)
+    for look in range(20):
+        units = [f"{look}-{i}" for i in range(200)]
+        replies = router.answer(pl.DataFrame({"x": np.zeros(200)}), units)
+        assert not replies.fallback.any()
+        assert (replies.answer == np.where(replies.arm == 1, 0.4, 0.2)).all()
+        reward = (rng.random(200) < replies.answer).astype(float)
+        state, _ = bandit.observe(state, replies.answered, replies.failed)
+        given = Feedback(look, units, replies.arm, reward, {}, {}, (), reward, replies.propensity)
+        state, verdict = bandit.update(state, given)
+        router.swap(Routing(old, new, bandit, state, "salt"))
+    assert verdict.passed
+    assert verdict.evidence[0].about == "candidate"
+    assert replies.arm.mean() > 0.85
+    assert state["evidence"]["answered"]["control"] + state["evidence"]["answered"]["candidate"] == 4000
+
+
+def test_a_bandit_carries_on_what_another_has_learned_but_no_models_of_another_context() -> None:
+    state, _ = Thompson(SPEC).update(Thompson(SPEC).init(ARMS, 0), told(np.random.default_rng(1), 100))
+    assert Ucb1(SPEC).init(ARMS, 1, state["evidence"])["evidence"]["pulls"] == state["evidence"]["pulls"]
+    linear_state = LinUcb(2, SPEC).init(ARMS, 1, state["evidence"])
+    with pytest.raises(RolloutError, match="another context"):
+        LinUcb(3, SPEC).init(ARMS, 2, linear_state["evidence"])
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -122,6 +122,22 @@ def test_the_better_ranking_is_found_whichever_side_it_is_on(make: Make) -> None
     assert [decided(make, rng, (FIRST, worse), relevance, 1500) for _ in range(10)].count("FAIL") >= 9
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_it_agrees_with_the_clicks_that_each_ranking_would_earn_alone(make: Make) -> None:
+    """Random pairs of rankings: the winner by interleaving is the one with more clicks a unit, by their exact expectation."""
+    rng, right, judged, relevance = np.random.default_rng(5), 0, 0, dict(zip(FIRST, np.linspace(0.9, 0.0, 10), strict=True))
+    while judged < 10:
+        pair = tuple(rng.permutation(FIRST).tolist()), tuple(rng.permutation(FIRST).tolist())
+        expected = [float(sum(relevance[item] * SEEN[place] for place, item in enumerate(ranking))) for ranking in pair]
+        if abs(expected[1] - expected[0]) < 0.2:
+            continue
+        wanted = "PASS" if expected[1] > expected[0] else "FAIL"
+        found = decided(make, rng, pair, relevance, 1500)
+        assert found in (wanted, "UNDECIDED")
+        judged, right = judged + 1, right + (found == wanted)
+    assert right >= 8
+
+
 def test_the_state_is_plain_and_ties_are_kept_apart() -> None:
     one = Preference().add([1, -1, 0, 2, 0.5])
     two = preference_of(json.loads(json.dumps(Preference().add([1, -1]).plain()))).add([0, 2, 0.5])

@@ -4,6 +4,9 @@ A bandit is a strategy whose shares follow the rewards. Arm 0 is control. The st
 the shares of a moment are part of the state, and a draw falls into them as on a ruler, so that the logged propensity of a
 decision *is* its probability, not an estimate of it. Rewards come late, in batches, in any order.
 
+Hand a reward in when its time to come is over, not when it comes: where clicks come sooner than their absence, every arm would
+look better than it is, and most so the one that has answered most lately.
+
 The shares move, so a unit may meet another arm than before: hand in draws of unit and request, not of the unit alone, where
 one unit comes often.
 """

@@ -18,7 +18,7 @@ from loudly.core.canon import finite
 from loudly.core.seams import Feedback
 from loudly.core.values import Arm, Decision, Evidence, Verdict
 from loudly.deliver.bandit import BanditSpec, begun, failing, rewards
-from loudly.errors import DataError
+from loudly.errors import DataError, RolloutError
 from loudly.stats.betting import Bernstein, bernstein_of, bounded
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ class Foreseen:
 def begun_linear(
     arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None, alpha: float, d: int, ridge: float
 ) -> dict[str, Any]:
-    """The state of models that know nothing yet, of `d` features."""
+    """The state of models that know nothing yet, of `d` features. Raises: RolloutError for carried models of others."""
     state = begun(arms, at, carry, alpha)
     if "gram" in state["evidence"]:
+        known = len(state["evidence"]["theta"][0])
+        if known != d:
+            raise RolloutError("Models of another context cannot be carried on.", seen=f"{known} features, not {d}")
         return state
     gram = np.tile(ridge * np.eye(d), (len(arms), 1, 1))
     models = _models(gram, np.zeros((len(arms), d)))

@@ -5,6 +5,9 @@ policy would have taken more often count more. `ips` weights, `snips` divides by
 steadier), `dr` weights only what a model of the rewards got wrong (right when the propensities *or* the model are). Where the
 target goes where the log hardly went, no estimate is worth much, and the evidence says so aloud, in `detail["warnings"]`.
 
+Logs of a bandit are dependent rows: its propensities were made from earlier rewards. The estimates stay unbiased; intervals by
+Student's t are then approximate, `ips_exact` stays exact.
+
 Source: Horvitz & Thompson 1952; Swaminathan & Joachims 2015 (SNIPS); Dudík, Langford & Li 2011 (DR); Kong 1992 (effective
 sample size). Intervals: of the mean, with Student's t, for `ips` and `dr`; leave-one-out jackknife (Quenouille 1956; Tukey
 1958) for `snips`, whose linearised error is too small where a few weights dominate; `ips_exact` by betting (stats/betting).
