@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from loudly.core.seams import Feedback, Strategy
 from loudly.core.values import Arm
 from loudly.deliver.bandit import BanditSpec, greedy, pick
 from loudly.deliver.epsilon_greedy import EpsilonGreedy
+from loudly.deliver.linear import foresee
 from loudly.deliver.linear_thompson import LinearThompson
 from loudly.deliver.linucb import LinUcb
 from loudly.deliver.thompson import Thompson
@@ -22,6 +24,7 @@ from loudly.deliver.ucb1 import Ucb1
 from loudly.errors import DataError, RolloutError
 from loudly.serve.router import Router, Routing, Served
 from loudly.stats.best_arm import best_beta, best_normal
+from loudly.stats.betting import Bernstein
 from loudly.stats.off_policy import Logged, ips, overlap_warnings, snips
 from loudly.testing.play import Played, fixed, lai_robbins, linear, play, ucb1_bound
 
@@ -243,6 +246,48 @@ def test_the_policy_is_held_against_control_alone(kind: str) -> None:
     assert np.mean([life.verdicts[-1].failed for life in worse]) > 0.8
     missing = play(make(NO_FLOOR), same, 300, 100, np.random.default_rng(0)).verdicts[-1].missing
     assert "floor" in missing
+
+
+def test_the_linear_bandits_are_the_published_ones() -> None:
+    """Algorithm 1 of Li et al. row by row, and a sampler of the Gaussian posteriors of Agrawal & Goyal."""
+    given = told(np.random.default_rng(1), 120)
+    assert given.reward is not None
+    assert given.context is not None
+    gram, towards = [np.eye(2) for _ in ARMS], [np.zeros(2) for _ in ARMS]
+    for arm, x, reward in zip(given.arm, given.context, given.reward, strict=True):
+        gram[arm], towards[arm] = gram[arm] + np.outer(x, x), towards[arm] + reward * x
+    x = np.array([1.0, 0.8])
+    mean = np.array([x @ np.linalg.solve(a, b) for a, b in zip(gram, towards, strict=True)])
+    spread = np.array([math.sqrt(x @ np.linalg.solve(a, x)) for a in gram])
+    for width in (0.0, 1.0, 30.0):
+        greedy_one = LinUcb(2, NO_FLOOR, width=width)
+        state, _ = greedy_one.update(greedy_one.init(ARMS, 0), given)
+        assert greedy_one.shares(state, x[None])[0].argmax() == (mean + width * spread).argmax()
+    seen = foresee(state, x[None])
+    assert seen.mean[0] == pytest.approx(mean)
+    assert seen.spread[0] == pytest.approx(spread)
+    posterior = LinearThompson(2, NO_FLOOR, noise=0.4)
+    state, _ = posterior.update(posterior.init(ARMS, 0), given)
+    drawn = np.random.default_rng(2).normal(mean, 0.4 * spread, (200_000, 3)).argmax(axis=1)
+    assert posterior.shares(state, x[None])[0] == pytest.approx(np.bincount(drawn) / 200_000, abs=0.005)
+
+
+def test_the_gain_over_control_is_the_doubly_robust_sum() -> None:
+    strategy, rng = LinUcb(2, BanditSpec(floor=0.5)), np.random.default_rng(9)
+    state, _ = strategy.update(strategy.init(ARMS, 0), told(rng, 200))
+    given = told(rng, 400)
+    assert given.reward is not None
+    assert given.context is not None
+    assert given.propensity is not None
+    control = given.context @ np.asarray(state["evidence"]["theta"])[0]
+    error = given.reward - control
+    by_hand = error - np.where(given.arm == 0, error / given.propensity, 0.0)
+    fresh = {**state, "evidence": {**state["evidence"], "lift": Bernstein().plain()}}
+    _, verdict = strategy.update(fresh, given)
+    assert verdict.evidence[0].effect == pytest.approx(by_hand.mean())
+    low = given.propensity * 0.1
+    with pytest.raises(DataError, match="below the floor"):
+        strategy.update(state, replace(given, propensity=low))
 
 
 def test_the_gain_over_control_is_estimated_without_bias() -> None:
