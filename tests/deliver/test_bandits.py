@@ -71,7 +71,7 @@ def test_the_state_is_plain_resumable_and_never_changed_in_place(kind: str) -> N
         assert json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
         assert verdict == again
         state, _ = strategy.advance(one, at)
-        state, _ = strategy.observe(state, {"control": 5, "b": 5, "c": 5}, {})
+        state, _ = strategy.observe(state, {"control": 5, "b": 5, "c": 5}, {}, {})
     carried = strategy.init(ARMS, 9, state["evidence"])
     assert carried["evidence"] == state["evidence"]
     other = strategy.init(ARMS[:2], 9, state["evidence"])
@@ -306,10 +306,10 @@ def test_the_gain_over_control_is_estimated_without_bias() -> None:
 def test_an_arm_that_errs_is_named_before_any_reward(kind: str) -> None:
     strategy = KINDS[kind](SPEC)
     answered = {"control": 500, "b": 300, "c": 200}
-    _, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 2, "b": 3, "c": 25})
+    _, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 2, "b": 3, "c": 25}, {})
     assert verdict.failed
     assert "25 of 30 failed answers are those of c" in verdict.reason
-    _, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 5, "b": 3, "c": 2})
+    _, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 5, "b": 3, "c": 2}, {})
     assert not verdict.failed
 
 
@@ -342,7 +342,7 @@ def test_two_arms_behind_the_router_learn_from_what_it_logs() -> None:
         assert not replies.fallback.any()
         assert (replies.answer == np.where(replies.arm == 1, 0.4, 0.2)).all()
         reward = (rng.random(200) < replies.answer).astype(float)
-        state, _ = bandit.observe(state, replies.answered, replies.failed)
+        state, _ = bandit.observe(state, replies.answered, replies.failed, replies.seconds)
         given = Feedback(look, units, replies.arm, reward, {}, {}, (), reward, replies.propensity)
         state, verdict = bandit.update(state, given)
         router.swap(Routing(old, new, bandit, state, "salt"))

@@ -46,7 +46,7 @@ class Thompson:
         return new, judge(new, self.spec, self.name)
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
         new = counted(state, answered, failed)
         return new, judge(new, self.spec, self.name)

@@ -47,7 +47,7 @@ class Ucb1:
         return new, judge(new, self.spec, self.name)
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
         new = counted(state, answered, failed)
         return new, judge(new, self.spec, self.name)
