@@ -74,7 +74,16 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "rmse": ("loudly.metrics.table:METRICS", ""),
         "r2": ("loudly.metrics.table:METRICS", ""),
     },
-    "detector": {},
+    "detector": {
+        "rank-embedding": ("loudly.shift.detectors:RANK_EMBEDDING", ""),
+        "ks": ("loudly.shift.detectors:KS", ""),
+        "mmd": ("loudly.shift.detectors:MMD", ""),
+        "mmd-agg": ("loudly.shift.detectors:MMD_AGG", ""),
+        "mmd-fuse": ("loudly.shift.detectors:MMD_FUSE", ""),
+        "energy": ("loudly.shift.detectors:ENERGY", ""),
+        "mean-embedding": ("loudly.shift.detectors:MEAN_EMBEDDING", ""),
+        "classifier": ("loudly.shift.detectors:CLASSIFIER", ""),
+    },
     "check": {},
     "server": {
         "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
