@@ -72,7 +72,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     "detector": {},
     "check": {},
     "server": {
-        "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
+        "asgi": ("loudly.adapters.asgi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
     },
 }

@@ -17,11 +17,11 @@ import polars as pl
 import pytest
 
 httpx = pytest.importorskip("httpx")
-pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
 uvicorn = pytest.importorskip("uvicorn")
 
 from conftest import SINCE, make_app, make_world  # noqa: E402
-from loudly.adapters.fastapi_server import build  # noqa: E402
+from loudly.adapters.asgi_server import build  # noqa: E402
 from loudly.app.server import LiveFront  # noqa: E402
 from loudly.app.verbs import memory_stores  # noqa: E402
 from loudly.core.clock import DAY, DataClock, instant  # noqa: E402
