@@ -53,16 +53,9 @@ class Door:
         self._keys = {_digest(k.encode()): Visitor(roles, _bucket(rate, burst)) for k, roles in keys.items()}
         self._anybody = Visitor(ROLES, _bucket(rate, burst))
 
-    def who(self, headers: Sequence[tuple[bytes, bytes]]) -> Visitor | None:
-        """The visitor by `Authorization: Bearer KEY` or `X-API-Key: KEY`; None for an unknown key, or none."""
-        if not self._keys:
-            return self._anybody
-        for name, value in headers:
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                return self._keys.get(_digest(value[7:].strip()))
-            if name == b"x-api-key":
-                return self._keys.get(_digest(value.strip()))
-        return None
+    def who(self, key: bytes) -> Visitor | None:
+        """The visitor of a key; None for one that is not known, or none."""
+        return self._keys.get(_digest(key)) if self._keys else self._anybody
 
 
 def keys_of(said: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -12,8 +12,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import astuple
 
-from loudly.core.values import Field, Kind, Schema
+from loudly.core.values import Field, Kind, Role, Schema
 from loudly.errors import LoudlyError
 from loudly.serve.front import Answered
 from loudly.serve.request import Problem, check
@@ -55,6 +56,7 @@ class Codec:
         self._one: Any = msgspec.json.Decoder(one)
         self._many: Any = msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
         self._columns: Any = msgspec.json.Decoder(msgspec.defstruct("Body", [("columns", many)]))
+        self._keyed = not any(f.nullable for f in self.fields if f.role in (Role.KEY, Role.TIME))
         self._times = tuple(i for i, f in enumerate(self.fields) if f.kind is Kind.TIME)
 
     def read(self, body: bytes) -> Rows:
@@ -68,7 +70,7 @@ class Codec:
             if body[:1] == b"[":
                 return self._of_structs(self._many.decode(body))
             if body[:11] == b'{"columns":':
-                return self._of_columns(msgspec.structs.astuple(self._columns.decode(body).columns))
+                return self._of_columns(astuple(self._columns.decode(body).columns))
             return self._of_structs((self._one.decode(body),))
         except (ValueError, RecursionError):
             return None
@@ -76,19 +78,24 @@ class Codec:
     def _of_structs(self, structs: Sequence[Any]) -> Rows | None:
         if not 0 < len(structs) <= self.most_rows:
             return None
-        return self._made(list(zip(*map(msgspec.structs.astuple, structs), strict=True)), len(structs))
+        records: list[Any] = [list(astuple(one)) for one in structs]
+        for i in self._times:
+            for record in records:
+                if record[i] is not None:
+                    record[i] = microseconds(record[i])
+        return self._with_keys(Rows(self.schema, None, len(records), records))
 
     def _of_columns(self, columns: Sequence[Any]) -> Rows | None:
         lengths = {len(values) for values in columns if values is not None}
         if len(lengths) != 1 or not 0 < (height := lengths.pop()) <= self.most_rows:
             return None
-        return self._made([[None] * height if values is None else values for values in columns], height)
-
-    def _made(self, columns: list[Any], height: int) -> Rows | None:
+        whole = [[None] * height if values is None else values for values in columns]
         for i in self._times:
-            columns[i] = [None if v is None else microseconds(v) for v in columns[i]]
-        rows = Rows(self.schema, dict(zip(self._names, columns, strict=True)), height)
-        return rows if has_keys(rows) else None
+            whole[i] = [None if v is None else microseconds(v) for v in whole[i]]
+        return self._with_keys(Rows(self.schema, dict(zip(self._names, whole, strict=True)), height))
+
+    def _with_keys(self, rows: Rows) -> Rows | None:
+        return rows if self._keyed or has_keys(rows) else None
 
     def _slowly(self, body: bytes) -> Rows:
         given = objects(body, self.most_rows, self._spread)

@@ -36,15 +36,24 @@ class Reply:
 
 
 class Request:
-    """What came in. id: the client's own X-Request-Id, or a new one.  trace: its W3C traceparent, or nothing."""
+    """What came in. id: the client's own X-Request-Id, or a new one.  trace: its W3C traceparent, or nothing.
 
-    __slots__ = ("_receive", "headers", "id", "method", "path", "trace")
+    key: of `Authorization: Bearer KEY` or `X-API-Key: KEY`.  length: of the body, as it was announced, or -1.
+    """
+
+    __slots__ = ("_receive", "headers", "id", "key", "length", "method", "path", "trace")
 
     def __init__(self, method: str, path: str, headers: Headers, receive: Receive) -> None:
         self.method, self.path, self.headers, self._receive = method, path, headers, receive
-        self.id, self.trace = b"", b""
+        self.id, self.trace, self.key, self.length = b"", b"", b"", -1
         for name, value in headers:
-            if name == b"x-request-id" and ID.fullmatch(value):
+            if name == b"content-length":
+                self.length = int(value) if value.isdigit() else -1
+            elif name == b"authorization":
+                self.key = value[7:].strip() if value[:7].lower() == b"bearer " else b""
+            elif name == b"x-api-key":
+                self.key = self.key or value.strip()
+            elif name == b"x-request-id" and ID.fullmatch(value):
                 self.id = value
             elif name == b"traceparent" and TRACE.fullmatch(value):
                 self.trace = value
@@ -61,8 +70,7 @@ class Request:
 
     async def body(self, most: int) -> bytes:
         """The whole body. Raises: Refused above `most` bytes, Gone where the client leaves before its end."""
-        said = self.header(b"content-length")
-        if said is not None and said.isascii() and said.isdigit() and int(said) > most:
+        if self.length > most:
             if self.header(b"expect") is None:
                 await self._discard(0, most)
             raise too_large(most)

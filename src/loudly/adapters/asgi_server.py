@@ -158,7 +158,7 @@ class Server:
         return plain
 
     def _admit(self, request: Request, role: str) -> None:
-        visitor = self.door.who(request.headers)
+        visitor = self.door.who(request.key)
         if visitor is None:
             raise Refused(401, {"detail": "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"})
         if not visitor.may(role):
@@ -302,11 +302,19 @@ class Server:
 
     async def _body(self, request: Request) -> bytes:
         """Raises: Refused for a body that is too large, or does not come in time."""
+        slow: list[bool] = []
+        task = asyncio.current_task()
+        assert task is not None
+        patience = task.get_loop().call_later(self.settings.slow, lambda: slow.append(task.cancel()))
         try:
-            async with asyncio.timeout(self.settings.slow):
-                return await request.body(self.settings.most_bytes)
-        except TimeoutError as slow:
-            raise Refused(408, {"detail": f"the body did not come within {self.settings.slow:g} s"}) from slow
+            return await request.body(self.settings.most_bytes)
+        except asyncio.CancelledError as cancelled:
+            if not slow:
+                raise
+            task.uncancel()
+            raise Refused(408, {"detail": f"the body did not come within {self.settings.slow:g} s"}) from cancelled
+        finally:
+            patience.cancel()
 
     @staticmethod
     async def _aside(work: Callable[[], Any]) -> Any:
