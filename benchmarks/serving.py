@@ -45,7 +45,7 @@ FEATURES = [f"f{i}" for i in range(30)]
 CONNECTIONS = (1, 16, 64)
 KEY = "benchmark"
 PORTS = {"loudly": 8731, "fastapi": 8732}
-Row = create_model("Row", id=(str, ...), at=(str, ...), **{f: (float, ...) for f in FEATURES})  # type: ignore[call-overload]
+Row = create_model("Row", id=(str, ...), at=(str, ...), **dict.fromkeys(FEATURES, (float, ...)))  # type: ignore[call-overload]
 Answer = create_model("Answer", prediction=(float, ...), version=(str, ...))
 LUA = """
 local n = 0
@@ -140,7 +140,7 @@ def wait(peer: str, process: subprocess.Popen[bytes]) -> None:
 
 def body(index: int) -> bytes:
     """A request."""
-    return ('{"id":"w%d",' % index + row_text() + "}").encode()
+    return f'{{"id":"w{index}",{row_text()}}}'.encode()
 
 
 def row_text() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,57 +17,16 @@ import pytest
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("prometheus_client")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 from conftest import SINCE, make_app, make_world  # noqa: E402
-from loudly.adapters.asgi_server import build  # noqa: E402
-from loudly.app.server import LiveFront  # noqa: E402
+from live_server import Server, free_port, make_live, rows_of  # noqa: E402
 from loudly.app.verbs import memory_stores  # noqa: E402
 from loudly.core.clock import DAY, DataClock, instant  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.replay import replay  # noqa: E402
 from loudly.serve.router import Routing, Served  # noqa: E402
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-class Server:
-    """A uvicorn of our own in a thread, on loopback."""
-
-    def __init__(self, live: Live) -> None:
-        self.live = live
-        self.url = f"http://127.0.0.1:{free_port()}"
-        app = build(LiveFront(live), lambda: None, lambda: None)
-        config = uvicorn.Config(app, host="127.0.0.1", port=int(self.url.rsplit(":", 1)[1]), log_level="error")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-
-    def __enter__(self) -> Server:
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.should_exit = True
-        self.thread.join(10)
-
-
-def make_live(table: pl.DataFrame) -> tuple[Live, DataClock]:
-    clock = DataClock(SINCE)
-    live = Live(make_app(table).system, memory_stores("world"), clock, key=b"replay")
-    known = table.filter(pl.col("at") < pl.lit("2024-02-01").str.to_datetime())
-    come = pl.col("at") < pl.lit("2024-01-31").str.to_datetime()
-    assert not found(
-        live, known.with_columns(y=pl.when(come | (pl.col("at") == pl.lit("2024-01-31").str.to_datetime())).then(pl.col("y")))
-    )
-    live.retrain("first training", "there is no model yet")
-    return live, clock
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +38,6 @@ def table() -> pl.DataFrame:
 def server(table: pl.DataFrame) -> Iterator[Server]:
     with Server(make_live(table)[0]) as running:
         yield running
-
-
-def rows_of(table: pl.DataFrame, since: int, until: int) -> list[dict[str, Any]]:
-    at = pl.col("at").dt.epoch("us")
-    rows = table.filter((at >= since) & (at < until)).drop("y").to_dicts()
-    return [{**row, "at": row["at"].isoformat()} for row in rows]
 
 
 def test_one_row_and_many(server: Server, table: pl.DataFrame) -> None:
@@ -265,7 +217,7 @@ def test_sigterm_under_load_loses_no_request_and_kill_loses_no_flushed_predictio
     for thread in threads:
         thread.join()
     assert len(answered) > 20
-    assert len(lost) <= 4, "at most the one request a client that met a closing idle connection"
+    assert not lost
 
     process = start()
     kept = httpx.post(f"http://127.0.0.1:{port}/predict", json={**row, "loan_id": "kept"})

@@ -34,7 +34,7 @@ MOST_PROBLEMS = 1000
 SHOWN = 10
 
 
-class Refused(Exception):  # noqa: N818 - named for what happened, as in errors.py
+class Refused(Exception):
     """A request that gets an answer other than 200: status and body, as FastAPI's clients know them."""
 
     def __init__(self, status: int, content: Any, retry_after: float | None = None) -> None:
@@ -167,5 +167,5 @@ def _member(index: int, field: Field) -> Any:
 
 
 def _column(index: int, field: Field) -> Any:
-    kind = PYTHON[field.kind]
+    kind: Any = PYTHON[field.kind]
     return (f"f{index}", list[kind | None] | None, None) if field.nullable else (f"f{index}", list[kind])

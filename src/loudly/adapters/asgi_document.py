@@ -1,4 +1,4 @@
-"""The OpenAPI document of a server, typed from the frozen schema of the champion, and a page that shows it without help from outside."""
+"""The OpenAPI document of a server, typed from the frozen schema of the champion, and a page that shows it by itself."""
 
 from __future__ import annotations
 

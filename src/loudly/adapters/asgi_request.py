@@ -22,7 +22,7 @@ JSON = b"application/json"
 PATIENCE = 8
 
 
-class Gone(Exception):  # noqa: N818 - named for what happened
+class Gone(Exception):
     """The client has left; nobody waits for an answer."""
 
 

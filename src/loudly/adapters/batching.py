@@ -24,7 +24,7 @@ MOST_STUCK = 8
 LOOKS = 20
 
 
-class Full(Exception):  # noqa: N818 - named for what happened
+class Full(Exception):
     """No room in the queue. `seconds`: when to come again."""
 
     def __init__(self, seconds: float) -> None:
@@ -32,7 +32,7 @@ class Full(Exception):  # noqa: N818 - named for what happened
         self.seconds = seconds
 
 
-class Late(Exception):  # noqa: N818 - named for what happened
+class Late(Exception):
     """The deadline has passed. `attempt`: the batch that was under way, if any, for the log of a fallback."""
 
     def __init__(self, attempt: Attempt | None) -> None:
@@ -128,7 +128,8 @@ class Batcher:
         self._due = False
         if self._running is not None or not self._waiting or self._loop is None or self.dead:
             return
-        works, height, schema = [], 0, self._waiting[0].rows.schema
+        works: list[Work] = []
+        height, schema = 0, self._waiting[0].rows.schema
         while self._waiting:
             work = self._waiting[0]
             if works and (height + work.rows.height > self._most_rows or work.rows.schema is not schema):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,9 +119,7 @@ def _split(body: bytes, length: str | None) -> tuple[bytes, bytes]:
     return body[: int(length)], body[int(length) :]
 
 
-def _tensor(
-    tensor: Any, tail: bytes, at: int, fields: Mapping[str, Field], most_rows: int
-) -> tuple[str, list[Any], int]:
+def _tensor(tensor: Any, tail: bytes, at: int, fields: Mapping[str, Field], most_rows: int) -> tuple[str, list[Any], int]:
     """Name and values of an input, and where the next one's bytes begin."""
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise broken("each input is an object with a name")
@@ -130,7 +128,7 @@ def _tensor(
         raise broken(f"there is no input {name[:80]!r}; {nearest(name[:80], list(fields)[:50])}")
     if not isinstance(kind, str) or not (kind == "BYTES" or kind in NUMPY):
         raise broken(f"input {name!r}: the datatype {str(kind)[:20]!r} is not known; {nearest(str(kind), [*NUMPY, 'BYTES'])}")
-    if not _is_shape(shape):
+    if not isinstance(shape, list) or not _is_shape(shape):
         raise broken(f"input {name!r}: the shape is [n] or [n, 1], seen {str(shape)[:80]}")
     count = shape[0]
     if count > most_rows:
@@ -149,10 +147,9 @@ def _tensor(
     return name, _fit(flat, fields[name]), at
 
 
-def _is_shape(shape: Any) -> bool:
+def _is_shape(shape: list[Any]) -> bool:
     return (
-        isinstance(shape, list)
-        and len(shape) in (1, 2)
+        len(shape) in (1, 2)
         and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape)
         and (len(shape) == 1 or shape[1] == 1)
     )
@@ -168,7 +165,8 @@ def _unpacked(name: str, kind: str, raw: bytes, count: int) -> list[Any]:
         if len(raw) != count * dtype.itemsize:
             raise broken(f"input {name!r}: {count:,} values of {kind} are {count * dtype.itemsize:,} bytes, seen {len(raw):,}")
         return list(np.frombuffer(raw, dtype).tolist())
-    values, at = [], 0
+    values: list[bytes] = []
+    at = 0
     while at + 4 <= len(raw) and len(values) < count:
         (length,) = struct.unpack_from("<I", raw, at)
         values.append(raw[at + 4 : at + 4 + length])
@@ -203,7 +201,9 @@ def _rows(columns: dict[str, list[Any]], schema: Schema, most_rows: int) -> Rows
     problems = check(given, schema)
     if problems:
         first = problems[0]
-        raise broken(f"row {first.row}, input {first.field!r}: expected {first.expected}, seen {first.seen} (schema {schema.version})")
+        raise broken(
+            f"row {first.row}, input {first.field!r}: expected {first.expected}, seen {first.seen} (schema {schema.version})"
+        )
     try:
         return rows_of(given, schema)
     except (LoudlyError, OverflowError) as wrong:

@@ -1,8 +1,8 @@
 """uvicorn, told to stop without losing a request.
 
-On SIGTERM every answer says "Connection: close" and `/ready` says no, so clients leave by themselves; idle connections stay open for
-`drain` seconds, as a client may just be writing on one. Then no new connection is let in, what has come in is answered, and the
-server stops. A second signal stops it at once.
+On SIGTERM every answer says "Connection: close" and `/ready` says no, so clients leave by themselves; idle connections stay
+open for `drain` seconds, as a client may just be writing on one. Then no new connection is let in, what has come in is
+answered, and the server stops. A second signal stops it at once.
 """
 
 from __future__ import annotations

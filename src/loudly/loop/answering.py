@@ -18,7 +18,7 @@ from loudly.data.pseudonym import pseudonym
 from loudly.errors import RolloutError
 from loudly.loop import traffic
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import Replies
+from loudly.serve.router import Replies, Router
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
@@ -104,7 +104,7 @@ class Answering:
         if group[0].rollout == _rollout(live):
             live.count(table, replies)
 
-    def _ready(self, rows: Rows) -> tuple[Rows, list[Any], Any]:
+    def _ready(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
         live = self._live
         router, champion = live.router, live.state.champion
         if router is None or champion is None:

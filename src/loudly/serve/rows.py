@@ -39,7 +39,11 @@ class Rows:
     __slots__ = ("_columns", "_records", "height", "schema")
 
     def __init__(
-        self, schema: Schema, columns: Mapping[str, Sequence[Any]] | None, height: int, records: Sequence[Sequence[Any]] | None = None
+        self,
+        schema: Schema,
+        columns: Mapping[str, Sequence[Any]] | None,
+        height: int,
+        records: Sequence[Sequence[Any]] | None = None,
     ) -> None:
         assert columns is not None or records is not None
         self.schema, self.height, self._columns, self._records = schema, height, columns, records
@@ -127,9 +131,7 @@ def has_keys(rows: Rows) -> bool:
 
 def of_table(table: pl.DataFrame, schema: Schema) -> Rows:
     """A conformed table as columns."""
-    columns = {
-        f.name: (table[f.name].dt.epoch("us") if f.kind is Kind.TIME else table[f.name]).to_list() for f in asked(schema)
-    }
+    columns = {f.name: (table[f.name].dt.epoch("us") if f.kind is Kind.TIME else table[f.name]).to_list() for f in asked(schema)}
     return Rows(schema, columns, table.height)
 
 
