@@ -145,6 +145,45 @@ def test_a_swap_under_load_fails_no_request(server: Server, table: pl.DataFrame)
     assert set(statuses) == {200}
 
 
+def test_versions_change_under_load_and_each_answer_names_its_own(server: Server, table: pl.DataFrame) -> None:
+    """Real versions of the ledger, promoted back and forth while one-row clients ask."""
+    live = server.live
+    second = live.retrain("by hand", "another version", offer=False)
+    assert second == "world/2"
+    row = rows_of(table, SINCE, SINCE + DAY)[0]
+    expected = {}
+    for version in ("world/2", "world/1"):
+        live.promote(version, "somebody asked for it")
+        answer = httpx.post(f"{server.url}/predict", json=row).json()["answers"][0]
+        assert answer["version"] == version
+        expected[version] = answer["prediction"]
+    wrong: list[object] = []
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client() as client:
+            while not stop.is_set():
+                sent = client.post(f"{server.url}/predict", json=row)
+                answer = sent.json()["answers"][0] if sent.status_code == 200 else {"version": sent.text, "prediction": 9.0}
+                seen.add(answer["version"])
+                if abs(answer["prediction"] - expected.get(answer["version"], 0.0)) > 1e-12:
+                    wrong.append(answer)
+
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for i in range(30):
+        live.promote(("world/2", "world/1")[i % 2], "back and forth")
+        live.tick()
+        time.sleep(0.02)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert seen == {"world/1", "world/2"}
+
+
 def test_http_gives_the_same_predictions_and_decisions_as_the_replay(table: pl.DataFrame) -> None:
     """A stretch of history sent over real HTTP instead of through `replay`: same answers, same ledger."""
     until = instant("2024-02-19")
