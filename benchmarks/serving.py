@@ -92,7 +92,7 @@ def serve_loudly(kind: str) -> None:
         assert live.router is not None
         live.router.swap(Routing(Served("bench/0", lambda rows: np.full(rows.height, 0.5), lambda rows: np.full(rows.height, 0.5))))
     os.environ["BENCH_KEY"] = KEY
-    settings = ServerConfig(keys=("predict=env:BENCH_KEY",), rate=1e6, drain=0.0)
+    settings = ServerConfig(keys=("predict=env:BENCH_KEY",), rate=1e6, drain=0.0, inline=bool(os.environ.get("INLINE")))
     ticker = Ticker(live, settings.tick)
     server = asgi_server.build(LiveFront(live), ticker.start, ticker.stop, settings)
     uvicorn_run.run(server, "127.0.0.1", PORTS["loudly"], settings.drain)

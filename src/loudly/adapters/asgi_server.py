@@ -50,7 +50,7 @@ class Server:
         self.front, self.settings, self.draining = front, settings, False
         self.door = Door(keys_of(settings.keys), settings.rate, settings.burst)
         self.meters = Meters()
-        self.batcher = Batcher(front, settings.batch, settings.queue, settings.deadline)
+        self.batcher = Batcher(front, settings.batch, settings.queue, settings.deadline, settings.inline)
         self._on_start, self._on_stop = on_start, on_stop
         self._codec: Codec | None = None
         self._document: tuple[Schema | None, bytes] | None = None

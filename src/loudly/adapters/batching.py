@@ -63,9 +63,11 @@ class Batcher:
     """Collects requests on an event loop and answers them on a thread.
 
     most_rows: of a batch (a request with more runs alone).  most_waiting: rows in the queue.  deadline: seconds of a request.
+    inline: no thread; for a model of some microseconds that never hangs.
     """
 
-    def __init__(self, front: Front, most_rows: int, most_waiting: int, deadline: float) -> None:
+    def __init__(self, front: Front, most_rows: int, most_waiting: int, deadline: float, inline: bool = False) -> None:
+        self._inline = inline
         self._front, self._most_rows, self._most_waiting, self._deadline = front, most_rows, most_waiting, deadline
         self._waiting: deque[Work] = deque()
         self._waiting_rows = 0
@@ -141,6 +143,9 @@ class Batcher:
                 height += work.rows.height
         if not works:
             return
+        if self._inline:
+            self._here(Batch(works, stopwatch()))
+            return
         if self._inbox is None:
             self._inbox = SimpleQueue()
             Thread(target=self._work, args=(self._inbox, self._loop), name="loudly-predict", daemon=True).start()
@@ -148,21 +153,33 @@ class Batcher:
         self.batches += 1
         self._inbox.put(self._running)
 
+    def _here(self, batch: Batch) -> None:
+        """Answers on the event loop itself, which waits for the model."""
+        self._running = batch
+        self.batches += 1
+        self._loop.call_soon(self._done, batch, *self._ask(batch))  # type: ignore[union-attr]
+        self._loop.call_soon(self._settle)  # type: ignore[union-attr]
+
+    def _ask(self, batch: Batch) -> tuple[Answered | None, Exception | None]:
+        try:
+            return self._front.answer(joined([w.rows for w in batch.works]), batch.attempt), None
+        except Exception as raised:  # noqa: BLE001 - whoever waits is told; the server goes on
+            return None, raised
+
+    def _settle(self) -> None:
+        try:
+            self._front.settle()
+        except Exception:
+            LOG.exception("LOUD the wheel could not fold what it has answered")
+
     def _work(self, inbox: SimpleQueue[Batch | None], loop: asyncio.AbstractEventLoop) -> None:
         """The thread: answers batch after batch, and folds in between."""
         while (batch := inbox.get()) is not None:
-            answered, wrong = None, None
-            try:
-                answered = self._front.answer(joined([w.rows for w in batch.works]), batch.attempt)
-            except Exception as raised:  # noqa: BLE001 - whoever waits is told; the thread goes on
-                wrong = raised
+            answered, wrong = self._ask(batch)
             if loop.is_closed():
                 return
             loop.call_soon_threadsafe(self._done, batch, answered, wrong)
-            try:
-                self._front.settle()
-            except Exception:
-                LOG.exception("LOUD the wheel could not fold what it has answered")
+            self._settle()
 
     def _done(self, batch: Batch, answered: Answered | None, wrong: Exception | None) -> None:
         """On the loop: the answers go to who waits for them, and the next batch begins."""
