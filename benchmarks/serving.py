@@ -1,5 +1,7 @@
 """One row of 30 features a request over real HTTP: loudly with everything on, as a ratio to FastAPI + pydantic + the same model.
 
+Twice: as it comes (the model on a thread), and inline (the model on the event loop, for models of microseconds).
+
 Everything on: API keys, a rate limit, request ids, router, metrics, every answer logged durably and folded into the monitor. The
 peer does none of that. Load: wrk (apt-get install wrk), 1, 16 and 64 connections, peers interleaved, medians of three runs, on one
 machine with the servers. An answer that is not 2xx, or a broken socket, ends the benchmark.
@@ -44,7 +46,7 @@ from loudly.store.segments import SegmentWriter
 FEATURES = [f"f{i}" for i in range(30)]
 CONNECTIONS = (1, 16, 64)
 KEY = "benchmark"
-PORTS = {"loudly": 8731, "fastapi": 8732}
+PORTS = {"loudly": 8731, "inline": 8733, "fastapi": 8732}
 Row = create_model("Row", id=(str, ...), at=(str, ...), **dict.fromkeys(FEATURES, (float, ...)))  # type: ignore[call-overload]
 Answer = create_model("Answer", prediction=(float, ...), version=(str, ...))
 LUA = """
@@ -73,8 +75,8 @@ def model() -> HistGradientBoostingClassifier:
     return HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
 
 
-def serve_loudly(kind: str) -> None:
-    """The wheel, as `loudly serve` runs it."""
+def serve_loudly(kind: str, peer: str) -> None:
+    """The wheel, as `loudly serve` runs it; "inline" asks the model on the event loop."""
     table = world()
     app = loudly.App("bench", label="y", time="at", key="id", metric="roc_auc")
     app.data(lambda: table)
@@ -92,10 +94,10 @@ def serve_loudly(kind: str) -> None:
         assert live.router is not None
         live.router.swap(Routing(Served("bench/0", lambda rows: np.full(rows.height, 0.5), lambda rows: np.full(rows.height, 0.5))))
     os.environ["BENCH_KEY"] = KEY
-    settings = ServerConfig(keys=("predict=env:BENCH_KEY",), rate=1e6, drain=0.0, inline=bool(os.environ.get("INLINE")))
+    settings = ServerConfig(keys=("predict=env:BENCH_KEY",), rate=1e6, drain=0.0, inline=peer == "inline")
     ticker = Ticker(live, settings.tick)
     server = asgi_server.build(LiveFront(live), ticker.start, ticker.stop, settings)
-    uvicorn_run.run(server, "127.0.0.1", PORTS["loudly"], settings.drain)
+    uvicorn_run.run(server, "127.0.0.1", PORTS[peer], settings.drain)
     shutil.rmtree(folder)
 
 
@@ -192,7 +194,10 @@ def compare(kind: str, seconds: int, script: Path) -> None:
                     f"{kind:<5} {connections:>3} connections  {peer:<8} {m['rps']:>8,.0f} requests/s"
                     f"  p50 {m['p50']:6.2f} ms  p99 {m['p99']:7.2f} ms  {m['cpu']:6.0f} µs of processor a request"
                 )
-            print(f"{'':<24}loudly / FastAPI  {median['loudly']['rps'] / median['fastapi']['rps']:.2f} x", flush=True)
+            for peer in ("loudly", "inline"):
+                ratio = median[peer]["rps"] / median["fastapi"]["rps"]
+                used = median[peer]["cpu"] / median["fastapi"]["cpu"]
+                print(f"{'':<23}{peer} / FastAPI  {ratio:.2f} x the requests, {used:.2f} x the processor", flush=True)
     finally:
         for process in processes.values():
             process.terminate()
@@ -202,12 +207,15 @@ def compare(kind: str, seconds: int, script: Path) -> None:
 def main() -> None:
     """Runs what the arguments say."""
     said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    said.add_argument("--serve", choices=PORTS)
+    said.add_argument("--serve", choices=tuple(PORTS))
     said.add_argument("--model", choices=("hgb", "none"))
     said.add_argument("--seconds", type=int, default=3)
     given = said.parse_args()
     if given.serve:
-        {"loudly": serve_loudly, "fastapi": serve_fastapi}[given.serve](given.model)
+        if given.serve == "fastapi":
+            serve_fastapi(given.model)
+        else:
+            serve_loudly(given.model, given.serve)
         return
     if shutil.which("wrk") is None:
         raise SystemExit("This benchmark needs wrk: apt-get install wrk")

@@ -131,7 +131,11 @@ def test_keys_open_what_their_role_says(table: pl.DataFrame, rows: list[dict[str
 
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("predict=hunter2", "stands in loudly.toml"), ("predikt=env:ASK", "did you mean 'predict'"), ("predict=env:NOWHERE", "NOWHERE")],
+    [
+        ("predict=hunter2", "stands in loudly.toml"),
+        ("predikt=env:ASK", "did you mean 'predict'"),
+        ("predict=env:NOWHERE", "NOWHERE"),
+    ],
 )
 def test_keys_that_cannot_be_are_refused_at_the_start(
     table: pl.DataFrame, line: str, told: str, monkeypatch: pytest.MonkeyPatch
@@ -176,7 +180,9 @@ def test_too_many_waiting_rows_get_429_and_the_others_their_answer(table: pl.Dat
 
 
 @pytest.mark.parametrize("late", ["refuse", "fallback"])
-def test_a_model_that_hangs_costs_its_own_requests_and_no_others(table: pl.DataFrame, rows: list[dict[str, Any]], late: str) -> None:
+def test_a_model_that_hangs_costs_its_own_requests_and_no_others(
+    table: pl.DataFrame, rows: list[dict[str, Any]], late: str
+) -> None:
     release = threading.Event()
     hangs = [True]
 
@@ -304,7 +310,10 @@ def test_the_page_needs_nothing_from_outside(server: Server) -> None:
 def test_clients_under_load_get_their_own_answers(server: Server, table: pl.DataFrame) -> None:
     """Many clients with one row each: batched or not, every answer is the one its row gets alone."""
     sent = rows_of(table, SINCE, SINCE + 5 * DAY)
-    alone = {r["id"]: a["prediction"] for r, a in zip(sent, httpx.post(f"{server.url}/predict", json=sent).json()["answers"], strict=True)}
+    alone = {
+        r["id"]: a["prediction"]
+        for r, a in zip(sent, httpx.post(f"{server.url}/predict", json=sent).json()["answers"], strict=True)
+    }
     wrong: list[str] = []
 
     def load(part: list[dict[str, Any]]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 httpx = pytest.importorskip("httpx")
@@ -65,7 +64,9 @@ def test_json_tensors(server: Server, rows: list[dict[str, Any]]) -> None:
 
 
 def test_the_triton_client_in_json_and_in_binary(server: Server, rows: list[dict[str, Any]]) -> None:
-    triton = pytest.importorskip("tritonclient.http", reason="LOUD: tritonclient is not installed; Triton's own client is not tried")
+    triton = pytest.importorskip(
+        "tritonclient.http", reason="LOUD: tritonclient is not installed; Triton's own client is not tried"
+    )
     with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
         assert client.is_server_live()
         assert client.is_server_ready()

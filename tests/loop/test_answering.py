@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SINCE, make_app, make_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import SINCE, make_app, make_world
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
 from loudly.core.values import Role
@@ -28,7 +28,7 @@ from loudly.store.segments import SegmentWriter, read_segments
 from loudly.validate.conform import conform
 
 TABLE = make_world(days=45)
-AT = pl.col("at").dt.epoch("us")
+when = pl.col("at").dt.epoch("us")
 
 
 def made_live(log: Path | None = None) -> tuple[Live, DataClock]:
@@ -37,7 +37,7 @@ def made_live(log: Path | None = None) -> tuple[Live, DataClock]:
     if log is not None:
         stores = replace(stores, traffic=SegmentWriter(log))
     live = Live(make_app(TABLE).system, stores, clock, key=b"key")
-    known = TABLE.filter(AT < SINCE).with_columns(y=pl.when(AT + DAY <= SINCE).then(pl.col("y")))
+    known = TABLE.filter(when < SINCE).with_columns(y=pl.when(when + DAY <= SINCE).then(pl.col("y")))
     assert not found(live, known)
     live.retrain("first training", "there is no model yet")
     return live, clock
@@ -54,10 +54,10 @@ def history(live: Live, clock: DataClock, size: int, *, quick: bool) -> list[flo
     answers: list[float] = []
     for day in range(10):
         now = SINCE + day * DAY
-        late = TABLE.filter((AT >= now - 2 * DAY) & (AT < now - DAY) & (AT >= SINCE))
+        late = TABLE.filter((when >= now - 2 * DAY) & (when < now - DAY) & (when >= SINCE))
         if late.height:
             live.feedback(late.select("id", "y"))
-        rows = TABLE.filter((AT >= now) & (AT < now + DAY))
+        rows = TABLE.filter((when >= now) & (when < now + DAY))
         for first in range(0, rows.height, size):
             part = sent(rows[first : first + size], live)
             if quick:
@@ -86,7 +86,7 @@ def test_folding_later_gives_the_same_answers_and_the_same_ledger(size: int) -> 
 
 def test_a_restart_folds_the_compact_log_to_the_same_state(tmp_path: Path) -> None:
     live, clock = made_live(tmp_path)
-    rows = TABLE.filter((AT >= SINCE) & (AT < SINCE + DAY))
+    rows = TABLE.filter((when >= SINCE) & (when < SINCE + DAY))
     for i in range(40):
         live.answering.answer(sent(rows[i : i + 1], live), Attempt((1,), ((f"request-{i}", ""),)))
     live.feedback(rows[:10].select("id", "y"))
@@ -94,7 +94,7 @@ def test_a_restart_folds_the_compact_log_to_the_same_state(tmp_path: Path) -> No
     notes = [n for r in read_segments(tmp_path) for n in traffic.notes_of(r.payload)]
     assert notes == [(f"request-{i}", "", 1) for i in range(40)]
     again = Live(live.system, replace(live.stores, traffic=None), clock, key=b"key")
-    again.watch.crown(again.ready["world/1"], TABLE.filter(AT < SINCE), None, clock.now())
+    again.watch.crown(again.ready["world/1"], TABLE.filter(when < SINCE), None, clock.now())
     assert catch_up(again, tmp_path) == 40
     assert again.book.waiting == live.book.waiting == 30
     joined_again = again.feedback(rows[10:20].select("id", "y")).joined
@@ -103,7 +103,7 @@ def test_a_restart_folds_the_compact_log_to_the_same_state(tmp_path: Path) -> No
 
 def test_the_compact_record_is_the_table_that_would_have_been_logged() -> None:
     live, _ = made_live()
-    rows = sent(TABLE.filter(AT >= SINCE)[:5], live)
+    rows = sent(TABLE.filter(when >= SINCE)[:5], live)
     replies = live.answering.answer(rows, Attempt((5,)))
     table = traffic.logged(rows.table(), replies, 7, 8)
     assert traffic.from_bytes(traffic.compact(rows, replies, 7, 8)).equals(table, null_equal=True)
@@ -113,7 +113,7 @@ def test_the_compact_record_is_the_table_that_would_have_been_logged() -> None:
 
 def test_what_was_given_up_is_not_logged_and_the_rest_is(tmp_path: Path) -> None:
     live, _ = made_live(tmp_path)
-    rows = sent(TABLE.filter(AT >= SINCE)[:6], live)
+    rows = sent(TABLE.filter(when >= SINCE)[:6], live)
     attempt = Attempt((1, 3, 2), (("a", ""), ("b", ""), ("c", "")))
     assert attempt.leave(1)
     replies = live.answering.answer(rows, attempt)
@@ -131,7 +131,7 @@ def test_what_was_given_up_is_not_logged_and_the_rest_is(tmp_path: Path) -> None
 
 def test_rows_of_an_older_schema_are_answered_by_the_new_champion() -> None:
     live, _ = made_live()
-    rows = sent(TABLE.filter(AT >= SINCE)[:3], live)
+    rows = sent(TABLE.filter(when >= SINCE)[:3], live)
     old = replace(rows.schema, fields=tuple(f for f in rows.schema.fields if f.name != "x1"))
     without = Rows(old, {n: c for n, c in rows.columns.items() if n != "x1"}, 3)
     twin = Rows(replace(rows.schema), rows.columns, 3)
@@ -156,7 +156,9 @@ VALUES = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=True), s
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.text(max_size=3), st.integers(0, 4_000_000_000_000_000), VALUES, VALUES, st.sampled_from([None, "a", "b", "zz"])),
+        st.tuples(
+            st.text(max_size=3), st.integers(0, 4_000_000_000_000_000), VALUES, VALUES, st.sampled_from([None, "a", "b", "zz"])
+        ),
         min_size=1,
         max_size=6,
     )
@@ -212,10 +214,10 @@ def test_private_columns_are_hidden_as_in_training() -> None:
     app = make_app(TABLE)
     app._private = ("group",)
     live = Live(app.system, memory_stores("world"), DataClock(SINCE), key=b"key")
-    known = TABLE.filter(AT < SINCE).with_columns(y=pl.when(AT + DAY <= SINCE).then(pl.col("y")))
+    known = TABLE.filter(when < SINCE).with_columns(y=pl.when(when + DAY <= SINCE).then(pl.col("y")))
     assert not found(live, known)
     live.retrain("first training", "there is no model yet")
-    part = TABLE.filter(AT >= SINCE)[:4]
+    part = TABLE.filter(when >= SINCE)[:4]
     rows = sent(part, live)
     quick = live.answering.answer(rows, Attempt((4,)))
     assert quick.answer.tolist() == live.answer(part.drop("y"))[0].answer.tolist()

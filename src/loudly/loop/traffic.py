@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -60,27 +61,60 @@ def compact(rows: Rows, replies: Replies, rollout: int, at: int, notes: Sequence
     return MAGIC + ENCODER.encode([_head(rows.schema), list(rows.columns.values()), own, rollout, at, notes])
 
 
-def from_bytes(data: bytes) -> pl.DataFrame:
-    """The inverse of `to_bytes` and of `compact`."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A compact record, taken apart. Entries of one `kind` make one table."""
+
+    kind: tuple[Any, ...]
+    columns: list[list[Any]]
+    own: list[list[Any]]
+    at: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.own[0])
+
+
+def entry(data: bytes) -> Entry | None:
+    """A compact record; None for a table."""
     if not data.startswith(MAGIC):
-        return pl.read_ipc_stream(io.BytesIO(data))
+        return None
     head, columns, own, rollout, at, _ = msgspec.msgpack.decode(data[len(MAGIC) :])
-    fields = tuple(Field(name, Kind(kind)) for name, kind in head)
-    rows = pl.DataFrame([series(f, values) for f, values in zip(fields, columns, strict=True)])
+    wide = bool(own[2]) and isinstance(own[2][0], list)
+    return Entry((tuple(map(tuple, head)), rollout, wide), columns, own, at)
+
+
+def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
+    """Entries of one kind as the table that would have been logged."""
+    head, rollout, _ = entries[0].kind
+    columns = (
+        entries[0].columns
+        if len(entries) == 1
+        else [[v for c in cs for v in c] for cs in zip(*(e.columns for e in entries), strict=True)]
+    )
+    own = (
+        entries[0].own if len(entries) == 1 else [[v for c in cs for v in c] for cs in zip(*(e.own for e in entries), strict=True)]
+    )
+    rows = pl.DataFrame([series(Field(n, Kind(k)), values) for (n, k), values in zip(head, columns, strict=True)])
     arm, propensity, answer, fallback, *scores = own
-    made = {name: np.asarray(score, dtype=np.float64) for name, score in zip(ARMS, scores, strict=True)}
     replies = Replies(
         np.asarray(answer, dtype=np.float64),
         np.asarray(arm, dtype=np.int64),
         np.asarray(propensity, dtype=np.float64),
         np.asarray(fallback, dtype=bool),
-        made,
+        {name: np.asarray(score, dtype=np.float64) for name, score in zip(ARMS, scores, strict=True)},
         ("", ""),
         {},
         {},
         (),
     )
-    return logged(rows, replies, rollout, at)
+    return logged(rows, replies, rollout, np.repeat([e.at for e in entries], [e.rows for e in entries]))
+
+
+def from_bytes(data: bytes) -> pl.DataFrame:
+    """The inverse of `to_bytes` and of `compact`."""
+    one = entry(data)
+    return table_of([one]) if one is not None else pl.read_ipc_stream(io.BytesIO(data))
 
 
 def notes_of(data: bytes) -> tuple[tuple[str, str, int], ...]:
