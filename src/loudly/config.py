@@ -50,7 +50,7 @@ class ServerConfig:
     ask.  rate: requests a second and key (0: no limit), `burst` of them at once.  batch: rows answered together at most.
     queue: rows that may wait; more are refused with 429.  deadline: seconds until a request is answered with 503, or with the
     fallback where late = "fallback".  inline: ask the model on the event loop instead of a thread: quicker where it takes some
-    microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take to come in.
+    microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take.
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
     """
 

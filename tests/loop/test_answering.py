@@ -226,3 +226,26 @@ def test_private_columns_are_hidden_as_in_training() -> None:
     joined_rows = live.feedback(part.select("id", "y")).joined
     hidden = pseudonymise(part, ["group"], b"key")["group"].to_list()
     assert set(joined_rows["group"]) == set(hidden)
+
+
+def test_a_candidate_that_comes_too_late_is_blamed_for_it() -> None:
+    live, clock = made_live()
+    live.retrain("by hand", "to have a rollout on the way")
+    for day in range(3):
+        clock.advance(SINCE + (day + 1) * DAY)
+        live.tick()
+    assert live.strategy is not None
+    assert live.strategy.name == "canary"
+    rows = sent(TABLE.filter(when >= SINCE)[:100], live)
+    for first in range(0, 100, 10):
+        part = Rows(rows.schema, None, 10, rows.records[first : first + 10])
+        attempt = Attempt((10,))
+        live.answering.answer(part, attempt)
+        attempt.scoring = "candidate"
+        live.answering.lose(Rows(rows.schema, None, 1, part.records[:1]), attempt)
+    with live.lock:
+        live.answering.fold()
+    verdict = live.rollout_verdict
+    assert verdict is not None
+    assert verdict.failed
+    assert "10 of 10 failed answers are the candidate's" in verdict.reason

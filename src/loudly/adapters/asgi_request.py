@@ -48,7 +48,7 @@ class Request:
         self.id, self.trace, self.key, self.length = b"", b"", b"", -1
         for name, value in headers:
             if name == b"content-length":
-                self.length = int(value) if value.isdigit() else -1
+                self.length = int(value) if value.isdigit() and len(value) < 19 else -1
             elif name == b"authorization":
                 self.key = value[7:].strip() if value[:7].lower() == b"bearer " else b""
             elif name == b"x-api-key":

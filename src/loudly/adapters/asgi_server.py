@@ -188,6 +188,8 @@ class Server:
             raise Refused(429, {"detail": "too many rows are waiting"}, full.seconds) from full
         except Late as late:
             if self.settings.late != "fallback":
+                if late.attempt is not None:
+                    self.front.lose(rows, late.attempt)
                 raise Refused(503, {"detail": f"no answer within {self.settings.deadline:g} s"}, 1.0) from late
             attempt = Attempt((rows.height,), (request.note,))
             attempt.scoring = late.attempt.scoring if late.attempt is not None else ""

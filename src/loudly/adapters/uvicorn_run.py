@@ -18,6 +18,8 @@ from typing import Any
 import uvicorn
 
 GRACE_SECONDS = 30
+# Longer than the minute of most load balancers: who closes an idle connection first must be the client.
+KEEP_ALIVE_SECONDS = 75
 # The event loop must not wait 5 ms for a thread that folds or predicts.
 SWITCH_SECONDS = 0.0005
 # What is there at the start stays; looking through all of it again and again would cost 100 ms each time.
@@ -44,6 +46,8 @@ def run(app: Any, host: str, port: int, drain: float = 5.0) -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)

@@ -65,6 +65,9 @@ class LiveFront:
     def give_up(self, rows: Rows, attempt: Attempt) -> Answered:
         return _answered(self.live.answering.give_up(rows, attempt))
 
+    def lose(self, rows: Rows, attempt: Attempt) -> None:
+        self.live.answering.lose(rows, attempt)
+
     def settle(self) -> None:
         self.live.answering.settle()
 

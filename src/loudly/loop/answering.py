@@ -9,7 +9,7 @@ batch or all at once: counts add, and batches are cut where the time that they c
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Answering:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
+        self._lost: deque[tuple[str, int]] = deque()
         self._rows = 0
 
     def answer(self, rows: Rows, attempt: Attempt) -> Replies:
@@ -72,6 +73,10 @@ class Answering:
         self._log(rows, replies, attempt, range(len(attempt.sizes)))
         return replies
 
+    def lose(self, rows: Rows, attempt: Attempt) -> None:
+        """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
+        self._lost.append((attempt.scoring, rows.height))
+
     def settle(self) -> None:
         """Folds what waits where that is worth it and nobody else holds the lock."""
         if self._rows >= FOLD_ROWS and self._live.lock.acquire(blocking=False):
@@ -94,6 +99,8 @@ class Answering:
             height += one.rows.height
         if group:
             self._fold(group)
+        if not self._waiting:
+            self._rows = 0
 
     def _fold(self, group: list[Waiting]) -> None:
         live = self._live
@@ -102,7 +109,16 @@ class Answering:
         at = np.repeat([w.at for w in group], [w.rows.height for w in group])
         live.fold_answers(traffic.logged(table, replies, group[0].rollout, at), group[-1].at)
         if group[0].rollout == _rollout(live):
-            live.count(table, replies)
+            live.count(table, self._with_lost(replies))
+
+    def _with_lost(self, replies: Replies) -> Replies:
+        """The counts with those that came too late: beside answers of their time, so that shares of the arms are told apart."""
+        answered, failed = dict(replies.answered), dict(replies.failed)
+        while self._lost:
+            arm, rows = self._lost.popleft()
+            answered[arm] = answered.get(arm, 0) + rows
+            failed[arm] = failed.get(arm, 0) + rows
+        return replace(replies, answered=answered, failed=failed)
 
     def _ready(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
         live = self._live

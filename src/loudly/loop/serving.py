@@ -19,6 +19,8 @@ from loudly.serve.rows import Rows, asked, series
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
+MOST_PLANS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -53,6 +55,8 @@ class Ready:
     def _plan(self, schema: Schema) -> Quick | None:
         known = self.plans.get(id(schema))
         if known is None or known[0] is not schema:
+            if len(self.plans) >= MOST_PLANS:
+                self.plans.clear()
             plan = quick(self.features, {f.name: f.kind for f in asked(schema)})
             self.plans[id(schema)] = known = (schema, plan)
         return known[1]

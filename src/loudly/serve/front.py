@@ -26,7 +26,8 @@ class Front(Protocol):
     """The wheel as a server sees it. `label` takes objects that carry key and label.
 
     `answer` may be called from many threads. What it leaves to be folded is folded by `settle`, which a server calls between
-    answers. `give_up` answers by the constant, at once. `version` is the champion.
+    answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
+    `version` is the champion.
     """
 
     @property
@@ -47,6 +48,8 @@ class Front(Protocol):
     def answer(self, rows: Rows, attempt: Attempt) -> Answered: ...
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Answered: ...
+
+    def lose(self, rows: Rows, attempt: Attempt) -> None: ...
 
     def settle(self) -> None: ...
 
