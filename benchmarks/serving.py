@@ -160,7 +160,18 @@ def cpu(process: subprocess.Popen[bytes]) -> float:
 def load(peer: str, process: subprocess.Popen[bytes], connections: int, seconds: int, script: Path) -> dict[str, float]:
     """One run of wrk. Ends the benchmark at the first answer that is not 2xx."""
     spent = cpu(process)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), f"http://127.0.0.1:{PORTS[peer]}"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "60s",
+        "--latency",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{PORTS[peer]}",
+    ]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in told or "Socket errors" in told:
         raise SystemExit(f"{peer} at {connections} connections: answers that are not 2xx\n{told}")

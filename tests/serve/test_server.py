@@ -99,6 +99,8 @@ def test_feedback_joins_and_names_the_unknown(server: Server, table: pl.DataFram
     assert httpx.post(f"{server.url}/feedback", json=labels).json() == {"joined": 1, "unknown": 1, "repeated": 0}
     assert httpx.post(f"{server.url}/feedback", json=labels[:1]).json()["repeated"] == 1
     assert httpx.post(f"{server.url}/feedback", json=[{"id": "x"}]).status_code == 422
+    for odd in ({"id": "x", "y": [1]}, {"id": "x", "y": {"a": 1}}, {"id": ["x"], "y": True}):
+        assert httpx.post(f"{server.url}/feedback", json=odd).status_code == 422
 
 
 def test_a_model_that_raises_is_answered_by_a_marked_fallback(server: Server, table: pl.DataFrame) -> None:

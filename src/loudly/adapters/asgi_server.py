@@ -34,6 +34,7 @@ LOG = logging.getLogger("loudly.serve")
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 MOST_LABELLING = 64
+ODD = (list, dict)
 LARGE_BODY = 128 * 1024
 Work = Callable[[Request], Awaitable[Reply]]
 
@@ -207,6 +208,9 @@ class Server:
         missing = [{"loc": ["body", i, n], "msg": "missing"} for i, row in enumerate(rows) for n in needed if row.get(n) is None]
         if missing:
             raise Refused(422, {"detail": missing})
+        odd = [{"loc": ["body", i, n], "msg": "one value"} for i, row in enumerate(rows) for n in needed if isinstance(row[n], ODD)]
+        if odd:
+            raise Refused(422, {"detail": odd})
         self._labelling += 1
         try:
             told = await asyncio.get_running_loop().run_in_executor(None, self.front.label, rows)
