@@ -72,7 +72,7 @@ class Codec:
             if body[:11] == b'{"columns":':
                 return self._of_columns(astuple(self._columns.decode(body).columns))
             return self._of_structs((self._one.decode(body),))
-        except (ValueError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
 
     def _of_structs(self, structs: Sequence[Any]) -> Rows | None:
