@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
 EXTRAS := demo,postgres,onnx,s3,dvc,ray,dev
 
-.PHONY: demo test lint types floors doctest bench papers lowest clean
+.PHONY: demo test lint types floors doctest bench papers lowest other clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,9 +37,13 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/streams.py
 
-papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts.
+papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts, regret of bandits, units for interleaving, off-policy gaps.
 	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/bandits.py
+	$(BIN)/python benchmarks/interleaving.py
+	$(BIN)/python benchmarks/off_policy.py
 
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest
@@ -47,5 +51,12 @@ lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml 
 	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,dev-light]'
 	.venv-lowest/bin/python -m pytest -q -m "not newest" --override-ini filterwarnings=default
 
+OTHER ?= python3.13
+other: pyproject.toml constraints.txt  ## The quick tests on another Python, at the versions of the constraints.
+	$(OTHER) -m venv .venv-$(OTHER)
+	.venv-$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	VIRTUAL_ENV=$(CURDIR)/.venv-$(OTHER) .venv-$(OTHER)/bin/uv pip install --quiet -c constraints.txt -e '.[demo,onnx,dev-light]'
+	.venv-$(OTHER)/bin/python -m pytest -q -m "not slow and not newest"
+
 clean:
-	rm -rf $(VENV) .venv-lowest out .loudly
+	rm -rf $(VENV) .venv-lowest .venv-python* out .loudly

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,7 @@ with warnings.catch_warnings():  # MLflow warns about itself when it is imported
 
 from conftest import SINCE, make_app, make_world
 from loudly.app.verbs import formats, memory_stores
+from loudly.loop.mirror import mirror
 from loudly.loop.replay import replay
 from loudly.loop.serving import open_version
 
@@ -63,7 +65,22 @@ def test_its_client_reads_our_runs_and_its_loader_answers_as_we_do(tmp_path: Pat
     champion = made.state.versions[made.state.champion or ""]
     ours = open_version(champion, system.features, stores.blobs, formats(), vouched=True).predict(table[:200])
     assert np.array_equal(loaded.predict(frame), ours)
+
+    again_url = f"sqlite:///{tmp_path}/again.db"
+    again = MlflowTracker(again_url, tmp_path / "again", "world")
+    for _ in range(2):  # what the mirror knows already is left alone
+        told = mirror(made.events, stores.blobs, again)
+        assert (told.runs, told.champion) == (made.refits + 1, made.state.champion)
+    anew = mlflow.MlflowClient(again_url, again_url)
+    assert _runs(anew) == _runs(client)
+    assert len(anew.search_model_versions("name='world'")) == len(client.search_model_versions("name='world'"))
+    assert anew.get_model_version_by_alias("world", "champion").tags == alias.tags
     assert isinstance(raw, pl.DataFrame)
+
+
+def _runs(client: Any) -> dict[str, tuple[dict[str, str], dict[str, float]]]:
+    found = client.search_runs([client.get_experiment_by_name("world").experiment_id])
+    return {r.data.tags["loudly.run"]: (r.data.params, r.data.metrics) for r in found}
 
 
 @pytest.mark.slow

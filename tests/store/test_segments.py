@@ -100,3 +100,22 @@ def test_a_disk_that_refuses_keeps_the_server_going_and_counts(tmp_path: Path, m
     monkeypatch.undo()
     writer.close()
     assert len(list(read_segments(tmp_path))) == 1 + kept
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 4_000, 39_999])
+def test_a_file_that_may_not_grow_takes_whole_batches_or_nothing(tmp_path: Path, room: int) -> None:
+    """A process of its own under a real limit on file size: what is read back is whole, and the rest still waits in memory."""
+    script = (
+        "import resource, signal, sys\nfrom loudly.store.segments import SegmentWriter, read_segments\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nw = SegmentWriter(sys.argv[1])\n"
+        "w.append('p', b'first' * 100); w.flush()\nbefore = w._file.tell()\n"
+        "soft = (before + int(sys.argv[2]), resource.RLIM_INFINITY)\nresource.setrlimit(resource.RLIMIT_FSIZE, soft)\n"
+        "[w.append('p', bytes([i % 256]) * 1000) for i in range(40)]\nw.flush()\nassert w.refused, 'it was not refused'\n"
+        "whole = len(list(read_segments(sys.argv[1])))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\nw.flush()\nassert not w.refused\n"
+        "print(whole, len(list(read_segments(sys.argv[1]))), w.lost)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), str(room)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 1 <= int(done.stdout.split()[0]) < 41
+    assert done.stdout.split()[1:] == ["41", "0"]

@@ -241,8 +241,8 @@ class Server:
         return Reply(200, json.dumps(dict(await self._aside(self.front.status))).encode())
 
     async def _metrics(self, _: Request) -> Reply:
-        alarms = len((await self._aside(self.front.status)).get("alarms", ()))
-        told = self.meters.told(alarms, self.batcher.waiting, self.batcher.stuck, self.batcher.batches)
+        status = await self._aside(self.front.status)
+        told = self.meters.told(status, self.batcher.waiting, self.batcher.stuck, self.batcher.batches)
         return Reply(200, told, TEXT)
 
     async def _openapi(self, _: Request) -> Reply:

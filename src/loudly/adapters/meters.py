@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,6 +24,8 @@ class Meters:
         self.labels = Counter("loudly_labels_total", "Labels received, by what became of them.", ["what"], registry=registry)
         self.batches = Counter("loudly_batches_total", "Batches given to the model.", registry=registry)
         self.alarms = Gauge("loudly_open_alarms", "Alarms that are open.", registry=registry)
+        self.log_refused = Gauge("loudly_log_refused", "1 while the disk refuses the traffic log.", registry=registry)
+        self.log_lost = Gauge("loudly_log_lost", "Records of traffic that had no room.", registry=registry)
         self.waiting = Gauge("loudly_rows_waiting", "Rows that wait for the model.", registry=registry)
         self.stuck = Gauge("loudly_threads_stuck", "Threads that a model has not given back in time.", registry=registry)
         self._requests: dict[tuple[str, int], Any] = {}
@@ -51,9 +54,11 @@ class Meters:
             self._row(version, arm, pairs.count((version, arm)))
         self.fallbacks.inc(sum(answered.fallbacks[first:last]))
 
-    def told(self, alarms: int, waiting: int, stuck: int, batches: int) -> bytes:
-        """The text for Prometheus."""
-        self.alarms.set(alarms)
+    def told(self, status: Mapping[str, Any], waiting: int, stuck: int, batches: int) -> bytes:
+        """The text for Prometheus. status: of the front."""
+        self.alarms.set(len(status.get("alarms", ())))
+        self.log_refused.set(bool(status.get("log", {}).get("refused")))
+        self.log_lost.set(status.get("log", {}).get("lost", 0))
         self.waiting.set(waiting)
         self.stuck.set(stuck)
         self.batches.inc(batches - self._batches)

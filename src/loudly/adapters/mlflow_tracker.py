@@ -48,18 +48,24 @@ class MlflowTracker:
         self._waiting: dict[str, list[Metric]] = {}
 
     def ran(self, run: Run, curves: Mapping[str, Sequence[float]]) -> None:
-        tags = {"loudly.run": run.key, "loudly.dataset": run.dataset, "loudly.start": run.start or ""}
-        made = self._client.create_run(self._experiment, tags=tags, run_name=run.key[:12])
-        run_id = made.info.run_id
+        known = self._client.search_runs([self._experiment], f"tags.`loudly.run` = '{run.key}'", max_results=1)
+        run_id, now = (known[0].info.run_id, known[0].info.start_time) if known else self._created(run)
         self._runs[run.key] = run_id
-        now = made.info.start_time
-        params = [Param(name, str(value)) for name, value in {**run.params, "seed": run.seed, "rows": run.rows}.items()]
-        self._client.log_batch(run_id, params=params, tags=[RunTag("loudly.model", run.model)])
-        points = [Metric(name, value, now, 0) for name, value in run.metrics.items() if value is not None]
-        points += [Metric(name, value, now, step) for name, curve in curves.items() for step, value in enumerate(curve)]
+        points = [Metric(name, value, now, step) for name, curve in curves.items() for step, value in enumerate(curve)]
+        if not known:
+            points += [Metric(name, value, now, 0) for name, value in run.metrics.items() if value is not None]
         self._waiting.setdefault(run_id, []).extend(points)
 
+    def _created(self, run: Run) -> tuple[str, int]:
+        tags = {"loudly.run": run.key, "loudly.dataset": run.dataset, "loudly.start": run.start or ""}
+        made = self._client.create_run(self._experiment, tags=tags, run_name=run.key[:12])
+        params = [Param(name, str(value)) for name, value in {**run.params, "seed": run.seed, "rows": run.rows}.items()]
+        self._client.log_batch(made.info.run_id, params=params, tags=[RunTag("loudly.model", run.model)])
+        return made.info.run_id, made.info.start_time
+
     def registered(self, version: ModelVersion, run: Run, model: bytes, context: Mapping[str, Json]) -> None:
+        if self._numbered(version) is not None:
+            return
         run_id = self._runs[run.key]
         with TemporaryDirectory() as folder:
             data = Path(folder) / "loudly.bundle"
@@ -82,10 +88,14 @@ class MlflowTracker:
         if version is None:
             self._client.delete_registered_model_alias(name, alias)
             return
-        for known in self._client.search_model_versions(f"name='{name}'"):
-            if known.tags.get("loudly.version") == version.ref:
-                self._client.set_registered_model_alias(name, alias, known.version)
-                return
+        number = self._numbered(version)
+        if number is not None:
+            self._client.set_registered_model_alias(name, alias, number)
+
+    def _numbered(self, version: ModelVersion) -> str | None:
+        """MLflow's own number of a version of ours."""
+        known = self._client.search_model_versions(f"name='{version.name}' and tags.`loudly.version` = '{version.ref}'")
+        return str(known[0].version) if known else None
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 
 from loudly.app import verbs
 from loudly.config import read_config
 from loudly.core.clock import iso
-from loudly.core.values import Role, Schema
+from loudly.core.values import Schema
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
@@ -23,6 +24,7 @@ from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered
 from loudly.serve.router import ARMS, Replies
 from loudly.serve.rows import Rows
+from loudly.store.segments import SegmentWriter
 
 
 class LiveFront:
@@ -52,7 +54,7 @@ class LiveFront:
         schema, rows = self.schema(), self.live.retraining.reference()
         if schema is None or rows.is_empty():
             return {}
-        names = [f.name for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+        names = [f.name for f in schema.sent]
         row = rows.tail(1).select(names).to_dicts()[0]
         return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
 
@@ -84,13 +86,14 @@ class LiveFront:
     def status(self) -> Mapping[str, Any]:
         with self.live.lock:
             self.live.answering.fold()
-        state = self.live.state
+        state, log = self.live.state, self.live.stores.traffic
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
+            "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},
         }
 
     def flush(self) -> None:
@@ -109,6 +112,8 @@ class Ticker:
 
     def __init__(self, live: Live, every: float) -> None:
         self._live, self._every = live, every
+        self._told: tuple[str, int] = ("", 0)
+        self._console = Console(stderr=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
 
@@ -122,12 +127,33 @@ class Ticker:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        console = Console(stderr=True)
         while not self._stop.wait(self._every):
-            try:
-                self._live.tick()
-            except LoudlyError as wrong:
-                console.print(f"[bold red]LOUD[/] the wheel stood still: {wrong}", highlight=False)
+            self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
+            self._attempt(self._read_sides, "the side tables were not read again")
+            self._attempt(self._live.tick, "the wheel stood still")
+
+    def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
+        try:
+            work()
+        except LoudlyError as wrong:
+            self._say(f"{otherwise}: {wrong}")
+
+    def _read_sides(self) -> None:
+        self._live.sides.refresh(self._live.clock.now())
+
+    def _look_at_the_log(self) -> None:
+        """Says and records it once when the disk begins to refuse, when records are lost, and when it takes them again."""
+        log = self._live.stores.traffic
+        if log is None or (log.refused, log.lost) == self._told:
+            return
+        self._told = (log.refused, log.lost)
+        waits = f"{log.refused}; answers go on, records wait in memory, {log.lost:,} are lost"
+        reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
+        self._say(f"traffic log: {reason}")
+        self._live.event("guarantee_weakened", what="traffic log", reason=reason)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)
 
 
 def run_server(system: System, name: str, folder: Path | None, host: str | None, port: int | None) -> None:
@@ -137,6 +163,7 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     run = resolve("server", "uvicorn")
     opened = verbs.open_stores(name, folder, traffic=True)
     live = verbs.open_live(system, opened)
+    _tell_recovery(live)
     rows = catch_up(live, config.root / "traffic")
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
@@ -147,3 +174,10 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
         console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
     app = build(LiveFront(live), ticker.start, ticker.stop, config.server)
     run(app, where, port or config.server.port, config.server.drain)
+
+
+def _tell_recovery(live: Live) -> None:
+    """What a killed server left of its last segment goes into the ledger, where bytes had to be cut."""
+    log = live.stores.traffic
+    if isinstance(log, SegmentWriter) and log.recovery.bytes_lost:
+        live.event("segment_recovered", records=log.recovery.records, bytes_lost=log.recovery.bytes_lost)

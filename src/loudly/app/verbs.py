@@ -9,13 +9,15 @@ from pathlib import Path
 import polars as pl
 
 from loudly.config import Config, read_config, secret
-from loudly.core.clock import DAY, WallClock, instant
+from loudly.core.clock import DAY, WallClock, instant, stopwatch
 from loudly.core.seams import ModelFormat
 from loudly.core.values import Recorded, Verdict, verdict_of
 from loudly.data.read import read_table
-from loudly.errors import LoudlyError, NotFound, RolloutError
+from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError
 from loudly.loop.founding import found, reasons, reopen
 from loudly.loop.live import Live
+from loudly.loop.mirror import Mirrored
+from loudly.loop.mirror import mirror as mirror_of
 from loudly.loop.plan import Plan
 from loudly.loop.replay import Progress, Replayed
 from loudly.loop.replay import replay as replay_history
@@ -23,6 +25,7 @@ from loudly.loop.restart import catch_up
 from loudly.loop.state import State, fold_all
 from loudly.loop.stores import MakeSearch, Stores
 from loudly.loop.system import System
+from loudly.loop.tuning import Tuning
 from loudly.loop.why import DecisionRecord
 from loudly.loop.why import why as why_of
 from loudly.plugins import available, names, resolve
@@ -93,17 +96,21 @@ def private_key(config: Config) -> bytes:
 def open_live(system: System, opened: Opened) -> Live:
     """The wheel as the ledger left it, on the wall's clock."""
     stores, config = opened
-    live = Live(system, stores, WallClock(), key=private_key(config))
+    live = Live(system, stores, WallClock(), key=private_key(config), timer=stopwatch)
     reopen(live)
     return live
 
 
-def train(system: System, opened: Opened) -> str:
+def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> str:
     """Versions and judges the table, fits, gates and registers a candidate. Returns its reference.
+
+    tuning: whether to search for parameters again, and who is told of the progress.
 
     Raises: LoudlyError with the reasons where the table is refused or no model came of it.
     """
     live = open_live(system, opened)
+    live.retraining.tuning = tuning or Tuning()
+    live.retraining.tuning.progress("reading and judging the table", 0, None)
     blocking = found(live, read_table(system.data()))
     if blocking:
         told = "\n        ".join(reasons(blocking))
@@ -156,6 +163,17 @@ def apply(system: System, opened: Opened) -> Plan:
     live.apply(made)
     live.stores.tracker.flush()
     return made
+
+
+def mirror(opened: Opened) -> Mirrored:
+    """Makes the tracker's mirror anew from the ledger.
+
+    Raises: ConfigError where loudly.toml names no tracker.
+    """
+    stores, config = opened
+    if config.tracker.kind == "none":
+        raise ConfigError("There is no tracker to mirror to.", seen='[tracker] kind = "none"', do='Set kind = "mlflow".')
+    return mirror_of(stores.ledger.read(), stores.blobs, stores.tracker)
 
 
 def rollback(system: System, opened: Opened, reason: str) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
-from loudly.deliver.evidence import CANDIDATE, CONTROL, SUSPECT, add, add_counts, judge, nothing_yet, settled
+from loudly.deliver.evidence import SUSPECT, add, add_counts, judge, nothing_yet, settled
+from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 
@@ -35,7 +36,7 @@ class Canary:
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"since": at, "now": at, "step": 0, "step_at": at, "evidence": dict(carry or nothing_yet())}
 
-    def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment:
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         share = self.share(state)
         arm = (draws < share).astype(np.int64)
         propensity = np.where(arm == 1, share, 1.0 - share)
@@ -46,9 +47,9 @@ class Canary:
         return new, self._verdict(new)
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed)}
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, self.share(state))}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

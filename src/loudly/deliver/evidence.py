@@ -16,6 +16,7 @@ from loudly.core.clock import DAY
 from loudly.core.seams import Feedback
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
+from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
@@ -26,8 +27,9 @@ from loudly.stats.placement import BINS, count, placements
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
-CONTROL, CANDIDATE = "control", "candidate"
 WARM_UP = 100
+# Errors and latency may stop a rollout too: each takes a tenth of the risk besides.
+GUARD = 0.1
 SUSPECT_ERRORS = 1.64
 INFORMATIVE = 1.5
 SUSPECT = "well overall, but suspect in a slice"
@@ -47,6 +49,7 @@ def nothing_yet() -> dict[str, Any]:
         "slices": {},
         "today": dict(NO_ROWS),
         "errors": ArmProcess().plain(),
+        "timed": nothing_timed(),
         "answered": {CONTROL: 0, CANDIDATE: 0},
     }
 
@@ -94,13 +97,24 @@ def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[st
     return {**evidence, "batches": batches, "slices": slices, "today": dict(NO_ROWS)}
 
 
-def add_counts(evidence: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]) -> dict[str, Any]:
-    """The evidence with a stretch of answers more: how many each arm gave and how many failed."""
+def add_counts(
+    evidence: Mapping[str, Any],
+    answered: Mapping[str, int],
+    failed: Mapping[str, int],
+    seconds: Mapping[str, float],
+    assigned: float,
+) -> dict[str, Any]:
+    """The evidence with a stretch of answers more: how many each arm gave, how many failed, how long its call took.
+
+    assigned: the candidate's share by assignment; it counts where only one arm was called in the stretch.
+    """
     total = answered.get(CONTROL, 0) + answered.get(CANDIDATE, 0)
-    share = answered.get(CANDIDATE, 0) / total if total else 0.0
+    seen = answered.get(CANDIDATE, 0) / total if total else 0.0
+    share = seen if 0 < seen < 1 else assigned
     errors = arm_process_of(evidence["errors"]).add(failed.get(CANDIDATE, 0), failed.get(CONTROL, 0), share)
     told = {arm: evidence["answered"][arm] + answered.get(arm, 0) for arm in (CONTROL, CANDIDATE)}
-    return {**evidence, "errors": errors.plain(), "answered": told}
+    timed = add_calls(evidence["timed"], answered, seconds, assigned) if seconds else evidence["timed"]
+    return {**evidence, "errors": errors.plain(), "answered": told, "timed": timed}
 
 
 def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:
@@ -108,10 +122,14 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     errors = arm_process_of(evidence["errors"])
     answered = evidence["answered"]
     share = answered[CANDIDATE] / max(1, answered[CANDIDATE] + answered[CONTROL])
-    if errors.worse(spec.alpha, share):
+    if errors.worse(GUARD * spec.alpha, share):
         seen = Evidence("which arm erred", float(errors.candidate), n=errors.candidate + errors.control, about="errors")
         reason = f"{errors.candidate} of {errors.candidate + errors.control} failed answers are the candidate's"
         return Verdict(Decision.FAIL, subject, reason, (seen,))
+    slow = late(evidence["timed"], GUARD * spec.alpha)
+    if slow is not None:
+        reason = f"{slow.effect:.0%} of {slow.n} slow calls are the candidate's: above {SLOW:g} × the control's 95th percentile"
+        return Verdict(Decision.FAIL, subject, reason, (slow,))
     lacking = _lacking(evidence, spec)
     overall, stream = _overall(evidence, spec, metric)
     if lacking:

@@ -17,7 +17,8 @@ class RolloutSpec:
     """One stage of a rollout.
 
     steps: shares of traffic for the candidate, the last is 1.  hold: least time (µs) a step lasts; for shadow its length.
-    margin: metric units by which the candidate may be worse.  alpha: risk of a wrong verdict, over all looks together.
+    margin: metric units by which the candidate may be worse.  alpha: risk of a wrong verdict on quality, over all looks
+    together (the guards on errors and latency take a tenth of it more, each).
     days: labelled days that must have been seen before any verdict; rows of one day are not independent.
     paired: both versions score each row of the rollout, so that labels judge both on the same rows; right where the answer
     does not influence the label.  slice_margin: the same for each declared slice.  deadline: µs after the stage began.

@@ -15,7 +15,8 @@ import numpy as np
 from loudly.core.clock import iso
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
-from loudly.deliver.evidence import CANDIDATE, add, add_counts, judge, nothing_yet, settled
+from loudly.deliver.evidence import add, add_counts, judge, nothing_yet, settled
+from loudly.deliver.latency import CANDIDATE
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 
@@ -34,7 +35,7 @@ class Shadow:
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"since": at, "now": at, "evidence": dict(carry or nothing_yet())}
 
-    def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment:
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         n = len(draws)
         return Assignment(np.zeros(n, dtype=np.int64), np.ones(n), (CANDIDATE,))
 
@@ -43,9 +44,9 @@ class Shadow:
         return new, self._verdict(new)
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed)}
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.0)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,12 +15,15 @@ from loudly.core.clock import DAY, instant, iso, stopwatch
 from loudly.demo.app import app
 from loudly.evaluate.gate import Gate
 from loudly.loop.live import Live
+from loudly.loop.mirror import mirror
 from loudly.loop.policy import Governor, RetrainPolicy, Stage
 from loudly.loop.replay import Damage as Harming
 from loudly.loop.replay import Replayed, monthly, replay
+from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tell import tell
 from loudly.loop.why import why
+from loudly.plugins import available, resolve
 from loudly.testing.damage import Damage, column_gone, labels_shuffled, labels_turned, nulls, units_changed
 
 START, END = instant("2013-03-01"), instant("2013-12-31")
@@ -45,10 +49,11 @@ BAD = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One replay: a key of POLICIES, REHEARSALS or BAD, and the last day."""
+    """One replay: a key of POLICIES, REHEARSALS or BAD, the last day, and where to mirror its runs for MLflow (or nowhere)."""
 
     key: str
     until: int = END
+    mirror: Path | None = None
 
 
 def variant(key: str) -> System:
@@ -73,8 +78,9 @@ def run_job(job: Job) -> dict[str, Any]:
     table = app.system.data()
     assert isinstance(table, pl.DataFrame)
     if job.key in POLICIES:
-        made = replay(variant(job.key), table, memory_stores("flights"), since=START, until=job.until)
-        told = _policy(made)
+        stores = memory_stores("flights")
+        made = replay(variant(job.key), table, stores, since=START, until=job.until)
+        told = _policy(made) | ({"mirrored": _mirrored(made, stores, job.mirror)} if job.mirror else {})
     elif job.key in REHEARSALS:
         made = _rehearse(table, _damage(job.key))
         told = _rehearsal(made)
@@ -100,6 +106,17 @@ def _policy(made: Replayed) -> dict[str, Any]:
         "why": list(why(made.events).lines()),
         "seconds_by": {name: round(s, 3) for name, s in sorted(made.tally.seconds.items())},
     }
+
+
+def _mirrored(made: Replayed, stores: Stores, folder: Path) -> str:
+    """The ledger's runs and versions as MLflow knows them, in a store beside the page; how to look at it."""
+    if not available("tracker", "mlflow"):
+        return "LOUD: mlflow is not installed, so its mirror is not written: pip install 'loudly[mlflow]'"
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"sqlite:///{folder / 'mlflow.db'}"
+    told = mirror(made.events, stores.blobs, resolve("tracker", "mlflow")(url, folder / "mlflow", "flights"))
+    what = f"{told.runs} runs and {told.versions} versions, models:/flights@champion is {told.champion}"
+    return f"{what}; mlflow ui --backend-store-uri {url}"
 
 
 STORY = (

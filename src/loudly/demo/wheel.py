@@ -30,7 +30,8 @@ def run_demo(folder: Path, *, short: bool = False, console: Console | None = Non
     if console is not None:
         console.print("A year of flights from New York, 2013. Is a flight more than 15 minutes late?")
     leaks = _leaks()
-    jobs = [Job(key, instant("2013-05-01") if short else END) for key in (SHORT if short else ORDER)]
+    until, mirrored = instant("2013-05-01") if short else END, {"stateless": folder}
+    jobs = [Job(key, until, mirrored.get(key)) for key in (SHORT if short else ORDER)]
     made = _run(jobs)
     figures: dict[str, Any] = {
         "leaks": leaks,
@@ -64,11 +65,14 @@ def tell(figures: dict[str, Any], console: Console) -> None:
     for one in figures["rehearsals"].values():
         console.print(f"  {one['name']}: {one['first'] or 'NOT NAMED'}: {'; '.join(one['named'])}", markup=False)
         console.print(f"      refits on it: {one['refits_on_it']}; held: {len(one['held'])} times", markup=False)
-    console.print("\n[bold]A bad candidate[/] that passes on the mean:")
+    if figures["bad"]:
+        console.print("\n[bold]A bad candidate[/] that passes on the mean:")
     for one in figures["bad"].values():
         console.print(f"  {one['name']}", markup=False)
         stopped = f"stopped by the {one['stopped_by']} after {one['answers']:,} answers"
         console.print(f"      {stopped}: {one['reason'][:220]}", markup=False)
+    console.print("\n[bold]MLflow[/] reads the same runs:")
+    console.print(f"  {figures['policies'].get('stateless', {}).get('mirrored', 'no')}", markup=False)
     console.print("\n[bold]Why does the champion answer?[/]")
     for line in figures["policies"].get("stateless", {}).get("why", ()):
         console.print(f"  {line[:200]}", markup=False)

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.core.values import Role, Schema, Task
 from loudly.data.pseudonym import pseudonym
 from loudly.errors import RolloutError
 from loudly.loop import traffic
+from loudly.loop.slices import slice_rows
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import Replies, Router
+from loudly.serve.router import ARMS, Replies, Router
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from loudly.loop.live import Live
 
 FOLD_ROWS = 512
@@ -48,6 +52,7 @@ class Answering:
         self._waiting: deque[Waiting] = deque()
         self._lost: deque[tuple[str, int]] = deque()
         self._rows = 0
+        self._wide: tuple[Schema, Schema] | None = None
 
     def answer(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers and logs the rows; requests that were given up meanwhile are left out of the log.
@@ -109,16 +114,15 @@ class Answering:
         at = np.repeat([w.at for w in group], [w.rows.height for w in group])
         live.fold_answers(traffic.logged(table, replies, group[0].rollout, at), group[-1].at)
         if group[0].rollout == _rollout(live):
-            live.count(table, self._with_lost(replies))
+            count(live, table, replies, (*(w.replies for w in group), *self._late_calls(replies)))
 
-    def _with_lost(self, replies: Replies) -> Replies:
-        """The counts with those that came too late: beside answers of their time, so that shares of the arms are told apart."""
-        answered, failed = dict(replies.answered), dict(replies.failed)
+    def _late_calls(self, replies: Replies) -> list[Replies]:
+        """Those that came too late, as calls of the arm that was at work."""
+        calls = []
         while self._lost:
             arm, rows = self._lost.popleft()
-            answered[arm] = answered.get(arm, 0) + rows
-            failed[arm] = failed.get(arm, 0) + rows
-        return replace(replies, answered=answered, failed=failed)
+            calls.append(replace(replies, answered={arm: rows}, failed={arm: rows}, seconds={}))
+        return calls
 
     def _ready(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
         live = self._live
@@ -131,7 +135,17 @@ class Answering:
         if live.system.private:
             hidden = {name: _hidden(rows.columns[name], live.key) for name in live.system.private if name in rows.columns}
             rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
+        if live.system.sides or schema.role(Role.SIDE):
+            fitted = live.sides.live(conform(rows.table(), schema, keys=False), schema)
+            rows = of_table(fitted.good, self._widened(schema))
         return rows, list(rows.columns[live.system.key]), router
+
+    def _widened(self, schema: Schema) -> Schema:
+        """The schema of rows with their side columns: as if they had been sent."""
+        if self._wide is None or self._wide[0] is not schema:
+            sent = tuple(replace(f, role=Role.INPUT) if f.role is Role.SIDE else f for f in schema.fields)
+            self._wide = (schema, Schema(sent))
+        return self._wide[1]
 
     def _log(self, rows: Rows, replies: Replies, attempt: Attempt, kept: Any) -> None:
         live = self._live
@@ -142,6 +156,20 @@ class Answering:
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, *live.watch.cell(now))
         self._rows += rows.height
         self._waiting.append(Waiting(rows, replies, rollout, now, kind))
+
+
+def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[Replies, ...] = ()) -> None:
+    """Counts answers, failures and disagreement for the rollout that runs. calls: the same, call by call."""
+    if live.strategy is not None:
+        with live.tally.spend("rollout"):
+            classes = live.ready[live.state.champion or ""].task is not Task.REGRESSION
+            both = replies.scores["control"], replies.scores["candidate"]
+            live.disagreement.add(*both, slice_rows(live.system, rows), classes=classes)
+        for index, arm in enumerate(ARMS):
+            live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
+        for one in calls or (replies,):
+            told = one.answered, one.failed, one.seconds
+            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
 
 
 def _rollout(live: Live) -> int:

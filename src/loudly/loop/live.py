@@ -14,19 +14,20 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Clock, Feedback, Strategy
-from loudly.core.values import Arm, Decision, Event, ModelVersion, Task, Verdict, plain, verdict_of
+from loudly.core.values import Arm, Decision, Event, ModelVersion, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
-from loudly.loop.answering import Answering
+from loudly.loop.answering import Answering, count
 from loudly.loop.candidate import encode
 from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.restart import refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
+from loudly.loop.sides import Sides
 from loudly.loop.slices import slice_rows
 from loudly.loop.state import fold, fold_all
 from loudly.loop.stores import Stores
@@ -34,18 +35,21 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch, WindowJudged
-from loudly.serve.router import ARMS, Replies, Router, Routing, Served
+from loudly.serve.router import ARMS, Replies, Router, Routing, Served, Timer
 from loudly.validate.conform import Conformed, conform
 
 
 class Live:
     """A wheel that turns. One writer; `answer` may be called from many threads once it is built."""
 
-    def __init__(self, system: System, stores: Stores, clock: Clock, *, key: bytes, tally: Tally | None = None) -> None:
+    def __init__(
+        self, system: System, stores: Stores, clock: Clock, *, key: bytes, tally: Tally | None = None, timer: Timer | None = None
+    ) -> None:
         self.system, self.stores, self.clock = system, stores, clock
-        self.key, self.tally = key, tally or Tally()
+        self.key, self.tally, self.timer = key, tally or Tally(), timer
         self.lock = RLock()
         self.state = fold_all(stores.ledger.read())
+        self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label)
         self.alerts = Alerts(system.monitor)
         self.watch = Watch(system.monitor, metric=system.metric, time=system.time)
@@ -91,6 +95,7 @@ class Live:
         with self.tally.spend("conform"):
             ready = self.ready[self.state.champion]
             fitted = conform(pseudonymise(rows, self.system.private, self.key), ready.schema)
+            fitted = self.sides.live(fitted, ready.schema)
             units = fitted.good[self.system.key].to_list()
         with self.tally.spend("predict"):
             replies = self.router.answer(fitted.good, units)
@@ -102,7 +107,7 @@ class Live:
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
-            self.count(fitted.good, replies)
+            count(self, fitted.good, replies)
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
@@ -172,17 +177,6 @@ class Live:
         with self.tally.spend("monitor"):
             self.watch.rows(logged, traffic.column(logged, "_control"), now)
 
-    def count(self, rows: pl.DataFrame, replies: Replies) -> None:
-        """Counts answers, failures and disagreement for the rollout that runs."""
-        if self.strategy is not None:
-            with self.tally.spend("rollout"):
-                classes = self.ready[self.state.champion or ""].task is not Task.REGRESSION
-                both = replies.scores["control"], replies.scores["candidate"]
-                self.disagreement.add(*both, slice_rows(self.system, rows), classes=classes)
-            for index, arm in enumerate(ARMS):
-                self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
-            self.rollout_state, self.rollout_verdict = self.strategy.observe(self.rollout_state, replies.answered, replies.failed)
-
     def fold_labels(self, joined: pl.DataFrame) -> None:
         ready = self.ready[self.state.champion or ""]
         with self.tally.spend("monitor"):
@@ -217,6 +211,7 @@ class Live:
             self.asides[reason] = self.asides.get(reason, 0) + 1
 
     def _report_asides(self) -> None:
+        self.record(*self.sides.report(self.clock.now()))
         if self.asides:
             reasons: dict[str, Json] = dict(sorted(self.asides.items()))
             self.event("rows_set_aside", where="traffic", rows=sum(self.asides.values()), reasons=reasons)
@@ -389,7 +384,7 @@ class Live:
             candidate = Served(rollout.version, self.ready[rollout.version].predict, self.ready[rollout.version].quick)
             routing = Routing(control, candidate, self.strategy, self.rollout_state, str(rollout.started))
         if self.router is None:
-            self.router = Router(routing)
+            self.router = Router(routing, self.timer)
         else:
             self.router.swap(routing)
 

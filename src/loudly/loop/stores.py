@@ -10,7 +10,16 @@ from loudly.core.seams import Blobs, Executor, Ledger, ModelFormat, Notify, Sear
 
 
 class Traffic(Protocol):
-    """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps."""
+    """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps.
+
+    `refused`: why the disk refuses now, or "".  `lost`: records that had no room.
+    """
+
+    @property
+    def refused(self) -> str: ...
+
+    @property
+    def lost(self) -> int: ...
 
     def append(self, kind: str, payload: bytes) -> int: ...
 

@@ -107,6 +107,7 @@ def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
         {},
         {},
         (),
+        {},
     )
     return logged(rows, replies, rollout, np.repeat([e.at for e in entries], [e.rows for e in entries]))
 
@@ -139,6 +140,7 @@ def all_of(replies: Sequence[Replies]) -> Replies:
         _added([r.answered for r in replies]),
         _added([r.failed for r in replies]),
         tuple(e for r in replies for e in r.errors),
+        {},
     )
 
 

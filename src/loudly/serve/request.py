@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from loudly.core.values import Field, Kind, Role, Schema
+from loudly.core.values import Field, Kind, Schema
 
 JSON_TYPES = {
     Kind.NUMBER: "number",
@@ -46,13 +46,13 @@ def expectation(field: Field) -> str:
 
 def check(rows: Sequence[Mapping[str, Any]], schema: Schema) -> tuple[Problem, ...]:
     """What is wrong with rows of a request. Values outside what training saw are no fault: the monitor judges those."""
-    fields = [f for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    fields = schema.sent
     return tuple(p for i, row in enumerate(rows) for f in fields if (p := _problem(i, row, f)) is not None)
 
 
 def json_schema(schema: Schema, example: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON schema of one row, with a real row as its example."""
-    fields = [f for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    fields = schema.sent
     properties = {f.name: _property(f) for f in fields}
     required = [f.name for f in fields if not f.nullable]
     return {"type": "object", "title": "Row", "properties": properties, "required": required, "example": dict(example)}

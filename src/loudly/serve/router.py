@@ -5,7 +5,7 @@ A `Routing` is an immutable snapshot; swapping it is one assignment, so a new ve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,6 @@ from loudly.serve.attempt import Attempt
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import polars as pl
 
     from loudly.core.seams import Floats, Ints
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 CONTROL, CANDIDATE = "control", "candidate"
 ARMS = (CONTROL, CANDIDATE)
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
+Timer = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,8 @@ class Replies:
 
     answer: (n,) or (n, k).  arm: (n,) index into ("control", "candidate").  propensity: (n,).  fallback: (n,) True where the
     arm that should have answered could not.  scores: arm -> answers of every arm that scored, NaN where it did not.
-    failed, answered: counts by arm, of rows.  errors: what was raised, for the log.
+    failed, answered: counts by arm, of rows.  errors: what was raised, for the log.  seconds: arm -> what its call took,
+    where a timer runs.
     """
 
     answer: Floats
@@ -82,6 +82,7 @@ class Replies:
     answered: Mapping[str, int]
     failed: Mapping[str, int]
     errors: tuple[str, ...]
+    seconds: Mapping[str, float]
 
     def take(self, kept: Ints) -> Replies:
         """The replies of some of the rows; the counts stay."""
@@ -97,10 +98,10 @@ class Replies:
 
 
 class Router:
-    """Holds the current routing and answers batches of rows by it."""
+    """Holds the current routing and answers batches of rows by it. `timer`: a clock of calls; none in a replay."""
 
-    def __init__(self, routing: Routing) -> None:
-        self._routing = routing
+    def __init__(self, routing: Routing, timer: Timer | None = None) -> None:
+        self._routing, self._timer = routing, timer
 
     @property
     def routing(self) -> Routing:
@@ -119,19 +120,20 @@ class Router:
         routing, n = self._routing, table.height
         arm, propensity, scoring = self._assign(routing, units)
         errors: list[str] = []
-        scores = {}
+        scores: dict[str, Floats] = {}
+        seconds: dict[str, float] = {}
         for name in ARMS:
             if attempt is not None:
                 attempt.scoring = name
-            scores[name] = self._score(routing, name, table, arm, name in scoring, errors)
+            scores[name] = self._timed(routing, name, table, arm, name in scoring, errors, seconds)
         versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
         if routing.candidate is None and bool(np.isfinite(scores[CONTROL]).all()):
             sound = np.zeros(n, dtype=bool)
-            return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, {CONTROL: n, CANDIDATE: 0}, NOTHING, ())
+            return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, {CONTROL: n, CANDIDATE: 0}, NOTHING, (), {})
         picked, fallback = _pick(scores, arm, routing.fallback)
         failed = {name: int((~_finite(scores[name]) & _asked(arm, i, name in scoring)).sum()) for i, name in enumerate(ARMS)}
         answered = {name: int(_asked(arm, i, name in scoring).sum()) for i, name in enumerate(ARMS)}
-        return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors))
+        return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors), seconds)
 
     def give_up(self, units: Sequence[Any], scoring: str) -> Replies:
         """The constant fallback for units whose answer did not come in time; `scoring` is the arm that was at work."""
@@ -141,7 +143,7 @@ class Router:
         scores = {name: np.full(n, np.nan) for name in ARMS}
         lost = {name: n if name == scoring else 0 for name in ARMS}
         answer, fallback = np.full(n, routing.fallback), np.ones(n, dtype=bool)
-        return Replies(answer, arm, propensity, fallback, scores, versions, lost, lost, ("no answer in time",))
+        return Replies(answer, arm, propensity, fallback, scores, versions, lost, lost, ("no answer in time",), {})
 
     @staticmethod
     def _assign(routing: Routing, units: Sequence[Any]) -> tuple[Ints, Floats, tuple[str, ...]]:
@@ -150,6 +152,23 @@ class Router:
         draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
         made = routing.strategy.assign(routing.state, draws)
         return made.arm, made.propensity, made.shadows
+
+    def _timed(
+        self,
+        routing: Routing,
+        name: str,
+        table: pl.DataFrame | Rows,
+        arm: Ints,
+        everything: bool,
+        errors: list[str],
+        seconds: dict[str, float],
+    ) -> Floats:
+        if self._timer is None or routing.candidate is None or not (everything or (arm == ARMS.index(name)).any()):
+            return self._score(routing, name, table, arm, everything, errors)
+        begun = self._timer()
+        made = self._score(routing, name, table, arm, everything, errors)
+        seconds[name] = self._timer() - begun
+        return made
 
     @staticmethod
     def _score(routing: Routing, name: str, table: pl.DataFrame | Rows, arm: Ints, everything: bool, errors: list[str]) -> Floats:

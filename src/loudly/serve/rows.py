@@ -73,12 +73,12 @@ class Rows:
 
 
 def asked(schema: Schema) -> tuple[Field, ...]:
-    """The fields that a request carries: all but the label and what is ignored."""
+    """The fields that a request carries, looked up once a schema."""
     known = _ASKED.get(id(schema))
     if known is None or known[0] is not schema:
         if len(_ASKED) >= MOST_SCHEMAS:
             _ASKED.clear()
-        _ASKED[id(schema)] = known = (schema, tuple(f for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)))
+        _ASKED[id(schema)] = known = (schema, schema.sent)
     return known[1]
 
 

@@ -43,12 +43,15 @@ class Recovery:
 
 
 class SegmentWriter:
-    """Appends records. `lost` counts those that had no room (the disk is full or too slow): serving goes on, loudly."""
+    """Appends records. Where the disk refuses, serving goes on and records wait in memory, 64 MiB at most.
+
+    `refused` says why the disk refuses now ("" while it takes what comes); `lost` counts records that had no room.
+    """
 
     def __init__(self, root: Path | str, *, rotate: int = ROTATE_BYTES) -> None:
         self.root = Path(root)
         self.root.mkdir(parents=True, exist_ok=True)
-        self.lost = 0
+        self.lost, self.refused = 0, ""
         self._rotate = rotate
         self._lock, self._disk = threading.Lock(), threading.Lock()
         self._buffer: list[bytes] = []
@@ -109,22 +112,29 @@ class SegmentWriter:
                 return
             with self._lock:
                 self._waiting -= sum(map(len, frames))
-            if sync:
-                os.fdatasync(self._file.fileno())
-            if self._file.tell() >= self._rotate:
-                os.fdatasync(self._file.fileno())
+            if sync or self._file.tell() >= self._rotate:
+                self._sync()
+            if self._file.tell() >= self._rotate and not self.refused:
                 self._seal()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as wrong:
+            self.refused = f"{type(wrong).__name__}: {wrong}"
 
     def _put(self, data: bytes) -> bool:
         """Writes all of it or, where the disk refuses, none of it."""
         begun = self._file.tell()
         try:
-            self._file.write(data)
-        except OSError:
+            written = self._file.write(data)
+            self.refused = "" if written == len(data) else f"short write: {written:,} of {len(data):,} bytes"
+        except OSError as wrong:
+            self.refused = f"{type(wrong).__name__}: {wrong}"
+        if self.refused:
             self._file.truncate(begun)
             self._file.seek(begun)
-            return False
-        return True
+        return not self.refused
 
     def _seal(self) -> Path | None:
         if self._file.tell() == 0:
