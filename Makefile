@@ -36,6 +36,7 @@ doctest: $(STAMP)
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/streams.py
 
 papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts, regret of bandits, units for interleaving, off-policy gaps.

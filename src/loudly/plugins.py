@@ -86,7 +86,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     },
     "check": {},
     "server": {
-        "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
+        "asgi": ("loudly.adapters.asgi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
     },
 }
