@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
 METHODS = ("isotonic", "platt")
-MOST_KNOTS, ROWS_A_KNOT, ECE_BINS = 200, 25, 20
+MOST_KNOTS, ROWS_A_KNOT, ECE_BINS = 100, 100, 20
 REPLICATES, FOLDS = 60, 5
 EDGE = 1e-6
 
@@ -109,16 +109,16 @@ def ece(chance: Floats, truth: Floats, weight: Floats | None = None) -> float:
 
 
 def _knots(score: Floats) -> tuple[Floats, Floats]:
-    """Mean score of each quantile bin, and the bin of each row; ties collapse, so an atom is its own bin."""
+    """Lowest score, mean of each quantile bin, highest score; and the bin of each row. Ties collapse: an atom is its own bin."""
     count = int(np.clip(len(score) // ROWS_A_KNOT, 2, MOST_KNOTS))
     edges = np.unique(np.quantile(score, np.linspace(0, 1, count + 1)[1:-1], method="lower"))
     raw = np.searchsorted(edges, score)
     _, place = np.unique(raw, return_inverse=True)
     knots = np.bincount(place, weights=score) / np.bincount(place)
-    if len(knots) == 1:
-        low, high = score.min(), score.max()
-        return np.array([low, high]), (score > (low + high) / 2).astype(np.int64)
-    return knots, place
+    low, high = float(score.min()), float(score.max())
+    before = [low] if low < knots[0] else []
+    after = [high] if high > knots[-1] else []
+    return np.concatenate([before, knots, after]), place + len(before)
 
 
 def _fit(method: str, knots: Floats, place: Floats, truth: Floats, weight: Floats) -> Floats:
@@ -128,9 +128,12 @@ def _fit(method: str, knots: Floats, place: Floats, truth: Floats, weight: Float
 
 
 def _isotonic(mass: Floats, positive: Floats) -> Floats:
-    whole = mass + EDGE
-    share = (positive + EDGE * positive.sum() / max(mass.sum(), EDGE)) / whole
-    return np.asarray(isotonic_regression(share, weights=whole).x)
+    """Steps at the knots that carry rows; the others, and both ends, take their neighbours' value."""
+    filled = np.flatnonzero(mass > 0)
+    if not len(filled):
+        return np.full(len(mass), 0.5)
+    steps = isotonic_regression(positive[filled] / mass[filled], weights=mass[filled]).x
+    return np.asarray(np.interp(np.arange(len(mass)), filled, steps))
 
 
 def _platt(knots: Floats, mass: Floats, positive: Floats) -> Floats:
