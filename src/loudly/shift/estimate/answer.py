@@ -31,7 +31,7 @@ def told(
     low, high = value - reach, value + reach
     if metric in BOUNDED:
         low, high = max(0.0, low), min(1.0, high)
-    elif metric != "":
+    else:
         low = max(0.0, low)
     said = {"assumes": assumes, "error": finite(error), **detail}
     return Evidence(method, value, finite(low), finite(high), n, SUBJECT, metric, confidence, detail=said)
@@ -39,7 +39,9 @@ def told(
 
 def untold(method: str, metric: str, n: int, assumes: str, missing: str, detail: Mapping[str, Json] | None = None) -> Evidence:
     """No estimate, and what is missing for one: never a quiet number."""
-    return Evidence(method, None, n=n, about=SUBJECT, unit=metric, detail={"assumes": assumes, "missing": missing, **(detail or {})})
+    return Evidence(
+        method, None, n=n, about=SUBJECT, unit=metric, detail={"assumes": assumes, "missing": missing, **(detail or {})}
+    )
 
 
 def harm(found: Evidence, reference: float, tolerance: float, *, better: int | None = None) -> Verdict:

@@ -95,7 +95,9 @@ class Atc:
         if found.effect is None:
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
         value, error = realised("accuracy", s[kept], y[kept])
-        return confirmed(found, value, float(np.hypot(error, float(str(found.detail["error"])))), len(y[kept]), ASSUMES, looks=looks)
+        return confirmed(
+            found, value, float(np.hypot(error, float(str(found.detail["error"])))), len(y[kept]), ASSUMES, looks=looks
+        )
 
 
 def _threshold(sure: Floats, right: Floats, weight: Floats) -> float:

@@ -17,7 +17,7 @@ from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+    from loudly.core.seams import Floats, Ints
 
 METHODS = ("isotonic", "platt")
 MOST_KNOTS, ROWS_A_KNOT, ECE_BINS = 100, 100, 20
@@ -108,12 +108,12 @@ def ece(chance: Floats, truth: Floats, weight: Floats | None = None) -> float:
     return float(np.abs(gap).sum() / w.sum())
 
 
-def _knots(score: Floats) -> tuple[Floats, Floats]:
+def _knots(score: Floats) -> tuple[Floats, Ints]:
     """Lowest score, mean of each quantile bin, highest score; and the bin of each row. Ties collapse: an atom is its own bin."""
     count = int(np.clip(len(score) // ROWS_A_KNOT, 2, MOST_KNOTS))
     edges = np.unique(np.quantile(score, np.linspace(0, 1, count + 1)[1:-1], method="lower"))
     raw = np.searchsorted(edges, score)
-    _, place = np.unique(raw, return_inverse=True)
+    place = np.unique(raw, return_inverse=True)[1].astype(np.int64)
     knots = np.bincount(place, weights=score) / np.bincount(place)
     low, high = float(score.min()), float(score.max())
     before = [low] if low < knots[0] else []
@@ -121,9 +121,9 @@ def _knots(score: Floats) -> tuple[Floats, Floats]:
     return np.concatenate([before, knots, after]), place + len(before)
 
 
-def _fit(method: str, knots: Floats, place: Floats, truth: Floats, weight: Floats) -> Floats:
-    mass = np.bincount(place, weights=weight, minlength=len(knots))
-    positive = np.bincount(place, weights=weight * truth, minlength=len(knots))
+def _fit(method: str, knots: Floats, place: Ints, truth: Floats, weight: Floats) -> Floats:
+    mass: Floats = np.bincount(place, weights=weight, minlength=len(knots)).astype(np.float64)
+    positive: Floats = np.bincount(place, weights=weight * truth, minlength=len(knots)).astype(np.float64)
     return _isotonic(mass, positive) if method == "isotonic" else _platt(knots, mass, positive)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from loudly.errors import DataError
 from loudly.shift.estimate.calibrate import calibrate
@@ -131,19 +132,25 @@ def density(reference: Floats, window: Floats, weight: Floats | None = None, *, 
     scaled = given / np.average(given, weights=mass[: len(reference)])
     total = scaled * mass[: len(reference)]
     kept = _drawn(mass[: len(reference)], seed)
-    found = auc(np.concatenate([np.zeros(len(kept)), np.ones(len(window))]), np.concatenate([chance[kept], chance[len(reference) :]]))
+    found = auc(
+        np.concatenate([np.zeros(len(kept)), np.ones(len(window))]), np.concatenate([chance[kept], chance[len(reference) :]])
+    )
     return Density(scaled, odds[len(reference) :], float(total.sum() ** 2 / (total**2).sum()), found.value, found.error)
 
 
 def out_of_fold(X: Floats, label: Floats, weight: Floats, *, seed: int = 0) -> Floats:
-    """(n,) P(label = 1) by trees that have not seen the row, recalibrated by Platt so that no difference gives a constant."""
+    """(n,) P(label = 1) by trees that have not seen the row, recalibrated by Platt so that no difference gives a constant.
+
+    One thread: the fits are small, and threads that wait for a busy machine cost ten times what they save.
+    """
     fold = folds(len(X), FOLDS, seed)
     raw = np.zeros(len(X))
-    for number in range(FOLDS):
-        rest = np.flatnonzero(fold != number)[:MOST_ROWS]
-        trees = HistGradientBoostingClassifier(**TREES, random_state=seed)
-        trees.fit(X[rest], label[rest], sample_weight=weight[rest])
-        raw[fold == number] = trees.predict_proba(X[fold == number])[:, 1]
+    with threadpool_limits(1, user_api="openmp"):
+        for number in range(FOLDS):
+            rest = np.flatnonzero(fold != number)[:MOST_ROWS]
+            trees = HistGradientBoostingClassifier(**TREES, random_state=seed)
+            trees.fit(X[rest], label[rest], sample_weight=weight[rest])
+            raw[fold == number] = trees.predict_proba(X[fold == number])[:, 1]
     if np.ptp(raw) < 1e-9:
         return np.full(len(raw), np.average(label, weights=weight))
     return np.clip(calibrate(raw, label, weight, method="platt", replicates=0)(raw), 1e-4, 1 - 1e-4)

@@ -17,7 +17,11 @@ import numpy as np
 from loudly.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+    from numpy.typing import NDArray
+
+    from loudly.core.seams import Floats, Ints
+
+    Mask = NDArray[np.bool_]
 
 TINY = 1e-15
 # metric -> +1 where more is better, -1 where less is
@@ -67,7 +71,7 @@ def expected(metric: str, score: Floats, chance: Floats, weight: Floats | None =
     return _macro(metric, score, chance, w) if known(metric) in MACRO else _rows(metric, score, chance, w)
 
 
-def _two(metric: str, score: Floats, called: Floats, p: Floats, w: Floats) -> Expected:
+def _two(metric: str, score: Floats, called: Mask, p: Floats, w: Floats) -> Expected:
     if metric == "roc_auc":
         return _auc(score, p, w)
     d, one, zero = called.astype(np.float64), np.ones(len(score)), np.zeros(len(score))
@@ -124,7 +128,7 @@ def _auc(score: Floats, p: Floats, w: Floats) -> Expected:
     pairs = whole_positive * whole_negative - float(own.sum())
     if not (whole_positive > 0 and whole_negative > 0 and pairs > TINY * whole_positive * whole_negative):
         return _nothing(score.shape)
-    _, group = np.unique(score, return_inverse=True)
+    group = np.unique(score, return_inverse=True)[1].astype(np.int64)
     below = _below(group, negative)
     above = whole_positive - _below(group, positive)
     value = float((positive * below).sum() - own.sum() / 2) / pairs
@@ -133,9 +137,9 @@ def _auc(score: Floats, p: Floats, w: Floats) -> Expected:
     return Expected(value, influence - influence.mean(), gradient)
 
 
-def _below(group: Floats, mass: Floats) -> Floats:
+def _below(group: Ints, mass: Floats) -> Floats:
     """The mass at lower scores, and half of that at the same score."""
-    at = np.bincount(group, weights=mass)
+    at: Floats = np.bincount(group, weights=mass).astype(np.float64)
     return np.asarray((np.cumsum(at) - at / 2)[group])
 
 

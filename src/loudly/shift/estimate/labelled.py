@@ -66,7 +66,9 @@ def labelled(score: ArrayLike, truth: ArrayLike) -> Labelled:
     if len(codes) < given.classes:
         lacking = sorted(set(range(given.classes)) - set(codes.astype(int).tolist()))
         raise DataError(
-            "The reference has no row of one class.", seen=f"none of class {lacking}", do="give a reference with rows of every class"
+            "The reference has no row of one class.",
+            seen=f"none of class {lacking}",
+            do="give a reference with rows of every class",
         )
     if np.ptp(s, axis=0).max() == 0:
         raise DataError("The scores of the reference are all the same: they say nothing about the label.", seen=str(s[0]))

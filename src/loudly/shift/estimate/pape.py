@@ -46,9 +46,7 @@ class Pape:
     confidence: float = 0.95
 
     @classmethod
-    def fit(
-        cls, score: ArrayLike, truth: ArrayLike, inputs: Inputs, *, metric: str = "roc_auc", confidence: float = 0.95
-    ) -> Pape:
+    def fit(cls, score: ArrayLike, truth: ArrayLike, inputs: Inputs, *, metric: str = "roc_auc", confidence: float = 0.95) -> Pape:
         """From reference scores, labels and inputs (a polars table or an (n, d) array), row by row.
 
         Raises: DataError for a reference that cannot teach, ConfigError for a metric without an estimate.
