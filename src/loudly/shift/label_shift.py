@@ -232,4 +232,4 @@ def onto_simplex(q: Floats) -> Floats:
 
 
 def _hard(p: Floats) -> Floats:
-    return np.eye(p.shape[1])[p.argmax(axis=1)]
+    return np.asarray(np.eye(p.shape[1])[p.argmax(axis=1)], dtype=np.float64)
