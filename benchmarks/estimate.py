@@ -71,9 +71,8 @@ def binary(name: str, X: np.ndarray, y: np.ndarray, windows: int, peers: Path | 
     cbpe = {m: Cbpe.fit(score[ref], y[ref], metric=m) for m in ("roc_auc", "accuracy", "f1")}
     pape, atc = Pape.fit(score[ref], y[ref], X[ref]), Atc.fit(score[ref], y[ref])
     print(f"\n{name}: reference roc_auc {cbpe['roc_auc'].expected:.3f}; {windows} windows of {size:,} rows")
-    print(
-        f"{'window':>7} {'roc_auc':>8} {'CBPE':>6} {'interval':>15} {'check':>9} {'PAPE':>6} {'check':>9} {'accuracy':>9} {'CBPE':>6} {'ATC':>6}"
-    )
+    print(f"{'window':>7} {'roc_auc':>8} {'CBPE':>6} {'interval':>15} {'check':>9} {'PAPE':>6} {'check':>9}", end="")
+    print(f" {'accuracy':>9} {'CBPE':>6} {'ATC':>6}")
     for i, w in enumerate(cut):
         e, p = cbpe["roc_auc"].estimate(score[w]), pape.estimate(score[w], X[w])
         told, again = cbpe["roc_auc"].check_against(score[w], y[w]), pape.check_against(score[w], X[w], y[w])
@@ -142,9 +141,8 @@ def compare(ours: dict[str, list[float | None]], theirs: dict[str, list[float]],
         mine, other = np.array(values, dtype=float), np.array(theirs[metric])
         gap = np.abs(mine - other) / (other if relative else 1.0)
         worst.append(float(gap.max()))
-        print(
-            f"   {metric:>9} ours {np.round(mine, 3).tolist()}\n{'':>13}NannyML {np.round(other, 3).tolist()}  largest gap {gap.max():.3f}"
-        )
+        print(f"   {metric:>9} ours    {np.round(mine, 3).tolist()}")
+        print(f"   {metric:>9} NannyML {np.round(other, 3).tolist()}  largest gap {gap.max():.3f}")
     return worst
 
 

@@ -117,7 +117,7 @@ class Impact:
         effect, reach = after.value - before.value, float(ndtri(0.5 + self.confidence / 2))
         reach *= _error(before, after, mine, ours, share, len(X))
         detail: dict[str, Json] = {"assumes": ASSUMES, "shift": js(ours, seen), "uncovered": uncovered, "before": before.value}
-        beyond = _beyond(self.X[:, at], X[:, at])
+        beyond = 0.0 if name in self.columns.categories else _beyond(self.X[:, at], X[:, at])
         if uncovered + beyond > LOUD_UNCOVERED:
             detail["loud"] = f"LOUD: {uncovered + beyond:.0%} of the window has values of {name} that the reference never had"
         return Evidence(

@@ -153,7 +153,7 @@ def _apart(method: str, about: str, ours: Floats, theirs: Floats, weight: Floats
     """How far a classifier tells window from reference: AUC above one half."""
     found = density(ours, theirs, weight)
     reach = float(ndtri(confidence)) * found.error * (1.0 if weight is None else np.sqrt(2.0))
-    effect = found.auc - 0.5
+    effect = float(found.auc) - 0.5
     return Evidence(method, effect, effect - reach, effect + reach, len(theirs), about, "auc - 0.5", confidence, APART)
 
 
@@ -182,7 +182,7 @@ def _conditional(ours: Floats, our_label: Floats, theirs: Floats, their_label: F
     for way in (np.full(len(X), np.sign(product.mean()) or 1.0), sign):
         effect = float((way * product).mean()) / scale
         tried.append((effect - z * float((way * product).std()) / np.sqrt(len(X)) / scale, effect))
-    low, effect = max(tried)
+    low, effect = (float(v) for v in max(tried))
     return Evidence(
         "labels given inputs: weighted generalised covariance", effect, low, 2 * effect - low, len(theirs), f"class {c}",
         "P(label)", confidence, MOVED,
