@@ -71,7 +71,7 @@ def binary(name: str, X: np.ndarray, y: np.ndarray, windows: int, peers: Path | 
     cbpe = {m: Cbpe.fit(score[ref], y[ref], metric=m) for m in ("roc_auc", "accuracy", "f1")}
     pape, atc = Pape.fit(score[ref], y[ref], X[ref]), Atc.fit(score[ref], y[ref])
     print(f"\n{name}: reference roc_auc {cbpe['roc_auc'].expected:.3f}; {windows} windows of {size:,} rows")
-    print(f"{'window':>7} {'roc_auc':>8} {'CBPE':>6} {'interval':>15} {'check':>9} {'PAPE':>6} {'check':>9}", end="")
+    print(f"{'window':>7} {'roc_auc':>8} {'CBPE':>6} {'interval':>15} {'check':>9} {'PAPE':>6} {'rows':>6} {'check':>9}", end="")
     print(f" {'accuracy':>9} {'CBPE':>6} {'ATC':>6}")
     for i, w in enumerate(cut):
         e, p = cbpe["roc_auc"].estimate(score[w]), pape.estimate(score[w], X[w])
@@ -80,7 +80,8 @@ def binary(name: str, X: np.ndarray, y: np.ndarray, windows: int, peers: Path | 
         confirmed = realised("roc_auc", score[w], y[w])[0]
         print(
             f"{i:>7} {confirmed:>8.3f} {e.effect:>6.3f}  [{e.low:.3f}, {e.high:.3f}] {told.decision:>9}"
-            f" {p.effect:>6.3f} {again.decision:>9} {right:>9.3f} {ours:>6.3f} {atc.estimate(score[w]).effect:>6.3f}"
+            f" {p.effect:>6.3f} {float(str(p.detail['effective_rows'])):>6.0f} {again.decision:>9}"
+            f" {right:>9.3f} {ours:>6.3f} {atc.estimate(score[w]).effect:>6.3f}"
         )
     if peers is None:
         return []

@@ -132,6 +132,8 @@ def test_the_estimate_of_the_watch_fails_only_when_surely_worse_and_says_what_it
     assert evidence.low is not None
     assert evidence.high is not None
     assert evidence.low - 0.01 < confirmed < evidence.high + 0.01  # the labels' own chance lies outside the interval
+    watch._scores = {0: [score * 9]}
+    assert "no probabilities" in watch.estimate(DAY).reason
     watch._scores = {}
     assert watch.estimate(DAY).missing == "answers"
 

@@ -209,6 +209,8 @@ class Watch:
         score = score[np.isfinite(score)]
         if len(score) < self.settings.enough:
             return Verdict(Decision.UNDECIDED, subject, f"{len(score):,} answers so far", missing="answers")
+        if score.min() < 0 or score.max() > 1:
+            return Verdict(Decision.UNDECIDED, subject, "the scores are no probabilities", missing="labels, or scores in [0, 1]")
         found = Cbpe.as_given(self.metric.name).estimate(score)
         return harm(found, self._expected, 3 * self.settings.tolerance)
 
