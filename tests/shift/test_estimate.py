@@ -124,6 +124,7 @@ def test_cbpe_covers_the_truth_for_three_classes(name: str) -> None:
     assert wrong <= 4
 
 
+@pytest.mark.slow
 def test_pape_and_importance_hold_where_cbpe_does_not() -> None:
     """The window's x1 moved: a score means something else now. Bias of CBPE's accuracy is .016, stated bound for ours .01."""
     big = rows(999, 300_000, 0.7)
@@ -172,6 +173,7 @@ def test_atc_follows_a_shift_of_the_scores_and_says_what_it_assumes() -> None:
     assert Atc.fit(same, seen).check_against(*score_shift(2, 3000)).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mae", "rmse"])
 def test_dle_covers_the_truth_where_errors_depend_on_inputs(name: str) -> None:
     def draw(seed: int, n: int, low: float) -> tuple[Floats, Floats, Floats]:

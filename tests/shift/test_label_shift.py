@@ -113,6 +113,7 @@ def planted(seed: int, n: int, how: str) -> tuple[Floats, Floats, Floats]:
     return x, score, (rng.random(n) < expit(2.5 * x[:, 0] + turned * x[:, 1] - 0.3)).astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "with_labels", "without"),
     [
