@@ -38,12 +38,15 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/streams.py
+	$(BIN)/python benchmarks/mmd.py
 
-papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts, regret of bandits, units for interleaving, off-policy gaps.
+papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py
 	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/bandits.py
 	$(BIN)/python benchmarks/interleaving.py
 	$(BIN)/python benchmarks/off_policy.py
+	$(BIN)/python benchmarks/estimate.py --peers
 
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest

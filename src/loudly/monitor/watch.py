@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import polars as pl
 
-from loudly.core.canon import Json, finite
+from loudly.core.canon import Json
 from loudly.core.clock import iso
 from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Task, Verdict
 from loudly.metrics.table import metric as metric_named
-from loudly.monitor.performance import SUBJECT, Trail, calibration, expected_auc, judge
+from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings
+from loudly.shift.estimate.answer import harm
+from loudly.shift.estimate.cbpe import Cbpe
+from loudly.shift.estimate.expected import BETTER
 from loudly.shift.feed import FeedJudge
 from loudly.shift.profile import Bins, Profile, bins_of, profile
 from loudly.stats.divergence import js, noise
@@ -203,7 +206,7 @@ class Watch:
     def estimate(self, now: int) -> Verdict:
         """Estimated without labels (CBPE); it assumes calibrated scores and no concept shift, and says so."""
         subject = "estimated performance"
-        if self._task is not Task.BINARY or self.metric.name != "roc_auc" or self._expected is None:
+        if self._task is not Task.BINARY or self.metric.name not in BETTER or self._expected is None:
             return Verdict(Decision.UNDECIDED, subject, "no estimator for this metric", missing="labels")
         first = max(self._since, now - self.settings.trailing * self.settings.window)
         recent = [s for start, batch in self._scores.items() if start >= first for s in batch]
@@ -211,11 +214,10 @@ class Watch:
         score = score[np.isfinite(score)]
         if len(score) < self.settings.enough:
             return Verdict(Decision.UNDECIDED, subject, f"{len(score):,} answers so far", missing="answers")
-        value = expected_auc(score)
-        found = Evidence("CBPE, assuming calibration and no concept shift", finite(value), n=len(score), unit="roc_auc")
-        told = f"estimated roc_auc {value:.4f}, expected {self._expected:.4f}; assumes calibration and no concept shift"
-        harmed = value < self._expected - 3 * self.settings.tolerance
-        return Verdict(Decision.FAIL if harmed else Decision.PASS, subject, told, (found,))
+        if score.min() < 0 or score.max() > 1:
+            return Verdict(Decision.UNDECIDED, subject, "the scores are no probabilities", missing="labels, or scores in [0, 1]")
+        found = Cbpe.as_given(self.metric.name).estimate(score)
+        return harm(found, self._expected, 3 * self.settings.tolerance)
 
     def broken_spans(self) -> tuple[tuple[int, int], ...]:
         """Event time of all windows in which the feed was broken: never data to learn from."""
