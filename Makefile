@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
-EXTRAS := demo,postgres,onnx,s3,dvc,ray,dev
+EXTRAS := demo,postgres,onnx,s3,dvc,ray,kafka,dev
 
 .PHONY: demo test lint types floors doctest bench papers lowest other clean
 
@@ -43,7 +43,7 @@ papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts.
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,dev-light]'
+	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,kafka,dev-light]'
 	.venv-lowest/bin/python -m pytest -q -m "not newest" --override-ini filterwarnings=default
 
 OTHER ?= python3.13

@@ -71,6 +71,12 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     },
     "detector": {},
     "check": {},
+    "source": {
+        "table": ("loudly.shift.sources:TableSource", ""),
+        "parquet": ("loudly.shift.sources:ParquetSource", ""),
+        "segments": ("loudly.shift.sources:RecordSource", ""),
+        "kafka": ("loudly.adapters.kafka_source:KafkaSource", "kafka"),
+    },
     "server": {
         "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
