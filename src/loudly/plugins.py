@@ -77,6 +77,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "segments": ("loudly.shift.sources:RecordSource", ""),
         "kafka": ("loudly.adapters.kafka_source:KafkaSource", "kafka"),
     },
+    "reduce": {
+        "here": ("loudly.shift.map_reduce:here", ""),
+        "ray": ("loudly.adapters.ray_profile:RayReduce", "ray"),
+    },
     "server": {
         "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
