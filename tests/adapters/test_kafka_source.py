@@ -23,6 +23,7 @@ from loudly.shift.window_shapes import Tumbling
 from loudly.shift.window_state import Codec
 from loudly.shift.windows import Windows, last_words
 from loudly.testing.faults import Killed
+from loudly.testing.source_case import TABLE, SourceCase
 
 kafka = pytest.importorskip("confluent_kafka")
 PARTITIONS = 4  # what the mock cluster gives every topic
@@ -123,6 +124,15 @@ def test_every_row_is_folded_once_though_the_process_dies_before_it_can_commit(c
     assert {f"rows/{t.partition}": t.offset for t in held} == dict(state.offsets), "the group stands where the checkpoint does"
     for opened in (reader, source, checkpoint):
         opened.close()
+
+
+class TestKafka(SourceCase):
+    @pytest.fixture
+    def source(self, cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
+        cluster.send(tmp_path.name, told(TABLE.to_dicts()))
+        made = source_of(cluster, tmp_path.name, batch=9)
+        yield made
+        made.close()
 
 
 CHILD = """

@@ -27,6 +27,7 @@ from loudly.shift.window_shapes import Session, Shape, Sliding, Tumbling
 from loudly.shift.windows import Windows, last_words
 from loudly.store.segments import SegmentWriter, read_segments
 from loudly.testing.faults import Killed
+from loudly.testing.source_case import TABLE, SourceCase
 
 SHAPES: list[Shape] = [Tumbling(100), Sliding(120, 40), Session(9)]
 
@@ -105,6 +106,31 @@ class DyingSource:
 
     def commit(self, offsets: Mapping[str, int]) -> None:
         self._dying.call(self._source.commit, offsets)
+
+
+class TestTable(SourceCase):
+    @pytest.fixture
+    def source(self) -> TableSource:
+        return TableSource(TABLE, "at", rows=7)
+
+
+class TestParquet(SourceCase):
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> ParquetSource:
+        for i, part in enumerate(TABLE.iter_slices(23)):
+            part.write_parquet(tmp_path / f"{i}.parquet")
+        return ParquetSource(tmp_path / "*.parquet", "at", rows=10)
+
+
+class TestSegments(SourceCase):
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> RecordSource:
+        writer = SegmentWriter(tmp_path)
+        for part in TABLE.iter_slices(3):
+            writer.append("answer", to_bytes(part))
+            writer.append("label", b"not ours")
+        writer.close()
+        return RecordSource(partial(read_segments, tmp_path), from_bytes, "at", kind="answer", batch=4)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=repr)
