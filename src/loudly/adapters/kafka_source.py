@@ -16,6 +16,7 @@ from loudly.errors import DataError, NotFound, StoreError
 from loudly.shift.event_time import Batch, event_times
 
 MESSAGES = 10_000
+WAIT = 0.1  # seconds until a batch that is not full is taken as it is
 FIXED = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -87,7 +88,7 @@ class KafkaSource:
         self._consumer.assign([TopicPartition(self.topic, p, offsets.get(self._place(p), OFFSET_BEGINNING)) for p in open_ends])
         heard = stopwatch()
         while open_ends:
-            found = self._consumer.consume(self._batch, timeout=min(1.0, self._patience))
+            found = self._consumer.consume(self._batch, timeout=WAIT)
             heard = stopwatch() if found else heard
             for message in found:
                 partition = int(message.partition() or 0)
