@@ -45,13 +45,22 @@ class Sliding:
         first = last - (self.size - 1 - (at - last)) // self.slide * self.slide
         return range(first, last + 1, self.slide)
 
-    def starts(self, panes: Sequence[int]) -> Iterator[int]:
-        """Starts of all windows that hold any of these panes (in order), each once."""
-        after: int | None = None
+    def first_open(self, watermark: int) -> int:
+        """Start of the first window that ends after a watermark.
+
+        >>> Sliding(24, 6).first_open(24), Sliding(24, 6).first_open(23)
+        (6, 0)
+        """
+        return ((watermark - self.size - self.origin) // self.slide + 1) * self.slide + self.origin
+
+    def starts(self, panes: Sequence[int], low: int, high: int) -> Iterator[int]:
+        """Starts in [low, high) of the windows that hold any of these panes (in order), each once; `low` is a start."""
         for pane in panes:
             held = self.windows_of(pane)
-            yield from range(held.start if after is None else max(held.start, after), held.stop, self.slide)
-            after = held[-1] + self.slide
+            yield from range(max(held.start, low), min(held.stop, high), self.slide)
+            low = max(low, held[-1] + self.slide)
+            if low >= high:
+                return
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,8 @@ class State(Generic[V]):
     closed: the watermark up to which windows have spoken.  front: start of the first window that has not closed yet.
     marks: the watermark of each source.  offsets: the next row of each source (or part) that has not been folded.
     taken_back: spoken sessions that were joined to another, and which.  too_late, timeless, repeated: rows of each source
-    since the beginning.  running: the last window's merge, kept where windows subtract.
+    since the beginning.  running: the last window's merge, kept where windows subtract.  stirred: late rows have changed
+    windows that have spoken.
     """
 
     panes: Mapping[int, Pane[V]] = field(default_factory=dict)
@@ -152,6 +153,7 @@ class State(Generic[V]):
     timeless: Mapping[str, int] = field(default_factory=dict)
     repeated: Mapping[str, int] = field(default_factory=dict)
     running: Pane[V] | None = None
+    stirred: bool = False
 
 
 def pack(state: State[V], codec: Codec[V], about: Mapping[str, Json]) -> bytes:
@@ -168,6 +170,7 @@ def pack(state: State[V], codec: Codec[V], about: Mapping[str, Json]) -> bytes:
         "taken_back": {str(start): [asdict(t), into] for start, (t, into) in state.taken_back.items()},
         "closed": state.closed,
         "front": state.front,
+        "stirred": state.stirred,
         **{name: dict(getattr(state, name)) for name in COUNTS},
     }
     text = canonical(header)
@@ -206,6 +209,7 @@ def unpack(data: bytes, codec: Codec[V], about: Mapping[str, Json]) -> State[V]:
         header["front"],
         taken_back={int(start): (Told(**t), into) for start, (t, into) in header["taken_back"].items()},
         running=running,
+        stirred=header["stirred"],
         **{name: header[name] for name in COUNTS},
     )
 

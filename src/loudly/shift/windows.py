@@ -12,18 +12,18 @@ Source: Akidau et al. 2015, The Dataflow Model.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
 from typing import TYPE_CHECKING, Generic, assert_never
 
-import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
 from loudly.errors import ConfigError
 from loudly.shift.event_time import BEGINNING, FOREVER, NO_TIME, Batch
+from loudly.shift.panes import carry, cuts, joined, session_numbers, silences, window_of
 from loudly.shift.window_shapes import Count, Session, Shape, Sliding, Trigger, Tumbling
 from loudly.shift.window_state import Pane, Silence, Spoken, State, Step, Timing, Told, TooLate, V
 
@@ -146,8 +146,9 @@ class Windows(Generic[V]):
     def _into_panes(
         self, state: State[V], grid: Sliding, rows: pl.DataFrame, at: Ints, source: str
     ) -> tuple[State[V], list[TooLate]]:
-        panes, running, late = dict(state.panes), state.running, []
-        for cut in _cuts((at - grid.origin) // grid.pane):
+        panes, running, late, stirred = dict(state.panes), state.running, [], state.stirred
+        told_to = grid.first_open(state.closed)
+        for cut in cuts((at - grid.origin) // grid.pane):
             start = grid.pane_of(int(at[cut[0]]))
             held = grid.windows_of(start)
             gone = [s for s in held if self._over(s + grid.size, state.closed)]
@@ -157,27 +158,26 @@ class Windows(Generic[V]):
                 continue
             made = Pane(start, start + grid.pane, len(cut), self.make(rows[cut]))
             panes[start] = panes[start].merge(made) if start in panes else made
+            stirred = stirred or held.start < told_to
             if running is not None and running.start <= start < running.end:
                 running = running.merge(made)
-        return replace(state, panes=panes, running=running), late
+        return replace(state, panes=panes, running=running, stirred=stirred), late
 
     def _into_sessions(
         self, state: State[V], gap: int, rows: pl.DataFrame, at: Ints, source: str
     ) -> tuple[State[V], list[TooLate]]:
-        late = []
-        order = np.argsort(at, kind="stable")
-        number = np.empty(len(at), dtype=np.int64)
-        number[order] = np.cumsum(np.diff(at[order], prepend=at[order[0]]) >= gap)
-        for cut in _cuts(number):
+        panes, told, back, late = dict(state.panes), dict(state.told), dict(state.taken_back), []
+        starts = sorted(panes)
+        for cut in cuts(session_numbers(at, gap)):
             first, end = int(at[cut].min()), int(at[cut].max()) + gap
-            joined = [p for p in state.panes.values() if p.start < end and first < p.end]
-            whole = max([end, *(p.end for p in joined)])
-            if self._over(whole, state.closed):
-                late.append(_too_late(source, at[cut], first, whole, kept=False))
+            if self._over(end, state.closed) and not _touches(panes, starts, first, end):
+                late.append(_too_late(source, at[cut], first, end, kept=False))
                 continue
-            made = reduce(lambda a, b: a.merge(b), joined, Pane(first, end, len(cut), self.make(rows[cut])))
-            state = _joined(state, {p.start for p in joined}, made)
-        return state, late
+            found = joined(panes, starts, first, end)
+            made = reduce(lambda a, b: a.merge(b), found, Pane(first, end, len(cut), self.make(rows[cut])))
+            panes[made.start] = made
+            carry(told, back, [p.start for p in found], made)
+        return replace(state, panes=panes, told=told, taken_back=back), late
 
     def _counted(self, state: State[V], size: int, rows: pl.DataFrame, at: Ints) -> State[V]:
         panes, begin = dict(state.panes), 0
@@ -195,46 +195,78 @@ class Windows(Generic[V]):
     # -- speaking ----------------------------------------------------------------------------------------------------
 
     def _speak(self, state: State[V], step: Step[V], watermark: int) -> tuple[State[V], Step[V]]:
-        if isinstance(self.shape, Count):
-            full = [k for k, p in sorted(state.panes.items()) if p.rows == self.shape.rows or watermark >= FOREVER]
-            said = tuple(_said(state.panes[k], 0, Timing.ON_TIME) for k in full)
-            rest = {k: p for k, p in state.panes.items() if k not in full}
-            return replace(state, panes=rest, closed=watermark), replace(step, spoken=said)
-        silent, front = self._silences(state, watermark)
-        state, said = self._words(replace(state, front=front), watermark)
-        return self._kept(state, watermark), replace(step, spoken=said, silent=silent)
+        match self.shape:
+            case Count(size):
+                full = [k for k, p in sorted(state.panes.items()) if p.rows == size or watermark >= FOREVER]
+                said = tuple(_said(state.panes[k], 0, Timing.ON_TIME) for k in full)
+                rest = {k: p for k, p in state.panes.items() if k not in full}
+                return replace(state, panes=rest, closed=watermark), replace(step, spoken=said)
+            case Session():
+                panes = sorted(state.panes.values(), key=lambda p: p.start)
+                live = [(p.start, p.end, p.rows) for p in panes]
+                state, said = self._words(state, panes, live, watermark)
+                kept = {k: p for k, p in state.panes.items() if not self._over(p.end, watermark)}
+                return self._closed(state, kept, watermark), replace(step, spoken=said)
+            case Tumbling() | Sliding():
+                grid = _grid(self.shape)
+                front = grid.first_open(watermark)
+                if state.front == front and not state.stirred and self.trigger is None:
+                    return replace(state, closed=watermark), step
+                return self._speak_grid(state, step, grid, watermark, front)
+            case _:
+                assert_never(self.shape)
 
-    def _words(self, state: State[V], watermark: int) -> tuple[State[V], tuple[Spoken[V], ...]]:
+    def _speak_grid(self, state: State[V], step: Step[V], grid: Sliding, watermark: int, front: int) -> tuple[State[V], Step[V]]:
+        panes = sorted(state.panes.values(), key=lambda p: p.start)
+        begins = [p.start for p in panes]
+        if watermark >= FOREVER:  # the end of all is no silence
+            front = max(state.front or BEGINNING, grid.windows_of(begins[-1])[-1] + grid.slide if begins else BEGINNING)
+        at = state.front if state.front is not None else grid.windows_of(begins[0])[0] if begins else None
+        silent: tuple[Silence, ...] = ()
+        if at is not None and front > at:
+            silent = silences(grid, begins, at, front)
+            state = replace(state, front=front)
+        low = grid.first_open(state.closed - self.lateness if state.stirred else state.closed)
+        sums = [0, *accumulate(p.rows for p in panes)]
+        live = []
+        for start in grid.starts(begins, low, front if self.trigger is None else FOREVER):
+            end = start + grid.size
+            live.append((start, end, sums[bisect_left(begins, end)] - sums[bisect_left(begins, start)]))
+        state, said = self._words(state, panes, live, watermark)
+        running = state.running
+        if running is not None and (state.front is None or running.end <= state.front):
+            running = None
+        oldest = grid.first_open(watermark - self.lateness)
+        if running is not None:
+            oldest = min(oldest, running.start)
+        kept = {k: p for k, p in state.panes.items() if k >= oldest}
+        return self._closed(replace(state, running=running), kept, watermark), replace(step, spoken=said, silent=silent)
+
+    def _closed(self, state: State[V], panes: Mapping[int, Pane[V]], watermark: int) -> State[V]:
+        told = {k: t for k, t in state.told.items() if not self._over(t.end, watermark)}
+        return replace(state, panes=panes, told=told, closed=watermark, stirred=False)
+
+    def _words(
+        self, state: State[V], panes: Sequence[Pane[V]], live: Iterable[tuple[int, int, int]], watermark: int
+    ) -> tuple[State[V], tuple[Spoken[V], ...]]:
+        """What windows (start, end, rows), in order, have to say."""
         said: list[Spoken[V]] = [
             Spoken(start, before.end, before.revision + 1, Timing.LATE, 0, None, into)
             for start, (before, into) in sorted(state.taken_back.items())
         ]
-        told, running = dict(state.told), state.running
-        panes = sorted(state.panes.values(), key=lambda p: p.start)
-        for start, end, rows, held in self._live(panes):
+        told, running, begins = dict(state.told), state.running, [p.start for p in panes]
+        for start, end, rows in live:
             before = told.get(start)
             timing = _timing(end, state.closed, watermark)
             if self._over(end, state.closed) or not self._due(timing, before, rows, start, watermark):
                 continue
             on_time = timing is Timing.ON_TIME
-            whole = Pane(start, end, rows, _merged(panes, held, running if on_time else None, start, end))
+            whole = Pane(start, end, rows, window_of(panes, begins, start, end, running if on_time else None))
             if self.subtract and on_time:
                 running = whole
             told[start] = Told(end, 0 if before is None else before.revision + 1, rows, watermark)
             said.append(_said(whole, told[start].revision, timing))
         return replace(state, told=told, taken_back={}, running=running), tuple(said)
-
-    def _live(self, panes: Sequence[Pane[V]]) -> Iterator[tuple[int, int, int, range]]:
-        """Windows that hold any of these panes: start, end, rows, and which panes."""
-        if isinstance(self.shape, Session):
-            yield from ((p.start, p.end, p.rows, range(i, i + 1)) for i, p in enumerate(panes))
-            return
-        grid = _grid(self.shape)
-        begins = [p.start for p in panes]
-        sums = [0, *accumulate(p.rows for p in panes)]
-        for start in grid.starts(begins):
-            held = range(bisect_left(begins, start), bisect_left(begins, start + grid.size))
-            yield start, start + grid.size, sums[held.stop] - sums[held.start], held
 
     def _due(self, timing: Timing, before: Told | None, rows: int, start: int, watermark: int) -> bool:
         """Whether a window has something to say now."""
@@ -249,44 +281,6 @@ class Windows(Generic[V]):
                 return self.trigger is not None and fresh > 0 and self.trigger.fires(fresh, waited)
             case _:
                 assert_never(timing)
-
-    def _silences(self, state: State[V], watermark: int) -> tuple[tuple[Silence, ...], int | None]:
-        """Stretches of windows that close without a row, and the first window that stays open."""
-        if isinstance(self.shape, Session):
-            return (), None
-        grid = _grid(self.shape)
-        spoken = list(grid.starts(sorted(state.panes)))
-        at = state.front if state.front is not None else min(spoken, default=None)
-        front = ((watermark - grid.size - grid.origin) // grid.slide + 1) * grid.slide + grid.origin
-        if watermark >= FOREVER:
-            front = max(spoken, default=BEGINNING) + grid.slide
-        if at is None or front <= at:
-            return (), state.front
-        found = []
-        for start in [*(s for s in spoken if at <= s < front), front]:
-            if start > at:
-                found.append(Silence(at, start - grid.slide + grid.size))
-            at = start + grid.slide
-        return tuple(found), front
-
-    def _kept(self, state: State[V], watermark: int) -> State[V]:
-        """What can still be corrected, and what the next window is made from."""
-        running = state.running
-        if running is not None and (state.front is None or running.end <= state.front):
-            running = None
-        panes = {
-            k: p
-            for k, p in state.panes.items()
-            if not self._over(self._last_end(p), watermark) or (running is not None and p.start >= running.start)
-        }
-        told = {k: t for k, t in state.told.items() if not self._over(t.end, watermark)}
-        return replace(state, panes=panes, told=told, closed=watermark, running=running)
-
-    def _last_end(self, pane: Pane[V]) -> int:
-        if isinstance(self.shape, Session):
-            return pane.end
-        grid = _grid(self.shape)
-        return grid.windows_of(pane.start)[-1] + grid.size
 
     def _over(self, end: int, watermark: int) -> bool:
         """Whether a window has said its last."""
@@ -316,47 +310,10 @@ def _grid(shape: Shape) -> Sliding:
             assert_never(shape)
 
 
-def _cuts(keys: Ints) -> Iterator[Ints]:
-    """Indices of the rows of each key, keys in order, rows as they came."""
-    order = np.argsort(keys, kind="stable")
-    yield from np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
-
-
-def _joined(state: State[V], starts: set[int], made: Pane[V]) -> State[V]:
-    """Sessions that became one: what was said about those that are gone will be taken back."""
-    told = {k: t for k, t in state.told.items() if k not in starts}
-    known = {s: state.told[s] for s in sorted(starts) if s in state.told}
-    back = {k: (t, made.start if into in starts else into) for k, (t, into) in state.taken_back.items()}
-    back.update({s: (t, made.start) for s, t in known.items() if s != made.start and not t.carried})
-    if known:
-        own = known.get(made.start)
-        revision, at = max(t.revision for t in known.values()), max(t.at for t in known.values())
-        told[made.start] = Told(made.end, revision, -1, at, carried=own is None or own.carried)
-    panes = {k: p for k, p in state.panes.items() if k not in starts}
-    return replace(state, panes={**panes, made.start: made}, told=told, taken_back=back)
-
-
-def _merged(panes: Sequence[Pane[V]], held: range, running: Pane[V] | None, start: int, end: int) -> V:
-    """The merge of a window's panes, or of what has changed since the window before."""
-    if running is None or not running.start < start < running.end:
-        return reduce(lambda a, b: a.merge(b), (panes[i].value for i in held))
-    begins = [p.start for p in panes]
-    value = running.value
-    for pane in panes[bisect_left(begins, running.start) : bisect_left(begins, start)]:
-        value = _less(value, pane.value)
-    for pane in panes[bisect_left(begins, running.end) : bisect_left(begins, end)]:
-        value = value.merge(pane.value)
-    return value
-
-
-def _less(whole: V, part: V) -> V:
-    subtract = getattr(whole, "subtract", None)
-    if subtract is None:
-        raise ConfigError(
-            "These summaries cannot subtract.", seen=type(whole).__name__, do="Leave `subtract` out: panes are merged then."
-        )
-    left: V = subtract(part)
-    return left
+def _touches(sessions: Mapping[int, Pane[V]], starts: Sequence[int], first: int, end: int) -> bool:
+    """Whether any session overlaps [first, end)."""
+    at = bisect_left(starts, end)
+    return at > 0 and sessions[starts[at - 1]].end > first
 
 
 def _timing(end: int, closed: int, watermark: int) -> Timing:
