@@ -141,6 +141,30 @@ def test_a_packed_state_goes_on_as_if_nothing_had_happened_and_a_batch_seen_twic
     assert state.offsets == end.offsets == {"table": len(rows)}
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(SHAPES), st.data())
+def test_windows_may_speak_only_when_asked_and_a_state_in_between_is_packed_whole(shape: Shape, data: st.DataObject) -> None:
+    rows = data.draw(disordered(15))
+    windows = Windows(shape, sums, disorder=FOREVER, lateness=15)
+    state, said = windows.init(), []
+    for made in batches_of(rows, data.draw(st.lists(st.integers(1, 39), max_size=8))):
+        state, step = windows.fold(state, made)
+        assert not step.spoken
+        state = unpack(pack(state, CODEC, windows.about), CODEC, windows.about)
+        if data.draw(st.booleans()):
+            state, step = windows.advance(state, max(made.at.tolist()))
+            said.extend(step.spoken)
+    said.extend(windows.advance(state)[1].spoken)
+    assert told(last_words(said)) == expected(shape, [t for t, _ in rows], [x for _, x in rows])
+
+
+def test_rows_folded_at_a_time_are_too_late_by_that_time() -> None:
+    windows = Windows(Tumbling(10), sums, lateness=5)
+    state, step = windows.fold(windows.init(), batch([3, 14]), now=15)
+    assert [(t.start, t.rows) for t in step.too_late] == [(0, 1)]
+    assert windows.advance(state)[1].spoken[0].start == 10
+
+
 def test_a_batch_that_overlaps_what_was_folded_gives_its_new_rows_only() -> None:
     windows = Windows(Tumbling(10), sums)
     state, _ = windows.update(windows.init(), batch([1, 2, 3], first=0))

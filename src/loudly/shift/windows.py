@@ -110,8 +110,11 @@ class Windows(Generic[V]):
         waiting = any(s not in state.marks for s in self.sources)
         return max(state.closed, BEGINNING if waiting else min(state.marks.values(), default=BEGINNING))
 
-    def fold(self, state: State[V], batch: Batch) -> tuple[State[V], Step[V]]:
-        """Folds a batch in and lets no window speak: for those who say when, by `advance`. A batch seen before changes nothing."""
+    def fold(self, state: State[V], batch: Batch, now: int = BEGINNING) -> tuple[State[V], Step[V]]:
+        """Folds a batch in and lets no window speak: for those who say when, by `advance`. A batch seen before changes nothing.
+
+        now: the time that clock tells, if any: what has said its last by then takes no more rows.
+        """
         known = state.offsets.get(batch.place, BEGINNING)
         fresh = batch.after(known)
         repeated = batch.rows.height - fresh.rows.height
@@ -124,19 +127,19 @@ class Windows(Generic[V]):
         if fresh.offsets is not None:
             state = replace(state, offsets={**state.offsets, fresh.place: int(fresh.offsets[-1]) + 1})
         state = replace(state, timeless=_more(state.timeless, fresh.source, timeless))
-        state, late = self._placed(state, rows, at, fresh.source) if len(at) else (state, ())
+        state, late = self._placed(state, rows, at, fresh.source, max(now, state.closed)) if len(at) else (state, ())
         return state, Step((), (), late, timeless, repeated)
 
     # -- placing rows ------------------------------------------------------------------------------------------------
 
-    def _placed(self, state: State[V], rows: pl.DataFrame, at: Ints, source: str) -> tuple[State[V], tuple[TooLate, ...]]:
+    def _placed(self, state: State[V], rows: pl.DataFrame, at: Ints, source: str, now: int) -> tuple[State[V], tuple[TooLate, ...]]:
         mark = max(int(at.max()) - self.disorder, state.marks.get(source, BEGINNING))
         state = replace(state, marks={**state.marks, source: mark})
         match self.shape:
             case Tumbling() | Sliding():
-                state, late = self._into_panes(state, _grid(self.shape), rows, at, source)
+                state, late = self._into_panes(state, _grid(self.shape), rows, at, source, now)
             case Session(gap):
-                state, late = self._into_sessions(state, gap, rows, at, source)
+                state, late = self._into_sessions(state, gap, rows, at, source, now)
             case Count(size):
                 state, late = self._counted(state, size, rows, at), []
             case _:
@@ -144,19 +147,19 @@ class Windows(Generic[V]):
         return replace(state, too_late=_more(state.too_late, source, sum(t.rows for t in late))), tuple(late)
 
     def _into_panes(
-        self, state: State[V], grid: Sliding, rows: pl.DataFrame, at: Ints, source: str
+        self, state: State[V], grid: Sliding, rows: pl.DataFrame, at: Ints, source: str, now: int
     ) -> tuple[State[V], list[TooLate]]:
         panes, running, late, stirred = dict(state.panes), state.running, [], state.stirred
         told_to = grid.first_open(state.closed)
         for cut in cuts((at - grid.origin) // grid.pane):
             start = grid.pane_of(int(at[cut[0]]))
             held = grid.windows_of(start)
-            gone = [s for s in held if self._over(s + grid.size, state.closed)]
+            gone = [s for s in held if self._over(s + grid.size, now)]
             if gone:
                 late.append(_too_late(source, at[cut], gone[0], gone[-1] + grid.size, kept=len(gone) < len(held)))
             if len(gone) == len(held):
                 continue
-            made = Pane(start, start + grid.pane, len(cut), self.make(rows[cut]))
+            made = Pane(start, start + grid.pane, len(cut), self.make(_part(rows, cut)))
             panes[start] = panes[start].merge(made) if start in panes else made
             stirred = stirred or held.start < told_to
             if running is not None and running.start <= start < running.end:
@@ -164,17 +167,17 @@ class Windows(Generic[V]):
         return replace(state, panes=panes, running=running, stirred=stirred), late
 
     def _into_sessions(
-        self, state: State[V], gap: int, rows: pl.DataFrame, at: Ints, source: str
+        self, state: State[V], gap: int, rows: pl.DataFrame, at: Ints, source: str, now: int
     ) -> tuple[State[V], list[TooLate]]:
         panes, told, back, late = dict(state.panes), dict(state.told), dict(state.taken_back), []
         starts = sorted(panes)
         for cut in cuts(session_numbers(at, gap)):
             first, end = int(at[cut].min()), int(at[cut].max()) + gap
-            if self._over(end, state.closed) and not _touches(panes, starts, first, end):
+            if self._over(end, now) and not _touches(panes, starts, first, end):
                 late.append(_too_late(source, at[cut], first, end, kept=False))
                 continue
             found = joined(panes, starts, first, end)
-            made = reduce(lambda a, b: a.merge(b), found, Pane(first, end, len(cut), self.make(rows[cut])))
+            made = reduce(lambda a, b: a.merge(b), found, Pane(first, end, len(cut), self.make(_part(rows, cut))))
             panes[made.start] = made
             carry(told, back, [p.start for p in found], made)
         return replace(state, panes=panes, told=told, taken_back=back), late
@@ -308,6 +311,10 @@ def _grid(shape: Shape) -> Sliding:
             raise ConfigError("These windows lie on no grid.", seen=repr(shape))
         case _:
             assert_never(shape)
+
+
+def _part(rows: pl.DataFrame, cut: Ints) -> pl.DataFrame:
+    return rows if len(cut) == rows.height else rows[cut]
 
 
 def _touches(sessions: Mapping[int, Pane[V]], starts: Sequence[int], first: int, end: int) -> bool:
