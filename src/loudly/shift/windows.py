@@ -40,6 +40,7 @@ class Windows(Generic[V]):
     sources: those that must have begun before anything closes (others join as they come).  subtract: sliding windows are
     made from the one before by merging what entered and subtracting what left; the summary must have `subtract`.
 
+    >>> import numpy as np
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
     ... class Rows:
