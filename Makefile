@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
-EXTRAS := demo,postgres,onnx,s3,dvc,ray,dev
+EXTRAS := demo,postgres,onnx,s3,dvc,ray,kafka,dev
 
-.PHONY: demo test lint types floors doctest bench papers lowest other clean
+.PHONY: demo test lint types floors doctest bench papers lowest other flink clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +21,8 @@ test: $(STAMP)  ## All tests.
 	$(BIN)/python -m pytest -q
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -51,8 +51,11 @@ papers: $(STAMP)  ## Long simulations and published figures: shift detection, er
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,dev-light]'
+	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,kafka,dev-light]'
 	.venv-lowest/bin/python -m pytest -q -m "not newest" --override-ini filterwarnings=default
+
+flink:  ## The merge as a PyFlink job, in an environment of its own; needs Java.
+	sh examples/flink.sh
 
 OTHER ?= python3.13
 other: pyproject.toml constraints.txt  ## The quick tests on another Python, at the versions of the constraints.
@@ -62,4 +65,4 @@ other: pyproject.toml constraints.txt  ## The quick tests on another Python, at 
 	.venv-$(OTHER)/bin/python -m pytest -q -m "not slow and not newest"
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-python* out .loudly
+	rm -rf $(VENV) .venv-lowest .venv-python* .venv-flink out .loudly
