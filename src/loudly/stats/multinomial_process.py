@@ -132,7 +132,7 @@ def share_interval(hits: Counts, n: Counts, alpha: float) -> tuple[Floats, Float
     ends = []
     for edge in (0.0, 1.0):
         out, inside = np.full(np.shape(hits), edge), top.copy()
-        for _ in range(60):
+        for _ in range(40):
             middle = (out + inside) / 2
             far = outbid(middle)
             out, inside = np.where(far, middle, out), np.where(far, inside, middle)

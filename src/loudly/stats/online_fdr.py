@@ -133,10 +133,12 @@ def e_lond_of(data: Mapping[str, Any]) -> ELond:
     return ELond(**data)
 
 
-def e_bh(log_e: Any, alpha: float) -> NDArray[np.bool_]:
+def e_bh(log_e: Any, alpha: float, before: int = 0) -> NDArray[np.bool_]:
     """Which of the e-values (k,), given as logarithms, are discoveries: FDR <= alpha under any dependence.
 
-    The largest r such that r of them reach k/(alpha·r). NaN (cannot tell) is never one.
+    The largest r such that r of them reach k/(alpha·(before + r)). NaN (cannot tell) is never one. `before` counts the
+    discoveries of earlier batches: with alpha·weight(t) for the t-th batch this is e-LOND in batches, for then
+    false/all <= sum of e·alpha·weight(t)/k over the true nulls, whose expectation is at most alpha.
 
     >>> e_bh([9.0, 0.0, 5.0], 0.05).tolist()
     [True, False, True]
@@ -146,7 +148,7 @@ def e_bh(log_e: Any, alpha: float) -> NDArray[np.bool_]:
     if k == 0:
         return np.zeros(0, dtype=bool)
     ranked = np.sort(told)[::-1]
-    enough = ranked >= np.log(k / alpha) - np.log(np.arange(1, k + 1))
+    enough = ranked >= np.log(k / alpha) - np.log(before + np.arange(1, k + 1))
     if not enough.any():
         return np.zeros(k, dtype=bool)
-    return np.asarray(told >= math.log(k / alpha) - math.log(np.flatnonzero(enough)[-1] + 1))
+    return np.asarray(told >= math.log(k / alpha) - math.log(before + np.flatnonzero(enough)[-1] + 1))
