@@ -35,7 +35,7 @@ def test_false_alarms_stay_within_the_budget_whatever_the_dependence(shared: flo
         alarms.append(count)
     assert np.mean(alarms) <= 3
     assert np.mean(alarms) > 0.02, "not silent by construction"
-    assert np.mean(naive) > 10, "a threshold without a budget must fail, or the test is blind"
+    assert np.mean(naive) > 6, "a threshold without a budget must fail, or the test is blind"
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.9])

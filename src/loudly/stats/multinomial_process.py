@@ -63,18 +63,31 @@ def log_e(reference: Counts, window: Counts, tempers: Sequence[float] = TEMPERS,
     >>> bool(log_e([500, 500], [20, 80]) > 3), bool(log_e([500, 500], [52, 48]) < 0), float(log_e([0, 0], [52, 48])) <= 0
     (True, True, True)
     """
+    return log_e_within(np.asarray(reference)[None, :], np.asarray(window)[..., None, :], tempers, weights)
+
+
+def log_e_within(
+    reference: Counts, window: Counts, tempers: Sequence[float] = TEMPERS, weights: Sequence[float] = WEIGHTS
+) -> Floats:
+    """The same within strata: each stratum of the window comes from where the same stratum of the reference came from.
+
+    Shapes: reference (s, k), window (..., s, k); the answer (...). How often each stratum occurs may change freely.
+    """
     held = np.asarray(reference, dtype=np.float64)
     seen = np.asarray(window, dtype=np.float64)
-    k = held.shape[-1]
-    share = (held + 0.5) / (held.sum() + k / 2)
-    told = logsumexp([log_predictive(seen, w * k * share) for w in weights], axis=0) - math.log(len(weights))
-    spent = [(k - 1) * math.log1p(-a) + a * log_likelihood(held) + _least(a * held, seen, told) for a in tempers]
+    strata, k = held.shape
+    priors = (held + 0.5) / (held.sum(axis=1, keepdims=True) + k / 2) * k
+    each = [sum(log_predictive(seen[..., s, :], w * priors[s]) for s in range(strata)) for w in weights]
+    told = logsumexp(each, axis=0) - math.log(len(weights))
+    free = strata * (k - 1)
+    spent = [free * math.log1p(-a) + a * log_likelihood(held).sum() + _least(a * held, seen, told) for a in tempers]
     return np.asarray(logsumexp(spent, axis=0) - math.log(2 * len(tempers)))
 
 
 def _least(held: Floats, seen: Floats, told: Floats) -> Floats:
     """The minimum over p by its dual: the largest over s of s·log Q - l(held + s·seen) + h(s)."""
-    return np.asarray(np.max([s * told - log_likelihood(held + s * seen) + float(entr(s) + entr(1 - s)) for s in SLOPES], axis=0))
+    bound = [s * told - log_likelihood(held + s * seen).sum(axis=-1) + float(entr(s) + entr(1 - s)) for s in SLOPES]
+    return np.asarray(np.max(bound, axis=0))
 
 
 @dataclass(frozen=True, slots=True)
