@@ -22,13 +22,13 @@ import polars as pl
 
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError, nearest
+from loudly.shift.codes import keys, number_bins
 from loudly.shift.verdicts import decide
 from loudly.stats.multinomial_process import log_e_within
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
-MOST_BINS = 64
 MOST_UNSEEN = 0.2
 FEWEST_CLUSTERS = 5
 
@@ -150,41 +150,25 @@ def _joined(
     both = pl.concat(
         [t.select(list(dict.fromkeys([*columns, *context, *([cluster] if cluster else [])]))) for t in (reference, window)]
     )
-    stratum = _keys(both, context)
+    stratum = keys(both, context)
     shared = np.intersect1d(stratum[side == 0], stratum[side == 1])
     kept = np.isin(stratum, shared)
     unseen = float((~kept & (side == 1)).sum() / max(1, window.height))
     both, side, stratum = both.filter(pl.Series(kept)), side[kept], stratum[kept]
-    blocks = np.arange(len(side)) if cluster is None else _keys(both.with_columns(_side=pl.Series(side)), [cluster, "_side"])
+    blocks = np.arange(len(side)) if cluster is None else keys(both.with_columns(_side=pl.Series(side)), [cluster, "_side"])
     codes, sizes, ordered = {}, {}, {}
     for name in columns:
         ordered[name] = both[name].dtype.is_numeric()
-        codes[name] = _binned(both[name], side) if ordered[name] else _keys(both, [name])
+        codes[name] = number_bins(both[name], side == 0) if ordered[name] else keys(both, [name])
         sizes[name] = int(codes[name].max(initial=0)) + 1
-    steady = [c for c in context if cluster is None or _steady(_keys(both, [c]), blocks)]
-    group = _keys(both, steady)
+    steady = [c for c in context if cluster is None or _steady(keys(both, [c]), blocks)]
+    group = keys(both, steady)
     return _Rows(codes, sizes, ordered, np.unique(stratum, return_inverse=True)[1], group, blocks, side), unseen
-
-
-def _keys(table: pl.DataFrame, names: Sequence[str]) -> Ints:
-    """(n,) a number for each combination of values."""
-    if not names or table.height == 0:
-        return np.zeros(table.height, dtype=np.int64)
-    return table.select(pl.struct(names).rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
 
 
 def _steady(values: Ints, blocks: Ints) -> bool:
     """Whether each block has one value."""
     return len(np.unique(np.stack([values, blocks]), axis=1).T) == len(np.unique(blocks)) if len(blocks) else True
-
-
-def _binned(values: pl.Series, side: Ints) -> Ints:
-    """Quantile bins of the reference's finite values; missing values have the bin after the last."""
-    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    sound = np.isfinite(numbers)
-    held = numbers[sound & (side == 0)]
-    edges = np.unique(np.quantile(held, np.linspace(0, 1, MOST_BINS + 1)[1:-1])) if len(held) else np.zeros(1)
-    return np.where(sound, np.searchsorted(edges, np.where(sound, numbers, 0.0), side="left"), len(edges) + 1)
 
 
 def _distances(rows: _Rows, window: Ints) -> Floats:
