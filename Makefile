@@ -37,8 +37,9 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
 
-papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts.
+papers: $(STAMP)  ## Long simulations: error rates of verdicts, alarms and delays under continuous looking.
 	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/looking.py
 
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest
