@@ -15,6 +15,7 @@ from loudly.stats.divergence import js, psi, total_variation
 from loudly.stats.multinomial_process import (
     fixed_share_interval,
     log_e,
+    log_e_ordered,
     log_likelihood,
     log_predictive,
     multinomial_process,
@@ -72,6 +73,21 @@ def test_it_finds_a_moved_share_within_so_many_rows(m: int, moved: float, rows: 
     shares = (1 - moved) * FLAT + moved * np.eye(8)[7]
     found = [float(log_e(rng.multinomial(m, FLAT), rng.multinomial(rows, shares))) >= math.log(20) for _ in range(60)]
     assert np.mean(found) >= 0.8
+
+
+def test_cuts_of_an_order_find_small_shifts_sooner_and_raise_no_more_alarms() -> None:
+    rng = np.random.default_rng(5)
+    moved = 0.94 * FLAT + 0.06 * np.eye(8)[7]
+    sooner, alarms = [], 0
+    for _ in range(100):
+        reference = rng.multinomial(20_000, FLAT)
+        sooner.append([float(f(reference, w)) for w in [rng.multinomial(2000, moved)] for f in (log_e_ordered, log_e)])
+        same = np.cumsum(rng.multinomial(25, FLAT, size=60), axis=0)
+        alarms += bool(log_e_ordered(rng.multinomial(200, FLAT), same).max() >= math.log(20))
+    assert alarms / 100 <= 0.05
+    power = (np.array(sooner) >= math.log(20)).mean(axis=0)
+    assert power[0] > power[1] + 0.2
+    assert log_e_ordered([5, 5], [2, 8]) == log_e([5, 5], [2, 8])
 
 
 def test_twenty_rows_tell_little_but_not_nothing() -> None:

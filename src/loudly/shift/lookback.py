@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import logsumexp, xlogy
 
 from loudly.errors import DataError
-from loudly.stats.multinomial_process import log_e
+from loudly.stats.multinomial_process import log_e, log_e_ordered
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -26,8 +26,12 @@ LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 MOST_LOOKED_UP = 200_000
 
 
-def lookback_log_e(reference: Any, windows: Any, lengths: Sequence[int] = LENGTHS, worth: float = -math.inf) -> Floats:
+def lookback_log_e(
+    reference: Any, windows: Any, lengths: Sequence[int] = LENGTHS, worth: float = -math.inf, ordered: bool = False
+) -> Floats:
     """(t,) log e-values, one for each window, each over the last 1, 2, 4, ... windows. `worth`: what is surely below is -inf.
+
+    `ordered` says that the bins have an order (a number's), so that cuts of it are bet on too: small shifts are found sooner.
 
     Shapes: reference (k,) counts, windows (t, k) counts in order of time. Lengths that reach before the first window are
     left out of the mean.
@@ -45,14 +49,17 @@ def lookback_log_e(reference: Any, windows: Any, lengths: Sequence[int] = LENGTH
     out = np.full(len(seen), -math.inf)
     if len(at) == 0:
         return out
-    told = [np.where(at + 1 >= n, log_e(held, sums[at + 1] - sums[np.maximum(0, at + 1 - n)]), -math.inf) for n in lengths]
+    judge = log_e_ordered if ordered else log_e
+    told = [np.where(at + 1 >= n, judge(held, sums[at + 1] - sums[np.maximum(0, at + 1 - n)]), -math.inf) for n in lengths]
     out[at] = logsumexp(told, axis=0) - np.log(np.maximum(1, (np.asarray(lengths) <= at[:, None] + 1).sum(axis=1)))
     return out
 
 
 def _most(held: Any, sums: Any, lengths: Sequence[int]) -> Floats:
-    """(t,) an upper bound of the log e-values: the smallest over p is at most that at the pooled shares, and no bet on the
-    window beats its largest likelihood, so log E <= l(held) + l(window) - l(held + window), half the two-sample G statistic.
+    """(t,) an upper bound of the log e-values, half the two-sample G statistic.
+
+    The smallest over p is at most that at the pooled shares, and no bet on the window (nor one on a cut of its order) beats
+    its largest likelihood, so log E <= l(held) + l(window) - l(held + window).
     """
     fit = [n for n in lengths if n < len(sums)]
     longest = max((int((sums[n:] - sums[:-n]).sum(axis=1).max()) for n in fit), default=0) + int(held.sum())
