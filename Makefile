@@ -43,6 +43,7 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py
 	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/looking.py
 	$(BIN)/python benchmarks/bandits.py
 	$(BIN)/python benchmarks/interleaving.py
 	$(BIN)/python benchmarks/off_policy.py
