@@ -16,7 +16,8 @@ from loudly.metrics.table import metric as metric_named
 from loudly.monitor.performance import SUBJECT, Trail, calibration, expected_auc, judge
 from loudly.monitor.settings import MonitorSettings
 from loudly.shift.feed import FeedJudge
-from loudly.shift.profile import Bins, Profile, bins_of, profile
+from loudly.shift.plan import Plan
+from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
 from loudly.stats.divergence import js, noise
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ class Watch:
         self.metric = metric_named(metric)
         self.feed = FeedJudge()
         self.trail = Trail(settings.window)
-        self._bins: dict[str, Bins] = {}
-        self._cells: tuple[str, ...] = ()
+        self._plan = Plan({})
         self._open: dict[int, Profile] = {}
         self._closed: dict[int, tuple[Profile, int]] = {}
         self._late: set[int] = set()
@@ -108,12 +108,12 @@ class Watch:
         watched = [f for f in champion.schema.fields if f.role is Role.INPUT and f.kind not in (Kind.TEXT, Kind.TIME)]
         sample = reference.tail(REFERENCE_ROWS)
         fresh = {f.name: bins_of(sample[f.name]) for f in watched if f.name in sample.columns}
-        self._cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
-        if not self._bins:
-            self._bins = fresh
-            self._learn_from(reference)
+        cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
+        first = not self._plan.bins
         # Windows under way keep the bins they began with; a new reference begins with the next window.
-        self._bins = fresh
+        self._plan = Plan(fresh, cells, MOST_DISTINCT)
+        if first:
+            self._learn_from(reference)
         self._open, self._closed, self._late = {}, {}, set()
         self._confirmed = None
 
@@ -121,7 +121,7 @@ class Watch:
         """The training rows, cut into the same windows, teach the feed judge what is normal."""
         starts = self._starts(reference)
         for (_,), rows in reference.with_columns(_w=starts).group_by("_w", maintain_order=True):
-            self.feed.learn(profile(rows, self._bins, self._cells))
+            self.feed.learn(profile(rows, self._plan))
 
     # -- folding -----------------------------------------------------------------------------------------------------
 
@@ -130,13 +130,13 @@ class Watch:
 
         Later ones are counted in `too_late`; the router has answered them all the same.
         """
-        if table.is_empty() or not self._bins:
+        if table.is_empty() or not self._plan.bins:
             return
         starts = self._starts(table)
         for start in starts.unique().sort().to_list():
             inside = starts == start
             batch = table if inside.all() else table.filter(inside)
-            made = profile(batch, self._bins, self._cells)
+            made = profile(batch, self._plan)
             self._scores.setdefault(start, []).append(scores[inside.to_numpy()])
             if start + self.settings.window + self.settings.lateness < now:
                 self.too_late += batch.height
@@ -241,11 +241,11 @@ class Watch:
         """Columns whose distance to the reference exceeds the tolerance by more than sampling alone gives."""
         found = {}
         for name, column in window.columns.items():
-            bins = self._bins[name]
+            bins = self._plan.bins[name]
             sound = int(column.counts.sum())
             if sound == 0 or bins.counts.sum() == 0:
                 continue
-            excess = js(bins.counts, column.counts) - 2 * noise(int(bins.counts.sum()), sound, bins.size)
+            excess = js(bins.counts, column.counts) - 2 * noise(int(bins.counts.sum()), sound, bins.occupied)
             if excess > self.settings.shift:
                 found[name] = round(excess, 4)
         return dict(sorted(found.items(), key=lambda kv: -kv[1]))
