@@ -258,21 +258,34 @@ def _category_bins(values: pl.Series, most: int) -> Bins:
     return Bins(values.name, None, categories, counts, 0.0, 0, buckets, known, str(values.dtype))
 
 
-def codes_of(text: pl.Series, bins: Bins) -> Ints:
-    """The bin of each text: a named category, a bucket of a known one, or the last for unseen; missing is `size`."""
-    size, named = bins.size, len(bins.categories)
-    gone = text.null_count()
-    if named:
-        codes = text.cast(_enum(bins.categories), strict=False).to_physical().cast(pl.Int64).fill_null(size - 1).to_numpy(writable=True)
-    else:
-        codes = np.full(len(text), size - 1, dtype=np.int64)
-    if gone:
-        codes[text.is_null().to_numpy()] = size
+def codes_of(values: pl.Series, bins: Bins) -> Ints:
+    """The bin of each text: a named category, a bucket of a known one, or the last for unseen; missing is `size`.
+
+    A column of type Enum is looked up by its codes; other types must have been made text.
+    """
+    if isinstance(values.dtype, pl.Enum):
+        table = np.r_[codes_of(values.cat.get_categories(), bins), bins.size]
+        physical = values.to_physical()
+        made: Ints = table[physical.cast(pl.Int64).fill_null(len(table) - 1).to_numpy() if values.null_count() else physical.to_numpy()]
+        return made
+    size, codes = bins.size, _named(values, bins)
+    if values.null_count():
+        codes[values.is_null().to_numpy()] = size
     if bins.known is not None:
         at = np.flatnonzero(codes == size - 1)
         if len(at):
-            codes[at] = _hashed(text.gather(at), bins)
+            codes[at] = _hashed(values.gather(at), bins)
     return codes
+
+
+def _named(text: pl.Series, bins: Bins) -> Ints:
+    """Named categories by their place, all else as unseen."""
+    if not bins.categories:
+        return np.full(len(text), bins.size - 1, dtype=np.int64)
+    found = text.cast(_enum(bins.categories), strict=False).to_physical()
+    if not found.null_count():
+        return found.to_numpy().astype(np.int64)
+    return found.cast(pl.Int64).fill_null(bins.size - 1).to_numpy(writable=True)
 
 
 def _hashed(text: pl.Series, bins: Bins) -> Ints:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
     Singles = NDArray[np.float32]
+    Steps = NDArray[np.int16]
 
 STEP = 64.0
 REACH = 8.0
@@ -42,7 +43,7 @@ class Embedding:
     weights: Singles
     scale: Floats
     shift: Floats
-    scores: tuple[Singles | None, ...]
+    scores: tuple[Steps | None, ...]
     bandwidth: float
 
     @property
@@ -50,7 +51,7 @@ class Embedding:
         """Features: D cosines, then D sines."""
         return 2 * len(self.weights)
 
-    def sums(self, steps: Singles) -> Ints:
+    def sums(self, steps: Steps) -> Ints:
         """(2D,) sums over rows, in units of 2**-10, of the features of rows given as columns of steps (d, n)."""
         half = len(self.weights)
         made = np.zeros(2 * half, dtype=np.int64)
@@ -59,7 +60,7 @@ class Embedding:
         for at in range(0, steps.shape[1], ROWS):
             part = steps[:, at : at + ROWS]
             p, w = phase[:, : part.shape[1]], wave[:, : part.shape[1]]
-            np.matmul(self.weights, part, out=p)
+            np.matmul(self.weights, part.astype(np.float32), out=p)
             made[:half] += _summed(np.cos(p, out=w))
             made[half:] += _summed(np.sin(p, out=w))
         return made
@@ -83,7 +84,7 @@ def projections(columns: int, features: int, bandwidth: float, seed: int) -> Sin
     return (np.round(drawn * GRID) / GRID / STEP).astype(np.float32)
 
 
-def median_bandwidth(steps: Singles, seed: int) -> float:
+def median_bandwidth(steps: Steps, seed: int) -> float:
     """The median distance of pairs of rows (median heuristic); 1 where rows do not differ. Shapes: steps (d, n)."""
     rng = np.random.default_rng(seed)
     n = steps.shape[1]
@@ -96,7 +97,7 @@ def median_bandwidth(steps: Singles, seed: int) -> float:
     return found if found > 1e-6 else 1.0
 
 
-def category_scores(counts: Ints) -> Singles:
+def category_scores(counts: Ints) -> Steps:
     """Steps for each bin of a category column: distinct places that do not depend on rows, standardised by the reference.
 
     A category has no order, so places are spread by the golden ratio; missing (last) lies where the mean is.
@@ -108,7 +109,7 @@ def category_scores(counts: Ints) -> Singles:
     spread = float(np.sqrt((share * (place - mean) ** 2).sum())) or 1.0
     steps = np.clip(np.round((place - mean) / spread * STEP), -REACH * STEP, REACH * STEP)
     steps[-1] = 3 * STEP  # unseen categories lie apart from all seen
-    return np.r_[steps, 0.0].astype(np.float32)
+    return np.r_[steps, 0.0].astype(np.int16)
 
 
 def mmd2(reference: Ints, n: int, window: Ints, m: int) -> tuple[float, float]:

@@ -51,13 +51,13 @@ class Scratch:
     code: Ints = field(init=False)
     y: NDArray[np.float32] = field(init=False)
     short: NDArray[np.int16] = field(init=False)
-    steps: NDArray[np.float32] = field(init=False)
+    steps: NDArray[np.int16] = field(init=False)
 
     def __post_init__(self) -> None:
         self.d, self.atom = np.empty(self.rows), np.empty(self.rows)
         self.cell, self.code = np.empty(self.rows, dtype=np.int64), np.empty(self.rows, dtype=np.int64)
         self.y, self.short = np.empty(self.rows, dtype=np.float32), np.empty(self.rows, dtype=np.int16)
-        self.steps = np.empty((self.columns, self.rows), dtype=np.float32)
+        self.steps = np.empty((self.columns, self.rows), dtype=np.int16)
 
 
 def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints, Far]:
@@ -118,13 +118,13 @@ def _block(table: pl.DataFrame, plan: Plan, s: Scratch, at: int, n: int) -> None
             s.vector[place.head + NULLS] += n
             s.vector[place.head + ABSENT] += n
             if steps is not None:
-                steps[:] = 0.0
+                steps[:] = 0
             continue
         values = table[name].slice(at, n)
         if bins.numeric:
             _numbers(values, name, bins, place, plan, s, n)
             if steps is not None:
-                _number_steps(steps, s.y[:n], plan, j, s.vector[place.head + NULLS] + s.vector[place.head + NANS])
+                _number_steps(steps, s.y[:n], plan, j, bool(s.vector[place.head + NULLS] or s.vector[place.head + NANS]))
         else:
             codes = _texts(values, bins, place, s)
             if steps is not None and plan.embedding is not None:
@@ -135,20 +135,20 @@ def _block(table: pl.DataFrame, plan: Plan, s: Scratch, at: int, n: int) -> None
         s.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(s.steps[:, :n])
 
 
-def _number_steps(steps: Any, y: Any, plan: Plan, j: int, missing: int) -> None:
-    """Standardised steps of 1/64 within ±8; missing values lie at the reference's mean."""
+def _number_steps(steps: NDArray[np.int16], y: NDArray[np.float32], plan: Plan, j: int, missing: bool) -> None:
+    """Standardised steps of 1/64 within ±8; missing values lie at the reference's mean. Overwrites y."""
     assert plan.embedding is not None
-    np.multiply(y, np.float32(plan.embedding.scale[j]), out=steps)
-    np.add(steps, np.float32(plan.embedding.shift[j]), out=steps)
-    np.rint(steps, out=steps)
-    np.clip(steps, -512.0, 512.0, out=steps)
+    np.multiply(y, np.float32(plan.embedding.scale[j]), out=y)
+    np.add(y, np.float32(plan.embedding.shift[j]), out=y)
+    np.rint(y, out=y)
+    np.clip(y, -512.0, 512.0, out=y)
     if missing:
-        np.copyto(steps, 0.0, where=np.isnan(steps))
+        np.copyto(y, 0.0, where=np.isnan(y))
+    np.copyto(steps, y, casting="unsafe")
 
 
 def _texts(values: pl.Series, bins: Bins, place: Place, s: Scratch) -> Ints:
-    text = values if values.dtype == pl.String else as_text(values)
-    codes = codes_of(text, bins)
+    codes = codes_of(as_text(values), bins)
     counts = np.bincount(codes, minlength=bins.size + 1)
     s.vector[place.counts : place.counts + bins.size] += counts[: bins.size]
     s.vector[place.head + NULLS] += counts[bins.size]
@@ -156,7 +156,9 @@ def _texts(values: pl.Series, bins: Bins, place: Place, s: Scratch) -> Ints:
 
 
 def as_text(values: pl.Series) -> pl.Series:
-    """Values as text; what has no text of its own (nested values) by its representation."""
+    """Values as text (an Enum stays); what has no text of its own (nested values) by its representation."""
+    if values.dtype == pl.String or isinstance(values.dtype, pl.Enum):
+        return values
     if values.dtype.is_nested() or values.dtype in (pl.Object, pl.Binary):
         return pl.Series(values.name, [None if v is None else str(v) for v in values.to_list()], dtype=pl.String)
     return values.cast(pl.String)
@@ -165,7 +167,7 @@ def as_text(values: pl.Series) -> pl.Series:
 def _numbers(values: pl.Series, name: str, bins: Bins, place: Place, plan: Plan, s: Scratch, n: int) -> None:
     """Counts, sums and squares of one block of a number column."""
     before = values.null_count()
-    values = values if is_number(values.dtype) else as_text(values).cast(pl.Float64, strict=False)
+    values = values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False)
     lost, raw = values.null_count(), numbers_of(values)
     size, code, d, y = bins.size, s.code[:n], s.d[:n], s.y[:n]
     np.subtract(raw, np.float64(bins.centre), out=d)

@@ -227,7 +227,7 @@ def _scaled(whole: int, n: int, power: int) -> float:
 
 def _grouped(series: pl.Series) -> Group:
     """Cell names and the cell of each row."""
-    text = as_text(series).fill_null("?")
+    text = as_text(series).cast(pl.String).fill_null("?")
     values = tuple(text.unique().sort().to_list())
     codes = text.replace_strict({v: i for i, v in enumerate(values)}, return_dtype=pl.Int64).to_numpy() if values else np.zeros(0, int)
     return tuple(f"{series.name}={v}" for v in values), codes, np.bincount(codes, minlength=len(values))
@@ -258,7 +258,7 @@ def _gone(table: pl.DataFrame, name: str, bins: Bins) -> Mask:
 
 def _read(values: pl.Series) -> Floats:
     """Numbers of a column, whatever its type."""
-    return numbers_of(values if is_number(values.dtype) else as_text(values).cast(pl.Float64, strict=False))
+    return numbers_of(values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False))
 
 
 def _distinct(table: pl.DataFrame, name: str, plan: Plan) -> Distinct:
