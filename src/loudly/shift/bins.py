@@ -32,6 +32,8 @@ MOST_CATEGORIES = 1000
 # Categories of the reference that are known by hash: beyond the named ones, up to here.
 MOST_KNOWN = 1_000_000
 BUCKETS = 256
+# One value in so many may lie far outside on each side: it is searched for and summed by itself.
+FAR = 2048
 CELL_BITS = 18
 DROP = 32 - CELL_BITS
 # Codes after the last bin: missing, -inf, +inf, and "look closer".
@@ -43,7 +45,7 @@ class Bins:
     """What the reference says about a column, and its own counts.
 
     edges: upper edges of number bins (None for categories).  centre, exponent: (x - centre) / 2**exponent is within
-    ±1/2 for all of the reference.  categories: named ones.  buckets: how many hashed buckets hold the known rest, whose
+    ±1/2 for nearly all of the reference.  categories: named ones.  buckets: how many hashed buckets hold the known rest, whose
     hashes are `known` (sorted).  counts, sums: the reference's own, per bin; sums are of (x - centre) / 2**exponent.
     """
 
@@ -130,8 +132,9 @@ def _number_bins(values: pl.Series, most: int) -> Bins:
         return Bins(values.name, np.zeros(0), (), np.zeros(1, dtype=np.int64), dtype=str(values.dtype))
     # Minus zero as centre: x - centre is then never minus zero, which would fall into the cell of small negative numbers.
     centre = float(numbers[(len(numbers) - 1) // 2]) or -0.0
+    outer = len(numbers) // FAR
     with np.errstate(over="ignore"):
-        reach = float(max(numbers[-1] - centre, centre - numbers[0]))
+        reach = float(max(numbers[-1 - outer] - centre, centre - numbers[outer])) or float(max(numbers[-1] - centre, centre - numbers[0]))
     exponent = _exponent(reach, centre)
     kinds, times = np.unique(numbers, return_counts=True)
     edges = _edges(kinds, times, most, centre, exponent)
@@ -141,7 +144,7 @@ def _number_bins(values: pl.Series, most: int) -> Bins:
 
 
 def _exponent(reach: float, centre: float) -> int:
-    """The power of two that is at least twice the reach of the reference, kept away from the ends of float64."""
+    """The power of two that is at least twice the reach of nearly all of the reference, away from the ends of float64."""
     if not math.isfinite(reach):
         return 1023
     size = reach if reach > 0 else max(abs(centre), 1.0)
@@ -158,8 +161,7 @@ def _edges(kinds: Floats, times: Ints, most: int, centre: float, exponent: int) 
     if not len(rest):
         return np.unique(sides)
     mass = np.cumsum(weight)
-    steps = np.arange(1, math.ceil(mass[-1] / share)) * share
-    wanted = np.searchsorted(mass, steps, side="left")
+    wanted = np.searchsorted(mass, _steps(float(mass[-1]), share), side="left")
     cells = cells_of(rest, centre, exponent)
     last = np.r_[np.flatnonzero(np.diff(cells)), len(rest) - 1]
     ends = last[np.searchsorted(last, wanted)]
@@ -168,6 +170,13 @@ def _edges(kinds: Floats, times: Ints, most: int, centre: float, exponent: int) 
     inside = rest[np.unique(wanted[heavy])]
     borders = _borders(rest[np.unique(ends[~heavy])], centre, exponent)
     return np.unique(np.concatenate([sides, inside, borders]))
+
+
+def _steps(total: float, share: float) -> Floats:
+    """Masses below which edges are wanted: every share, and towards both ends halves of halves, for the tails' sake."""
+    halves = share / 2.0 ** np.arange(1, max(1, math.ceil(math.log2(max(2.0, share)))) + 1)
+    made = np.concatenate([np.arange(1, math.ceil(total / share)) * share, halves, total - halves, [1.0, total]])
+    return np.unique(np.clip(made, 1.0, total))
 
 
 def cells_of(numbers: Floats, centre: float, exponent: int) -> Ints:

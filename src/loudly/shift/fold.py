@@ -1,8 +1,8 @@
 """Rows folded into the counts of a plan: blocks of rows, columns within, threads over stripes of rows.
 
-Cost: about 5 ns a number and 8 ns a category text on one core, plus 1.3 ns a feature of the embedding and row. What takes the
-time, measured on one core: two bincounts 2.1 ns (counts, sums), the table 0.5 ns, centring, scaling and rounding 0.6 ns,
-squares 0.3 ns. Memory: a few MB a thread, whatever the rows.
+Cost: about 4 ns a number and 8 ns a category text on one core, plus 1.3 ns a feature of the embedding and row. What takes the
+time, measured on one core: one weighted bincount 1.1 ns (counts and sums at once), the table 0.8 ns, centring, scaling and
+rounding 0.6 ns, squares 0.2 ns. Memory: a few MB a thread, whatever the rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import polars as pl
 from threadpoolctl import ThreadpoolController
 
 from loudly.shift.bins import DROP, HIGH, LOW, NAN, RARE, Bins, codes_of, is_number, numbers_of
-from loudly.shift.plan import ABSENT, HIGHS, LOWS, MISTYPED, NANS, NULLS, SQUARE_BITS, SQUARES, SUM_BITS, Place, Plan
+from loudly.shift.plan import ABSENT, BITS, HIGHS, LOWS, MISTYPED, NANS, NULLS, SQUARES, Place, Plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,9 +32,10 @@ BLOCK = 32768
 # Fewer rows are searched for: no table is made for an hour of little traffic.
 FEW = 4096
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-# Adding and taking away this rounds a number within ±1 to a multiple of 2**-33.
-ROUND = 1.5 * 2.0 ** (52 - SUM_BITS)
-SQUARE = 2.0**SQUARE_BITS
+# Adding this and taking away ROUND - ONE rounds a number within ±1 to a multiple of 2**-18 and adds ONE, so that one weighted
+# count gives both the count and the sum of a bin: 32,768 such numbers need 15 + 16 + 18 bits, and every sum of them is exact.
+ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**17
+UNIT = 2.0**BITS
 BLAS = ThreadpoolController()
 
 
@@ -68,11 +70,13 @@ def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints,
         for name, bins in plan.bins.items():
             if bins.numeric:
                 plan.lookup(name)
-    if len(stripes) <= 1:
-        made = [_stripe(table, plan, a, b) for a, b in stripes]
-    else:
-        with BLAS.limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(stripes)) as pool:
-            made = list(pool.map(lambda span: _stripe(table, plan, *span), stripes))
+    # The threads are ours: those of a BLAS would wait for one another.
+    with BLAS.limit(limits=1, user_api="blas") if plan.embedding else nullcontext():
+        if len(stripes) <= 1:
+            made = [_stripe(table, plan, a, b) for a, b in stripes]
+        else:
+            with ThreadPoolExecutor(len(stripes)) as pool:
+                made = list(pool.map(lambda span: _stripe(table, plan, *span), stripes))
     vector, far = plan.zero(), dict[str, tuple[int, int, int]]()
     for part in made:
         vector += part.vector
@@ -174,28 +178,29 @@ def _numbers(values: pl.Series, name: str, bins: Bins, place: Place, plan: Plan,
     np.multiply(d, 2.0**-bins.exponent, out=d)
     np.copyto(y, d, casting="unsafe")
     _coded(raw, bins, plan, name, s, n)
-    counts = np.bincount(code, minlength=size + 4)
-    if counts[size + RARE] or counts[size + LOW :].any():
-        far = _refined(raw, bins, code, d)
-        counts = np.bincount(code, minlength=size + 4)
+    np.add(d, ROUND, out=d)
+    np.subtract(d, ROUND - ONE, out=d)
+    both = np.bincount(code, d, size + 4)
+    # NaN where a NaN lies in its own bin, which has no sum.
+    odd = both[size + NAN :].any()
+    if odd:
+        far = _refined(raw, bins, code, d, both)
         if far is not None:
             s.far = added(s.far, {name: far})
-    np.add(d, ROUND, out=d)
-    np.subtract(d, ROUND, out=d)
-    sums = np.bincount(code, weights=d, minlength=size + 4)[:size]
-    if counts[size:].any():
+    counts = np.rint(both * (1 / ONE))
+    np.subtract(d, ONE, out=d)
+    if odd:
         np.copyto(d, 0.0, where=code >= size)
-    np.multiply(d, SQUARE, out=d)
-    np.rint(d, out=d)
     head, v = place.head, s.vector
-    v[head + SQUARES] += int(np.einsum("i,i->", d, d))
-    v[place.counts : place.sums] += counts[:size]
-    v[place.sums : place.end] += (sums * 2.0**SUM_BITS).astype(np.int64)
+    v[head + SQUARES] += int(np.einsum("i,i->", d, d) * UNIT**2)
+    v[place.counts : place.sums] += counts[:size].astype(np.int64)
+    v[place.sums : place.end] += ((both[:size] - counts[:size] * ONE) * UNIT).astype(np.int64)
     v[head + NULLS] += lost
     v[head + MISTYPED] += lost - before
-    v[head + NANS] += counts[size + NAN] - lost
-    v[head + LOWS] += counts[size + LOW]
-    v[head + HIGHS] += counts[size + HIGH]
+    if odd:
+        v[head + NANS] += int(np.count_nonzero(code == size + NAN)) - lost
+        v[head + LOWS] += int(np.count_nonzero(code == size + LOW))
+        v[head + HIGHS] += int(np.count_nonzero(code == size + HIGH))
 
 
 def _coded(raw: Any, bins: Bins, plan: Plan, name: str, s: Scratch, n: int) -> None:
@@ -215,21 +220,22 @@ def _coded(raw: Any, bins: Bins, plan: Plan, name: str, s: Scratch, n: int) -> N
         np.subtract(code, raw < atom, out=code)
 
 
-def _refined(raw: Any, bins: Bins, code: Ints, d: Floats) -> tuple[int, int, int] | None:
-    """Searches for what the table could not tell; returns the exact sums of values beyond twice the reference's reach."""
+def _refined(raw: Any, bins: Bins, code: Ints, d: Floats, both: Floats) -> tuple[int, int, int] | None:
+    """Searches for what the table could not tell and adds it to `both`; returns the exact sums of values far outside."""
     at = np.flatnonzero(code >= bins.size + LOW)
     values = np.asarray(raw[at], dtype=np.float64)
-    code[at] = bins.search(values)
-    d[at[~np.isfinite(values)]] = 0.0
-    beyond = np.isfinite(values) & (np.abs(d[at]) >= 1)
-    if not beyond.any():
-        return None
-    d[at[beyond]] = 0.0
-    return far_sums(values[beyond], bins)
+    found = bins.search(values)
+    scaled = (values - bins.centre) * 2.0**-bins.exponent
+    far = np.isfinite(values) & (np.abs(scaled) >= 1)
+    d[at[far]] = ONE
+    code[at] = found
+    inside = found < bins.size
+    both[: bins.size] += np.bincount(found[inside], d[at[inside]], bins.size)
+    return far_sums(values[far], bins) if far.any() else None
 
 
 def far_sums(values: Floats, bins: Bins) -> tuple[int, int, int]:
-    """Sums below and above the centre in units of 2**(exponent - 33), and of squares in 2**(2 exponent - 52): exact integers.
+    """Sums below and above the centre in units of 2**(exponent - 18), and of squares in 2**(2 exponent - 52): exact integers.
 
     Each square is that of its value rounded to 26 bits.
     """
@@ -239,8 +245,8 @@ def far_sums(values: Floats, bins: Bins) -> tuple[int, int, int]:
     low = high = squares = 0
     for p in np.unique(power):
         mantissa = half[power == p]
-        whole = np.rint(np.ldexp(mantissa, min(53, int(p) + SUM_BITS))).astype(np.int64)
-        shift = max(0, int(p) + SUM_BITS - 53)
+        whole = np.rint(np.ldexp(mantissa, min(53, int(p) + BITS))).astype(np.int64)
+        shift = max(0, int(p) + BITS - 53)
         low += _total(whole[mantissa < 0]) << shift
         high += _total(whole[mantissa > 0]) << shift
         rough = np.rint(np.ldexp(mantissa, 26)).astype(np.int64)

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 # What stands before the counts of a column.
 NULLS, NANS, LOWS, HIGHS, MISTYPED, ABSENT, SQUARES = range(7)
 HEAD = 7
-# Sums are integers in units of 2**(exponent - 33), squares of 2**(2 (exponent - 17)); 2**29 rows cannot overflow them.
-SUM_BITS, SQUARE_BITS = 33, 17
-MOST_ROWS = 2**29
+# Sums are integers in units of 2**(exponent - 18), squares of 2**(2 (exponent - 18)).
+BITS = 18
+# More rows could overflow a sum; squares are watched from FULL rows on.
+MOST_ROWS, FULL = 2**40, 2**26
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,15 @@ from loudly.shift.bins import Bins, bins_of, is_number, numbers_of
 from loudly.shift.fold import added, as_text, fold
 from loudly.shift.plan import (
     ABSENT,
+    BITS,
+    FULL,
     HIGHS,
     LOWS,
     MISTYPED,
     MOST_ROWS,
     NANS,
     NULLS,
-    SQUARE_BITS,
     SQUARES,
-    SUM_BITS,
     Plan,
 )
 from loudly.shift.reservoir import Reservoir, reservoir_of
@@ -146,20 +146,16 @@ class Profile:
             return Running()
         below, above, squares = self.far.get(name, (0, 0, 0))
         total = int(self.vector[place.sums : place.end].sum()) + below + above
-        square = (head[SQUARES] << 2 * (26 - SQUARE_BITS)) + squares
-        # In units of 2**(2 exponent - 66): the deviation of n values is square - total² / n.
-        spread = max(0, (square << 14) * n - total * total) // n
-        return Running(n, bins.centre + _scaled(total, n, bins.exponent - SUM_BITS), _scaled(spread, 1, 2 * (bins.exponent - SUM_BITS)))
+        # In units of 2**(2 exponent - 52): the squared deviations of n values are square - total² / n.
+        spread = max(0, ((head[SQUARES] << 16) + squares) * n - (total * total << 16)) // n
+        mean = bins.centre + _scaled(total, n, bins.exponent - BITS)
+        return Running(n, mean, _scaled(spread, 1, 2 * (bins.exponent - 26)))
 
     def merge(self, other: Profile) -> Profile:
         """Both windows together: commutative and associative, to the byte."""
         self._same(other)
-        if self.vector[0] + other.vector[0] > MOST_ROWS:
-            raise DataError(
-                "A profile holds at most 2**29 rows; beyond, its sums could overflow.",
-                seen=f"{self.rows:,} + {other.rows:,} rows",
-                do="Close windows earlier, or keep one profile a day.",
-            )
+        if self.rows + other.rows > FULL:
+            self._fits(other)
         return Profile(
             self.plan,
             self.vector + other.vector,
@@ -191,6 +187,17 @@ class Profile:
                 do="Profile both windows with one fitted Reference.",
             )
 
+    def _fits(self, other: Profile) -> None:
+        """Only far beyond 67 million rows can the squares of a column leave 64 bits."""
+        at = [p.head + SQUARES for p in self.plan.places.values()]
+        most = max((int(self.vector[i]) + int(other.vector[i]) for i in at), default=0)
+        if most >= 2**63 or self.rows + other.rows > MOST_ROWS:
+            raise DataError(
+                "Together these profiles would overflow their sums.",
+                seen=f"{self.rows:,} + {other.rows:,} rows",
+                do="Close windows earlier, or keep one profile a day.",
+            )
+
     def thinned(self) -> Profile:
         """Without the reservoir: counts and the embedding alone."""
         return replace(self, sample=None)
@@ -210,10 +217,10 @@ def profile(table: pl.DataFrame, bins: Mapping[str, Bins] | Plan, cells: Sequenc
 
 
 def _sums(bins: Bins, sums: Ints, far: tuple[int, int, int] | None) -> Floats:
-    made = np.ldexp(sums.astype(np.float64), bins.exponent - SUM_BITS)
+    made = np.ldexp(sums.astype(np.float64), bins.exponent - BITS)
     if far is not None:
-        made[0] += _scaled(far[0], 1, bins.exponent - SUM_BITS)
-        made[-1] += _scaled(far[1], 1, bins.exponent - SUM_BITS)
+        made[0] += _scaled(far[0], 1, bins.exponent - BITS)
+        made[-1] += _scaled(far[1], 1, bins.exponent - BITS)
     return made
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Ints
 
 BINS = 1024
-FEATURES = 64
+FEATURES = 32
 KEEP = 1024
 SEED = 0
 CATEGORIES = 1000
