@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from loudly.shift.categories import codes_of
 from loudly.shift.hashing import text_hash
 
 if TYPE_CHECKING:
@@ -132,15 +132,18 @@ def _number_bins(values: pl.Series, most: int) -> Bins:
         return Bins(values.name, np.zeros(0), (), np.zeros(1, dtype=np.int64), dtype=str(values.dtype))
     # Minus zero as centre: x - centre is then never minus zero, which would fall into the cell of small negative numbers.
     centre = float(numbers[(len(numbers) - 1) // 2]) or -0.0
-    outer = len(numbers) // FAR
-    with np.errstate(over="ignore"):
-        reach = float(max(numbers[-1 - outer] - centre, centre - numbers[outer])) or float(max(numbers[-1] - centre, centre - numbers[0]))
-    exponent = _exponent(reach, centre)
+    exponent = _exponent(_reach(numbers, centre, len(numbers) // FAR) or _reach(numbers, centre, 0), centre)
     kinds, times = np.unique(numbers, return_counts=True)
     edges = _edges(kinds, times, most, centre, exponent)
     found = np.searchsorted(edges, kinds, side="left")
     counts = np.bincount(found, weights=times, minlength=len(edges) + 1).astype(np.int64)
     return Bins(values.name, edges, (), counts, centre, exponent, dtype=str(values.dtype))
+
+
+def _reach(numbers: Floats, centre: float, outer: int) -> float:
+    """How far sorted numbers lie from the centre, `outer` of them on each side left out."""
+    with np.errstate(over="ignore"):
+        return float(max(numbers[-1 - outer] - centre, centre - numbers[outer]))
 
 
 def _exponent(reach: float, centre: float) -> int:
@@ -265,50 +268,6 @@ def _category_bins(values: pl.Series, most: int) -> Bins:
     counts = np.bincount(codes_of(ranked["value"], made), weights=ranked["n"].to_numpy(), minlength=made.size)
     counts = counts[: made.size].astype(np.int64)
     return Bins(values.name, None, categories, counts, 0.0, 0, buckets, known, str(values.dtype))
-
-
-def codes_of(values: pl.Series, bins: Bins) -> Ints:
-    """The bin of each text: a named category, a bucket of a known one, or the last for unseen; missing is `size`.
-
-    A column of type Enum is looked up by its codes; other types must have been made text.
-    """
-    if isinstance(values.dtype, pl.Enum):
-        table = np.r_[codes_of(values.cat.get_categories(), bins), bins.size]
-        physical = values.to_physical()
-        made: Ints = table[physical.cast(pl.Int64).fill_null(len(table) - 1).to_numpy() if values.null_count() else physical.to_numpy()]
-        return made
-    size, codes = bins.size, _named(values, bins)
-    if values.null_count():
-        codes[values.is_null().to_numpy()] = size
-    if bins.known is not None:
-        at = np.flatnonzero(codes == size - 1)
-        if len(at):
-            codes[at] = _hashed(values.gather(at), bins)
-    return codes
-
-
-def _named(text: pl.Series, bins: Bins) -> Ints:
-    """Named categories by their place, all else as unseen."""
-    if not bins.categories:
-        return np.full(len(text), bins.size - 1, dtype=np.int64)
-    found = text.cast(_enum(bins.categories), strict=False).to_physical()
-    if not found.null_count():
-        return found.to_numpy().astype(np.int64)
-    return found.cast(pl.Int64).fill_null(bins.size - 1).to_numpy(writable=True)
-
-
-def _hashed(text: pl.Series, bins: Bins) -> Ints:
-    """Buckets of known but unnamed categories; the last bin for those never seen."""
-    assert bins.known is not None
-    found = text_hash(text)
-    at = np.minimum(np.searchsorted(bins.known, found), len(bins.known) - 1)
-    bucket = len(bins.categories) + (found % np.uint64(bins.buckets)).astype(np.int64)
-    return np.where(bins.known[at] == found, bucket, bins.size - 1)
-
-
-@lru_cache(maxsize=1024)
-def _enum(categories: tuple[str, ...]) -> pl.Enum:
-    return pl.Enum(categories)
 
 
 def bins_from(data: Mapping[str, Any]) -> Bins:

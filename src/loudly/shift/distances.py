@@ -138,7 +138,9 @@ def _problem(bins: Bins, own: Column, now: Column) -> tuple[str, Verdict] | None
         return "no values in the reference", Verdict(Decision.UNDECIDED, about, reason, missing="a reference with values")
     if now.sound == 0:
         kind = _lost(now)
-        return "all missing", Verdict(Decision.UNDECIDED, about, f"all {now.rows:,} rows are {kind}", missing="values in the window")
+        return "all missing", Verdict(
+            Decision.UNDECIDED, about, f"all {now.rows:,} rows are {kind}", missing="values in the window"
+        )
     if min(own.sound, now.sound) < FEWEST:
         side = "the window" if now.sound < FEWEST else "the reference"
         n = min(now.sound, own.sound) if now.sound < FEWEST else own.sound

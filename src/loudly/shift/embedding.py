@@ -70,7 +70,8 @@ def _summed(wave: Singles) -> Ints:
     np.add(wave, ROUND, out=wave)
     np.subtract(wave, ROUND, out=wave)
     # 4,096 multiples of 2**-10 within ±1 need 22 bits: every partial sum is exact, in any order.
-    return (wave.sum(axis=1) * GRID).astype(np.int64)
+    made: Ints = (wave.sum(axis=1) * GRID).astype(np.int64)
+    return made
 
 
 def projections(columns: int, features: int, bandwidth: float, seed: int) -> Singles:
@@ -109,7 +110,8 @@ def category_scores(counts: Ints) -> Steps:
     spread = float(np.sqrt((share * (place - mean) ** 2).sum())) or 1.0
     steps = np.clip(np.round((place - mean) / spread * STEP), -REACH * STEP, REACH * STEP)
     steps[-1] = 3 * STEP  # unseen categories lie apart from all seen
-    return np.r_[steps, 0.0].astype(np.int16)
+    made: Steps = np.r_[steps, 0.0].astype(np.int16)
+    return made
 
 
 def mmd2(reference: Ints, n: int, window: Ints, m: int) -> tuple[float, float]:

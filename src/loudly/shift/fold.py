@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 from threadpoolctl import ThreadpoolController
 
-from loudly.shift.bins import DROP, HIGH, LOW, NAN, RARE, Bins, codes_of, is_number, numbers_of
+from loudly.shift.bins import DROP, HIGH, LOW, NAN, RARE, Bins, is_number, numbers_of
+from loudly.shift.categories import codes_of
 from loudly.shift.plan import ABSENT, BITS, HIGHS, LOWS, MISTYPED, NANS, NULLS, SQUARES, Place, Plan
 
 if TYPE_CHECKING:
@@ -107,24 +108,25 @@ def _stripe(table: pl.DataFrame, plan: Plan, start: int, stop: int) -> Scratch:
     blocks = -(-(stop - start) // BLOCK)
     size = -(-(stop - start) // blocks)
     made = Scratch(plan.zero(), size, len(plan.bins) if plan.embedding else 0)
+    columns = {series.name: series for series in table.get_columns()}
     with np.errstate(over="ignore", invalid="ignore"):
         for a in range(start, stop, size):
-            _block(table, plan, made, a, min(size, stop - a))
+            _block(columns, plan, made, a, min(size, stop - a))
     return made
 
 
-def _block(table: pl.DataFrame, plan: Plan, s: Scratch, at: int, n: int) -> None:
+def _block(columns: dict[str, pl.Series], plan: Plan, s: Scratch, at: int, n: int) -> None:
     s.vector[0] += n
     for j, (name, bins) in enumerate(plan.bins.items()):
         place = plan.places[name]
         steps = s.steps[j, :n] if plan.embedding else None
-        if name not in table.columns:
+        if name not in columns:
             s.vector[place.head + NULLS] += n
             s.vector[place.head + ABSENT] += n
             if steps is not None:
                 steps[:] = 0
             continue
-        values = table[name].slice(at, n)
+        values = columns[name].slice(at, n)
         if bins.numeric:
             _numbers(values, name, bins, place, plan, s, n)
             if steps is not None:
@@ -180,7 +182,7 @@ def _numbers(values: pl.Series, name: str, bins: Bins, place: Place, plan: Plan,
     _coded(raw, bins, plan, name, s, n)
     np.add(d, ROUND, out=d)
     np.subtract(d, ROUND - ONE, out=d)
-    both = np.bincount(code, d, size + 4)
+    both: Floats = np.bincount(code, d, size + 4).astype(np.float64, copy=False)
     # NaN where a NaN lies in its own bin, which has no sum.
     odd = both[size + NAN :].any()
     if odd:

@@ -156,11 +156,12 @@ class Profile:
         self._same(other)
         if self.rows + other.rows > FULL:
             self._fits(other)
+        alike = partial(_distinct_sum, self.plan.distinct)
         return Profile(
             self.plan,
             self.vector + other.vector,
             added(self.far, other.far) if other.far else self.far,
-            _each(self.distinct, other.distinct, partial(_distinct_sum, self.plan.distinct)) if self.plan.distinct else self.distinct,
+            _each(self.distinct, other.distinct, alike) if self.plan.distinct else self.distinct,
             _each(self.cells, other.cells, _cells_sum) if self.plan.cells else self.cells,
             _counted(self.added, other.added) if other.added else self.added,
             self.sample.merge(other.sample) if self.sample and other.sample else None,
@@ -175,9 +176,7 @@ class Profile:
             for k, v in self.distinct.items()
         }
         cells = {k: _cells_sum(v, other.cells.get(k, {}), -1) for k, v in self.cells.items()}
-        return Profile(
-            self.plan, self.vector - other.vector, added(self.far, other.far, -1), distinct, cells, left, None
-        )
+        return Profile(self.plan, self.vector - other.vector, added(self.far, other.far, -1), distinct, cells, left, None)
 
     def _same(self, other: Profile) -> None:
         if self.plan is not other.plan and self.plan.fingerprint != other.plan.fingerprint:
@@ -236,7 +235,8 @@ def _grouped(series: pl.Series) -> Group:
     """Cell names and the cell of each row."""
     text = as_text(series).cast(pl.String).fill_null("?")
     values = tuple(text.unique().sort().to_list())
-    codes = text.replace_strict({v: i for i, v in enumerate(values)}, return_dtype=pl.Int64).to_numpy() if values else np.zeros(0, int)
+    where = {v: i for i, v in enumerate(values)}
+    codes = text.replace_strict(where, return_dtype=pl.Int64).to_numpy() if values else np.zeros(0, dtype=np.int64)
     return tuple(f"{series.name}={v}" for v in values), codes, np.bincount(codes, minlength=len(values))
 
 

@@ -1,8 +1,8 @@
 """A fitted reference: what windows are compared with. It keeps bins, counts, an embedding and a sample, never the rows.
 
-    reference = Reference.fit(table)
-    window = reference.profile(rows)
-    for name, found in reference.distances(window).columns.items(): ...
+reference = Reference.fit(table)
+window = reference.profile(rows)
+for name, found in reference.distances(window).columns.items(): ...
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 
 from loudly.errors import DataError, nearest
-from loudly.shift.bins import BUCKETS, MOST_KNOWN, Bins, bins_of, codes_of, numbers_of
+from loudly.shift.bins import BUCKETS, MOST_KNOWN, Bins, bins_of, numbers_of
+from loudly.shift.categories import codes_of
 from loudly.shift.distances import Distances, distances
 from loudly.shift.embedding import Embedding, category_scores, median_bandwidth, projections
-from loudly.shift.fold import THREADS, as_text
+from loudly.shift.fold import as_text
 from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile, profile
 
@@ -153,7 +154,8 @@ def _from_array(data: Any, names: Sequence[str]) -> pl.DataFrame:
 
 
 def _from_columns(columns: Mapping[str, Any]) -> tuple[pl.DataFrame, dict[str, tuple[str, ...]]]:
-    made, notes = {}, {}
+    made: dict[str, pl.Series] = {}
+    notes: dict[str, tuple[str, ...]] = {}
     for name, values in columns.items():
         series = _series(name, values)
         if series is None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from loudly.shift.bins import codes_of, is_number, numbers_of
+from loudly.shift.bins import is_number, numbers_of
+from loudly.shift.categories import codes_of
 from loudly.shift.fold import as_text
 from loudly.shift.hashing import mixed, number_hash, text_hash
 from loudly.shift.plan import Plan
@@ -69,7 +70,8 @@ class Reservoir:
         rows = self.rows
         if len(rows.priority) < self.keep:
             return np.ones(len(rows.priority))
-        return -np.expm1(-rows.weight * rows.priority[-1])
+        made: Floats = -np.expm1(-rows.weight * rows.priority[-1])
+        return made
 
 
 def _least(parts: tuple[Rows, ...], keep: int) -> Rows:
@@ -109,7 +111,8 @@ def _candidates(draw: Words, keep: int) -> NDArray[np.intp]:
     if len(at) < keep:
         at = np.arange(len(draw))
     edge = np.partition(draw[at], keep - 1)[keep - 1]
-    return at[draw[at] <= edge]
+    made: NDArray[np.intp] = at[draw[at] <= edge]
+    return made
 
 
 def _draws(table: pl.DataFrame, plan: Plan) -> Words:
@@ -145,6 +148,7 @@ def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floa
         else:
             codes = codes_of(as_text(picked[name]), bins)
             values[:, j] = np.where(codes < bins.size, codes, np.nan)
+    values = np.where(np.isnan(values), np.nan, values + 0.0)
     tie = np.zeros(len(at), dtype=np.uint64)
     for j in range(values.shape[1]):
         tie = tie * MULTIPLY ^ number_hash(values[:, j])
