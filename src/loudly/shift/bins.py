@@ -82,7 +82,7 @@ class Bins:
             return named if self.buckets or self.known is not None else np.ones(self.size, dtype=bool)
         made = np.zeros(self.size, dtype=bool)
         if len(self.edges) > 1:
-            made[1:-1] = self.edges[1:] <= np.nextafter(self.edges[:-1], np.inf)
+            made[1:-1] = self.edges[1:] <= _next(self.edges[:-1], np.inf)
         return made
 
     def search(self, numbers: Floats) -> Ints:
@@ -159,7 +159,7 @@ def _edges(kinds: Floats, times: Ints, most: int, centre: float, exponent: int) 
     share = times.sum() / most
     atom = np.ones(len(kinds), dtype=bool) if len(kinds) <= most else times >= share
     values = kinds[atom]
-    sides = np.concatenate([np.nextafter(values, -np.inf), values])
+    sides = np.concatenate([_next(values, -np.inf), values])
     rest, weight = kinds[~atom], times[~atom]
     if not len(rest):
         return np.unique(sides)
@@ -201,6 +201,13 @@ def _borders(numbers: Floats, centre: float, exponent: int) -> Floats:
     return _number(low)
 
 
+def _next(numbers: Floats, towards: float) -> Floats:
+    """The neighbours of numbers; the last ones' are infinite."""
+    with np.errstate(all="ignore"):
+        made: Floats = np.nextafter(numbers, towards)
+    return made
+
+
 def _ordered(numbers: Floats) -> NDArray[np.uint64]:
     """The bits of float64 as integers in the order of the numbers."""
     bits = np.ascontiguousarray(numbers, dtype=np.float64).view(np.uint64)
@@ -233,7 +240,7 @@ def lookup_of(bins: Bins) -> Lookup:
     at = cells_of(bins.edges, bins.centre, bins.exponent)
     # An edge in a lower cell lies below, one that ends this cell does not: no number of the cell need be known.
     table = np.searchsorted(_rank(at), _rank(cells), side="left").astype(np.int16)
-    after = cells_of(np.nextafter(bins.edges, np.inf), bins.centre, bins.exponent)
+    after = cells_of(_next(bins.edges, np.inf), bins.centre, bins.exponent)
     split = np.flatnonzero(at == after)
     hit, first, times = np.unique(at[split], return_index=True, return_counts=True)
     atom, edge = np.r_[bins.atoms, False], split[first]

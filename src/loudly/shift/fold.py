@@ -183,8 +183,7 @@ def _numbers(values: pl.Series, name: str, bins: Bins, place: Place, plan: Plan,
     np.add(d, ROUND, out=d)
     np.subtract(d, ROUND - ONE, out=d)
     both: Floats = np.bincount(code, d, size + 4).astype(np.float64, copy=False)
-    # NaN where a NaN lies in its own bin, which has no sum.
-    odd = both[size + NAN :].any()
+    odd = int(code.max()) >= size
     if odd:
         far = _refined(raw, bins, code, d, both)
         if far is not None:
@@ -237,9 +236,9 @@ def _refined(raw: Any, bins: Bins, code: Ints, d: Floats, both: Floats) -> tuple
 
 
 def far_sums(values: Floats, bins: Bins) -> tuple[int, int, int]:
-    """Sums below and above the centre in units of 2**(exponent - 18), and of squares in 2**(2 exponent - 52): exact integers.
+    """Exact sums below and above the centre, in units of 2**(exponent - 18), and of their squares, as Python integers.
 
-    Each square is that of its value rounded to 26 bits.
+    Like near values, each is first rounded to the unit (or kept whole, where its last bit is worth more).
     """
     # Halved, so that the difference of the largest float64 numbers is still one; one is added to the exponent again.
     half, power = np.frexp(values / 2 - bins.centre / 2)
@@ -251,8 +250,9 @@ def far_sums(values: Floats, bins: Bins) -> tuple[int, int, int]:
         shift = max(0, int(p) + BITS - 53)
         low += _total(whole[mantissa < 0]) << shift
         high += _total(whole[mantissa > 0]) << shift
-        rough = np.rint(np.ldexp(mantissa, 26)).astype(np.int64)
-        squares += _total(rough * rough) << (2 * int(p))
+        upper, lower = whole >> 26, whole & ((1 << 26) - 1)
+        square = (_total(upper * upper) << 52) + (_total(upper * lower) << 27) + _total(lower * lower)
+        squares += square << 2 * shift
     return low, high, squares
 
 

@@ -146,10 +146,10 @@ class Profile:
             return Running()
         below, above, squares = self.far.get(name, (0, 0, 0))
         total = int(self.vector[place.sums : place.end].sum()) + below + above
-        # In units of 2**(2 exponent - 52): the squared deviations of n values are square - total² / n.
-        spread = max(0, ((head[SQUARES] << 16) + squares) * n - (total * total << 16)) // n
+        # In units of 2**(2 (exponent - 18)): the squared deviations of n values are squares - total² / n, never negative.
+        spread = (head[SQUARES] + squares) * n - total * total
         mean = bins.centre + _scaled(total, n, bins.exponent - BITS)
-        return Running(n, mean, _scaled(spread, 1, 2 * (bins.exponent - 26)))
+        return Running(n, mean, _scaled(spread, n, 2 * (bins.exponent - BITS)))
 
     def merge(self, other: Profile) -> Profile:
         """Both windows together: commutative and associative, to the byte."""
@@ -228,7 +228,7 @@ def _scaled(whole: int, n: int, power: int) -> float:
     try:
         return (whole << power) / n if power >= 0 else whole / (n << -power)
     except OverflowError:
-        return math.copysign(math.inf, whole)
+        return math.inf if whole > 0 else -math.inf
 
 
 def _grouped(series: pl.Series) -> Group:
