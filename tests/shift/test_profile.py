@@ -22,7 +22,9 @@ from loudly.shift.reference import Reference
 from loudly.shift.reservoir import Reservoir
 from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
 
-strange = st.sampled_from([0.0, -0.0, math.inf, -math.inf, math.nan, 1e308, -1e308, 5e-324, -5e-324, 1e-310, 3.0, 2.9999999999999996])
+strange = st.sampled_from(
+    [0.0, -0.0, math.inf, -math.inf, math.nan, 1e308, -1e308, 5e-324, -5e-324, 1e-310, 3.0, 2.9999999999999996]
+)
 number = st.none() | st.floats(-50, 50) | st.floats(allow_nan=True, allow_infinity=True) | strange
 text = st.none() | st.sampled_from(["a", "b", "new", "", "a much longer category", "ä"])
 table_rows = st.lists(st.tuples(number, number, text), min_size=1, max_size=40)
@@ -42,7 +44,9 @@ REFERENCE = fitted(bins=64, keep=8, features=4)
 
 @settings(max_examples=150, deadline=None)
 @given(table_rows, st.data())
-def test_any_split_in_any_order_gives_the_same_bytes(rows: list[tuple[float | None, float | None, str | None]], data: st.DataObject) -> None:
+def test_any_split_in_any_order_gives_the_same_bytes(
+    rows: list[tuple[float | None, float | None, str | None]], data: st.DataObject
+) -> None:
     whole = REFERENCE.profile(frame(rows))
     order = data.draw(st.permutations(range(len(rows))))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), min_size=2, max_size=2)))
@@ -116,7 +120,10 @@ def test_the_table_is_the_search(kind: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60), st.lists(st.floats(), min_size=1, max_size=60))
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60),
+    st.lists(st.floats(), min_size=1, max_size=60),
+)
 def test_the_table_is_the_search_for_any_numbers(reference: list[float], window: list[float]) -> None:
     bins = bins_of(pl.Series("x", reference), 8)
     probe = np.array([*window, *reference])
@@ -202,7 +209,9 @@ def test_a_category_of_any_length_is_found_and_a_new_one_is_unseen() -> None:
         for values in (names, [*names, None, "new", "c0 but longer than that", ""]):
             codes = codes_of(pl.Series("c", values), bins)
             assert [bins.categories[c] if c < len(bins.categories) else None for c in codes[: len(names)]] == names
-            assert codes[len(names) :].tolist() == [bins.size, bins.size - 1, bins.size - 1, bins.size - 1][: len(codes) - len(names)]
+            assert (
+                codes[len(names) :].tolist() == [bins.size, bins.size - 1, bins.size - 1, bins.size - 1][: len(codes) - len(names)]
+            )
         coded = pl.Series("c", [*names, None], dtype=pl.Enum(names))
         assert codes_of(coded, bins).tolist() == codes_of(coded.cast(pl.String), bins).tolist()
 

@@ -124,7 +124,7 @@ def test_a_shift_stands_out_of_the_noise() -> None:
     rng = np.random.default_rng(3)
     reference = Reference.fit({"x": rng.normal(size=20_000), "y": rng.normal(size=20_000)}, keep=0)
     joint = rng.normal(size=2000)
-    found = far(reference, {"x": rng.normal(0.3, 1, 2000), "y": rng.normal(size=2000)})
+    found = far(reference, {"x": rng.normal(0.6, 1, 2000), "y": rng.normal(size=2000)})
     for name, d in found.columns["x"].distances.items():
         if name != "chi2":
             assert d.excess > 0, name
@@ -177,7 +177,9 @@ PLAIN = Reference.fit({"x": NORMAL, "c": ["a", "b"] * 500}, features=4, keep=16)
         ({"c": ["a"] * 50}, "gone", Decision.FAIL, ""),
     ],
 )
-def test_a_window_that_cannot_be_compared_says_why(window: dict[str, list[object]], answer: str, decision: Decision, missing: str) -> None:
+def test_a_window_that_cannot_be_compared_says_why(
+    window: dict[str, list[object]], answer: str, decision: Decision, missing: str
+) -> None:
     column = far(PLAIN, window).columns["x"]
     assert column.answer == answer
     assert column.verdict is not None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from loudly.core.seams import Floats, Ints
 
-    Far = dict[str, tuple[int, int, int]]
+    Far = dict[str, dict[int, int]]
 
 BLOCK = 32768
 # Fewer rows are searched for: no table is made for an hour of little traffic.
@@ -37,6 +37,7 @@ THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity"
 # count gives both the count and the sum of a bin: 32,768 such numbers need 15 + 16 + 18 bits, and every sum of them is exact.
 ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**17
 UNIT = 2.0**BITS
+SQUARED = -1
 BLAS = ThreadpoolController()
 
 
@@ -78,7 +79,7 @@ def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints,
         else:
             with ThreadPoolExecutor(len(stripes)) as pool:
                 made = list(pool.map(lambda span: _stripe(table, plan, *span), stripes))
-    vector, far = plan.zero(), dict[str, tuple[int, int, int]]()
+    vector, far = plan.zero(), dict[str, dict[int, int]]()
     for part in made:
         vector += part.vector
         far = added(far, part.far)
@@ -86,14 +87,16 @@ def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints,
 
 
 def added(a: Far, b: Far, sign: int = 1) -> Far:
-    """Sums of far values together; columns without any are left out."""
+    """Sums of far values together, by column and bin (SQUARED: of squares); what is nothing is left out."""
     if not b:
         return a
     both = dict(a)
     for name, more in b.items():
-        x, y, z = both.get(name, (0, 0, 0))
-        both[name] = (x + sign * more[0], y + sign * more[1], z + sign * more[2])
-    return {name: s for name, s in both.items() if s != (0, 0, 0)}
+        own = dict(both.get(name, {}))
+        for where, value in more.items():
+            own[where] = own.get(where, 0) + sign * value
+        both[name] = {where: value for where, value in own.items() if value}
+    return {name: own for name, own in both.items() if own}
 
 
 def _stripes(n: int, threads: int) -> Iterator[tuple[int, int]]:
@@ -170,6 +173,11 @@ def as_text(values: pl.Series) -> pl.Series:
     return values.cast(pl.String)
 
 
+def read(values: pl.Series) -> Floats:
+    """(n,) numbers of a column, whatever its type; NaN for what is none."""
+    return numbers_of(values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False))
+
+
 def _numbers(values: pl.Series, name: str, bins: Bins, place: Place, plan: Plan, s: Scratch, n: int) -> None:
     """Counts, sums and squares of one block of a number column."""
     before = values.null_count()
@@ -221,7 +229,7 @@ def _coded(raw: Any, bins: Bins, plan: Plan, name: str, s: Scratch, n: int) -> N
         np.subtract(code, raw < atom, out=code)
 
 
-def _refined(raw: Any, bins: Bins, code: Ints, d: Floats, both: Floats) -> tuple[int, int, int] | None:
+def _refined(raw: Any, bins: Bins, code: Ints, d: Floats, both: Floats) -> dict[int, int] | None:
     """Searches for what the table could not tell and adds it to `both`; returns the exact sums of values far outside."""
     at = np.flatnonzero(code >= bins.size + LOW)
     values = np.asarray(raw[at], dtype=np.float64)
@@ -232,28 +240,28 @@ def _refined(raw: Any, bins: Bins, code: Ints, d: Floats, both: Floats) -> tuple
     code[at] = found
     inside = found < bins.size
     both[: bins.size] += np.bincount(found[inside], d[at[inside]], bins.size)
-    return far_sums(values[far], bins) if far.any() else None
+    return far_sums(values[far], found[far], bins) if far.any() else None
 
 
-def far_sums(values: Floats, bins: Bins) -> tuple[int, int, int]:
-    """Exact sums below and above the centre, in units of 2**(exponent - 18), and of their squares, as Python integers.
+def far_sums(values: Floats, where: Ints, bins: Bins) -> dict[int, int]:
+    """Exact sums by bin, in units of 2**(exponent - 18), and of all squares under SQUARED, as Python integers.
 
     Like near values, each is first rounded to the unit (or kept whole, where its last bit is worth more).
     """
     # Halved, so that the difference of the largest float64 numbers is still one; one is added to the exponent again.
     half, power = np.frexp(values / 2 - bins.centre / 2)
     power = power + 1 - bins.exponent
-    low = high = squares = 0
+    made = {SQUARED: 0}
     for p in np.unique(power):
-        mantissa = half[power == p]
-        whole = np.rint(np.ldexp(mantissa, min(53, int(p) + BITS))).astype(np.int64)
+        inside = power == p
+        whole = np.rint(np.ldexp(half[inside], min(53, int(p) + BITS))).astype(np.int64)
         shift = max(0, int(p) + BITS - 53)
-        low += _total(whole[mantissa < 0]) << shift
-        high += _total(whole[mantissa > 0]) << shift
+        for b in np.unique(where[inside]).tolist():
+            made[b] = made.get(b, 0) + (_total(whole[where[inside] == b]) << shift)
         upper, lower = whole >> 26, whole & ((1 << 26) - 1)
         square = (_total(upper * upper) << 52) + (_total(upper * lower) << 27) + _total(lower * lower)
-        squares += square << 2 * shift
-    return low, high, squares
+        made[SQUARED] += square << 2 * shift
+    return {b: value for b, value in made.items() if value}
 
 
 def _total(whole: Ints) -> int:

@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 
 from loudly.errors import DataError
-from loudly.shift.bins import Bins, bins_of, is_number, numbers_of
-from loudly.shift.fold import added, as_text, fold
+from loudly.shift.bins import Bins, bins_of
+from loudly.shift.fold import SQUARED, added, as_text, fold, read
 from loudly.shift.plan import (
     ABSENT,
     BITS,
@@ -122,7 +122,7 @@ class Profile:
         """One column."""
         bins, place, v = self.plan.bins[name], self.plan.places[name], self.vector
         head = [int(x) for x in v[place.head : place.counts]]
-        sums = _sums(bins, v[place.sums : place.end], self.far.get(name)) if bins.numeric else None
+        sums = _sums(bins, v[place.sums : place.end], self.far.get(name, {})) if bins.numeric else None
         return Column(
             rows=self.rows,
             missing=head[NULLS] + head[NANS],
@@ -144,8 +144,9 @@ class Profile:
         n = int(self.vector[place.counts : place.sums].sum()) if bins.numeric else 0
         if n == 0:
             return Running()
-        below, above, squares = self.far.get(name, (0, 0, 0))
-        total = int(self.vector[place.sums : place.end].sum()) + below + above
+        far = self.far.get(name, {})
+        squares = far.get(SQUARED, 0)
+        total = int(self.vector[place.sums : place.end].sum()) + sum(far.values()) - squares
         # In units of 2**(2 (exponent - 18)): the squared deviations of n values are squares - total² / n, never negative.
         spread = (head[SQUARES] + squares) * n - total * total
         mean = bins.centre + _scaled(total, n, bins.exponent - BITS)
@@ -215,11 +216,11 @@ def profile(table: pl.DataFrame, bins: Mapping[str, Bins] | Plan, cells: Sequenc
     return Profile(plan, vector, far, distinct, _cells(table, plan) if plan.cells else {}, new, sample)
 
 
-def _sums(bins: Bins, sums: Ints, far: tuple[int, int, int] | None) -> Floats:
+def _sums(bins: Bins, sums: Ints, far: Mapping[int, int]) -> Floats:
     made = np.ldexp(sums.astype(np.float64), bins.exponent - BITS)
-    if far is not None:
-        made[0] += _scaled(far[0], 1, bins.exponent - BITS)
-        made[-1] += _scaled(far[1], 1, bins.exponent - BITS)
+    for where, value in far.items():
+        if where != SQUARED:
+            made[where] = _scaled(int(sums[where]) + value, 1, bins.exponent - BITS)
     return made
 
 
@@ -259,19 +260,14 @@ def _gone(table: pl.DataFrame, name: str, bins: Bins) -> Mask:
         return np.ones(table.height, dtype=bool)
     if not bins.numeric:
         return table[name].is_null().to_numpy()
-    gone: Mask = np.isnan(_read(table[name]))
+    gone: Mask = np.isnan(read(table[name]))
     return gone
-
-
-def _read(values: pl.Series) -> Floats:
-    """Numbers of a column, whatever its type."""
-    return numbers_of(values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False))
 
 
 def _distinct(table: pl.DataFrame, name: str, plan: Plan) -> Distinct:
     if name not in table.columns:
         return {}
-    numbers = np.asarray(_read(table[name]), dtype=np.float64)
+    numbers = np.asarray(read(table[name]), dtype=np.float64)
     values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True)) if len(values) <= plan.distinct else None
 

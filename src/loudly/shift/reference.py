@@ -148,7 +148,7 @@ def as_table(data: Any, names: Sequence[str] = ()) -> tuple[pl.DataFrame, dict[s
 def _from_array(data: Any, names: Sequence[str]) -> pl.DataFrame:
     if data.ndim not in (1, 2):
         raise DataError("An array must have one or two dimensions.", seen=f"shape {data.shape}", do="Flatten to (rows, columns).")
-    wide = data.reshape(len(data), -1)
+    wide = data[:, None] if data.ndim == 1 else data
     known = names if len(names) == wide.shape[1] else [f"column_{j}" for j in range(wide.shape[1])]
     return pl.DataFrame({n: np.ascontiguousarray(wide[:, j]) for j, n in enumerate(known)})
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from loudly.shift.bins import is_number, numbers_of
+from loudly.shift.bins import is_number
 from loudly.shift.categories import codes_of
-from loudly.shift.fold import as_text
+from loudly.shift.fold import as_text, read
 from loudly.shift.hashing import mixed, number_hash, text_hash
 from loudly.shift.plan import Plan
 
@@ -124,7 +124,7 @@ def _draws(table: pl.DataFrame, plan: Plan) -> Words:
             continue
         values = table[name]
         numeric = plan.bins[name].numeric if name in plan.bins else is_number(values.dtype)
-        hashed = number_hash(numbers_of(values)) if numeric else text_hash(as_text(values))
+        hashed = number_hash(read(values)) if numeric else text_hash(as_text(values))
         made = mixed(made * MULTIPLY ^ hashed)
     return made
 
@@ -132,7 +132,7 @@ def _draws(table: pl.DataFrame, plan: Plan) -> Words:
 def _weights(table: pl.DataFrame, plan: Plan) -> Floats | None:
     if not plan.weight or plan.weight not in table.columns:
         return None
-    made: Floats = np.nan_to_num(np.asarray(numbers_of(table[plan.weight]), dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    made: Floats = np.nan_to_num(np.asarray(read(table[plan.weight]), dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     return made
 
 
@@ -144,7 +144,7 @@ def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floa
         if name not in picked.columns or not len(at):
             continue
         if bins.numeric:
-            values[:, j] = numbers_of(picked[name])
+            values[:, j] = read(picked[name])
         else:
             codes = codes_of(as_text(picked[name]), bins)
             values[:, j] = np.where(codes < bins.size, codes, np.nan)

@@ -44,7 +44,7 @@ def to_bytes(profile: Profile) -> bytes:
         widths.append(width)
         parts.append(profile.vector[a:b].astype(WIDTHS[width]).tobytes())
     header: Json = {
-        "far": {name: [f"{x:x}" for x in sums] for name, sums in profile.far.items()},
+        "far": {name: {str(b): f"{x:x}" for b, x in own.items()} for name, own in profile.far.items()},
         "distinct": {n: None if d is None else [[k.hex(), d[k]] for k in sorted(d)] for n, d in profile.distinct.items()},
         "cells": {n: {c: list(v) for c, v in own.items()} for n, own in profile.cells.items()},
         "added": dict(profile.added),
@@ -89,7 +89,7 @@ def from_bytes(data: bytes, plan: Plan) -> Profile:
     return Profile(
         plan,
         vector,
-        {name: (int(a, 16), int(b, 16), int(c, 16)) for name, (a, b, c) in header["far"].items()},
+        {name: {int(b): int(x, 16) for b, x in own.items()} for name, own in header["far"].items()},
         {n: None if d is None else {float.fromhex(k): int(c) for k, c in d} for n, d in distinct.items()},
         {n: {c: (v[0], v[1]) for c, v in own.items()} for n, own in header["cells"].items()},
         header["added"],

@@ -134,9 +134,11 @@ def wasserstein(
     gap = before * width + add_p - add_q
     gap[-1] = add_q[-1] - add_p[-1]
     # The part of the bin where F - G has the other sign: at most what the mass inside can turn, from either edge.
-    turned = np.minimum(np.maximum(0.0, np.where(gap >= 0, q - before, p + before)) * width, np.where(gap >= 0, add_q, add_p))
-    other = np.maximum(0.0, np.where(gap >= 0, p - after, q + after)) * width
-    turned = np.minimum(np.maximum(turned, 0.0), other)
+    signed = np.where(gap >= 0, before, -before)
+    moved = np.where(gap >= 0, add_q, add_p) + np.maximum(0.0, -signed) * width
+    from_below = np.maximum(0.0, np.where(gap >= 0, q - before, p + before)) * width
+    from_above = np.maximum(0.0, np.where(gap >= 0, p - after, q + after)) * width
+    turned = np.maximum(0.0, np.minimum(np.minimum(moved, from_below), from_above))
     turned[[0, -1]] = np.maximum(0.0, np.minimum(add_p, add_q))[[0, -1]]
     turned = np.where(atoms, 0.0, turned)
     value = float(np.abs(np.where(atoms, 0.0, gap)).sum())
