@@ -17,7 +17,7 @@ from loudly.shift import fold as folding
 from loudly.shift.bins import RARE, bins_of, cells_of, lookup_of
 from loudly.shift.categories import codes_of
 from loudly.shift.hashing import number_hash, text_hash
-from loudly.shift.profile import Profile
+from loudly.shift.profile import Profile, total
 from loudly.shift.reference import Reference
 from loudly.shift.reservoir import Reservoir
 from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
@@ -57,6 +57,7 @@ def test_any_split_in_any_order_gives_the_same_bytes(
     assert to_bytes(a.merge(b.merge(c))) == wanted
     assert to_bytes(c.merge(a).merge(b)) == wanted
     assert to_bytes(whole.merge(REFERENCE.empty())) == wanted
+    assert to_bytes(total([b, c, a, REFERENCE.empty()])) == wanted
     assert to_bytes(whole.subtract(b)) == to_bytes(a.merge(c).thinned())
     assert to_bytes(from_bytes(wanted, REFERENCE.plan)) == wanted
     for name in ("x", "y"):
@@ -76,10 +77,11 @@ def test_threads_and_blocks_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch
         made.append(folding.fold(rows, reference.plan, threads))
     assert all((vector == made[0][0]).all() and far == made[0][1] for vector, far in made)
     parts = [reference.profile(rows[a : a + 1000]) for a in range(0, n, 1000)]
-    total = reference.empty()
+    made_of_all = reference.empty()
     for part in parts:
-        total = total.merge(part)
-    assert to_bytes(total) == to_bytes(reference.profile(rows)), "tables and searches agree, and the sample is the same"
+        made_of_all = made_of_all.merge(part)
+    whole = reference.profile(rows)
+    assert to_bytes(made_of_all) == to_bytes(total(parts)) == to_bytes(whole), "tables and searches agree, and so do samples"
 
 
 REFERENCES = {
@@ -182,11 +184,11 @@ def test_weights_draw_rows_in_proportion_and_keys_tell_equal_rows_apart() -> Non
 def test_a_reservoir_settles_before_it_grows() -> None:
     sample = REFERENCE.own.sample
     assert isinstance(sample, Reservoir)
-    total = sample
+    grown = sample
     for _ in range(100):
-        total = total.merge(sample)
-        assert len(total.parts) < 16
-    assert len(total.rows.priority) == 8
+        grown = grown.merge(sample)
+        assert len(grown.parts) < 16
+    assert len(grown.rows.priority) == 8
 
 
 def test_counts_slide(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +268,7 @@ def test_a_profile_too_large_for_its_sums_is_refused() -> None:
     vector[0] = 2**40
     with pytest.raises(DataError, match="overflow"):
         Profile(large.plan, vector).merge(large)
+    with pytest.raises(DataError, match="overflow"):
+        total([Profile(large.plan, vector), large])
+    with pytest.raises(DataError, match="Nothing to merge"):
+        total([])

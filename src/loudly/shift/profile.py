@@ -31,7 +31,7 @@ from loudly.shift.plan import (
     SQUARES,
     Plan,
 )
-from loudly.shift.reservoir import Reservoir, reservoir_of
+from loudly.shift.reservoir import Reservoir, joined, reservoir_of
 from loudly.stats.confidence_sequence import Running
 
 if TYPE_CHECKING:
@@ -157,15 +157,19 @@ class Profile:
         self._same(other)
         if self.rows + other.rows > FULL:
             self._fits(other)
+        both = self._besides(other, self.vector + other.vector)
+        return replace(both, sample=self.sample.merge(other.sample)) if self.sample and other.sample else both
+
+    def _besides(self, other: Profile, vector: Ints) -> Profile:
+        """The sum of all that is not in the vector; no sample."""
         alike = partial(_distinct_sum, self.plan.distinct)
         return Profile(
             self.plan,
-            self.vector + other.vector,
+            vector,
             added(self.far, other.far) if other.far else self.far,
             _each(self.distinct, other.distinct, alike) if self.plan.distinct else self.distinct,
             _each(self.cells, other.cells, _cells_sum) if self.plan.cells else self.cells,
             _counted(self.added, other.added) if other.added else self.added,
-            self.sample.merge(other.sample) if self.sample and other.sample else None,
         )
 
     def subtract(self, other: Profile) -> Profile:
@@ -214,6 +218,26 @@ def profile(table: pl.DataFrame, bins: Mapping[str, Bins] | Plan, cells: Sequenc
     new = {n: table.height for n in table.columns if n not in plan.bins and n not in (plan.key, plan.weight)}
     sample = reservoir_of(table, plan) if plan.keep else None
     return Profile(plan, vector, far, distinct, _cells(table, plan) if plan.cells else {}, new, sample)
+
+
+def total(profiles: Sequence[Profile]) -> Profile:
+    """Many windows as one: what folding them with `merge` gives, to the byte, in one pass over their counts.
+
+    Raises: DataError for none at all (a Reference makes the empty profile), or for profiles of different references.
+    """
+    if not profiles:
+        raise DataError("Nothing to merge.", seen="no profiles", do="Begin with `Reference.empty()`.")
+    first, vector = profiles[0], profiles[0].vector.copy()
+    made = replace(first, sample=None)
+    for other in profiles[1:]:
+        made._same(other)
+        if vector[0] + other.vector[0] > FULL:
+            replace(made, vector=vector)._fits(other)
+        np.add(vector, other.vector, out=vector)
+        if other.far or other.distinct or other.cells or other.added:
+            made = made._besides(other, vector)
+    kept = [p.sample for p in profiles if p.sample is not None]
+    return replace(made, vector=vector, sample=joined(kept) if len(kept) == len(profiles) else None)
 
 
 def _sums(bins: Bins, sums: Ints, far: Mapping[int, int]) -> Floats:

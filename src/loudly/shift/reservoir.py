@@ -9,6 +9,7 @@ Source: Efraimidis & Spirakis 2006; Cohen & Kaplan 2007 (bottom-k).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,12 +75,28 @@ class Reservoir:
         return made
 
 
+def joined(samples: Sequence[Reservoir]) -> Reservoir:
+    """All samples as one, in one selection."""
+    parts = tuple(p for s in samples for p in s.parts)
+    return Reservoir(samples[0].keep, (_least(parts, samples[0].keep),))
+
+
 def _least(parts: tuple[Rows, ...], keep: int) -> Rows:
+    """Priorities first: values are read of the rows that stay only."""
     priority = np.concatenate([p.priority for p in parts])
-    tie = np.concatenate([p.tie for p in parts])
-    order = np.lexsort((tie, priority))[:keep]
-    weight, values = np.concatenate([p.weight for p in parts]), np.concatenate([p.values for p in parts])
-    return Rows(priority[order], tie[order], weight[order], values[order])
+    at = np.arange(len(priority))
+    if len(at) > keep:
+        at = np.flatnonzero(priority <= np.partition(priority, keep - 1)[keep - 1])
+    tie = np.concatenate([p.tie for p in parts])[at]
+    at = at[np.lexsort((tie, priority[at]))[:keep]]
+    starts = np.cumsum([0, *(len(p.priority) for p in parts)])
+    part = np.searchsorted(starts, at, side="right") - 1
+    made = Rows(priority[at], np.empty(len(at), np.uint64), np.empty(len(at)), np.empty((len(at), parts[0].values.shape[1])))
+    for i in np.unique(part):
+        mine = np.flatnonzero(part == i)
+        rows = at[mine] - starts[i]
+        made.tie[mine], made.weight[mine], made.values[mine] = parts[i].tie[rows], parts[i].weight[rows], parts[i].values[rows]
+    return made
 
 
 def reservoir_of(table: pl.DataFrame, plan: Plan) -> Reservoir:
