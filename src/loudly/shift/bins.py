@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +46,8 @@ class Bins:
 
     edges: upper edges of number bins (None for categories).  centre, exponent: (x - centre) / 2**exponent is within
     ±1/2 for nearly all of the reference.  categories: named ones.  buckets: how many hashed buckets hold the known rest, whose
-    hashes are `known` (sorted).  counts, sums: the reference's own, per bin; sums are of (x - centre) / 2**exponent.
+    hashes are `known` (sorted).  counts: the reference's own.
+    atoms: (size,) bins that hold a single value or category.
     """
 
     name: str
@@ -58,6 +59,20 @@ class Bins:
     buckets: int = 0
     known: NDArray[np.uint64] | None = None
     dtype: str = ""
+    atoms: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "atoms", self._atoms())
+
+    def _atoms(self) -> NDArray[np.bool_]:
+        """(size,) bins that hold one value or one category only."""
+        if self.edges is None:
+            named = np.arange(self.size) < len(self.categories)
+            return named if self.buckets or self.known is not None else np.ones(self.size, dtype=bool)
+        made = np.zeros(self.size, dtype=bool)
+        if len(self.edges) > 1:
+            made[1:-1] = self.edges[1:] <= _next(self.edges[:-1], np.inf)
+        return made
 
     @property
     def size(self) -> int:
@@ -73,17 +88,6 @@ class Bins:
     def numeric(self) -> bool:
         """Whether values are numbers (times are numbers of µs)."""
         return self.edges is not None
-
-    @property
-    def atoms(self) -> NDArray[np.bool_]:
-        """(size,) bins that hold one value or one category only."""
-        if self.edges is None:
-            named = np.arange(self.size) < len(self.categories)
-            return named if self.buckets or self.known is not None else np.ones(self.size, dtype=bool)
-        made = np.zeros(self.size, dtype=bool)
-        if len(self.edges) > 1:
-            made[1:-1] = self.edges[1:] <= _next(self.edges[:-1], np.inf)
-        return made
 
     def search(self, numbers: Floats) -> Ints:
         """The bin of each number; codes past the last bin for NaN, -inf and +inf. This is the definition of the bins."""

@@ -1,10 +1,11 @@
 """The mean embedding of rows: random Fourier features of a Gaussian kernel, summed as integers.
 
 Each row becomes cosines and sines of D random projections; the mean over rows is the state, and the distance of two means is
-the maximum mean discrepancy (MMD). Columns are standardised by the reference and kept on a grid of 1/64 within ±8 standard
-deviations; projections are kept on a grid of 2⁻¹⁰; so phases are exact in float32 however rows are blocked, and cosines are
-summed on a grid of 2⁻¹⁰: any split of the rows gives the same integers. (On two kinds of processors a cosine may differ in
-its last bit, and then one in about 10⁴ may fall on the other side of a grid step: there, and only there, bytes can differ.)
+the maximum mean discrepancy (MMD). A value enters as the place of its bin: the mean of the reference's values there,
+standardised by the reference, on a grid of 1/64 within ±8 standard deviations, so that no outlier outweighs all else.
+Projections are kept on a grid of 2⁻¹⁰, so phases are exact in float32 however rows are blocked, and cosines are summed on a
+grid of 2⁻¹⁰: any split of the rows gives the same integers. (On two kinds of processors a cosine may differ in its last bit,
+and then one in about 10⁴ may fall on the other side of a grid step: there, and only there, bytes can differ.)
 
 Source: Rahimi & Recht 2007; Gretton et al. 2012 (MMD); Keriven, Garreau & Poli 2020 (the mean as state).
 """
@@ -35,15 +36,12 @@ PAIR_ROWS = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """weights (D, d), for columns in steps of 1/64.  scale, shift (d,): a number column's scaled value to its steps.
-
-    scores: for category columns, the steps of each bin (missing last); None for numbers.  bandwidth: of the kernel.
+    """weights (D, d), for columns in steps of 1/64.  scores: for each column the steps of each bin, and then of missing values,
+    -inf and +inf.  bandwidth: of the kernel.
     """
 
     weights: Singles
-    scale: Floats
-    shift: Floats
-    scores: tuple[Steps | None, ...]
+    scores: tuple[Steps, ...]
     bandwidth: float
 
     @property
@@ -98,10 +96,30 @@ def median_bandwidth(steps: Steps, seed: int) -> float:
     return found if found > 1e-6 else 1.0
 
 
+def number_scores(counts: Ints, sums: Floats, edges: Floats) -> Steps:
+    """Steps of each bin: its mean, standardised by the median and the interquartile range of the reference.
+
+    Bins without reference rows lie at their upper edge; the last one as far as a step allows. Shapes: counts, sums (k,) of
+    x - centre, edges (k-1,) likewise.
+    """
+    place = np.r_[edges, np.inf]
+    some = counts > 0
+    place[some] = sums[some] / counts[some]
+    before = np.cumsum(counts)
+    if not before[-1]:
+        return np.zeros(len(counts) + 4, dtype=np.int16)
+    low, middle, high = (place[np.searchsorted(before, q * before[-1])] for q in (0.25, 0.5, 0.75))
+    spread = (high - low) / 1.349 or np.sqrt(np.average((place[some] - middle) ** 2, weights=counts[some]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.clip(np.round((place - middle) / (spread or 1.0) * STEP), -REACH * STEP, REACH * STEP)
+    made: Steps = np.r_[steps, 0.0, -REACH * STEP, REACH * STEP, 0.0].astype(np.int16)
+    return made
+
+
 def category_scores(counts: Ints) -> Steps:
     """Steps for each bin of a category column: distinct places that do not depend on rows, standardised by the reference.
 
-    A category has no order, so places are spread by the golden ratio; missing (last) lies where the mean is.
+    A category has no order, so places are spread by the golden ratio; a missing one lies where the mean is.
     """
     k = len(counts)
     place = (np.arange(1, k + 1) * 0.6180339887498949) % 1.0

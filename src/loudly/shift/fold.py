@@ -132,28 +132,13 @@ def _block(columns: dict[str, pl.Series], plan: Plan, s: Scratch, at: int, n: in
         values = columns[name].slice(at, n)
         if bins.numeric:
             _numbers(values, name, bins, place, plan, s, n)
-            if steps is not None:
-                _number_steps(steps, s.y[:n], plan, j, bool(s.vector[place.head + NULLS] or s.vector[place.head + NANS]))
+            codes = s.code[:n]
         else:
             codes = _texts(values, bins, place, s)
-            if steps is not None and plan.embedding is not None:
-                scores = plan.embedding.scores[j]
-                assert scores is not None
-                np.take(scores, codes, out=steps, mode="clip")
+        if steps is not None and plan.embedding is not None:
+            plan.embedding.scores[j].take(codes, out=steps, mode="clip")
     if plan.embedding is not None:
         s.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(s.steps[:, :n])
-
-
-def _number_steps(steps: NDArray[np.int16], y: NDArray[np.float32], plan: Plan, j: int, missing: bool) -> None:
-    """Standardised steps of 1/64 within ±8; missing values lie at the reference's mean. Overwrites y."""
-    assert plan.embedding is not None
-    np.multiply(y, np.float32(plan.embedding.scale[j]), out=y)
-    np.add(y, np.float32(plan.embedding.shift[j]), out=y)
-    np.rint(y, out=y)
-    np.clip(y, -512.0, 512.0, out=y)
-    if missing:
-        np.copyto(y, 0.0, where=np.isnan(y))
-    np.copyto(steps, y, casting="unsafe")
 
 
 def _texts(values: pl.Series, bins: Bins, place: Place, s: Scratch) -> Ints:

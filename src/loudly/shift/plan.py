@@ -79,7 +79,8 @@ class Plan:
             for array in (b.edges, b.known):
                 made.update(b"-" if array is None else array.tobytes())
         if self.embedding is not None:
-            made.update(self.embedding.weights.tobytes())
+            for array in (self.embedding.weights, *self.embedding.scores):
+                made.update(array.tobytes())
         return made.hexdigest()[:16]
 
     def lookup(self, name: str) -> Lookup:

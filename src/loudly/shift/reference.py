@@ -15,11 +15,11 @@ import numpy as np
 import polars as pl
 
 from loudly.errors import DataError, nearest
-from loudly.shift.bins import BUCKETS, MOST_KNOWN, Bins, bins_of, numbers_of
+from loudly.shift.bins import BUCKETS, MOST_KNOWN, Bins, bins_of
 from loudly.shift.categories import codes_of
 from loudly.shift.distances import Distances, distances
-from loudly.shift.embedding import Embedding, category_scores, median_bandwidth, projections
-from loudly.shift.fold import as_text
+from loudly.shift.embedding import PAIR_ROWS, Embedding, category_scores, median_bandwidth, number_scores, projections
+from loudly.shift.fold import as_text, read
 from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile, profile
 
@@ -193,40 +193,25 @@ def _notes(bins: Bins, own: Profile, name: str, drawn: int, rows: int) -> list[s
     return told
 
 
-def _steps(table: pl.DataFrame, bins: Mapping[str, Bins], scale: Any, shift: Any, scores: Sequence[Any]) -> Any:
-    """(d, n) standardised steps of a few rows, as the fold makes them."""
-    made = np.zeros((len(bins), table.height), dtype=np.int16)
-    for j, (name, b) in enumerate(bins.items()):
-        if b.numeric:
-            y = (np.asarray(numbers_of(table[name]), dtype=np.float64) - b.centre) * 2.0**-b.exponent
-            made[j] = np.nan_to_num(np.clip(np.rint(y * scale[j] + shift[j]), -512, 512), nan=0.0).astype(np.int16)
-        else:
-            made[j] = scores[j][codes_of(as_text(table[name]), b)]
-    return made
-
-
 def _embedding(table: pl.DataFrame, bins: Mapping[str, Bins], features: int, seed: int) -> Embedding:
-    """Columns standardised by median and interquartile range, a bandwidth by the median heuristic, projections by the seed."""
-    scale, shift = np.zeros(len(bins)), np.zeros(len(bins))
-    scores: list[Any] = []
-    for j, b in enumerate(bins.values()):
-        scores.append(None if b.numeric else category_scores(b.counts))
-        if b.numeric and b.counts.sum():
-            scale[j] = 64.0 / _spread_of(table[b.name], b)
-    with np.errstate(over="ignore", invalid="ignore"):
-        steps = _steps(table.head(5000) if table.height <= 5000 else table.sample(5000, seed=seed), bins, scale, shift, scores)
+    """Places of all bins, a bandwidth by the median heuristic on some rows, projections by the seed."""
+    counted = profile(table, Plan(bins))
+    some = table if table.height <= PAIR_ROWS else table.sample(PAIR_ROWS, seed=seed)
+    scores = []
+    for name, b in bins.items():
+        column = counted.column(name)
+        if b.edges is None or column.sums is None:
+            scores.append(category_scores(b.counts))
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                scores.append(number_scores(column.counts, column.sums, b.edges - b.centre))
+    steps = np.stack([s.take(_codes(some[n], b), mode="clip") for s, (n, b) in zip(scores, bins.items(), strict=True)])
     bandwidth = median_bandwidth(steps, seed)
-    return Embedding(projections(len(bins), features, bandwidth, seed), scale, shift, tuple(scores), bandwidth)
+    return Embedding(projections(len(bins), features, bandwidth, seed), tuple(scores), bandwidth)
 
 
-def _spread_of(values: pl.Series, bins: Bins) -> float:
-    """A robust standard deviation, in units of 2**exponent; at least such that steps stay within float32."""
-    numbers = np.asarray(numbers_of(values), dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        near = (numbers[np.isfinite(numbers)] - bins.centre) * 2.0**-bins.exponent
-    low, high = np.quantile(near, [0.25, 0.75])
-    found = float(high - low) / 1.349 or float(near.std())
-    return max(found, 2.0**-60) if found > 0 else 1.0
+def _codes(values: pl.Series, bins: Bins) -> Ints:
+    return bins.search(np.asarray(read(values), dtype=np.float64)) if bins.numeric else codes_of(as_text(values), bins)
 
 
 def _spread(table: pl.DataFrame, bins: Mapping[str, Bins]) -> tuple[str, ...]:

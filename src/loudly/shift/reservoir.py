@@ -155,18 +155,18 @@ def _weights(table: pl.DataFrame, plan: Plan) -> Floats | None:
 
 def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floats, Words]:
     """(k, d) the rows, and a hash of each whole."""
-    picked = table.select(n for n in plan.bins if n in table.columns)[at] if len(at) else table.head(0)
-    values = np.full((len(at), len(plan.bins)), np.nan)
+    picked = {s.name: s for s in table.select(n for n in plan.bins if n in set(table.columns))[at].get_columns()} if len(at) else {}
+    values = np.full((len(plan.bins), len(at)), np.nan)
     for j, (name, bins) in enumerate(plan.bins.items()):
-        if name not in picked.columns or not len(at):
+        if name not in picked:
             continue
         if bins.numeric:
-            values[:, j] = read(picked[name])
+            values[j] = read(picked[name])
         else:
             codes = codes_of(as_text(picked[name]), bins)
-            values[:, j] = np.where(codes < bins.size, codes, np.nan)
+            values[j] = np.where(codes < bins.size, codes, np.nan)
     values = np.where(np.isnan(values), np.nan, values + 0.0)
     tie = np.zeros(len(at), dtype=np.uint64)
-    for j in range(values.shape[1]):
-        tie = tie * MULTIPLY ^ number_hash(values[:, j])
-    return values, mixed(tie)
+    for hashed in number_hash(values.ravel()).reshape(values.shape):
+        tie = tie * MULTIPLY ^ hashed
+    return np.ascontiguousarray(values.T), mixed(tie)

@@ -145,9 +145,7 @@ def plain_reference(reference: Reference) -> dict[str, Any]:
         if e is None
         else {
             "weights": e.weights.tolist(),
-            "scale": e.scale.tolist(),
-            "shift": e.shift.tolist(),
-            "scores": [None if s is None else s.tolist() for s in e.scores],
+            "scores": [s.tolist() for s in e.scores],
             "bandwidth": e.bandwidth,
         },
         "own": plain_profile(reference.own),
@@ -164,8 +162,7 @@ def reference_of(data: Mapping[str, Any]) -> Reference:
     e = data["embedding"]
     embedding = None
     if e is not None:
-        scores = tuple(None if s is None else np.array(s, dtype=np.int16) for s in e["scores"])
-        weights = np.array(e["weights"], dtype=np.float32)
-        embedding = Embedding(weights, np.array(e["scale"]), np.array(e["shift"]), scores, e["bandwidth"])
+        scores = tuple(np.array(s, dtype=np.int16) for s in e["scores"])
+        embedding = Embedding(np.array(e["weights"], dtype=np.float32), scores, e["bandwidth"])
     plan = Plan(bins, tuple(cells), distinct, embedding, keep, key, weight, tuple(spread))
     return Reference(plan, profile_of(data["own"], plan), {n: tuple(t) for n, t in data["notes"].items()})
