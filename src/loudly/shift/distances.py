@@ -164,8 +164,8 @@ def _all(bins: Bins, own: Column, now: Column) -> dict[str, Distance]:
     n, m = own.sound, now.sound
     made: dict[str, Distance] = {}
     if bins.edges is not None and own.sums is not None and now.sums is not None:
-        ks = d.ks(own.counts, now.counts)
-        made["ks"] = Distance("ks", ks, ks, d.ks_bound(own.counts, now.counts, bins.atoms), d.ks_noise(n, m))
+        low, high = d.ks_bounds(own.counts, now.counts, bins.atoms)
+        made["ks"] = Distance("ks", low, low, high, d.ks_noise(n, m))
         low, high = d.wasserstein(bins.edges, bins.centre, (own.counts, own.sums), (now.counts, now.sums), bins.atoms)
         made["wasserstein"] = Distance("wasserstein", low, low, high, d.wasserstein_noise(bins.edges, own.counts, m))
     pools = pools_of(bins)

@@ -79,8 +79,9 @@ class Plan:
             for array in (b.edges, b.known):
                 made.update(b"-" if array is None else array.tobytes())
         if self.embedding is not None:
-            for array in (self.embedding.weights, *self.embedding.scores):
-                made.update(array.tobytes())
+            made.update(self.embedding.weights.tobytes())
+            for scores in self.embedding.scores:
+                made.update(scores.tobytes())
         return made.hexdigest()[:16]
 
     def lookup(self, name: str) -> Lookup:

@@ -93,17 +93,19 @@ def chi2(reference: Counts, window: Counts) -> tuple[float, int]:
     return float((gap**2 / (a + b)).sum()), len(a) - 1
 
 
-def ks_bound(reference: Counts, window: Counts, atoms: NDArray[np.bool_]) -> float:
-    """The largest value that the KS statistic of the rows can have, given counts; equal to `ks` where all bins are atoms.
+def ks_bounds(reference: Counts, window: Counts, atoms: NDArray[np.bool_]) -> tuple[float, float]:
+    """The least and the largest value that the KS statistic of the rows can have, given counts; equal where all bins are atoms.
 
     Inside a bin of shares p and q the gap D of the distribution functions moves within [D - q, D + p], D at its lower edge.
     Shapes: counts (k,), atoms (k,) bins that hold a single value.
     """
     p, q = shares(reference), shares(window)
-    after = np.cumsum(p) - np.cumsum(q)
-    before = np.r_[0.0, after[:-1]]
-    inside = np.maximum(np.abs(before + p), np.abs(before - q))
-    return float(np.maximum(np.abs(after), np.where(atoms, 0.0, inside)).max())
+    after = np.cumsum(p - q)
+    before = after - (p - q)
+    low = float(max(after.max(), -after.min()))
+    inside = np.maximum(before + p, q - before)
+    inside[atoms] = 0.0
+    return low, max(low, float(inside.max()))
 
 
 def wasserstein(
