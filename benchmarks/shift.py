@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def run_peers(names: list[str], ours: float) -> None:
     for name in names or list(PEERS):
         wanted, code = PEERS[name]
         home = FOLDER / f"env-{name}"
-        uv = [sys.executable, "-m", "uv"]
+        uv = [shutil.which("uv")] if shutil.which("uv") else [sys.executable, "-m", "uv"]
         try:
             if not (home / "bin" / "python").exists():
                 subprocess.run([*uv, "venv", "-q", "--python", "3.11", str(home)], check=True)
