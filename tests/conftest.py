@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -92,3 +98,43 @@ def raw_flights() -> pl.DataFrame:
 
 
 App_of = Callable[..., App]
+
+
+def _postgres_binary(name: str) -> str | None:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else shutil.which(name)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL of our own, on a free port, as the user `postgres` where we are root."""
+    pytest.importorskip("psycopg", reason="LOUD: psycopg is not installed, the PostgreSQL ledger is not tested")
+    initdb, server = _postgres_binary("initdb"), _postgres_binary("postgres")
+    if initdb is None or server is None:
+        pytest.skip("LOUD: no PostgreSQL on this machine, its ledger is not tested")
+    folder = Path("/tmp") / f"loudly-pg-{os.getpid()}"
+    folder.mkdir(mode=0o777)
+    user: str | None = None
+    if os.getuid() == 0:
+        user = "postgres" if any(p.pw_name == "postgres" for p in pwd.getpwall()) else "nobody"
+        shutil.chown(folder, user)
+    run = {"cwd": folder, "user": user, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([initdb, "-D", "data", "-U", "loudly", "-A", "trust"], check=True, **run)  # type: ignore[call-overload]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [server, "-D", "data", "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
+    process = subprocess.Popen(command, **run)  # type: ignore[call-overload]
+    dsn = f"host=127.0.0.1 port={port} user=loudly dbname=postgres"
+    import psycopg
+
+    for _ in range(100):
+        try:
+            psycopg.connect(dsn).close()
+            break
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+    yield dsn
+    process.terminate()
+    process.wait(20)
+    shutil.rmtree(folder, ignore_errors=True)

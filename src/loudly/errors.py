@@ -6,6 +6,7 @@ LoudlyError
 ├── ExtraMissing             a feature needs a library that is not installed
 ├── DataError                a table that cannot be used at all (bad *rows* are a Verdict, not an error)
 │   ├── SchemaMismatch       a row or table does not fit the frozen schema
+│   ├── StreamRefused        a stream holds what its detector cannot take: NaN, values out of bounds
 │   └── DatasetCorrupt       stored bytes do not have the digest they were stored under
 ├── StoreError
 │   ├── StaleWriter          somebody else appended first; re-read and decide again
@@ -70,6 +71,9 @@ class DataError(LoudlyError): ...
 
 
 class SchemaMismatch(DataError): ...
+
+
+class StreamRefused(DataError): ...
 
 
 class DatasetCorrupt(DataError): ...

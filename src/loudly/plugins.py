@@ -48,6 +48,11 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "shadow": ("loudly.deliver.shadow:Shadow", ""),
         "canary": ("loudly.deliver.canary:Canary", ""),
         "blue-green": ("loudly.deliver.blue_green:BlueGreen", ""),
+        "epsilon-greedy": ("loudly.deliver.epsilon_greedy:EpsilonGreedy", ""),
+        "thompson": ("loudly.deliver.thompson:Thompson", ""),
+        "ucb1": ("loudly.deliver.ucb1:Ucb1", ""),
+        "linucb": ("loudly.deliver.linucb:LinUcb", ""),
+        "linear-thompson": ("loudly.deliver.linear_thompson:LinearThompson", ""),
     },
     "notify": {
         "terminal": ("loudly.monitor.notify:terminal", ""),

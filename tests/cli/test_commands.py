@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +94,27 @@ def test_a_history_is_replayed_from_the_command_line(project: Project) -> None:
     told = project.json("replay", "--step", "7d")
     assert told["champion"].startswith("loans/")
     assert all(value is None or 0.5 < value < 1 for value in told["metric"].values())
+
+
+def test_training_shows_its_progress_on_standard_error_of_a_terminal_and_not_with_json(project: Project) -> None:
+    file = project.folder / "app.py"
+    file.write_text(file.read_text().replace("@app.train\n", '@app.train(tune={"learning_rate": (0.01, 0.5, "log")}, trials=3)\n'))
+    for words, shown in ((["train", "--tune"], True), (["train", "--json"], False)):
+        ours, theirs = pty.openpty()
+        run = subprocess.Popen(
+            [LOUDLY, *words], cwd=project.folder, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+        )
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the terminal is gone when the program is
+            while piece := os.read(ours, 4096):
+                seen += piece
+        os.close(ours)
+        said, _ = run.communicate(timeout=60)
+        assert run.returncode == 0
+        assert (b"searching" in seen) is shown, words
+        assert b"searching" not in said
+        assert b"\x1b" not in said
+    told = project.run("train", "--tune")
+    assert "search optuna: best of 3 points" in told.stdout
+    assert told.stderr == "", "no bar where standard error is no terminal"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -58,32 +57,6 @@ def run(
             return verdict
     assert verdict is not None
     return verdict
-
-
-@pytest.mark.parametrize("kind", ["shadow", "canary", "blue-green"])
-def test_the_state_is_plain_resumable_and_never_changed_in_place(kind: str) -> None:
-    strategy = make(kind)
-    state = strategy.init(ARMS, 0)
-    rng = np.random.default_rng(0)
-    for day in range(4):
-        before = json.dumps(state, sort_keys=True)
-        given = feedback(rng, day, 200, 1.0)
-        one, verdict = strategy.update(state, given)
-        two, again = strategy.update(json.loads(before), given)
-        assert json.dumps(state, sort_keys=True) == before
-        assert json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
-        assert verdict == again
-        state, _ = strategy.advance(one, (day + 1) * DAY)
-
-
-@pytest.mark.parametrize("kind", ["shadow", "canary", "blue-green"])
-def test_propensities_are_those_of_the_draws(kind: str) -> None:
-    strategy = make(kind)
-    draws = np.linspace(0, 1, 1001)[:-1]
-    made = strategy.assign(strategy.init(ARMS, 0), draws)
-    share = made.arm.mean()
-    assert np.allclose(made.propensity[made.arm == 1], share if share else 1)
-    assert np.allclose(made.propensity[made.arm == 0], 1 - share if share < 1 else 1)
 
 
 def test_growing_keeps_a_unit_on_the_candidate() -> None:

@@ -11,31 +11,11 @@ from loudly.evaluate.card import card
 from loudly.evaluate.compare import compare, compare_slices
 from loudly.evaluate.gate import Gate
 from loudly.evaluate.report import evaluate, measure
-from loudly.metrics.table import METRICS, decided, in_traffic, metric
+from loudly.metrics.table import decided, in_traffic, metric
 
 
 def scores(rng: np.random.Generator, truth: np.ndarray, d: float) -> np.ndarray:
     return 1 / (1 + np.exp(-rng.normal(d * (truth - 0.5), 1)))
-
-
-def test_every_metric_orders_good_before_bad_and_knows_nothing_of_nothing() -> None:
-    rng = np.random.default_rng(0)
-    for spec in METRICS.values():
-        number = spec.tasks == (Task.REGRESSION,)
-        truth = rng.normal(size=500) if number else (rng.random(500) < 0.4).astype(float)
-        good = truth + rng.normal(0, 0.3, 500) if number else scores(rng, truth, 4)
-        bad = truth + rng.normal(0, 3, 500) if number else scores(rng, truth, 0.2)
-        assert spec.better * spec(truth, good) > spec.better * spec(truth, bad), spec.name
-        assert np.isnan(spec(truth[:0], good[:0])), spec.name
-        assert np.isnan(spec(truth, np.where(np.arange(500) == 3, np.nan, good))), spec.name
-        if spec.loss is not None and spec.reads == "score":
-            assert spec(truth, good) == pytest.approx(spec.loss(truth, good).mean()), spec.name
-        if spec.counts is not None:
-            cells = [((truth == t) & (decided(good) == g)).sum() for t in (0, 1) for g in (0, 1)]
-            assert spec(truth, good) == pytest.approx(float(spec.counts(*np.array(cells, dtype=float)))), spec.name
-        weight = rng.integers(0, 4, 500).astype(float)
-        repeated = np.repeat(np.arange(500), weight.astype(int))
-        assert spec(truth, good, weight) == pytest.approx(spec(truth[repeated], good[repeated])), spec.name
 
 
 def test_unknown_metrics_name_the_nearest() -> None:

@@ -4,35 +4,11 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loudly.errors import DatasetCorrupt
 from loudly.store.file_blobs import FileBlobs
-from loudly.store.memory_blobs import MemoryBlobs
-from loudly.testing.blobs_case import BlobsCase
-
-
-class TestMemory(BlobsCase):
-    @pytest.fixture
-    def blobs(self) -> MemoryBlobs:
-        return MemoryBlobs()
-
-
-class TestFiles(BlobsCase):
-    @pytest.fixture
-    def blobs(self, tmp_path: Path) -> FileBlobs:
-        return FileBlobs(tmp_path / "blobs")
-
-
-class TestFsspec(BlobsCase):
-    @pytest.fixture
-    def blobs(self, tmp_path: Path) -> Any:
-        pytest.importorskip("fsspec", reason="LOUD: fsspec is not installed, its blobs are not tested")
-        from loudly.adapters.fsspec_blobs import FsspecBlobs
-
-        return FsspecBlobs(f"file://{tmp_path}/remote")
 
 
 def test_a_flipped_byte_is_found(tmp_path: Path) -> None:

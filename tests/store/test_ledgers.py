@@ -1,16 +1,9 @@
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,72 +15,7 @@ from loudly.store.chain import verify
 from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.resuming import Resuming
 from loudly.store.sqlite_ledger import SqliteLedger
-from loudly.testing.ledger_case import EVENTS, LedgerCase
-
-
-class TestMemory(LedgerCase):
-    @pytest.fixture
-    def ledger(self) -> MemoryLedger:
-        return MemoryLedger()
-
-
-class TestSqlite(LedgerCase):
-    @pytest.fixture
-    def ledger(self, tmp_path: Path) -> Iterator[SqliteLedger]:
-        made = SqliteLedger(tmp_path / "ledger.db")
-        yield made
-        made.close()
-
-
-def _postgres_binary(name: str) -> str | None:
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(found[-1]) if found else shutil.which(name)
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL of our own, on a free port, as the user `postgres` where we are root."""
-    pytest.importorskip("psycopg", reason="LOUD: psycopg is not installed, the PostgreSQL ledger is not tested")
-    initdb, server = _postgres_binary("initdb"), _postgres_binary("postgres")
-    if initdb is None or server is None:
-        pytest.skip("LOUD: no PostgreSQL on this machine, its ledger is not tested")
-    folder = Path("/tmp") / f"loudly-pg-{os.getpid()}"
-    folder.mkdir(mode=0o777)
-    user: str | None = None
-    if os.getuid() == 0:
-        user = "postgres" if any(p.pw_name == "postgres" for p in pwd.getpwall()) else "nobody"
-        shutil.chown(folder, user)
-    run = {"cwd": folder, "user": user, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([initdb, "-D", "data", "-U", "loudly", "-A", "trust"], check=True, **run)  # type: ignore[call-overload]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [server, "-D", "data", "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
-    process = subprocess.Popen(command, **run)  # type: ignore[call-overload]
-    dsn = f"host=127.0.0.1 port={port} user=loudly dbname=postgres"
-    import psycopg
-
-    for _ in range(100):
-        try:
-            psycopg.connect(dsn).close()
-            break
-        except psycopg.OperationalError:
-            time.sleep(0.1)
-    yield dsn
-    process.terminate()
-    process.wait(20)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-class TestPostgres(LedgerCase):
-    @pytest.fixture
-    def ledger(self, postgres: str) -> Iterator[Any]:
-        from loudly.adapters.postgres import PostgresLedger
-
-        made = PostgresLedger(postgres)
-        made._db.execute("TRUNCATE loudly_events")
-        yield made
-        made.close()
+from loudly.testing.ledger_case import EVENTS
 
 
 def test_a_second_process_is_refused_not_corrupted(tmp_path: Path) -> None:

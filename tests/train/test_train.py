@@ -92,7 +92,7 @@ def bowl(params: dict[str, Any]) -> float:
 SPACE: dict[str, Any] = {"rate": (1e-4, 1.0, "log"), "depth": (1, 12), "kind": ["good", "bad"]}
 
 
-def test_searches_are_seeded_and_optuna_finds_more_than_chance() -> None:
+def test_optuna_finds_more_than_chance() -> None:
     optuna_search = pytest.importorskip("loudly.adapters.optuna_search")
 
     def best(make: Any, seed: int) -> tuple[float, list[Any]]:
@@ -104,13 +104,9 @@ def test_searches_are_seeded_and_optuna_finds_more_than_chance() -> None:
             search.tell(params, losses[-1])
         return min(losses), asked
 
-    for make in (RandomSearch, optuna_search.OptunaSearch):
-        assert best(make, 3)[1] == best(make, 3)[1]
     theirs = [best(optuna_search.OptunaSearch, s)[0] for s in range(8)]
     chance = [best(RandomSearch, s)[0] for s in range(8)]
     assert np.median(theirs) < np.median(chance)
     first = optuna_search.OptunaSearch(SPACE, 0)
-    first.start_from({"rate": 0.01, "depth": 6, "kind": "good"})
-    assert first.ask() == {"rate": 0.01, "depth": 6, "kind": "good"}
     with pytest.raises(LoudlyError, match="not asked for"):
         first.tell({"rate": 0.5, "depth": 1, "kind": "bad"}, 0.0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import optuna
 
 from loudly.core.canon import Json, canonical
 from loudly.errors import LoudlyError
-from loudly.train.space import Choice, Range, read_space
+from loudly.train.space import Choice, Range, lies_in, read_space
 
 
 class OptunaSearch:
@@ -19,11 +20,13 @@ class OptunaSearch:
         self._space = read_space(space)
         sampler = optuna.samplers.TPESampler(seed=seed)
         self._study = optuna.create_study(direction="minimize", sampler=sampler, pruner=optuna.pruners.MedianPruner())
+        self._stopped: set[int] = set()
         self._asked: dict[bytes, list[optuna.trial.Trial]] = {}
 
     def start_from(self, params: Mapping[str, Json]) -> None:
-        """A point to try first, such as the champion's."""
-        self._study.enqueue_trial(dict(params), skip_if_exists=True)
+        """A point to try first, such as the champion's; one outside the space is left out."""
+        if lies_in(params, self._space):
+            self._study.enqueue_trial(dict(params), skip_if_exists=True)
 
     def ask(self) -> dict[str, Json]:
         trial = self._study.ask()
@@ -32,13 +35,24 @@ class OptunaSearch:
         return params
 
     def tell(self, params: Mapping[str, Json], loss: float) -> None:
-        self._study.tell(self._trial(params), loss)
+        trial = self._trial(params)
+        if trial.number in self._stopped:
+            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif math.isfinite(loss):
+            self._study.tell(trial, loss)
+        else:
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         self._asked[canonical(params)].pop()
 
     def report(self, params: Mapping[str, Json], step: int, loss: float) -> bool:
         trial = self._trial(params)
+        if not math.isfinite(loss):
+            return False
         trial.report(loss, step)
-        return bool(trial.should_prune())
+        stop = bool(trial.should_prune())
+        if stop:
+            self._stopped.add(trial.number)
+        return stop
 
     def _trial(self, params: Mapping[str, Json]) -> optuna.trial.Trial:
         waiting = self._asked.get(canonical(params))

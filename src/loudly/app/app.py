@@ -26,6 +26,7 @@ from loudly.deliver.rollout import RolloutSpec, parse_rollout
 from loudly.errors import ConfigError, UserFileError, nearest
 from loudly.evaluate.behaviours import EXPECTATIONS, Behaviour
 from loudly.evaluate.gate import Gate
+from loudly.features.side import Side
 from loudly.loop.policy import Governor, RetrainPolicy, Stage
 from loudly.loop.replay import Replayed
 from loudly.loop.state import State
@@ -61,6 +62,7 @@ class App:
         self._private: tuple[str, ...] = ()
         self._ignored: tuple[str, ...] = ()
         self._train: TrainSpec | None = None
+        self._sides: list[Side] = []
         self._lists: dict[str, list[Callable[..., Any]]] = {"feature": [], "rule": [], "slice": []}
         self._behaviours: list[Behaviour] = []
         self._gate = Gate()
@@ -91,6 +93,27 @@ class App:
             return given
 
         return register if function is None else register(function)
+
+    def side(self, name: str, *, on: str, by: Sequence[str] = (), within: str, refresh: str = "5m") -> Callable[[F], F]:
+        """A side table (weather, prices): each row sees the newest side row that was known at its own time, and no later one.
+
+        The function returns what `@app.data` returns; its columns become inputs, in training, in a replay and live alike.
+        on: its column with the time from which a row was known.  by: columns that both tables have.
+        within: an older side row counts as missing.  refresh: how often a server reads the table again.
+        """
+        if isinstance(by, str):
+            raise UserFileError("by is a list of columns.", seen=repr(by), do=f"by=[{by!r}]")
+        if duration(within) <= 0 or duration(refresh) <= 0:
+            raise ConfigError("A side table needs times above zero.", seen=f"within={within!r}, refresh={refresh!r}")
+        if name in [side.name for side in self._sides]:
+            raise UserFileError(f"There are two side tables called {name!r}.", do="Rename one.")
+
+        def register(given: F) -> F:
+            _takes("side", given, 0)
+            self._sides.append(Side(name, given, on, tuple(by), duration(within), duration(refresh)))
+            return given
+
+        return register
 
     def feature(self, function: F, /) -> F:
         """A feature: parameter names are columns (or other features), values are polars Series; returns a Series.
@@ -251,6 +274,7 @@ class App:
             train=self._train,
             private=self._private,
             ignored=self._ignored,
+            sides=tuple(self._sides),
             features=tuple(self._lists["feature"]),
             rules=tuple(self._lists["rule"]),
             slices=tuple(self._lists["slice"]),

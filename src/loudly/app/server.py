@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from loudly.app import verbs
 from loudly.core.clock import iso
-from loudly.core.values import Role, Schema
+from loudly.core.values import Schema
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
@@ -51,7 +51,7 @@ class LiveFront:
         schema, rows = self.schema(), self.live.retraining.reference()
         if schema is None or rows.is_empty():
             return {}
-        names = [f.name for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+        names = [f.name for f in schema.sent]
         row = rows.tail(1).select(names).to_dicts()[0]
         return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
 
@@ -118,6 +118,7 @@ class Ticker:
     def _run(self) -> None:
         while not self._stop.wait(self._every):
             self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
+            self._attempt(self._read_sides, "the side tables were not read again")
             self._attempt(self._live.tick, "the wheel stood still")
 
     def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
@@ -125,6 +126,9 @@ class Ticker:
             work()
         except LoudlyError as wrong:
             self._say(f"{otherwise}: {wrong}")
+
+    def _read_sides(self) -> None:
+        self._live.sides.refresh(self._live.clock.now())
 
     def _look_at_the_log(self) -> None:
         """Says and records it once when the disk begins to refuse, when records are lost, and when it takes them again."""

@@ -25,6 +25,7 @@ from loudly.loop.restart import catch_up
 from loudly.loop.state import State, fold_all
 from loudly.loop.stores import MakeSearch, Stores
 from loudly.loop.system import System
+from loudly.loop.tuning import Tuning
 from loudly.loop.why import DecisionRecord
 from loudly.loop.why import why as why_of
 from loudly.plugins import available, names, resolve
@@ -100,12 +101,16 @@ def open_live(system: System, opened: Opened) -> Live:
     return live
 
 
-def train(system: System, opened: Opened) -> str:
+def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> str:
     """Versions and judges the table, fits, gates and registers a candidate. Returns its reference.
+
+    tuning: whether to search for parameters again, and who is told of the progress.
 
     Raises: LoudlyError with the reasons where the table is refused or no model came of it.
     """
     live = open_live(system, opened)
+    live.retraining.tuning = tuning or Tuning()
+    live.retraining.tuning.progress("reading and judging the table", 0, None)
     blocking = found(live, read_table(system.data()))
     if blocking:
         told = "\n        ".join(reasons(blocking))

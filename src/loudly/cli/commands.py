@@ -20,6 +20,7 @@ from loudly.data.read import read_table
 from loudly.loop.plan import explain, step_data
 from loudly.loop.replay import monthly
 from loudly.loop.tell import tell
+from loudly.loop.tuning import Tuning
 from loudly.loop.why import standing
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
@@ -46,10 +47,11 @@ def leave(verdict: Verdict) -> None:
     raise SystemExit(EXIT[verdict.decision])
 
 
-def bar() -> Progress:
-    """A progress bar with time spent and left."""
+def bar(hidden: bool = False) -> Progress:
+    """A progress bar with time spent and left, on standard error where that is a terminal."""
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
 def init(folder: Path, as_json: bool) -> None:
@@ -64,11 +66,17 @@ def init(folder: Path, as_json: bool) -> None:
     say({"made": [str(p) for p in made]}, as_json, text)
 
 
-def train(file: Path, as_json: bool) -> None:
+def train(file: Path, tune: bool, as_json: bool) -> None:
     app = load_app(file)
     opened = verbs.open_stores(app.name, app.folder)
     before = verbs.status(opened).position
-    version = verbs.train(app.system, opened)
+    with bar(hidden=as_json) as progress:
+        task = progress.add_task("training", total=None)
+
+        def tell_progress(what: str, done: int, total: int | None) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        version = verbs.train(app.system, opened, tuning=Tuning(tune, tell_progress))
     new = [r.event for r in opened[0].ledger.read(before)]
     gate = next(e for e in reversed(new) if e.kind == "gate_judged").data["verdict"]
     assert isinstance(gate, dict)

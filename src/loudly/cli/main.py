@@ -42,9 +42,13 @@ def init(
 
 
 @app.command()
-def train(file: File = APP, as_json: AsJson = False) -> None:
+def train(
+    file: File = APP,
+    tune: Annotated[bool, typer.Option("--tune", help="Search for parameters again, beginning with the champion's.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Version the data, judge it, fit, evaluate, gate and register a candidate."""
-    _commands().train(file, as_json)
+    _commands().train(file, tune, as_json)
 
 
 @app.command()

@@ -109,13 +109,18 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a column is for. Private columns are inputs that are pseudonymised before anything is written."""
+    """What a column is for.
+
+    Private columns are inputs that are pseudonymised before anything is written; side columns are inputs that are joined
+    from a side table, so no request sends them.
+    """
 
     INPUT = "input"
     LABEL = "label"
     TIME = "time"
     KEY = "key"
     PRIVATE = "private"
+    SIDE = "side"
     IGNORED = "ignored"
 
 
@@ -155,8 +160,13 @@ class Schema:
 
     @property
     def inputs(self) -> tuple[Field, ...]:
-        """What a request must carry for the model: inputs and private inputs, in order."""
-        return tuple(f for f in self.fields if f.role in (Role.INPUT, Role.PRIVATE))
+        """What the model reads: inputs, private inputs and joined side columns, in order."""
+        return tuple(f for f in self.fields if f.role in (Role.INPUT, Role.PRIVATE, Role.SIDE))
+
+    @property
+    def sent(self) -> tuple[Field, ...]:
+        """What a request carries: key, time and inputs, without what is joined on our side."""
+        return tuple(f for f in self.fields if f.role not in (Role.LABEL, Role.IGNORED, Role.SIDE))
 
 
 @dataclass(frozen=True, slots=True)

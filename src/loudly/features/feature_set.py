@@ -90,14 +90,14 @@ class FeatureSet:
 
     def __init__(self, definitions: Sequence[Definition], schema: Schema) -> None:
         self.schema = schema
-        usable = (Role.INPUT, Role.PRIVATE, Role.TIME)
+        usable = (Role.INPUT, Role.PRIVATE, Role.SIDE, Role.TIME)
         self._inputs = tuple(f.name for f in schema.fields if f.role in usable)
         self.definitions = _ordered(definitions, self._inputs)
 
     def fit(self, table: pl.DataFrame) -> FrozenFeatures:
         """Freezes column order and category codes on the training rows."""
         made = {d.__name__ for d in self.definitions}
-        raw = [f.name for f in self.schema.fields if f.role is Role.INPUT and f.kind not in (Kind.TEXT, Kind.TIME)]
+        raw = [f.name for f in self.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
         raw = [name for name in raw if name not in made]
         loose = FrozenFeatures(tuple(made), {}, self._inputs, self.definitions)
         series = {**{name: _column(table, name) for name in raw}, **_made(loose, table)}

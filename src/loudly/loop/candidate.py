@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.seams import ModelFormat, Search
+from loudly.core.seams import ModelFormat
 from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
@@ -27,7 +27,6 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.bundle import pack
-from loudly.register.skops_format import SklearnModel
 from loudly.train.fit import fit_once
 from loudly.train.ladder import climb
 from loudly.validate.schema import infer_schema
@@ -68,10 +67,12 @@ def make_candidate(
     params: Mapping[str, Json],
     start: object | None,
     clean: pl.DataFrame | None = None,
+    side: Sequence[str] = (),
 ) -> Candidate:
     """Fits on all but the newest rows, judges on those, and, where the gate passes, fits once more on everything.
 
     champion_saw: event time of the newest row the champion has learned from; it is compared on newer rows only.
+    side: columns that were joined from side tables.
     clean: in a rehearsal `labelled` is damaged; the held-out rows that judge are then taken from here.
 
     Raises: DataError where there are too few labelled rows, TrainingError from the user's function.
@@ -80,13 +81,13 @@ def make_candidate(
     fit_rows, held_out = cut.apply(labelled)
     if clean is not None:
         _, held_out = cut.apply(clean)
-    schema = _schema(labelled, system)
+    schema = table_schema(labelled, system, side)
     task, classes = task_of(labelled[system.label], system)
     features = FeatureSet(system.features, schema).fit(fit_rows)
     judged = _fit(system, features, fit_rows, classes, params, start, tally)
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
-        score = model.predict(_inputs(features, held_out, system))
+        score = model.predict(model_inputs(features, held_out, system))
     truth = encode(held_out[system.label], classes)
     report, gate, unheld = _judge(system, held_out, truth, score, task, classes, champion, champion_saw, tally)
     ladder = None
@@ -105,7 +106,7 @@ def make_candidate(
             )
     with tally.spend("predict"):
         sample = fit_rows.tail(OVERFIT_ROWS)
-        seen = model.predict(_inputs(features, sample, system))
+        seen = model.predict(model_inputs(features, sample, system))
     fits = overfit(encode(sample[system.label], classes), seen, report.value, system.metric, system.gate.overfit)
     if fits.failed:
         gate = Verdict(Decision.FAIL, "gate", f"{fits.subject}: {fits.reason}", (*gate.evidence, *fits.evidence))
@@ -123,26 +124,6 @@ def make_candidate(
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
     return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened), cut)  # type: ignore[arg-type]
-
-
-def search_params(system: System, labelled: pl.DataFrame, search: Search, tally: Tally) -> dict[str, Json]:
-    """The best of `trials` points, each fitted on the older rows and judged on newer ones; the held-out rows stay unseen."""
-    fit_rows, _held_out = split(labelled, system).apply(labelled)
-    older, newer = split(fit_rows, system).apply(fit_rows)
-    _task, classes = task_of(labelled[system.label], system)
-    features = FeatureSet(system.features, _schema(older, system)).fit(older)
-    truth, spec = encode(newer[system.label], classes), metric(system.metric)
-    best: tuple[float, dict[str, Json]] | None = None
-    for _ in range(system.train.trials):
-        params = search.ask()
-        estimator = _fit(system, features, older, classes, params, None, tally)
-        with tally.spend("predict"):
-            score = SklearnModel(estimator).predict(_inputs(features, newer, system))
-        loss = -spec.better * spec(truth, score)
-        search.tell(params, loss)
-        if best is None or loss < best[0]:
-            best = (loss, params)
-    return best[1] if best is not None else {}
 
 
 def split(labelled: pl.DataFrame, system: System) -> TimeSplit:
@@ -179,7 +160,8 @@ def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
     return label.cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64).to_numpy()
 
 
-def _schema(labelled: pl.DataFrame, system: System) -> Schema:
+def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) -> Schema:
+    """The schema of labelled rows, with the roles that the system gives. side: columns joined from side tables."""
     return infer_schema(
         labelled,
         label=system.label,
@@ -187,10 +169,12 @@ def _schema(labelled: pl.DataFrame, system: System) -> Schema:
         key=system.key,
         private=[p for p in system.private if p in labelled.columns],
         ignored=system.ignored,
+        side=side,
     )
 
 
-def _inputs(features: FrozenFeatures, table: pl.DataFrame, system: System) -> Any:
+def model_inputs(features: FrozenFeatures, table: pl.DataFrame, system: System) -> Any:
+    """What the train function gets as X: a matrix, or a polars frame where it asked for one."""
     return features.frame(table) if system.train.frame == "polars" else features.matrix(table)
 
 
@@ -203,7 +187,7 @@ def _fit(
     start: object | None,
     tally: Tally,
 ) -> object:
-    X, y = _inputs(features, rows, system), encode(rows[system.label], classes)
+    X, y = model_inputs(features, rows, system), encode(rows[system.label], classes)
     with tally.spend("fit"):
         fitted = fit_once(
             system.train.fit,

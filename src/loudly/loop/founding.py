@@ -13,6 +13,8 @@ from loudly.errors import DataError
 from loudly.loop.live import Live
 from loudly.loop.retraining import policy_digest
 from loudly.validate.checks import judge_table
+from loudly.validate.key_predictors import FEWEST, find_key_predictors, judge_key_predictors, key_predictor_of
+from loudly.validate.key_predictors import blocking as blocking_keys
 from loudly.validate.leakage import find_leaks
 from loudly.validate.schema import infer_schema
 
@@ -20,12 +22,20 @@ from loudly.validate.schema import infer_schema
 def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     """Versions the table, freezes its schema, judges it and looks for leaks; all of it goes into the ledger.
 
-    A leak or a failed check blocks: the verdicts come back, and `live` has nothing to learn from.
+    A leak, a failed check, or a key predictor that is gone or constant blocks: the verdicts come back, and `live` has
+    nothing to learn from.
     """
     system = live.system
     table = pseudonymise(table, system.private, live.key)
+    table = live.sides.train(table)
     schema = infer_schema(
-        table, label=system.label, time=system.time, key=system.key, private=system.private, ignored=system.ignored
+        table,
+        label=system.label,
+        time=system.time,
+        key=system.key,
+        private=system.private,
+        ignored=system.ignored,
+        side=live.sides.columns,
     )
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():
@@ -33,19 +43,33 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     with live.tally.spend("data"):
         dataset = snapshot(labelled, live.stores.blobs, system.name, schema, system.time)
     live.event("system_loaded", name=system.name, policy=policy_digest(system))
-    live.event("dataset_versioned", dataset=plain(dataset), digest=dataset.digest)
-    live.event("schema_frozen", schema_version=schema.version, columns=len(schema.fields))
+    live.record(*live.sides.report(live.clock.now()))
     with live.tally.spend("validate"):
-        judged = judge_table(table, schema, now=live.clock.now())
+        kept = _judge_keys(live, labelled)
+        stopped = blocking_keys(kept)
+        keys = find_key_predictors(table, schema, label=system.label, time=system.time)
+        judged = (*judge_table(table, schema, now=live.clock.now()), *kept)
         leaks = find_leaks(table, schema, label=system.label, time=system.time)
+    frozen = list(live.state.key_predictors) if stopped else [key.plain() for key in keys]
+    live.event("dataset_versioned", dataset=plain(dataset), digest=dataset.digest)
+    live.event("schema_frozen", schema_version=schema.version, columns=len(schema.fields), key_predictors=frozen)
     for verdict in judged:
         live.event("table_judged", verdict=plain(verdict))
     for verdict in leaks:
         live.event("leakage_found", verdict=plain(verdict))
-    blocking = tuple(v for v in (*judged, *leaks) if v.failed)
+    blocking = (*(v for v in (*judged, *leaks) if v.failed and v not in kept), *stopped)
     if not blocking:
         live.retraining.begin(dataset, labelled)
     return blocking
+
+
+def _judge_keys(live: Live, labelled: pl.DataFrame) -> tuple[Verdict, ...]:
+    """The key predictors of the freeze before, on the rows that are new since; on all where those are few."""
+    keys = [key_predictor_of(k) for k in live.state.key_predictors if k["name"] not in live.system.ignored]
+    before = live.state.dataset.last if live.state.dataset is not None else None
+    new = labelled.filter(pl.col(live.system.time).dt.epoch("us") > before) if before is not None else labelled
+    rows = new if new.height >= FEWEST else labelled
+    return judge_key_predictors(keys, rows, label=live.system.label, time=live.system.time)
 
 
 def reopen(live: Live) -> bool:

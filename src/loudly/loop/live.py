@@ -26,6 +26,7 @@ from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.restart import refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
+from loudly.loop.sides import Sides
 from loudly.loop.slices import slice_rows
 from loudly.loop.state import fold, fold_all
 from loudly.loop.stores import Stores
@@ -47,6 +48,7 @@ class Live:
         self.key, self.tally, self.timer = key, tally or Tally(), timer
         self.lock = RLock()
         self.state = fold_all(stores.ledger.read())
+        self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label)
         self.alerts = Alerts(system.monitor)
         self.watch = Watch(system.monitor, metric=system.metric, time=system.time)
@@ -91,6 +93,7 @@ class Live:
         with self.tally.spend("conform"):
             ready = self.ready[self.state.champion]
             fitted = conform(pseudonymise(rows, self.system.private, self.key), ready.schema)
+            fitted = self.sides.live(fitted, ready.schema)
             units = fitted.good[self.system.key].to_list()
         with self.tally.spend("predict"):
             replies = self.router.answer(fitted.good, units)
@@ -215,6 +218,7 @@ class Live:
             self.asides[reason] = self.asides.get(reason, 0) + 1
 
     def _report_asides(self) -> None:
+        self.record(*self.sides.report(self.clock.now()))
         if self.asides:
             reasons: dict[str, Json] = dict(sorted(self.asides.items()))
             self.event("rows_set_aside", where="traffic", rows=sum(self.asides.values()), reasons=reasons)

@@ -10,7 +10,7 @@ import polars as pl
 
 from loudly.core.canon import Json, canonical, digest
 from loudly.core.seams import Strategy
-from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Run, Task, Verdict, plain
+from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Task, Verdict, plain
 from loudly.data.snapshot import extend
 from loudly.deliver.blue_green import BlueGreen
 from loudly.deliver.canary import Canary
@@ -18,16 +18,18 @@ from loudly.deliver.rollout import RolloutSpec
 from loudly.deliver.shadow import Shadow
 from loudly.errors import DataError, ModelError, RolloutError, TrainingError
 from loudly.evaluate.card import card
-from loudly.loop.candidate import Candidate, make_candidate, search_params
+from loudly.loop.candidate import Candidate, make_candidate
 from loudly.loop.serving import Ready, make_ready
 from loudly.loop.state import State
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
+from loudly.loop.tuning import Tuning, starts, tune
 from loudly.metrics.table import in_traffic
 from loudly.serve.router import Router, Routing, Served
 from loudly.train.fit import takes_start
 from loudly.train.run import run_key
+from loudly.validate.key_predictors import blocking, judge_key_predictors, key_predictor_of
 
 SMOKE_ROWS = 50
 Span = tuple[int, int]
@@ -44,10 +46,14 @@ class Made:
 
 
 class Retraining:
-    """Keeps the labelled rows: the dataset as of the last fit and what labels have brought since."""
+    """Keeps the labelled rows: the dataset as of the last fit and what labels have brought since.
+
+    `tuning` says how the next training tunes; somebody at the command line sets it.
+    """
 
     def __init__(self, system: System, stores: Stores, tally: Tally) -> None:
         self.system, self.stores, self.tally = system, stores, tally
+        self.tuning = Tuning()
         self._base: pl.DataFrame | None = None
         self._fresh: list[pl.DataFrame] = []
         self._dataset: Dataset | None = None
@@ -98,16 +104,25 @@ class Retraining:
         """One retraining. `broken`: spans of event time whose rows are set aside. `harm`: damage for a rehearsal."""
         events = [Event("retrain_triggered", now, {"trigger": trigger, "reason": reason})]
         with self.tally.spend("data"):
-            table, told = self._gather(state, now, broken)
+            fresh, told = self._taken(now, broken)
+            events.extend(told)
+            stopped, told = self._key_predictors(state, now, fresh)
+            events.extend(told)
+            if stopped:
+                events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": stopped}))
+                return Made(tuple(events))
+            table, told = self._grown(state, now, fresh)
         events.extend(told)
         start = champion.estimator() if champion and stateful and takes_start(self.system.train.fit) else None
         if stateful and start is None:
             why = "the train function takes no `start`" if champion else "there is no champion to continue from"
             events.append(Event("guarantee_weakened", now, {"what": "stateful training is stateless", "reason": why}))
-        params = self._params(state, champion)
         saw = state.fitted_at.get(state.champion or "", 0)
         try:
             with self.tally.spend("train"):
+                params, searched = self._params(now, champion)
+                events.extend(searched)
+                self.tuning.progress("fitting and judging", 0, None)
                 taught = harm(table) if harm is not None else table
                 made = make_candidate(
                     self.system,
@@ -119,6 +134,7 @@ class Retraining:
                     params=params,
                     start=start,
                     clean=table if harm is not None else None,
+                    side=self._side(),
                 )
         except (DataError, TrainingError, ModelError) as wrong:
             events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": str(wrong)}))
@@ -126,28 +142,39 @@ class Retraining:
         with self.tally.spend("register"):
             return self._register(state, now, made, tuple(events), state.champion if start is not None else None)
 
-    def _gather(self, state: State, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
-        """All labelled rows, less those of broken windows; a new dataset version where there are new rows."""
+    def _side(self) -> tuple[str, ...]:
+        """The columns of the dataset that were joined from side tables."""
+        return tuple(f.name for f in self._dataset.schema.role(Role.SIDE)) if self._dataset is not None else ()
+
+    def _taken(self, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
+        """The labelled rows since the last fit, less those of broken windows."""
+        batches, self._fresh = self._fresh, []
+        if not batches:
+            return pl.DataFrame(), []
+        fresh, lost = self._sound(pl.concat(batches, how="diagonal_relaxed"), broken)
+        return fresh, [_set_aside(now, lost, "the feed was broken when they were served")] if lost else []
+
+    def _key_predictors(self, state: State, now: int, fresh: pl.DataFrame) -> tuple[str, list[Event]]:
+        """What became of the key predictors in new rows; why nothing may be learned from these, or nothing."""
+        if fresh.is_empty():
+            return "", []
+        keys = [key_predictor_of(k) for k in state.key_predictors]
+        judged = judge_key_predictors(keys, fresh, label=self.system.label, time=self.system.time)
+        told = [Event("table_judged", now, {"verdict": plain(v)}) for v in judged]
+        stopped = "; ".join(v.reason for v in blocking(judged))
+        return stopped, [*told, *([_set_aside(now, fresh.height, stopped)] if stopped else [])]
+
+    def _grown(self, state: State, now: int, fresh: pl.DataFrame) -> tuple[pl.DataFrame, list[Event]]:
+        """All labelled rows; a new dataset version where there are new ones."""
         assert self._base is not None
         assert self._dataset is not None
-        events: list[Event] = []
-        batches, self._fresh = self._fresh, []
-        if batches:
-            fresh, lost = self._sound(pl.concat(batches, how="diagonal_relaxed"), broken)
-            if lost:
-                events.append(
-                    Event(
-                        "rows_set_aside",
-                        now,
-                        {"where": "training", "rows": lost, "reasons": {"the feed was broken when they were served": lost}},
-                    )
-                )
+        if fresh.columns:
             fresh = fresh.select([c for c in self._base.columns if c in fresh.columns])
             self._dataset = extend(self._dataset, fresh, self.stores.blobs, self.system.time)
             self._base = pl.concat([self._base, fresh], how="diagonal_relaxed").sort(self.system.time, maintain_order=True)
-        if state.dataset != self._dataset:
-            events.append(Event("dataset_versioned", now, {"dataset": plain(self._dataset), "digest": self._dataset.digest}))
-        return self._base, events
+        if state.dataset == self._dataset:
+            return self._base, []
+        return self._base, [Event("dataset_versioned", now, {"dataset": plain(self._dataset), "digest": self._dataset.digest})]
 
     def _sound(self, rows: pl.DataFrame, broken: Sequence[Span]) -> tuple[pl.DataFrame, int]:
         at = pl.col(self.system.time).dt.epoch("us")
@@ -157,18 +184,23 @@ class Retraining:
         kept = rows.filter(~bad)
         return kept, rows.height - kept.height
 
-    def _params(self, state: State, champion: Ready | None) -> dict[str, Json]:
-        """Tuned parameters are found once, by the first training, and kept until somebody tunes again."""
-        if champion is not None:
-            return dict(champion.bundle.meta["params"])
-        if not self.system.train.tune:
-            return {}
-        from_search = self.stores.searches.get(self.system.train.search)
-        if from_search is None:
-            return {}
+    def _params(self, now: int, champion: Ready | None) -> tuple[dict[str, Json], tuple[Event, ...]]:
+        """Tuned parameters are found once and kept, until somebody tunes again or other parameters are to be tuned."""
+        spec = self.system.train
+        known = dict(champion.bundle.meta["params"]) if champion is not None else {}
+        kept = champion is not None and not self.tuning.again and set(known) == set(spec.tune)
+        if kept or not spec.tune:
+            return known, ()
+        name = spec.search if spec.search in self.stores.searches else "random"
+        search = self.stores.searches[name](spec.tune, spec.seed)
+        first = starts(self.system, known)
         assert self._base is not None
-        search = from_search(self.system.train.tune, self.system.train.seed)
-        return search_params(self.system, self._base, search, self.tally)
+        found = tune(self.system, self._base, search, self.tally, first=first, side=self._side(), progress=self.tuning.progress)
+        told = Event("search_finished", now, {"search": name, "metric": self.system.metric, "starts": list(first), **found.plain()})
+        if name == spec.search:
+            return dict(found.params), (told,)
+        lacking = f"{spec.search} is not installed, so points are drawn at random and none is stopped early"
+        return dict(found.params), (Event("guarantee_weakened", now, {"what": "tuning", "reason": lacking}), told)
 
     def _register(self, state: State, now: int, made: Candidate, events: tuple[Event, ...], start: str | None) -> Made:
         assert self._dataset is not None
@@ -233,6 +265,10 @@ class Retraining:
             told = replies.errors[0] if replies.errors else f"answers differ by {gap:g}"
             return Verdict(Decision.FAIL, "artefact", told, (evidence,))
         return Verdict(Decision.PASS, "artefact", f"{rows.height} rows answered, all as fitted", (evidence,))
+
+
+def _set_aside(now: int, rows: int, reason: str) -> Event:
+    return Event("rows_set_aside", now, {"where": "training", "rows": rows, "reasons": {reason: rows}})
 
 
 def policy_digest(system: System) -> str:

@@ -31,6 +31,7 @@ class State:
     chain: str = ""
     now: int = 0
     dataset: Dataset | None = None
+    key_predictors: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, ModelVersion] = field(default_factory=dict)
     champion: str | None = None
     champion_since: int = 0
@@ -68,6 +69,10 @@ def fold_all(events: Iterable[Recorded], start: State | None = None) -> State:
 
 def _dataset_versioned(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     return replace(state, dataset=dataset_of(data["dataset"]))
+
+
+def _schema_frozen(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, key_predictors=tuple(data.get("key_predictors", ())))
 
 
 def _run_finished(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -126,6 +131,7 @@ def _kill_switch_set(state: State, recorded: Recorded, data: Mapping[str, Any]) 
 
 _CHANGES = {
     "dataset_versioned": _dataset_versioned,
+    "schema_frozen": _schema_frozen,
     "run_finished": _run_finished,
     "version_registered": _version_registered,
     "rollout_started": _rollout_started,

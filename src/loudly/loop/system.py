@@ -11,6 +11,7 @@ from loudly.core.clock import DAY
 from loudly.deliver.rollout import RolloutSpec
 from loudly.evaluate.behaviours import Behaviour
 from loudly.evaluate.gate import Gate
+from loudly.features.side import Side
 from loudly.loop.policy import RetrainPolicy
 from loudly.monitor.settings import MonitorSettings
 
@@ -56,6 +57,7 @@ class System:
     train: TrainSpec
     private: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    sides: tuple[Side, ...] = ()
     features: tuple[Callable[..., Any], ...] = ()
     rules: tuple[Callable[..., Any], ...] = ()
     slices: tuple[Callable[..., Any], ...] = ()

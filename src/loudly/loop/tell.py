@@ -36,10 +36,28 @@ def _dataset(data: Mapping[str, Any]) -> str:
     return f"dataset {dataset['name']} {data['digest'][:12]}: {rows:,} rows in {len(dataset['parts'])} parts"
 
 
+def _schema(data: Mapping[str, Any]) -> str:
+    keys = ", ".join(f"{key['name']} {key['skill']:.3f}" for key in data.get("key_predictors", ()))
+    return f"schema {data['schema_version']} frozen: {data['columns']} columns" + (
+        f"; key predictors (AUC alone) {keys}" if keys else ""
+    )
+
+
 def _run(data: Mapping[str, Any]) -> str:
     run = data["run"]
     how = f"stateful from {run['start']}" if run["start"] else "stateless"
     return f"run {run['key'][:12]} fitted {run['rows']:,} rows ({how}) -> {run['format']} {run['model'][:12]}"
+
+
+def _search(data: Mapping[str, Any]) -> str:
+    picked = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in data["params"].items()
+    )
+    early = "".join(f", {data[name]} {said}" for name, said in (("stopped", "stopped early"), ("failed", "failed")) if data[name])
+    gained = (
+        f"{data['metric']} {_number(data['value'])} over {data['folds']} time splits, {_number(data['first'])} at the start point"
+    )
+    return f"search {data['search']}: best of {data['trials']} points{early} is {picked}: {gained}"
 
 
 def _registered(data: Mapping[str, Any]) -> str:
@@ -61,10 +79,11 @@ def _disagreement(data: Mapping[str, Any]) -> str:
 TELL: dict[str, Teller] = {
     "system_loaded": lambda d: f"system {d['name']} with policy {d['policy'][:12]}",
     "dataset_versioned": _dataset,
-    "schema_frozen": lambda d: f"schema {d['schema_version']} frozen: {d['columns']} columns",
+    "schema_frozen": _schema,
     "table_judged": _verdict,
     "leakage_found": _verdict,
     "rows_set_aside": lambda d: f"{d['rows']:,} rows set aside ({d['where']}): {d['reasons']}",
+    "search_finished": _search,
     "run_finished": _run,
     "ladder_climbed": _verdict,
     "version_registered": _registered,

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from loudly.core.values import Verdict, plain
 
@@ -17,7 +18,7 @@ TIMEOUT_SECONDS = 3.0
 
 def terminal(verdict: Verdict) -> None:
     """One LOUD line on standard error."""
-    Console(stderr=True).print(f"[bold red]LOUD[/] {verdict.subject}: {verdict.reason}", highlight=False)
+    Console(stderr=True).print(f"[bold red]LOUD[/] {escape(verdict.subject)}: {escape(verdict.reason)}", highlight=False)
 
 
 def to_file(verdict: Verdict) -> None:

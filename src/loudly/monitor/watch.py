@@ -105,7 +105,7 @@ class Watch:
     def crown(self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int) -> None:
         """A champion and the rows it has learned from: what windows are compared with from now on."""
         self._task, self._expected, self._since = champion.task, expected, now
-        watched = [f for f in champion.schema.fields if f.role is Role.INPUT and f.kind not in (Kind.TEXT, Kind.TIME)]
+        watched = [f for f in champion.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
         sample = reference.tail(REFERENCE_ROWS)
         fresh = {f.name: bins_of(sample[f.name]) for f in watched if f.name in sample.columns}
         cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)

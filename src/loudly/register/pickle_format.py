@@ -28,4 +28,7 @@ class PickleFormat:
         return SklearnModel(self.restore(data))
 
     def restore(self, data: bytes) -> Any:
-        return pickle.loads(data)
+        try:
+            return pickle.loads(data)
+        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, ValueError, KeyError, IndexError) as wrong:
+            raise ModelError("These bytes are no pickled model.", seen=f"{type(wrong).__name__}: {wrong}") from wrong

@@ -39,7 +39,10 @@ class SkopsFormat:
         return SklearnModel(self.restore(data))
 
     def restore(self, data: bytes) -> Any:
-        foreign = _foreign(data)
+        try:
+            foreign = _foreign(data)
+        except (zipfile.BadZipFile, KeyError, ValueError) as wrong:
+            raise ModelError("These bytes are no skops model.", seen=f"{type(wrong).__name__}: {wrong}") from wrong
         if foreign:
             raise UntrustedModel("The artefact names types that are not scikit-learn's.", seen=", ".join(foreign))
         return sio.loads(data, trusted=sio.get_untrusted_types(data=data))

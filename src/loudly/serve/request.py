@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from loudly.core.values import Field, Kind, Role, Schema
+from loudly.core.values import Field, Kind, Schema
 
 JSON_TYPES = {
     Kind.NUMBER: "number",
@@ -48,19 +48,19 @@ def expectation(field: Field) -> str:
 
 def check(rows: Sequence[Mapping[str, Any]], schema: Schema) -> tuple[Problem, ...]:
     """What is wrong with rows of a request. Values outside what training saw are no fault: the monitor judges those."""
-    fields = [f for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    fields = schema.sent
     return tuple(p for i, row in enumerate(rows) for f in fields if (p := _problem(i, row, f)) is not None)
 
 
 def to_table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pl.DataFrame:
     """Rows of a request as a table with the columns of the schema; unknown fields are left out."""
-    names = [f.name for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    names = [f.name for f in schema.sent]
     return pl.DataFrame({name: [row.get(name) for row in rows] for name in names}, strict=False)
 
 
 def json_schema(schema: Schema, example: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON schema of one row, with a real row as its example."""
-    fields = [f for f in schema.fields if f.role not in (Role.LABEL, Role.IGNORED)]
+    fields = schema.sent
     properties = {f.name: _property(f) for f in fields}
     required = [f.name for f in fields if not f.nullable]
     return {"type": "object", "title": "Row", "properties": properties, "required": required, "example": dict(example)}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from loudly.core.canon import Json
-from loudly.train.space import Choice, Range, read_space
+from loudly.train.space import Choice, Range, lies_in, read_space
 
 
 class RandomSearch:
@@ -16,9 +16,16 @@ class RandomSearch:
     def __init__(self, space: Mapping[str, Json], seed: int) -> None:
         self._space = read_space(space)
         self._rng = np.random.default_rng(seed)
+        self._starts: list[dict[str, Json]] = []
+
+    def start_from(self, params: Mapping[str, Json]) -> None:
+        """A point to ask first; what it leaves open is drawn."""
+        if lies_in(params, self._space):
+            self._starts.append(dict(params))
 
     def ask(self) -> dict[str, Json]:
-        return {name: self._draw(entry) for name, entry in self._space.items()}
+        drawn = {name: self._draw(entry) for name, entry in self._space.items()}
+        return {**drawn, **self._starts.pop(0)} if self._starts else drawn
 
     def tell(self, params: Mapping[str, Json], loss: float) -> None:
         """Random search does not learn."""

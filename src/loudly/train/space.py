@@ -35,6 +35,25 @@ def read_space(space: Mapping[str, Json]) -> dict[str, Range | Choice]:
     return {name: _entry(name, entry) for name, entry in space.items()}
 
 
+def lies_in(params: Mapping[str, Json], space: Mapping[str, Range | Choice]) -> bool:
+    """Whether each named value is one that the space allows; a point need not name all.
+
+    >>> space = read_space({"depth": (2, 9), "kind": ["a", "b"]})
+    >>> lies_in({"depth": 4}, space), lies_in({"depth": 4.5}, space), lies_in({"kind": "c"}, space)
+    (True, False, False)
+    """
+    return all(name in space and _allows(space[name], value) for name, value in params.items())
+
+
+def _allows(entry: Range | Choice, value: Json) -> bool:
+    match entry:
+        case Choice(options):
+            return value in options
+        case Range(low, high, _, whole):
+            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            return number and low <= value <= high  # type: ignore[operator]
+
+
 def _entry(name: str, entry: Json) -> Range | Choice:
     if isinstance(entry, list) and entry:
         return Choice(tuple(entry))

@@ -20,8 +20,11 @@ def infer_schema(
     key: str,
     private: Sequence[str] = (),
     ignored: Sequence[str] = (),
+    side: Sequence[str] = (),
 ) -> Schema:
     """Kinds, roles, missing rates, ranges and category values of a table, in the order of its columns.
+
+    side: columns that were joined from side tables.
 
     Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
     or whose time column holds no times.
@@ -40,6 +43,7 @@ def infer_schema(
     roles = {
         **dict.fromkeys(ignored, Role.IGNORED),
         **dict.fromkeys(private, Role.PRIVATE),
+        **dict.fromkeys((s for s in side if s not in ignored), Role.SIDE),
         label: Role.LABEL,
         time: Role.TIME,
         key: Role.KEY,

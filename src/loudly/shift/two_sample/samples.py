@@ -1,0 +1,41 @@
+"""What a two-sample test is given, checked: two finite matrices with the same columns and enough rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.errors import DataError
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+
+def two_samples(reference: Any, window: Any, *, fewest: int = 2) -> tuple[Floats, Floats]:
+    """Both samples as (n, d) and (m, d) float64.
+
+    Raises: DataError for other shapes, columns that differ, too few rows, NaN or infinities (a test would turn them into "no
+    shift" without a word), naming what was seen.
+    """
+    one, two = _matrix(reference, "reference"), _matrix(window, "window")
+    if one.shape[1] != two.shape[1]:
+        raise DataError("Reference and window differ in columns.", seen=f"{one.shape[1]} and {two.shape[1]}")
+    for name, sample in (("reference", one), ("window", two)):
+        if len(sample) < fewest:
+            raise DataError(f"The {name} has too few rows to test.", seen=f"{len(sample)}", do=f"Give at least {fewest}.")
+        bad = ~np.isfinite(sample).all(axis=0)
+        if bad.any():
+            columns = ", ".join(map(str, np.flatnonzero(bad)[:5]))
+            do = "Count missing values apart and drop or fill them: `loudly.shift.detect` does."
+            raise DataError(f"The {name} has NaN or infinite values.", seen=f"columns {columns}", do=do)
+    return one, two
+
+
+def _matrix(sample: Any, name: str) -> Floats:
+    made = np.asarray(sample, dtype=np.float64)
+    if made.ndim == 1:
+        made = made[:, None]
+    if made.ndim != 2:
+        raise DataError(f"The {name} is not a matrix of rows and columns.", seen=f"shape {made.shape}")
+    return made

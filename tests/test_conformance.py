@@ -1,0 +1,232 @@
+"""Every line of the plugin table under the conformance tests of its kind: a new line is under test by itself.
+
+A part that is not installed is skipped, and the skip says so. A part that is made otherwise than its neighbours says how in
+`MADE`; a new kind says here where it is tested.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from loudly import plugins
+from loudly.core.seams import Assignment
+from loudly.deliver.canary import Canary
+from loudly.deliver.rollout import RolloutSpec
+from loudly.metrics.table import metric as metric_of
+from loudly.testing.blobs_case import BlobsCase
+from loudly.testing.executor_case import ExecutorCase
+from loudly.testing.format_case import FormatCase
+from loudly.testing.ledger_case import LedgerCase
+from loudly.testing.metric_case import MetricCase
+from loudly.testing.notify_case import NotifyCase
+from loudly.testing.search_case import SearchCase
+from loudly.testing.strategy_case import StrategyCase
+from loudly.testing.tracker_case import TrackerCase
+from loudly.train.random_search import RandomSearch
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(300, 4))
+Y = (X[:, 0] + RNG.normal(size=300) > 0).astype(float)
+# kinds whose parts are functions or whole programs, and where these are tested
+ELSEWHERE = {"server": "serve/test_server.py", "detector": "shift/test_shift.py", "check": "validate/test_validate.py"}
+ROLLOUTS = ("shadow", "canary", "blue-green")  # the other strategies are bandits, with settings of their own
+CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric"}
+
+
+def part(kind: str, name: str) -> Any:
+    """The object behind a line of the table; a line whose library is not installed skips, aloud."""
+    with warnings.catch_warnings():  # libraries warn about themselves when they are imported
+        warnings.simplefilter("ignore")
+        if not plugins.available(kind, name):
+            extra = plugins.TABLE[kind][name][1]
+            pytest.skip(f"LOUD: the {kind} {name!r} is not tested here: pip install 'loudly[{extra}]'")
+        return plugins.resolve(kind, name)
+
+
+def every(kind: str, scope: Any = "function") -> Any:
+    """A fixture over the names of a kind."""
+    return pytest.fixture(params=plugins.names(kind), scope=scope)
+
+
+def test_every_kind_of_the_table_has_its_case() -> None:
+    for kind in plugins.TABLE:
+        assert (kind in CASES) != (kind in ELSEWHERE), f"write a case for the kind {kind!r} in loudly.testing and walk it here"
+    for place in ELSEWHERE.values():
+        assert (Path(__file__).parent / place).exists()
+
+
+class TestLedgers(LedgerCase):
+    @every("ledger")
+    def ledger(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+        kind = part("ledger", request.param)
+        made: dict[str, Callable[[], Any]] = {
+            "memory": kind,
+            "sqlite": lambda: kind(tmp_path / "ledger.db"),
+            "postgres": lambda: kind(request.getfixturevalue("postgres")),
+        }
+        ledger = made.get(request.param, lambda: kind(f"file://{tmp_path}/ledger"))()
+        if request.param == "postgres":
+            ledger._db.execute("TRUNCATE loudly_events")
+        yield ledger
+        if hasattr(ledger, "close"):
+            ledger.close()
+
+
+class TestBlobs(BlobsCase):
+    @every("blobs")
+    def blobs(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+        kind = part("blobs", request.param)
+        made: dict[str, Callable[[], Any]] = {"memory": kind, "files": lambda: kind(tmp_path / "blobs")}
+        return made.get(request.param, lambda: kind(f"file://{tmp_path}/remote"))()
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray warns about itself
+class TestExecutors(ExecutorCase):
+    @every("executor", scope="class")
+    def executor(self, request: pytest.FixtureRequest) -> Any:
+        kind = part("executor", request.param)
+        return kind() if request.param == "here" else kind(2)
+
+
+def _lightgbm() -> Any:
+    lgb = pytest.importorskip("lightgbm")
+    return lgb.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1, random_state=1, deterministic=True).fit(X, Y)
+
+
+def _onnx() -> Any:
+    onnx = pytest.importorskip("onnx", reason="LOUD: onnx is not installed; there is no graph to test its format with")
+    weights = onnx.numpy_helper.from_array(np.array([[1.0], [2.0], [0.0], [-1.0]], dtype=np.float32), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["z"]), onnx.helper.make_node("Sigmoid", ["z"], ["p"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])],
+        [onnx.helper.make_tensor_value_info("p", onnx.TensorProto.FLOAT, [None, 1])],
+        [weights],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    return pytest.importorskip("loudly.adapters.onnx_format").OnnxModel(model.SerializeToString())
+
+
+class TestFormats(FormatCase):
+    @every("format")
+    def form(self, request: pytest.FixtureRequest) -> Any:
+        return part("format", request.param)()
+
+    @pytest.fixture
+    def fitted(self, form: Any) -> Any:
+        made = {"lightgbm": _lightgbm, "onnx": _onnx}
+        return made.get(form.name, lambda: make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y))()
+
+
+class TestSearches(SearchCase):
+    @every("search")
+    def make(self, request: pytest.FixtureRequest) -> Any:
+        return part("search", request.param)
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow and its dependencies warn about themselves
+class TestTrackers(TrackerCase):
+    @every("tracker")
+    def tracker(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+        kind = part("tracker", request.param)
+        return kind() if request.param == "none" else kind(f"sqlite:///{tmp_path}/mirror.db", tmp_path / "mirror", "conformance")
+
+
+class TestStrategies(StrategyCase):
+    @every("strategy")
+    def strategy(self, request: pytest.FixtureRequest) -> Any:
+        made = part("strategy", request.param)
+        if request.param in ROLLOUTS:
+            return made(RolloutSpec(request.param, steps=(0.1, 0.5, 1.0)), metric_of("roc_auc"))
+        return made(2) if "features" in made.__dataclass_fields__ else made()
+
+
+class TestNotifiers(NotifyCase):
+    @every("notify")
+    def notify(self, request: pytest.FixtureRequest) -> Any:
+        return part("notify", request.param)
+
+    @pytest.fixture
+    def shut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LOUDLY_ALARM_FILE", str(tmp_path / "no such folder" / "alarms.jsonl"))
+        monkeypatch.setenv("LOUDLY_ALARM_WEBHOOK", "http://127.0.0.1:9/")
+
+
+class TestMetrics(MetricCase):
+    @every("metric")
+    def metric(self, request: pytest.FixtureRequest) -> Any:
+        return part("metric", request.param)[request.param]
+
+
+# -- the cases themselves: a part that breaks its promise is caught ----------------------------------------------------------
+
+
+class Backwards:
+    """An executor whose results come in the wrong order."""
+
+    def map(self, work: Any, items: Any) -> list[Any]:
+        return [work(item) for item in reversed(list(items))]
+
+
+class Unseeded(RandomSearch):
+    """A search that forgets its seed."""
+
+    def __init__(self, space: Any, seed: int) -> None:
+        super().__init__(space, int(np.random.default_rng().integers(2**32)))
+
+
+class Boastful(Canary):
+    """A canary that logs a propensity it does not have."""
+
+    def assign(self, state: Any, draws: Any) -> Any:
+        made = super().assign(state, draws)
+        return Assignment(made.arm, np.full(len(draws), 0.5), made.shadows)
+
+
+class Forgetful(Canary):
+    """A canary that changes the state it was given."""
+
+    def observe(self, state: Any, answered: Any, failed: Any, seconds: Any) -> Any:
+        state["now"] += 1
+        return super().observe(state, answered, failed, seconds)
+
+
+def mute(verdict: Any) -> None:
+    """A notifier that loses alarms."""
+
+
+SPEC = RolloutSpec("canary", steps=(0.1, 0.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("broken", "promise"),
+    [
+        (Backwards(), ExecutorCase().test_results_come_in_the_order_of_the_items),
+        (Unseeded, SearchCase().test_the_same_seed_gives_the_same_search_and_another_another),
+        (Boastful(SPEC, metric_of("roc_auc")), StrategyCase().test_propensities_are_the_frequencies),
+        (Forgetful(SPEC, metric_of("roc_auc")), StrategyCase().test_the_state_is_plain_json_resumable_and_never_changed_in_place),
+        (replace(metric_of("mse"), better=1), MetricCase().test_better_says_which_way),
+        (
+            replace(metric_of("mse"), compute=lambda t, s, w: float(np.mean((t - s) ** 2))),
+            MetricCase().test_a_weight_counts_a_row_as_often,
+        ),
+    ],
+)
+def test_a_part_that_breaks_its_promise_is_caught(broken: Any, promise: Callable[[Any], None]) -> None:
+    with pytest.raises(AssertionError):
+        promise(broken)
+
+
+def test_a_notifier_that_loses_alarms_is_caught(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AssertionError):
+        NotifyCase().test_where_its_door_is_shut_the_alarm_is_said_on_standard_error(mute, capfd)
