@@ -36,6 +36,8 @@ doctest: $(STAMP)
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/shift.py
+	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/streams.py
 
 papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts, regret of bandits, units for interleaving, off-policy gaps.
