@@ -8,11 +8,11 @@ from __future__ import annotations
 SCRIPT = """
 import json, statistics, sys, time
 import numpy as np, pandas as pd
-before, now = (pd.read_parquet(f"{sys.argv[1]}/{name}.parquet") for name in ("before", "now"))
+before, now = (pd.DataFrame(dict(np.load(f"{sys.argv[1]}/{name}.npz"))) for name in ("before", "now"))
 texts = [c for c in now.columns if c.startswith("c")]
 numbers = [c for c in now.columns if c not in texts]
 for t in (before, now):
-    t[texts] = t[texts].astype(object)
+    t[texts] = t[texts].astype(str).astype(object)
     t[numbers] = t[numbers].astype(float)
     t[numbers] = t[numbers].fillna(t[numbers].median())
 #CODE
@@ -33,7 +33,7 @@ print(json.dumps({"peer": statistics.median(peer), "sort": statistics.median(sor
 
 PEERS: dict[str, tuple[list[str], str]] = {
     "evidently": (
-        ["evidently==0.7.23", "pandas<3", "pyarrow"],
+        ["evidently==0.7.23", "pandas<3"],
         """
 from evidently import Report
 from evidently.presets import DataDriftPreset
@@ -42,7 +42,7 @@ def check():
 """,
     ),
     "evidently-ks": (
-        ["evidently==0.7.23", "pandas<3", "pyarrow"],
+        ["evidently==0.7.23", "pandas<3"],
         """
 from evidently import Report
 from evidently.presets import DataDriftPreset
@@ -51,7 +51,7 @@ def check():
 """,
     ),
     "nannyml": (
-        ["nannyml==0.13.1", "statsmodels", "pyarrow"],
+        ["nannyml==0.13.1", "statsmodels"],
         """
 import nannyml
 made = nannyml.UnivariateDriftCalculator(column_names=numbers + texts, treat_as_categorical=texts,
@@ -61,7 +61,7 @@ def check():
 """,
     ),
     "alibi-detect": (
-        ["alibi-detect==0.13.0", "pyarrow"],
+        ["alibi-detect==0.13.0", "pandas<3"],
         """
 from alibi_detect.cd import TabularDrift
 codes = {c: {v: i for i, v in enumerate(sorted(before[c].unique()))} for c in texts}
@@ -87,7 +87,7 @@ def check():
 """,
     ),
     "whylogs": (
-        ["whylogs==1.6.4", "pandas<3", "numpy<2", "pyarrow", "setuptools<80"],
+        ["whylogs==1.6.4", "pandas<3", "numpy<2", "setuptools<80"],
         """
 import whylogs
 def check():
@@ -95,7 +95,7 @@ def check():
 """,
     ),
     "deepchecks": (
-        ["deepchecks==0.19.1", "setuptools<80", "scikit-learn<1.6", "category_encoders<2.7", "pandas<3", "pyarrow"],
+        ["deepchecks==0.19.1", "setuptools<80", "scikit-learn<1.6", "category_encoders<2.7", "pandas<3", "numpy<2"],
         """
 from deepchecks.tabular import Dataset
 from deepchecks.tabular.checks import FeatureDrift

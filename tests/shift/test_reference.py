@@ -20,7 +20,18 @@ from loudly.errors import DataError
 from loudly.shift.distances import Distances, pools_of
 from loudly.shift.embedding import GRID, covariance_trace, mmd2
 from loudly.shift.reference import Reference
-from loudly.stats.divergence import chi2, kl, ks_noise, total_variation_noise, wasserstein_noise
+from loudly.stats.divergence import (
+    all_of,
+    chi2,
+    hellinger,
+    js,
+    kl,
+    ks_noise,
+    psi,
+    total_variation,
+    total_variation_noise,
+    wasserstein_noise,
+)
 
 KINDS = {
     "normal": lambda r, n, s: r.normal(s, 1 + s, n),
@@ -312,6 +323,16 @@ def test_bins_may_come_from_a_sample_and_say_so() -> None:
     found = far(reference, {"x": now}).columns["x"].distances["ks"]
     assert found.high is not None
     assert found.low <= stats.ks_2samp(before, now).statistic <= found.high
+
+
+def test_all_distances_at_once_are_those_one_by_one() -> None:
+    rng = np.random.default_rng(10)
+    for _ in range(20):
+        p, q = rng.poisson(5, 30) * (rng.random(30) < 0.8), rng.poisson(3, 30) * (rng.random(30) < 0.8)
+        one_by_one = {f.__name__: f(p, q) for f in (js, hellinger, psi, kl, total_variation)}
+        together = all_of(p, q)
+        assert together.pop("chi2") == pytest.approx(chi2(p, q)[0])
+        assert together == pytest.approx(one_by_one)
 
 
 def test_distances_of_nothing_are_no_number() -> None:
