@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Ints
 
 BINS = 1024
-FEATURES = 32
+FEATURES = 16
 KEEP = 1024
 SEED = 0
 CATEGORIES = 1000
