@@ -37,6 +37,8 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/shift.py
+	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/mmd.py
 

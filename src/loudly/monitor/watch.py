@@ -21,7 +21,8 @@ from loudly.shift.estimate.expected import BETTER
 from loudly.shift.event_time import FOREVER, Batch, event_times
 from loudly.shift.feed import FeedJudge
 from loudly.shift.panes import cuts
-from loudly.shift.profile import Bins, Profile, bins_of, profile
+from loudly.shift.plan import Plan
+from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
 from loudly.shift.window_shapes import Tumbling
 from loudly.shift.window_state import State
 from loudly.shift.windows import Windows
@@ -94,8 +95,7 @@ class Watch:
         self.metric = metric_named(metric)
         self.feed = FeedJudge()
         self.trail = Trail(settings.window)
-        self._bins: dict[str, Bins] = {}
-        self._cells: tuple[str, ...] = ()
+        self._plan = Plan({})
         # Its own clock says when windows close, so the rows' times move no watermark: any disorder is in order.
         shape = Tumbling(settings.window)
         self._windows: Windows[Profile] = Windows(shape, self._profile, disorder=FOREVER, lateness=settings.lateness)
@@ -117,12 +117,12 @@ class Watch:
         watched = [f for f in champion.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
         sample = reference.tail(REFERENCE_ROWS)
         fresh = {f.name: bins_of(sample[f.name]) for f in watched if f.name in sample.columns}
-        self._cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
-        if not self._bins:
-            self._bins = fresh
-            self._learn_from(reference)
+        cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
+        first = not self._plan.bins
         # Windows under way keep the bins they began with; a new reference begins with the next window.
-        self._bins = fresh
+        self._plan = Plan(fresh, cells, MOST_DISTINCT)
+        if first:
+            self._learn_from(reference)
         self._state = self._windows.init()
         self._confirmed = None
 
@@ -133,7 +133,7 @@ class Watch:
             self.feed.learn(self._profile(rows))
 
     def _profile(self, rows: pl.DataFrame) -> Profile:
-        return profile(rows, self._bins, self._cells)
+        return profile(rows, self._plan)
 
     # -- folding -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class Watch:
 
         Later ones are counted in `too_late`, rows without a time in `timeless`; the router has answered them all the same.
         """
-        if table.is_empty() or not self._bins:
+        if table.is_empty() or not self._plan.bins:
             return
         batch = Batch(table, event_times(table[self.time], "UTC"))
         starts = batch.at // self.settings.window * self.settings.window
@@ -241,11 +241,11 @@ class Watch:
         """Columns whose distance to the reference exceeds the tolerance by more than sampling alone gives."""
         found = {}
         for name, column in window.columns.items():
-            bins = self._bins[name]
+            bins = self._plan.bins[name]
             sound = int(column.counts.sum())
             if sound == 0 or bins.counts.sum() == 0:
                 continue
-            excess = js(bins.counts, column.counts) - 2 * noise(int(bins.counts.sum()), sound, bins.size)
+            excess = js(bins.counts, column.counts) - 2 * noise(int(bins.counts.sum()), sound, bins.occupied)
             if excess > self.settings.shift:
                 found[name] = round(excess, 4)
         return dict(sorted(found.items(), key=lambda kv: -kv[1]))

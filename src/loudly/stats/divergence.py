@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import rel_entr
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from loudly.core.seams import Floats
 
 Counts = Any
@@ -62,6 +65,144 @@ def noise(reference_n: int, window_n: int, bins: int) -> float:
     if min(reference_n, window_n) == 0:
         return float("nan")
     return float(np.sqrt(max(0, bins - 1) / (8 * np.log(2)) * (1 / reference_n + 1 / window_n)))
+
+
+def kl(reference: Counts, window: Counts, floor: float = 1e-4) -> float:
+    """Kullback-Leibler divergence of the window from the reference, in nats; shares below `floor` count as `floor`.
+
+    >>> round(kl([1, 1], [3, 1]), 4)
+    0.1308
+    """
+    p, q = np.maximum(shares(reference), floor), np.maximum(shares(window), floor)
+    p, q = p / p.sum(), q / q.sum()
+    return float((q * np.log(q / p)).sum())
+
+
+def chi2(reference: Counts, window: Counts) -> tuple[float, int]:
+    """Pearson's statistic of the two rows of counts as a table, and its degrees of freedom; bins empty on both sides drop out.
+
+    >>> chi2([10, 10], [20, 20])
+    (0.0, 1)
+    """
+    a, b = np.asarray(reference, dtype=np.float64), np.asarray(window, dtype=np.float64)
+    inside = a + b > 0
+    a, b = a[inside], b[inside]
+    n, m = a.sum(), b.sum()
+    if min(n, m) == 0:
+        return float("nan"), 0
+    gap = a * np.sqrt(m / n) - b * np.sqrt(n / m)
+    return float((gap**2 / (a + b)).sum()), len(a) - 1
+
+
+def all_of(reference: Counts, window: Counts, floor: float = 1e-4) -> dict[str, float]:
+    """js, hellinger, psi, kl, total_variation and chi2 of one pair of counts: each as by itself, all in one pass.
+
+    Both sides must have rows.
+    """
+    a, b = np.asarray(reference, dtype=np.float64), np.asarray(window, dtype=np.float64)
+    n, m = a.sum(), b.sum()
+    p, q = a / n, b / m
+    gap, root, middle = p - q, np.sqrt(p) - np.sqrt(q), (p + q) / 2
+    high, low = np.maximum(q, floor), np.maximum(p, floor)
+    log, total = np.log(high / low), high.sum()
+    bits = (rel_entr(p, middle) + rel_entr(q, middle)).sum() / (2 * np.log(2))
+    both = np.where(middle > 0, a + b, 1.0)
+    return {
+        "js": float(np.sqrt(max(0.0, bits))),
+        "hellinger": float(np.sqrt((root @ root) / 2)),
+        "psi": float((high - low) @ log),
+        "kl": float(high @ log / total - np.log(total / low.sum())),
+        "total_variation": float(np.abs(gap).sum() / 2),
+        "chi2": float((gap * gap / both).sum() * n * m),
+    }
+
+
+def ks_bounds(reference: Counts, window: Counts, atoms: NDArray[np.bool_]) -> tuple[float, float]:
+    """The least and the largest value that the KS statistic of the rows can have, given counts; equal where all bins are atoms.
+
+    Inside a bin of shares p and q the gap D of the distribution functions moves within [D - q, D + p], D at its lower edge.
+    Shapes: counts (k,), atoms (k,) bins that hold a single value.
+    """
+    p, q = shares(reference), shares(window)
+    after = np.cumsum(p - q)
+    before = after - (p - q)
+    low = float(max(after.max(), -after.min()))
+    inside = np.maximum(before + p, q - before)
+    inside[atoms] = 0.0
+    return low, max(low, float(inside.max()))
+
+
+def wasserstein(
+    edges: Floats, centre: float, reference: tuple[Counts, Floats], window: tuple[Counts, Floats], atoms: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Bounds on the Wasserstein-1 distance of the rows, from counts and sums per bin: the lower one is the estimate.
+
+    In each bin the integral of F - G is known exactly from the sums, tails included; it is the bin's part of the distance
+    unless F - G changes sign inside, and by how much that can matter is bounded.
+    Shapes: edges (k-1,), counts and sums (k,); sums are of x - centre.
+    """
+    p, q = shares(reference[0]), shares(window[0])
+    n, m = np.sum(reference[0]), np.sum(window[0])
+    if min(n, m) == 0:
+        return float("nan"), float("nan")
+    sums_p, sums_q = reference[1] / n, window[1] / m
+    if len(edges) == 0:
+        gap = abs(float(sums_p[0] - sums_q[0]))
+        return gap, float("inf")
+    at = edges - centre
+    before = np.r_[0.0, (np.cumsum(p) - np.cumsum(q))[:-1]]
+    after = before + p - q
+    low, high = np.r_[at[0], at], np.r_[at, at[-1]]
+    width = np.where(atoms, 0.0, high - low)
+    # How much mass p spread over the bin adds to the integral of F beyond its lower edge; the last bin counts from above.
+    add_p, add_q = high * p - sums_p, high * q - sums_q
+    add_p[-1], add_q[-1] = sums_p[-1] - low[-1] * p[-1], sums_q[-1] - low[-1] * q[-1]
+    gap = before * width + add_p - add_q
+    gap[-1] = add_q[-1] - add_p[-1]
+    # The part of the bin where F - G has the other sign: at most what the mass inside can turn, from either edge.
+    signed = np.where(gap >= 0, before, -before)
+    moved = np.where(gap >= 0, add_q, add_p) + np.maximum(0.0, -signed) * width
+    from_below = np.maximum(0.0, np.where(gap >= 0, q - before, p + before)) * width
+    from_above = np.maximum(0.0, np.where(gap >= 0, p - after, q + after)) * width
+    turned = np.maximum(0.0, np.minimum(np.minimum(moved, from_below), from_above))
+    turned[[0, -1]] = np.maximum(0.0, np.minimum(add_p, add_q))[[0, -1]]
+    turned = np.where(atoms, 0.0, turned)
+    value = float(np.abs(np.where(atoms, 0.0, gap)).sum())
+    return value, value + 2 * float(turned.sum())
+
+
+def ks_noise(reference_n: int, window_n: int) -> float:
+    """The KS statistic that sampling alone gives on average, for a continuous column: sqrt(π/2) ln 2 · sqrt(1/n + 1/m)."""
+    return _root(reference_n, window_n) * float(np.sqrt(np.pi / 2) * np.log(2))
+
+
+def wasserstein_noise(edges: Floats, counts: Counts, window_n: int) -> float:
+    """The Wasserstein-1 distance that sampling alone gives on average: sqrt(2/π) ∫ sqrt(F (1 - F)) · sqrt(1/n + 1/m).
+
+    Between the outermost edges; the tails beyond are left out.
+    """
+    cumulated = np.cumsum(shares(counts))[:-1]
+    if len(edges) < 2:
+        return 0.0
+    root = np.sqrt(np.maximum(0.0, cumulated * (1 - cumulated)))
+    # Where the reference has no rows between two edges the root stays what it is at the lower one.
+    middle = np.where(np.asarray(counts)[1:-1] > 0, (root[:-1] + root[1:]) / 2, root[:-1])
+    return float(np.sqrt(2 / np.pi) * (middle * np.diff(edges)).sum()) * _root(int(np.sum(counts)), window_n)
+
+
+def chi2_noise(reference_n: int, window_n: int, bins: int) -> float:
+    """Σ (p - q)² / p under no shift, on average: (k - 1)(1/n + 1/m). PSI and twice KL and eight times Hellinger² follow it."""
+    return max(0, bins - 1) * _root(reference_n, window_n) ** 2
+
+
+def total_variation_noise(reference: Counts, window_n: int) -> float:
+    """Total variation that sampling alone gives on average: Σ sqrt(p (1 - p) / 2π) · sqrt(1/n + 1/m)."""
+    p = shares(reference)
+    return float(np.sqrt(p * (1 - p) / (2 * np.pi)).sum()) * _root(int(np.sum(reference)), window_n)
+
+
+def _root(n: int, m: int) -> float:
+    return float(np.sqrt(1 / n + 1 / m)) if min(n, m) > 0 else float("nan")
 
 
 def _kl(p: Floats, q: Floats) -> float:

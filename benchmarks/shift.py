@@ -1,0 +1,179 @@
+"""One window checked against a fitted reference, 100k × 50 and 1M × 50 (40 numbers, 10 categories): ratios and memory.
+
+Always, interleaved in this process: Polars sorting the same columns, numpy sorting the numbers, scipy's ks_2samp and
+chi2_contingency on the rows. Every KS of ours is held against scipy's, and must lie within its stated error.
+Run: python benchmarks/shift.py [--peers [NAME ...]]. With --peers, each peer is installed by uv in an environment of its own under
+out/bench/ and run there on the same 100k rows, interleaved with numpy sorting the same numbers; ratios are taken through that
+floor. Exits 1 where a promise does not hold.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from peers import PEERS, SCRIPT
+from scipy import stats
+
+from loudly.shift.distances import Distances
+from loudly.shift.reference import Reference
+
+FOLDER = Path("out/bench")
+PROMISED, MEMORY = 0.3, 1.2
+
+
+def table(n: int, seed: int, moved: float = 0.0) -> pl.DataFrame:
+    """24 normal columns, 4 log-normal, 4 of counts, 4 rounded, 4 with 5% missing; 10 category columns of 20 texts."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, Any] = {f"x{i}": rng.normal(moved * i / 40, 1 + i, n) for i in range(24)}
+    made |= {f"l{i}": np.exp(rng.normal(moved, 1, n)) for i in range(4)}
+    made |= {f"n{i}": rng.poisson(5 + moved, n) for i in range(4)}
+    made |= {f"r{i}": np.round(rng.normal(moved, 10, n), 1) for i in range(4)}
+    made |= {f"m{i}": pl.Series(rng.normal(moved, 1, n)).set(pl.Series(rng.random(n) < 0.05), None) for i in range(4)}
+    names = np.array([f"cat{j}" for j in range(20)])
+    weights = np.linspace(1, 2, 20) + moved * np.linspace(-0.5, 0.5, 20)
+    made |= {f"c{i}": rng.choice(names, n, p=weights / weights.sum()) for i in range(10)}
+    return pl.DataFrame(made)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall seconds of one run."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def scipy_check(before: pl.DataFrame, now: pl.DataFrame) -> dict[str, float]:
+    """ks_2samp for numbers, chi2_contingency for categories, on the rows: what a script would do."""
+    found = {}
+    for name in before.columns:
+        a, b = before[name].drop_nulls(), now[name].drop_nulls()
+        if a.dtype == pl.String:
+            counts = a.value_counts().join(b.value_counts(), on=name, how="full", suffix="_now").fill_null(0)
+            found[name] = float(stats.chi2_contingency(counts.select("count", "count_now").to_numpy().T).statistic)
+        else:
+            found[name] = float(stats.ks_2samp(a.to_numpy(), b.to_numpy(), method="asymp").statistic)
+    return found
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that a run takes at most, above what was resident before it (Linux); what malloc had kept is given back first."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    work()
+    return max(0, memory("VmHWM") - before)
+
+
+def memory(name: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def within(found: Distances, exact: dict[str, float]) -> float:
+    """The largest amount by which an exact KS leaves its stated interval; 0 where the promise holds."""
+    outside = 0.0
+    for name, column in found.columns.items():
+        ks = column.distances.get("ks")
+        if ks is not None and ks.high is not None:
+            outside = max(outside, ks.low - exact[name], exact[name] - ks.high)
+    return max(0.0, outside)
+
+
+def measure(n: int, rounds: int, scipy_rounds: int) -> dict[str, float]:
+    """Prints all figures of one size; returns medians in seconds and ratios to Polars' sort."""
+    before, now = table(n, 0), table(n, 1, 0.05)
+    lean, full = Reference.fit(before, features=0, keep=0), Reference.fit(before)
+    numbers = [now[c].to_numpy() for c in now.columns if now[c].dtype != pl.String]
+    works: dict[str, Callable[[], object]] = {
+        "polars sort": lambda: now.select(pl.all().sort()),
+        "numpy sort": lambda: [np.sort(x) for x in numbers],
+        "profile: counts, sums, moments": lambda: lean.profile(now),
+        "profile, with embedding and sample": lambda: full.profile(now),
+        "check: counts and all distances": lambda: lean.distances(lean.profile(now)),
+        "check, with embedding and sample": lambda: full.distances(full.profile(now)),
+    }
+    for work in works.values():
+        work()
+    runs: dict[str, list[float]] = {name: [] for name in [*works, "scipy ks_2samp and chi2"]}
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    exact: dict[str, float] = {}
+    for i in range(rounds):
+        for name, work in works.items():
+            begun = time.process_time()
+            runs[name].append(seconds(work))
+            spent[name].append(time.process_time() - begun)
+        if i < scipy_rounds:
+            runs["scipy ks_2samp and chi2"].append(seconds(lambda: exact.update(scipy_check(before, now))))
+    sort = runs["polars sort"]
+    medians = {name: statistics.median(t) for name, t in runs.items()}
+    ratios = {name: statistics.median([a / b for a, b in zip(t, sort, strict=False)]) for name, t in runs.items()}
+    print(f"{n:,} rows × {now.width} columns, medians of {rounds} interleaved runs")
+    for name, value in medians.items():
+        cpu = statistics.median(spent[name]) / statistics.median(spent["polars sort"]) if name in spent else float("nan")
+        print(f"  {name:<38} {value * 1e3:>9.1f} ms   {ratios[name]:>7.3f} x Polars sort   (processor time {cpu:.3f} x)")
+    whole = "profile, with embedding and sample"
+    used = peak(works[whole]) / now.estimated_size()
+    outside = within(full.distances(full.profile(now)), exact)
+    print(f"  beside the data, the profile took at most {used:.2f} x the data; with it {1 + used:.2f}")
+    print(f"  exact KS outside its stated interval by at most {outside:.1e}")
+    check = "check: counts and all distances"
+    print(f"  scipy / check by counts                {medians['scipy ks_2samp and chi2'] / medians[check]:>9.1f} x")
+    held = {
+        f"{n:,}: profile {ratios[whole]:.3f} <= {PROMISED} x Polars sort": ratios[whole] <= PROMISED,
+        f"{n:,}: check by counts {ratios[check]:.3f} <= {PROMISED} x Polars sort": ratios[check] <= PROMISED,
+        f"{n:,}: memory {1 + used:.2f} <= {MEMORY} x the data": 1 + used <= MEMORY,
+        f"{n:,}: same KS as scipy within the stated error": outside <= 1e-12,
+    }
+    for what, holds in held.items():
+        print(f"{'holds' if holds else 'FAILS'}  {what}")
+    return {"failed": float(not all(held.values())), "check": medians[check] / medians["numpy sort"]}
+
+
+def run_peers(names: list[str], ours: float) -> None:
+    """Installs and runs peers; a peer that does not install or run is said, not hidden."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, made in (("before", table(100_000, 0)), ("now", table(100_000, 1, 0.05))):
+        columns = {c: s.to_numpy().astype(str if s.dtype == pl.String else float) for c, s in zip(made.columns, made, strict=True)}
+        np.savez(FOLDER / f"{name}.npz", **columns)
+    for name in names or list(PEERS):
+        wanted, code = PEERS[name]
+        home = FOLDER / f"env-{name}"
+        uv = [shutil.which("uv")] if shutil.which("uv") else [sys.executable, "-m", "uv"]
+        try:
+            if not (home / "bin" / "python").exists():
+                subprocess.run([*uv, "venv", "-q", "--python", "3.11", str(home)], check=True)
+                python = ["--python", str(home / "bin" / "python")]
+                subprocess.run([*uv, "pip", "install", "-q", *python, *wanted], check=True, timeout=900)
+            script = FOLDER / f"run_{name}.py"
+            script.write_text(SCRIPT.replace("#CODE", code))
+            asked = [str(home / "bin" / "python"), "-W", "ignore", str(script), str(FOLDER)]
+            told = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=900)
+            found = json.loads(told.stdout.splitlines()[-1])
+            ratio = found["peer"] / found["sort"]
+            print(f"  {name:<14} {found['peer']:>8.2f} s  {ratio:>7.1f} x numpy sort   {ratio / ours:>8.1f} x our check")
+        except subprocess.TimeoutExpired:
+            print(f"  {name:<14} not done in 900 s")
+        except (subprocess.CalledProcessError, ValueError, IndexError) as broken:
+            why = str(getattr(broken, "stderr", "") or broken).strip().splitlines()
+            print(f"  {name:<14} does not run: {why[-1] if why else broken}")
+
+
+if __name__ == "__main__":
+    small = measure(100_000, 9, 3)
+    large = measure(1_000_000, 5, 1) if "--small" not in sys.argv else {"failed": 0.0}
+    if "--peers" in sys.argv:
+        print("peers, 100,000 × 50, each in an environment of its own")
+        run_peers([a for a in sys.argv[sys.argv.index("--peers") + 1 :] if a in PEERS], small["check"])
+    sys.exit(int(small["failed"] + large["failed"] > 0))

@@ -1,0 +1,125 @@
+"""The bins of category values: names by a perfect hash of their bytes, the known rest by its hash, all else unseen.
+
+Polars keeps a text of up to 12 bytes as two words (its length and its bytes). Where all named categories are that short, a row
+is coded by one multiplication of its words and a comparison with the category found there; longer ones go through an Enum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from loudly.shift.hashing import text_hash
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from loudly.core.seams import Ints
+    from loudly.shift.bins import Bins
+
+    Words = NDArray[np.uint64]
+
+SHORT = 12
+FEW = 256
+TRIES = 64
+
+
+def codes_of(values: pl.Series, bins: Bins) -> Ints:
+    """The bin of each text: a named category, a bucket of a known one, or the last for unseen; missing is `size`.
+
+    A column of type Enum is looked up by its codes; other types must have been made text.
+    """
+    if isinstance(values.dtype, pl.Enum):
+        table = np.r_[codes_of(values.dtype.categories, bins), bins.size]
+        physical = values.to_physical()
+        if values.null_count():
+            physical = physical.cast(pl.Int64).fill_null(len(table) - 1)
+        made: Ints = table[physical.to_numpy()]
+        return made
+    size, codes = bins.size, _named(values, bins.categories, bins.size - 1)
+    if values.null_count():
+        codes[values.is_null().to_numpy()] = size
+    if bins.known is not None:
+        at = np.flatnonzero(codes == size - 1)
+        if len(at):
+            codes[at] = _hashed(values.gather(at), bins)
+    return codes
+
+
+def _named(text: pl.Series, categories: tuple[str, ...], unseen: int) -> Ints:
+    """Named categories by their place, all else as unseen."""
+    if not categories:
+        return np.full(len(text), unseen, dtype=np.int64)
+    names = names_of(categories) if len(text) >= FEW else None
+    words = views(text) if names is not None else None
+    if names is not None and words is not None:
+        at = names.codes.take(_slot(words, names.odd, names.shift), mode="clip")
+        same = (names.words[:, 0].take(at) == words[:, 0]) & (names.words[:, 1].take(at) == words[:, 1])
+        return np.where(same, at, unseen)
+    found = text.cast(_enum(categories), strict=False).to_physical()
+    if not found.null_count():
+        return found.to_numpy().astype(np.int64)
+    return found.cast(pl.Int64).fill_null(unseen).to_numpy(writable=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Names:
+    """A perfect hash: slot -> place of the one category that may lie there; words (k, 2) of each category."""
+
+    words: Words
+    codes: Ints
+    odd: np.uint64
+    shift: np.uint64
+
+
+@lru_cache(maxsize=1024)
+def names_of(categories: tuple[str, ...]) -> Names | None:
+    """A multiplier under which no two categories meet; None where a category is long or none was found."""
+    words = views(pl.Series(categories, dtype=pl.String))
+    if words is None or max(len(c.encode()) for c in categories) > SHORT:
+        return None
+    bits = min(18, max(8, 2 * len(categories).bit_length()))
+    shift, rng = np.uint64(64 - bits), np.random.default_rng(0)
+    for _ in range(TRIES):
+        odd = rng.integers(2**64, dtype=np.uint64) | np.uint64(1)
+        slots = _slot(words, odd, shift)
+        if len(np.unique(slots)) == len(slots):
+            codes = np.zeros(1 << bits, dtype=np.int64)
+            codes[slots] = np.arange(len(slots))
+            return Names(np.ascontiguousarray(words), codes, odd, shift)
+    return None
+
+
+def _slot(words: Words, odd: np.uint64, shift: np.uint64) -> Ints:
+    mixed = (words[:, 1] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 0]) * odd
+    return (mixed >> shift).astype(np.int64)
+
+
+def views(text: pl.Series) -> Words | None:
+    """(n, 2) the words of each text as Polars keeps it: exact for texts of up to 12 bytes; None where it keeps them otherwise.
+
+    A text that is missing has words of its own making.
+    """
+    made: Any = text.to_arrow(compat_level=pl.CompatLevel.newest())
+    buffer = made.buffers()[1] if str(made.type) == "string_view" else None
+    if buffer is None:
+        return None
+    return np.frombuffer(buffer, dtype=np.uint64).reshape(-1, 2)[made.offset : made.offset + len(made)]
+
+
+def _hashed(text: pl.Series, bins: Bins) -> Ints:
+    """Buckets of known but unnamed categories; the last bin for those never seen."""
+    assert bins.known is not None
+    found = text_hash(text)
+    at = np.minimum(np.searchsorted(bins.known, found), len(bins.known) - 1)
+    bucket = len(bins.categories) + (found % np.uint64(bins.buckets)).astype(np.int64)
+    return np.where(bins.known[at] == found, bucket, bins.size - 1)
+
+
+@lru_cache(maxsize=1024)
+def _enum(categories: tuple[str, ...]) -> pl.Enum:
+    return pl.Enum(categories)

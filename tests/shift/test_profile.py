@@ -1,0 +1,274 @@
+"""Profiles are a commutative monoid to the byte, a group but for the sample; bins by table are the bins by search."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from fractions import Fraction
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loudly.errors import DataError
+from loudly.shift import fold as folding
+from loudly.shift.bins import RARE, bins_of, cells_of, lookup_of
+from loudly.shift.categories import codes_of
+from loudly.shift.hashing import number_hash, text_hash
+from loudly.shift.profile import Profile, total
+from loudly.shift.reference import Reference
+from loudly.shift.reservoir import Reservoir
+from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
+
+strange = st.sampled_from(
+    [0.0, -0.0, math.inf, -math.inf, math.nan, 1e308, -1e308, 5e-324, -5e-324, 1e-310, 3.0, 2.9999999999999996]
+)
+number = st.none() | st.floats(-50, 50) | st.floats(allow_nan=True, allow_infinity=True) | strange
+text = st.none() | st.sampled_from(["a", "b", "new", "", "a much longer category", "ä"])
+table_rows = st.lists(st.tuples(number, number, text), min_size=1, max_size=40)
+
+
+def frame(rows: list[tuple[float | None, float | None, str | None]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={"x": pl.Float64, "y": pl.Float64, "c": pl.String}, orient="row")
+
+
+def fitted(seed: int = 0, n: int = 500, **more: int) -> Reference:
+    rng = np.random.default_rng(seed)
+    return Reference.fit({"x": rng.normal(size=n), "y": rng.integers(0, 5, n) / 2, "c": rng.choice(["a", "b"], n)}, **more)  # type: ignore[arg-type]
+
+
+REFERENCE = fitted(bins=64, keep=8, features=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(table_rows, st.data())
+def test_any_split_in_any_order_gives_the_same_bytes(
+    rows: list[tuple[float | None, float | None, str | None]], data: st.DataObject
+) -> None:
+    whole = REFERENCE.profile(frame(rows))
+    order = data.draw(st.permutations(range(len(rows))))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), min_size=2, max_size=2)))
+    pieces = [[rows[i] for i in order[a:b]] for a, b in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+    a, b, c = (REFERENCE.profile(frame(p)) for p in pieces)
+    wanted = to_bytes(whole)
+    assert to_bytes(a.merge(b).merge(c)) == wanted
+    assert to_bytes(a.merge(b.merge(c))) == wanted
+    assert to_bytes(c.merge(a).merge(b)) == wanted
+    assert to_bytes(whole.merge(REFERENCE.empty())) == wanted
+    assert to_bytes(total([b, c, a, REFERENCE.empty()])) == wanted
+    assert to_bytes(whole.subtract(b)) == to_bytes(a.merge(c).thinned())
+    assert to_bytes(from_bytes(wanted, REFERENCE.plan)) == wanted
+    for name in ("x", "y"):
+        column = whole.column(name)
+        assert int(column.counts.sum()) + column.missing + column.infinite == len(rows), "every value is somewhere"
+
+
+def test_threads_and_blocks_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    n = 70_000
+    rows = pl.DataFrame({"x": rng.standard_cauchy(n), "y": rng.integers(-2, 9, n) / 2, "c": rng.choice(["a", "b", "z"], n)})
+    rows = rows.with_columns(x=pl.when(pl.col("x") > 4).then(None).otherwise("x"))
+    reference = fitted(n=20_000)
+    made = []
+    for threads, block in ((1, 32768), (2, 32768), (3, 5000)):
+        monkeypatch.setattr(folding, "BLOCK", block)
+        made.append(folding.fold(rows, reference.plan, threads))
+    assert all((vector == made[0][0]).all() and far == made[0][1] for vector, far in made)
+    parts = [reference.profile(rows[a : a + 1000]) for a in range(0, n, 1000)]
+    made_of_all = reference.empty()
+    for part in parts:
+        made_of_all = made_of_all.merge(part)
+    whole = reference.profile(rows)
+    assert to_bytes(made_of_all) == to_bytes(total(parts)) == to_bytes(whole), "tables and searches agree, and so do samples"
+
+
+REFERENCES = {
+    "normal": lambda r, n: r.normal(size=n),
+    "heavy": lambda r, n: np.exp(3 * r.normal(size=n)),
+    "cauchy": lambda r, n: r.standard_cauchy(n),
+    "integers": lambda r, n: r.integers(-20, 20, n).astype(float),
+    "zeros": lambda r, n: np.where(r.random(n) < 0.5, 0.0, r.exponential(size=n)),
+    "two clusters": lambda r, n: np.where(r.random(n) < 0.5, r.normal(size=n) * 0.01, 1000 + r.normal(size=n) * 0.01),
+    "times": lambda r, n: 1.7e15 + r.integers(0, int(3e13), n),
+    "lattice": lambda r, n: np.round(r.normal(size=n) * 100, 1),
+    "constant": lambda r, n: np.full(n, 3.0),
+    "huge": lambda r, n: r.normal(size=n) * 1e300,
+    "tiny": lambda r, n: r.normal(size=n) * 1e-300,
+    "sentinel": lambda r, n: np.where(r.random(n) < 0.01, -999999.0, r.normal(size=n)),
+}
+
+
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_the_table_is_the_search(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    values = REFERENCES[kind](rng, 20_000)
+    bins = bins_of(pl.Series("x", values), 1024)
+    assert bins.edges is not None
+    ends = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, -1e300, 5e-324, -5e-324])
+    probe = np.concatenate(
+        [values, values * 1.1 + 0.37, bins.edges, np.nextafter(bins.edges, np.inf), np.nextafter(bins.edges, -np.inf), ends]
+    )
+    lookup = lookup_of(bins)
+    got = lookup.table[cells_of(probe, bins.centre, bins.exponent)].astype(np.int64)
+    if lookup.atoms is not None:
+        got = got + (probe > lookup.atoms[got]) - (probe < lookup.atoms[got])
+    told = got != bins.size + RARE
+    assert (got[told] == bins.search(probe)[told]).all()
+    assert bins.size <= 2 * 1024 + 40
+    free = bins.counts[~bins.atoms].max()
+    assert free <= 2.2 * len(values) / 1024, "no bin but an atom holds more than about two shares"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60),
+    st.lists(st.floats(), min_size=1, max_size=60),
+)
+def test_the_table_is_the_search_for_any_numbers(reference: list[float], window: list[float]) -> None:
+    bins = bins_of(pl.Series("x", reference), 8)
+    probe = np.array([*window, *reference])
+    lookup = lookup_of(bins)
+    got = lookup.table[cells_of(probe, bins.centre, bins.exponent)].astype(np.int64)
+    if lookup.atoms is not None:
+        got = got + (probe > lookup.atoms[got]) - (probe < lookup.atoms[got])
+    told = got != bins.size + RARE
+    assert (got[told] == bins.search(probe)[told]).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=50))
+def test_moments_are_those_of_exact_arithmetic(window: list[float]) -> None:
+    made = REFERENCE.profile({"x": window}).column("x").moments
+    exact = [Fraction(v) for v in window]
+    mean = sum(exact) / len(exact)
+    unit = 2.0 ** (REFERENCE.plan.bins["x"].exponent - 18)
+    assert made.n == len(window)
+    assert abs(Fraction(made.mean) - mean) <= Fraction(unit) + abs(mean) * Fraction(1, 2**40)
+    spread = math.sqrt(sum((v - mean) ** 2 for v in exact) / len(exact))
+    largest = max(abs(float(v)) for v in exact)
+    assert math.sqrt(made.m2 / made.n) == pytest.approx(spread, rel=1e-6, abs=2 * unit + largest * 1e-7)
+
+
+def test_the_sample_is_uniform_and_the_same_whatever_the_split() -> None:
+    n, keep = 2000, 100
+    reference = Reference.fit({"x": np.arange(n) / 7, "c": ["a", "b"] * (n // 2)}, keep=keep, features=0)
+    hits = np.zeros(n)
+    for seed in range(60):
+        shifted = np.arange(n) / 7 + seed * 1000.0
+        sample = reference.profile({"x": shifted, "c": ["a", "b"] * (n // 2)}).sample
+        assert sample is not None
+        hits[np.searchsorted(shifted, sample.rows.values[:, 0])] += 1
+        assert sample.chances == pytest.approx(keep / n, rel=0.5)
+    assert hits.sum() == 60 * keep
+    # 2,000 counts of mean 3: their variance under uniform sampling is 60 · .05 · .95.
+    assert hits.var() == pytest.approx(60 * 0.05 * 0.95, rel=0.15)
+
+
+def test_weights_draw_rows_in_proportion_and_keys_tell_equal_rows_apart() -> None:
+    n = 5000
+    rng = np.random.default_rng(3)
+    rows = pl.DataFrame({"id": [f"row {i}" for i in range(n)], "x": rng.integers(0, 2, n), "w": rng.integers(0, 4, n)})
+    reference = Reference.fit(rows, key="id", weight="w", keep=500, features=0)
+    sample = reference.own.sample
+    assert sample is not None
+    assert sample.rows.weight.min() == 1, "a weight of nothing is never drawn"
+    counts = np.bincount(sample.rows.weight.astype(int), minlength=4)
+    assert counts[3] / counts[1] == pytest.approx(3, rel=0.35)
+    estimated = (1 / sample.chances).sum()
+    assert estimated == pytest.approx((rows["w"] > 0).sum(), rel=0.15)
+    assert reference.plan.bins.keys() == {"x"}
+
+
+def test_a_reservoir_settles_before_it_grows() -> None:
+    sample = REFERENCE.own.sample
+    assert isinstance(sample, Reservoir)
+    grown = sample
+    for _ in range(100):
+        grown = grown.merge(sample)
+        assert len(grown.parts) < 16
+    assert len(grown.rows.priority) == 8
+
+
+def test_counts_slide(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    hours = [{"x": rng.normal(i / 5, 1, 50) * 10.0**i, "c": rng.choice(["a", "b", "q"], 50)} for i in range(12)]
+    parts = [REFERENCE.profile(h) for h in hours]
+    window = REFERENCE.empty().thinned()
+    for i, part in enumerate(parts):
+        window = window.merge(part)
+        if i >= 3:
+            window = window.subtract(parts[i - 3])
+    wanted = parts[9].merge(parts[10]).merge(parts[11]).thinned()
+    assert to_bytes(window) == to_bytes(wanted)
+
+
+def test_a_category_of_any_length_is_found_and_a_new_one_is_unseen() -> None:
+    short, long = [f"c{i}" for i in range(300)], [f"a category of some length {i}" for i in range(300)]
+    for names in (short, long, [*short, *long]):
+        bins = bins_of(pl.Series("c", names * 3))
+        for values in (names, [*names, None, "new", "c0 but longer than that", ""]):
+            codes = codes_of(pl.Series("c", values), bins)
+            assert [bins.categories[c] if c < len(bins.categories) else None for c in codes[: len(names)]] == names
+            assert (
+                codes[len(names) :].tolist() == [bins.size, bins.size - 1, bins.size - 1, bins.size - 1][: len(codes) - len(names)]
+            )
+        coded = pl.Series("c", [*names, None], dtype=pl.Enum(names))
+        assert codes_of(coded, bins).tolist() == codes_of(coded.cast(pl.String), bins).tolist()
+
+
+def test_hashes_are_those_of_every_version_and_machine() -> None:
+    assert [f"{h:016x}" for h in text_hash(pl.Series(["", "a", "ab", None, "ä" * 30])).tolist()] == HASHES
+    assert number_hash(np.array([0.0, 1.5]))[0] == number_hash(np.array([-0.0]))[0]
+    many = text_hash(pl.Series([str(i) for i in range(200_000)]))
+    assert len(np.unique(many)) == 200_000
+    assert np.bincount((many % np.uint64(64)).astype(int)).std() < 100
+
+
+HASHES = ["a706dd2f4d197e6f", "da55afbd38ff9dda", "2e864f3c2421316b", "a706dd2f4d197e6f", "eb2e8e082a93cbfb"]
+
+
+def test_profiles_and_references_survive_the_wire() -> None:
+    rng = np.random.default_rng(5)
+    window = REFERENCE.profile({"x": [*rng.normal(size=30), 1e200, math.inf], "c": ["a"] * 32, "more": [1] * 32})
+    again = reference_of(plain_reference(REFERENCE))
+    assert again.plan.fingerprint == REFERENCE.plan.fingerprint
+    back = profile_of(plain_profile(window), again.plan)
+    assert to_bytes(back) == to_bytes(window)
+    assert back.added == {"more": 32}
+    assert back.column("x").moments == window.column("x").moments
+    assert to_bytes(again.profile({"x": [0.5]})) == to_bytes(REFERENCE.profile({"x": [0.5]}))
+    made = to_bytes(window)
+    for broken in (b"", b"LOUDx", b"X" + made[1:], made[:4] + b"\x09\x00" + made[6:], made[:-5]):
+        with pytest.raises(DataError):
+            from_bytes(broken, REFERENCE.plan)
+    with pytest.raises(DataError, match="another reference"):
+        from_bytes(made, fitted(seed=9, bins=64).plan)
+    with pytest.raises(DataError, match="cannot be combined"):
+        window.merge(fitted(seed=9, bins=64).profile({"x": [1.0]}))
+    assert len(to_bytes(fitted(n=5000, keep=0).own)) < 20_000, "bytes are compact"
+
+
+def test_times_are_numbers_of_microseconds_in_any_zone() -> None:
+    start = dt.datetime(2024, 1, 1)
+    naive = pl.Series("t", [start + dt.timedelta(hours=i) for i in range(500)])
+    reference = Reference.fit(naive.to_frame())
+    zoned = naive.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo").cast(pl.Datetime("ns", "Asia/Tokyo"))
+    assert to_bytes(reference.profile(zoned.to_frame())) == to_bytes(reference.profile(naive.to_frame()[::-1])), "out of order, too"
+    found = reference.distances(reference.profile((naive + dt.timedelta(hours=100)).to_frame())).columns["t"]
+    assert found.distances["wasserstein"].value == pytest.approx(100 * 3.6e9, rel=1e-3)
+    dates = Reference.fit({"d": [dt.date(2024, 1, 1) + dt.timedelta(days=i % 30) for i in range(100)]})
+    assert dates.own.column("d").moments.mean > 1.7e15
+
+
+def test_a_profile_too_large_for_its_sums_is_refused() -> None:
+    large = REFERENCE.profile({"x": [1.0]})
+    vector = large.vector.copy()
+    vector[0] = 2**40
+    with pytest.raises(DataError, match="overflow"):
+        Profile(large.plan, vector).merge(large)
+    with pytest.raises(DataError, match="overflow"):
+        total([Profile(large.plan, vector), large])
+    with pytest.raises(DataError, match="Nothing to merge"):
+        total([])
