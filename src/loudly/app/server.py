@@ -11,7 +11,7 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
-from loudly.app import verbs
+from loudly.app import operate, verbs
 from loudly.core.clock import iso
 from loudly.core.values import Schema
 from loudly.errors import LoudlyError
@@ -99,8 +99,8 @@ class LiveFront:
 class Ticker:
     """Tells the wheel that time passes, every few seconds, until stopped; an error is said and does not end it."""
 
-    def __init__(self, live: Live, every: float) -> None:
-        self._live, self._every = live, every
+    def __init__(self, live: Live, every: float, keep_house: Callable[[], object] = lambda: None) -> None:
+        self._live, self._every, self._keep_house = live, every, keep_house
         self._told: tuple[str, int] = ("", 0)
         self._console = Console(stderr=True)
         self._stop = threading.Event()
@@ -120,6 +120,7 @@ class Ticker:
             self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
             self._attempt(self._read_sides, "the side tables were not read again")
             self._attempt(self._live.tick, "the wheel stood still")
+            self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
 
     def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
         try:
@@ -150,14 +151,14 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     build = resolve("server", "fastapi")
     run = resolve("server", "uvicorn")
     opened = verbs.open_stores(name, folder, traffic=True)
-    config = opened[1]
+    config, keep = opened[1], operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
     rows = catch_up(live, config.root / "traffic")
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
-    ticker = Ticker(live, config.server.tick)
+    ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
     app = build(LiveFront(live), ticker.start, ticker.stop)
     run(app, host or config.server.host, port or config.server.port)
 

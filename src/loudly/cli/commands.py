@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from loudly.app import verbs
+from loudly.app import operate, verbs
 from loudly.app.project import load_app, make_project
 from loudly.core.clock import duration, iso
 from loudly.core.values import Decision, Verdict, plain
@@ -202,6 +202,19 @@ def kill(file: Path, reason: str, on: bool, as_json: bool) -> None:
     app = load_app(file)
     verbs.kill(app.system, verbs.open_stores(app.name, app.folder), reason, on)
     say({"killed": on}, as_json, lambda: out.print(f"kill switch {'on' if on else 'off'}"))
+
+
+def forget(file: Path, key: str, reason: str, hidden: bool, purge: bool, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    before = verbs.status(opened).position
+    wish, erased = operate.forget(app.system, opened, key, reason, hidden=hidden, purge=purge)
+    new = [tell(r.event) for r in opened[0].ledger.read(before)]
+    later = [] if erased else ["a server writes the traffic log: it erases at its next tick; `loudly status` tells when it has"]
+    chained = [f"LOUD ledger event {at} names the key itself; the chain keeps it" for at in wish.named]
+    data = {**plain(wish), "erased": [plain(e) for e in erased], "events": new}
+    say(data, as_json, lambda: lines((*new, *later, *chained)))
+    raise SystemExit(0 if erased else 3)
 
 
 def mirror(file: Path, as_json: bool) -> None:

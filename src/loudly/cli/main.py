@@ -135,6 +135,19 @@ def kill(
 
 
 @app.command()
+def forget(
+    key: Annotated[str, typer.Argument(help="A key, or a value of a private column.")],
+    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger, the key does not.")],
+    pseudonym: Annotated[bool, typer.Option("--pseudonym", help="What is given is the pseudonym already.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete old training data that holds the subject, too.")] = False,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a subject from traffic and from the newest dataset; name the versions that saw it and what stays."""
+    _commands().forget(file, key, reason, pseudonym, purge, as_json)
+
+
+@app.command()
 def mirror(file: File = APP, as_json: AsJson = False) -> None:
     """Make MLflow's runs, versions and alias anew from the ledger."""
     _commands().mirror(file, as_json)

@@ -21,10 +21,11 @@ def pseudonymise(table: pl.DataFrame, columns: Sequence[str], key: bytes) -> pl.
         if name not in table.columns:
             continue
         text = table[name].cast(pl.String)
-        known = {v: _pseudonym(v, key) for v in text.unique().to_list() if v is not None}
+        known = {v: pseudonym(v, key) for v in text.unique().to_list() if v is not None}
         table = table.with_columns(text.replace_strict(known, default=None, return_dtype=pl.String).alias(name))
     return table
 
 
-def _pseudonym(value: str, key: bytes) -> str:
+def pseudonym(value: str, key: bytes) -> str:
+    """One value under the key."""
     return hashlib.blake2b(value.encode(), key=key[:64], digest_size=12).hexdigest()
