@@ -38,7 +38,17 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4))
 Y = (X[:, 0] + RNG.normal(size=300) > 0).astype(float)
 # kinds whose parts are functions or whole programs, and where these are tested
-ELSEWHERE = {"server": "serve/test_server.py", "detector": "shift/test_shift.py", "check": "validate/test_validate.py"}
+ELSEWHERE = {
+    "batch": "serve/test_batch.py",
+    "server": "serve/test_server.py",
+    "detector": "shift/test_shift.py",
+    "check": "validate/test_validate.py",
+}
+    "batch": "serve/test_batch.py",
+    "server": "serve/test_server.py",
+    "detector": "shift/test_shift.py",
+    "check": "validate/test_validate.py",
+}
 CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric"}
 
 

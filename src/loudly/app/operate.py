@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loudly.app.verbs import Opened, open_live
+from loudly.app.verbs import Opened, formats, full_name, open_live, private_key, status
 from loudly.core.clock import HOUR, duration, span
-from loudly.errors import ConfigError
+from loudly.core.values import Task
+from loudly.errors import ConfigError, RolloutError
+from loudly.loop.batch import Done, Progress, RunPieces, Work, check_columns, pieces_of, write
 from loudly.loop.forgetting import Erased, Wish, ask, carry_out, retain
 from loudly.loop.live import Live
+from loudly.loop.serving import make_ready
 from loudly.loop.system import System
+from loudly.plugins import names, resolve
 from loudly.store.erasing import Expired
 from loudly.store.segments import SegmentWriter, being_written
 
@@ -42,6 +46,30 @@ def retention(system: System, opened: Opened) -> int | None:
             do=f'Say at least retention = "{span(needed)}", or shorten deadline= and arrive_within=.',
         )
     return keep
+
+
+def predict(
+    system: System, opened: Opened, where: str, out: Path, version: str | None = None, progress: Progress | None = None
+) -> Done:
+    """Answers the rows of Parquet files by a version (the champion by default) into `out`; nothing is logged or counted.
+
+    A running rollout is left out: every row is answered by the one version.
+    Raises: RolloutError without a champion, DataError for files that cannot be used.
+    """
+    stores, config = opened
+    state = status(opened)
+    if version is None and state.champion is None:
+        raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
+    known = state.versions[full_name(state, system.name, version) if version else state.champion or ""]
+    with stores.blobs.open(known.model) as stream:
+        work = Work(system, known.ref, stream.read(), private_key(config))
+    pieces = pieces_of(where)
+    check_columns(pieces, make_ready(work.artefact, system.features, formats(), vouched=True).schema)
+    kind = config.executor.kind if config.executor.kind in names("batch") else "here"
+    run: RunPieces = resolve("batch", kind)
+    tables = run(work, formats, pieces, config.executor.workers)
+    total = sum(piece.rows for piece in pieces)
+    return write(tables, out, known.ref, classes=known.task is Task.MULTICLASS, total=total, progress=progress)
 
 
 class House:

@@ -204,6 +204,23 @@ def kill(file: Path, reason: str, on: bool, as_json: bool) -> None:
     say({"killed": on}, as_json, lambda: out.print(f"kill switch {'on' if on else 'off'}"))
 
 
+def predict(file: Path, files: str, target: Path, version: str | None, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    with bar(hidden=as_json) as progress:
+        task = progress.add_task("answering", total=None)
+
+        def tell_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        made = operate.predict(app.system, opened, files, target, version, tell_progress)
+    told = [f"{made.rows:,} rows answered by {made.version}: {made.files[0]}"]
+    told += [f"LOUD {made.aside:,} rows set aside, with reasons: {made.files[1]}"] if made.aside else []
+    told += [f"LOUD {made.fallbacks:,} rows answered by the fallback: the model failed on them"] if made.fallbacks else []
+    say(plain(made), as_json, lambda: lines(told))
+    raise SystemExit(0 if made.rows else 1)
+
+
 def forget(file: Path, key: str, reason: str, hidden: bool, purge: bool, as_json: bool) -> None:
     app = load_app(file)
     opened = verbs.open_stores(app.name, app.folder)

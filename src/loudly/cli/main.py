@@ -135,6 +135,18 @@ def kill(
 
 
 @app.command()
+def predict(
+    files: Annotated[str, typer.Argument(help="A Parquet file, a glob, or a folder of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the answers go; rows set aside go beside it.")],
+    version: Annotated[str | None, typer.Option(help="Who answers; the champion by default.")] = None,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the rows of Parquet files, row group by row group, as the server would."""
+    _commands().predict(file, files, out, version, as_json)
+
+
+@app.command()
 def forget(
     key: Annotated[str, typer.Argument(help="A key, or a value of a private column.")],
     reason: Annotated[str, typer.Option(help="Why; it goes into the ledger, the key does not.")],
