@@ -44,11 +44,6 @@ ELSEWHERE = {
     "detector": "shift/test_shift.py",
     "check": "validate/test_validate.py",
 }
-    "batch": "serve/test_batch.py",
-    "server": "serve/test_server.py",
-    "detector": "shift/test_shift.py",
-    "check": "validate/test_validate.py",
-}
 CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric"}
 
 

@@ -20,6 +20,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from loudly.core.clock import stopwatch
+from loudly.deliver.analysis import analyse
 from loudly.errors import LoudlyError, RolloutError
 from loudly.serve.front import Answered, Front
 from loudly.serve.request import check, json_schema
@@ -67,6 +68,7 @@ def build(front: Front, on_start: Callable[[], None], on_stop: Callable[[], None
     _predict(app, front, meters)
     _feedback(app, front, meters)
     _watchful(app, front, meters)
+    _analysis(app, front)
     app.openapi = lambda: _document(app, front)  # type: ignore[method-assign]
     return app
 
@@ -148,6 +150,13 @@ def _watchful(app: FastAPI, front: Front, meters: Meters) -> None:
         meters.log_refused.set(bool(told["log"].get("refused")))
         meters.log_lost.set(told["log"].get("lost", 0))
         return Response(generate_latest(meters.registry), media_type=TEXT)
+
+
+def _analysis(app: FastAPI, front: Front) -> None:
+    @app.api_route("/analysis/{asked:path}", methods=["GET", "POST"], include_in_schema=False)
+    async def analysis(request: Request) -> Response:
+        told = await run_in_threadpool(analyse, request.url.path, await request.body(), front.verdict)
+        return Response(told.body, status_code=told.status, media_type="application/json")
 
 
 async def _rows(request: Request) -> tuple[list[Mapping[str, Any]], Response | None]:

@@ -13,10 +13,11 @@ from rich.markup import escape
 
 from loudly.app import operate, verbs
 from loudly.core.clock import iso
-from loudly.core.values import Schema
+from loudly.core.values import Schema, Verdict
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
+from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
 from loudly.plugins import resolve
 from loudly.serve.front import Answered
@@ -74,6 +75,9 @@ class LiveFront:
         arrival = self.live.feedback(table)
         repeated = len(arrival.duplicate) + len(arrival.changed)
         return {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
+
+    def verdict(self, version: str | None) -> Verdict:
+        return standing_verdict(self.live, version)
 
     def status(self) -> Mapping[str, Any]:
         state, log = self.live.state, self.live.stores.traffic

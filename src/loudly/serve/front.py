@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from loudly.core.values import Schema
+from loudly.core.values import Schema, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,10 @@ class Answered:
 
 
 class Front(Protocol):
-    """The wheel as a server sees it. `answer` and `label` take rows that `serve.request.check` has passed."""
+    """The wheel as a server sees it. `verdict` is on a version, or for None on the candidate of the running rollout.
+
+    `answer` and `label` take rows that `serve.request.check` has passed.
+    """
 
     @property
     def name(self) -> str: ...
@@ -39,6 +42,8 @@ class Front(Protocol):
     def answer(self, rows: list[Mapping[str, Any]]) -> Answered: ...
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]: ...
+
+    def verdict(self, version: str | None) -> Verdict: ...
 
     def status(self) -> Mapping[str, Any]: ...
 
