@@ -14,6 +14,7 @@ from rich.table import Table
 
 from loudly.app import operate, verbs
 from loudly.app.project import load_app, make_project
+from loudly.config import read_config
 from loudly.core.clock import duration, iso
 from loudly.core.values import Decision, Verdict, plain
 from loudly.data.read import read_table
@@ -219,6 +220,15 @@ def predict(file: Path, files: str, target: Path, version: str | None, as_json: 
     told += [f"LOUD {made.fallbacks:,} rows answered by the fallback: the model failed on them"] if made.fallbacks else []
     say(plain(made), as_json, lambda: lines(told))
     raise SystemExit(0 if made.rows else 1)
+
+
+def export(file: Path, kind: str, folder: Path, image: str, replicas: int, as_json: bool) -> None:
+    from loudly.app.export import Exporting
+    from loudly.app.export import export as write
+
+    app = load_app(file)
+    made = write(kind, Exporting(app.name, file.resolve(), read_config(app.folder), image, replicas), folder.resolve())
+    say({"made": [str(p) for p in made]}, as_json, lambda: lines(f"made {p}" for p in made))
 
 
 def forget(file: Path, key: str, reason: str, hidden: bool, purge: bool, as_json: bool) -> None:

@@ -147,6 +147,19 @@ def predict(
 
 
 @app.command()
+def export(
+    kind: Annotated[str, typer.Argument(help="docker, kubernetes or kserve.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder that the files go into.")],
+    image: Annotated[str, typer.Option(help="The name of your image; manifests need it.")] = "",
+    replicas: Annotated[int, typer.Option(help="At most so many pods; more than one needs shared stores.")] = 1,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Write a Dockerfile, Kubernetes manifests or a KServe InferenceService for the project."""
+    _commands().export(file, kind, out, image, replicas, as_json)
+
+
+@app.command()
 def forget(
     key: Annotated[str, typer.Argument(help="A key, or a value of a private column.")],
     reason: Annotated[str, typer.Option(help="Why; it goes into the ledger, the key does not.")],
