@@ -78,6 +78,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     "server": {
         "fastapi": ("loudly.adapters.fastapi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
+        "ray": ("loudly.adapters.ray_serve:run", "ray-serve"),
     },
 }
 

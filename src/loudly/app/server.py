@@ -22,6 +22,7 @@ from loudly.loop.system import System
 from loudly.plugins import resolve
 from loudly.serve.front import Answered
 from loudly.serve.request import to_table
+from loudly.serve.router import ARMS, Replies
 from loudly.store.segments import SegmentWriter
 
 
@@ -60,11 +61,7 @@ class LiveFront:
         replies, fitted = self.live.answer(to_table(rows, self._schema()))
         if fitted.aside.height:
             raise LoudlyError("A row could not be cast.", seen="; ".join(fitted.aside["reason"].to_list()))
-        versions = tuple(replies.versions[int(a)] for a in replies.arm)
-        arms = tuple(("control", "candidate")[int(a)] for a in replies.arm)
-        return Answered(
-            tuple(replies.answer.tolist()), versions, arms, tuple(replies.propensity.tolist()), tuple(replies.fallback.tolist())
-        )
+        return answered_of(replies)
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         system = self.live.system
@@ -98,6 +95,14 @@ class LiveFront:
         schema = self.schema()
         assert schema is not None
         return schema
+
+
+def answered_of(replies: Replies) -> Answered:
+    """Replies as a server tells them, row by row."""
+    versions, arms = tuple(replies.versions[int(a)] for a in replies.arm), tuple(ARMS[int(a)] for a in replies.arm)
+    return Answered(
+        tuple(replies.answer.tolist()), versions, arms, tuple(replies.propensity.tolist()), tuple(replies.fallback.tolist())
+    )
 
 
 class Ticker:

@@ -23,6 +23,7 @@ from loudly.loop.replay import monthly
 from loudly.loop.tell import tell
 from loudly.loop.tuning import Tuning
 from loudly.loop.why import standing
+from loudly.plugins import resolve
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 EXIT = {Decision.PASS: 0, Decision.FAIL: 1, Decision.UNDECIDED: 3}
@@ -97,10 +98,15 @@ def ship(file: Path, version: str | None, as_json: bool) -> None:
     leave(gate)
 
 
-def serve(file: Path, host: str | None, port: int | None) -> None:
+def serve(file: Path, host: str | None, port: int | None, on_ray: bool) -> None:
     from loudly.app.server import run_server
 
     app = load_app(file)
+    if on_ray:
+        config = read_config(app.folder)
+        workers = config.executor.workers
+        resolve("server", "ray")(str(file), host or config.server.host, port or config.server.port, workers)
+        return
     run_server(app.system, app.name, app.folder, host, port)
 
 

@@ -62,9 +62,10 @@ def serve(
     file: File = APP,
     host: Annotated[str | None, typer.Option(help="Address; from loudly.toml by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; from loudly.toml by default.")] = None,
+    on_ray: Annotated[bool, typer.Option("--ray", help="Behind Ray Serve: many doors, one wheel.")] = False,
 ) -> None:
     """Answer POST /predict and /feedback over HTTP; judge, alarm, roll out and retrain by the policy."""
-    _commands().serve(file, host, port)
+    _commands().serve(file, host, port, on_ray)
 
 
 @app.command()

@@ -105,7 +105,7 @@ class Live:
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
-            self._count(fitted.good, replies)
+            self.count(fitted.good, replies)
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
@@ -172,7 +172,7 @@ class Live:
         with self.tally.spend("monitor"):
             self.watch.rows(logged, traffic.column(logged, "_control"), now)
 
-    def _count(self, rows: pl.DataFrame, replies: Replies) -> None:
+    def count(self, rows: pl.DataFrame, replies: Replies) -> None:
         if self.strategy is not None:
             with self.tally.spend("rollout"):
                 classes = self.ready[self.state.champion or ""].task is not Task.REGRESSION
