@@ -86,5 +86,5 @@ def test_many_doors_answer_as_one_server_and_the_wheel_comes_back(tmp_path: Path
     assert told["argo"] == "UNDECIDED"
     assert told["while"] == [200] * 5, "answers go on while the wheel is away"
     assert told["after"]["champion"] == "loans/1"
-    assert told["again"]["repeated"] + told["again"]["joined"] == 100, "it has read its log again"
+    assert told["again"]["repeated"] == 100, "it has read its log again"
     assert told["more"]["joined"] == 20
