@@ -36,10 +36,14 @@ doctest: $(STAMP)
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/streams.py
 
-papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts.
+papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts, regret of bandits, units for interleaving, off-policy gaps.
 	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/bandits.py
+	$(BIN)/python benchmarks/interleaving.py
+	$(BIN)/python benchmarks/off_policy.py
 
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest

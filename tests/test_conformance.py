@@ -24,6 +24,7 @@ from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import metric as metric_of
 from loudly.testing.blobs_case import BlobsCase
+from loudly.testing.detector_case import DetectorCase
 from loudly.testing.executor_case import ExecutorCase
 from loudly.testing.format_case import FormatCase
 from loudly.testing.ledger_case import LedgerCase
@@ -38,13 +39,9 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4))
 Y = (X[:, 0] + RNG.normal(size=300) > 0).astype(float)
 # kinds whose parts are functions or whole programs, and where these are tested
-ELSEWHERE = {
-    "batch": "serve/test_batch.py",
-    "server": "serve/test_server.py",
-    "detector": "shift/test_shift.py",
-    "check": "validate/test_validate.py",
-}
-CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric"}
+ELSEWHERE = {"batch": "serve/test_batch.py", "server": "serve/test_server.py", "check": "validate/test_validate.py"}
+ROLLOUTS = ("shadow", "canary", "blue-green")  # the other strategies are bandits, with settings of their own
+CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric", "detector"}
 
 
 def part(kind: str, name: str) -> Any:
@@ -67,6 +64,12 @@ def test_every_kind_of_the_table_has_its_case() -> None:
         assert (kind in CASES) != (kind in ELSEWHERE), f"write a case for the kind {kind!r} in loudly.testing and walk it here"
     for place in ELSEWHERE.values():
         assert (Path(__file__).parent / place).exists()
+
+
+class TestDetectors(DetectorCase):
+    @every("detector")
+    def detector(self, request: pytest.FixtureRequest) -> Any:
+        return part("detector", request.param)
 
 
 class TestLedgers(LedgerCase):
@@ -149,7 +152,10 @@ class TestTrackers(TrackerCase):
 class TestStrategies(StrategyCase):
     @every("strategy")
     def strategy(self, request: pytest.FixtureRequest) -> Any:
-        return part("strategy", request.param)(RolloutSpec(request.param, steps=(0.1, 0.5, 1.0)), metric_of("roc_auc"))
+        made = part("strategy", request.param)
+        if request.param in ROLLOUTS:
+            return made(RolloutSpec(request.param, steps=(0.1, 0.5, 1.0)), metric_of("roc_auc"))
+        return made(2) if "features" in made.__dataclass_fields__ else made()
 
 
 class TestNotifiers(NotifyCase):

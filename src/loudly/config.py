@@ -2,7 +2,7 @@
 
     [store]    root = ".loudly", ledger = "sqlite", blobs = "files", url = "env:DATABASE_URL", retention = "90d"
     [tracker]  kind = "none" | "mlflow", url = "sqlite:///..."
-    [server]   host = "127.0.0.1", port = 8000
+    [server]   host = "127.0.0.1", port = 8000, keys = ["predict=env:PREDICT_KEY"], rate = 100, deadline = 2.5, batch = 64
     [executor] kind = "here" | "processes" | "ray", workers = 2
     [notify]   kinds = ["terminal"], file = "alarms.jsonl", webhook = "env:ALARM_WEBHOOK"
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,32 @@ class TrackerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where `loudly serve` listens, and how often time is told (seconds)."""
+    """Where `loudly serve` listens, and what it takes.
 
+    kind: the server.  tick: seconds between two tellings of the time.  keys: "role+role=env:NAME"; without any, everybody may
+    ask.  rate: requests a second and key (0: no limit), `burst` of them at once.  batch: rows answered together at most.
+    queue: rows that may wait; more are refused with 429.  deadline: seconds until a request is answered with 503, or with the
+    fallback where late = "fallback".  inline: ask the model on the event loop instead of a thread: quicker where it takes some
+    microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take.
+    drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
+    """
+
+    kind: str = "asgi"
     host: str = "127.0.0.1"
     port: int = 8000
     tick: float = 5.0
+    keys: tuple[str, ...] = ()
+    rate: float = 0.0
+    burst: float = 0.0
+    batch: int = 64
+    queue: int = 4096
+    deadline: float = 10.0
+    late: str = "refuse"
+    inline: bool = False
+    most_bytes: int = 16 * 2**20
+    most_rows: int = 10_000
+    slow: float = 30.0
+    drain: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +119,22 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
+BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "port": (lambda port: 0 <= port < 65_536, "a port"),
+    "tick": (lambda seconds: seconds > 0, "seconds above 0"),
+    "rate": (lambda rate: rate >= 0, "requests a second, or 0 for no limit"),
+    "burst": (lambda burst: burst >= 0, "a number of requests"),
+    "batch": (lambda rows: rows >= 1, "at least one row"),
+    "queue": (lambda rows: rows >= 1, "at least one row"),
+    "deadline": (lambda seconds: seconds > 0, "seconds above 0"),
+    "late": (lambda word: word in ("refuse", "fallback"), '"refuse" or "fallback"'),
+    "most_bytes": (lambda size: size >= 1, "at least one byte"),
+    "most_rows": (lambda rows: rows >= 1, "at least one row"),
+    "slow": (lambda seconds: seconds > 0, "seconds above 0"),
+    "drain": (lambda seconds: seconds >= 0, "seconds, or 0 to shut the doors at once"),
+}
+
+
 def read_config(folder: Path | None = None) -> Config:
     """The configuration of a folder; defaults where there is no file.
 
@@ -136,7 +173,13 @@ def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
         value = tuple(value) if wanted is tuple and isinstance(value, list) else value
         if isinstance(value, int) and wanted is float:
             value = float(value)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if wanted is tuple and not (isinstance(value, tuple) and all(isinstance(one, str) for one in value)):
+            raise ConfigError(f"[{name}] {key} wants a list of texts.", seen=repr(value))
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(f"[{name}] {key} wants a {wanted.__name__}.", seen=repr(value))
         given[key] = value
-    return kind(**given)
+    made = kind(**given)
+    for key, (allowed, what) in BOUNDS.items():
+        if name == "server" and not allowed(getattr(made, key)):
+            raise ConfigError(f"[server] {key} wants {what}.", seen=repr(getattr(made, key)))
+    return made

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from loudly.errors import DataError, UserFileError
 from loudly.features.feature_set import FeatureSet
-from loudly.serve.request import to_table
+from loudly.serve.rows import rows_of
 from loudly.validate.conform import conform
 from loudly.validate.schema import infer_schema
 
@@ -62,7 +62,7 @@ def test_a_row_gives_the_same_bytes_alone_and_in_a_table(given_rows: list[dict[s
         assert features.matrix(table[i]).tobytes() == whole[i].tobytes()
     sent = [{**row, "t": row["t"].isoformat()} for row in table.drop("y").to_dicts()]
     for i, row in enumerate(sent):
-        live = conform(to_table([row], schema), schema).good
+        live = conform(rows_of([row], schema).table(), schema).good
         assert features.matrix(live).tobytes() == whole[i].tobytes(), "a row as a request sends it"
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
-from test_server import Server, make_live, rows_of  # noqa: E402
 
 from conftest import SINCE, make_world  # noqa: E402
+from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.core.clock import DAY, DataClock  # noqa: E402
 from loudly.core.values import Decision, Verdict  # noqa: E402
 from loudly.deliver.analysis import analyse  # noqa: E402

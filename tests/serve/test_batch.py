@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -17,9 +18,9 @@ from sklearn.linear_model import LogisticRegression
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
-from test_server import Server, make_live, rows_of  # noqa: E402
 
 from conftest import SINCE, make_app, make_world  # noqa: E402
+from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly import App  # noqa: E402
 from loudly.app.operate import predict  # noqa: E402
 from loudly.app.verbs import memory_stores  # noqa: E402
@@ -63,7 +64,7 @@ def test_the_bytes_of_the_batch_are_the_bytes_of_the_server(live: Live, table: p
     ]
     theirs = sent.json()
     assert json.dumps(answers).encode() == json.dumps(theirs["answers"]).encode()
-    assert json.dumps({**theirs, "answers": answers}).encode() == sent.content
+    assert msgspec.json.encode({**theirs, "answers": answers}) == sent.content
 
 
 def test_it_does_not_matter_how_the_rows_are_cut_into_files_and_groups(live: Live, table: pl.DataFrame, tmp_path: Path) -> None:

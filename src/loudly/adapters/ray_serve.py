@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray import serve
 from rich.console import Console
@@ -19,13 +20,15 @@ from rich.console import Console
 from loudly.app import operate, verbs
 from loudly.app.project import load_app
 from loudly.app.server import LiveFront, Ticker, answered_of
+from loudly.config import read_config
 from loudly.core.values import Schema, Verdict
-from loudly.errors import LoudlyError
+from loudly.errors import DataError, LoudlyError
 from loudly.loop.outpost import Outpost, Told, routing_of, take
 from loudly.loop.restart import catch_up
 from loudly.plugins import resolve
+from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered
-from loudly.serve.request import to_table
+from loudly.serve.rows import Rows
 
 FOLLOW_SECONDS = 1.0
 ACK_SECONDS = 5.0
@@ -113,13 +116,23 @@ class DoorFront:
     def example(self) -> Mapping[str, Any]:
         return dict(self._asked("example"))
 
-    def answer(self, rows: list[Mapping[str, Any]]) -> Answered:
-        schema = self._outpost.schema
-        assert schema is not None
-        replies, fitted = self._outpost.answer(to_table(rows, schema))
+    def version(self) -> str | None:
+        return self._outpost.version
+
+    def answer(self, rows: Rows, attempt: Attempt) -> Answered:
+        replies, fitted = self._outpost.answer(rows.table(), lambda: _kept(attempt))
         if fitted.aside.height:
-            raise LoudlyError("A row could not be cast.", seen="; ".join(fitted.aside["reason"].to_list()))
+            raise DataError("A row could not be cast.", seen="; ".join(fitted.aside["reason"].to_list()))
         return answered_of(replies)
+
+    def give_up(self, rows: Rows, attempt: Attempt) -> Answered:
+        return answered_of(self._outpost.give_up(rows.table(), attempt.scoring))
+
+    def lose(self, rows: Rows, attempt: Attempt) -> None:
+        self._outpost.lost += rows.height
+
+    def settle(self) -> None:
+        """Nothing waits here: what was answered is with the wheel."""
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         return dict(self._asked("label", labels))
@@ -154,6 +167,15 @@ class DoorFront:
         Console(stderr=True).print(f"[bold red]LOUD[/] {text}", highlight=False)
 
 
+def _kept(attempt: Attempt) -> Any:
+    """The rows whose requests were not given up; None for all of them."""
+    late = attempt.close()
+    if not late:
+        return None
+    given_up = np.isin(np.arange(len(attempt.sizes)), late)
+    return np.flatnonzero(~np.repeat(given_up, attempt.sizes))
+
+
 def application(file: str, most: int = 2, processors: float = 1.0) -> Any:
     """The Serve application of a user's file. most: doors at most; processors: that each door asks for."""
     path = str(Path(file).resolve())
@@ -161,7 +183,8 @@ def application(file: str, most: int = 2, processors: float = 1.0) -> Any:
     def door() -> Any:
         front = DoorFront(path, wheel_of(path))
         front.start()
-        return resolve("server", "fastapi")(front, lambda: None, front.stop)
+        settings = read_config(Path(path).parent).server
+        return resolve("server", settings.kind)(front, lambda: None, front.stop, settings)
 
     scaling = {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 8}
     kind = serve.deployment(name="Door", autoscaling_config=scaling, max_ongoing_requests=64)(serve.ingress(door)())

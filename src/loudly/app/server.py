@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from loudly.app import operate, verbs
+from loudly.config import read_config
 from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
 from loudly.errors import LoudlyError
@@ -20,9 +21,10 @@ from loudly.loop.restart import catch_up
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
 from loudly.plugins import resolve
+from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered
-from loudly.serve.request import to_table
 from loudly.serve.router import ARMS, Replies
+from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
 
 
@@ -57,11 +59,20 @@ class LiveFront:
         row = rows.tail(1).select(names).to_dicts()[0]
         return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
 
-    def answer(self, rows: list[Mapping[str, Any]]) -> Answered:
-        replies, fitted = self.live.answer(to_table(rows, self._schema()))
-        if fitted.aside.height:
-            raise LoudlyError("A row could not be cast.", seen="; ".join(fitted.aside["reason"].to_list()))
-        return answered_of(replies)
+    def version(self) -> str | None:
+        return self.live.state.champion
+
+    def answer(self, rows: Rows, attempt: Attempt) -> Answered:
+        return answered_of(self.live.answering.answer(rows, attempt))
+
+    def give_up(self, rows: Rows, attempt: Attempt) -> Answered:
+        return answered_of(self.live.answering.give_up(rows, attempt))
+
+    def lose(self, rows: Rows, attempt: Attempt) -> None:
+        self.live.answering.lose(rows, attempt)
+
+    def settle(self) -> None:
+        self.live.answering.settle()
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         system = self.live.system
@@ -77,6 +88,8 @@ class LiveFront:
         return standing_verdict(self.live, version)
 
     def status(self) -> Mapping[str, Any]:
+        with self.live.lock:
+            self.live.answering.fold()
         state, log = self.live.state, self.live.stores.traffic
         return {
             "champion": state.champion,
@@ -91,18 +104,12 @@ class LiveFront:
         if self.live.stores.traffic is not None:
             self.live.stores.traffic.flush()
 
-    def _schema(self) -> Schema:
-        schema = self.schema()
-        assert schema is not None
-        return schema
-
 
 def answered_of(replies: Replies) -> Answered:
     """Replies as a server tells them, row by row."""
-    versions, arms = tuple(replies.versions[int(a)] for a in replies.arm), tuple(ARMS[int(a)] for a in replies.arm)
-    return Answered(
-        tuple(replies.answer.tolist()), versions, arms, tuple(replies.propensity.tolist()), tuple(replies.fallback.tolist())
-    )
+    arm = replies.arm.tolist()
+    versions, arms = [replies.versions[a] for a in arm], [ARMS[a] for a in arm]
+    return Answered(replies.answer.tolist(), versions, arms, replies.propensity.tolist(), replies.fallback.tolist())
 
 
 class Ticker:
@@ -157,10 +164,11 @@ class Ticker:
 
 def run_server(system: System, name: str, folder: Path | None, host: str | None, port: int | None) -> None:
     """Serves until it is told to stop. Raises: ExtraMissing without the `serve` extra."""
-    build = resolve("server", "fastapi")
+    config = read_config(folder)
+    build = resolve("server", config.server.kind)
     run = resolve("server", "uvicorn")
     opened = verbs.open_stores(name, folder, traffic=True)
-    config, keep = opened[1], operate.retention(system, opened)
+    keep = operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
     rows = catch_up(live, config.root / "traffic")
@@ -168,8 +176,11 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
     ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
-    app = build(LiveFront(live), ticker.start, ticker.stop)
-    run(app, host or config.server.host, port or config.server.port)
+    where = host or config.server.host
+    if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
+        console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
+    app = build(LiveFront(live), ticker.start, ticker.stop, config.server)
+    run(app, where, port or config.server.port, config.server.drain)
 
 
 def _tell_recovery(live: Live) -> None:

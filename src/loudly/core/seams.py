@@ -110,6 +110,8 @@ class Feedback:
     units: who was served.  arm: (n,) who answered.  truth: (n,).  scores: arm name -> (n,) or (n, k), NaN where that
     arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.  days: the event-time
     days the rows are of (rows of one day are not independent, so days are counted too).
+    For bandits: reward: (n,) in [0, 1], what came of each answer.  propensity: (n,) as logged when it was given.
+    context: (n, d) as it was then. None where a strategy has no use for it.
     """
 
     at: int
@@ -119,12 +121,16 @@ class Feedback:
     scores: Mapping[str, Floats]
     slices: Mapping[str, NDArray[np.bool_]]
     days: Sequence[int] = ()
+    reward: Floats | None = None
+    propensity: Floats | None = None
+    context: Floats | None = None
 
 
 class Strategy(Protocol):
     """Who answers, and for how long. The state is plain JSON data: resumable, replayable, printable.
 
-    `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky.
+    `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky. `context` is (n, d), what is
+    known of each unit, for strategies that choose by it; the others do not look at it.
     `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
     `observe` is told how many answers each arm gave, how many of them failed, and the seconds its call took (nothing in a
     replay, where time is the data's).
@@ -137,7 +143,7 @@ class Strategy(Protocol):
 
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]: ...
 
-    def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment: ...
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment: ...
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]: ...
 

@@ -30,7 +30,7 @@ class BlueGreen:
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"since": at, "now": at, "evidence": dict(carry or nothing_yet())}
 
-    def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment:
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         n = len(draws)
         return Assignment(np.ones(n, dtype=np.int64), np.ones(n), (CONTROL,))
 

@@ -36,7 +36,7 @@ class Canary:
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"since": at, "now": at, "step": 0, "step_at": at, "evidence": dict(carry or nothing_yet())}
 
-    def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment:
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         share = self.share(state)
         arm = (draws < share).astype(np.int64)
         propensity = np.where(arm == 1, share, 1.0 - share)

@@ -35,7 +35,7 @@ class Shadow:
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"since": at, "now": at, "evidence": dict(carry or nothing_yet())}
 
-    def assign(self, state: Mapping[str, Any], draws: Floats) -> Assignment:
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         n = len(draws)
         return Assignment(np.zeros(n, dtype=np.int64), np.ones(n), (CANDIDATE,))
 

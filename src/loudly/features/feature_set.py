@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,17 +52,20 @@ class FrozenFeatures:
 
         Raises: DataError if a definition changes the number of rows.
         """
-        known: dict[str, pl.Series] = {name: _column(table, name) for name in self.inputs}
+        known = self.derive({name: _column(table, name) for name in self.inputs}, table.height)
+        return pl.DataFrame([self.numeric(known[name], name) for name in self.columns])
+
+    def derive(self, known: dict[str, pl.Series], height: int) -> dict[str, pl.Series]:
+        """The inputs and what the definitions make of them. Raises: DataError as `frame`."""
         for definition in self.definitions:
-            given = [known[name] for name in inspect.signature(definition).parameters]
-            made = definition(*given)
-            if not isinstance(made, pl.Series) or len(made) != table.height:
+            made = definition(*(known[name] for name in _parameters(definition)))
+            if not isinstance(made, pl.Series) or len(made) != height:
                 raise DataError(
                     f"The feature {definition.__name__!r} must return a Series with one value a row.",
-                    seen=f"{type(made).__name__} of {len(made) if hasattr(made, '__len__') else '?'} for {table.height} rows",
+                    seen=f"{type(made).__name__} of {len(made) if hasattr(made, '__len__') else '?'} for {height} rows",
                 )
             known[definition.__name__] = made
-        return pl.DataFrame([self._numeric(known[name], name) for name in self.columns])
+        return known
 
     def matrix(self, table: pl.DataFrame) -> Floats:
         """(n, d) float64, C-contiguous: what the model sees. A row gives the same bytes alone or in a table."""
@@ -72,7 +76,8 @@ class FrozenFeatures:
         codes = {name: list(values) for name, values in self.codes.items()}
         return {"columns": list(self.columns), "codes": codes, "inputs": list(self.inputs)}
 
-    def _numeric(self, series: pl.Series, name: str) -> pl.Series:
+    def numeric(self, series: pl.Series, name: str) -> pl.Series:
+        """A column of the matrix: float64, categories as codes, NaN for missing and unseen."""
         if name in self.codes:
             text = series.cast(pl.String, strict=False)
             table = {value: float(code) for code, value in enumerate(self.codes[name])}
@@ -109,6 +114,11 @@ class FeatureSet:
         """The inverse of `FrozenFeatures.plain`, with the functions of today's user file."""
         codes = {name: tuple(values) for name, values in state["codes"].items()}
         return FrozenFeatures(tuple(state["columns"]), codes, tuple(state["inputs"]), self.definitions)
+
+
+@cache
+def _parameters(definition: Definition) -> tuple[str, ...]:
+    return tuple(inspect.signature(definition).parameters)
 
 
 def _made(frozen: FrozenFeatures, table: pl.DataFrame) -> dict[str, pl.Series]:

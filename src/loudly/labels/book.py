@@ -44,12 +44,13 @@ class LabelBook:
         """How many predictions have no label yet."""
         return sum(batch.height for batch in self._waiting)
 
-    def predicted(self, rows: pl.DataFrame, at: int) -> None:
-        """Remembers answered rows; `rows` carries the key and whatever the label should meet."""
+    def predicted(self, rows: pl.DataFrame, at: int | pl.Series) -> None:
+        """Remembers rows answered at `at` (µs; one for all, or one each); `rows` carries whatever the label should meet."""
         if self.key not in rows.columns:
             raise DataError(f"Rows without the key column {self.key!r} can never be labelled.", seen=str(rows.columns))
         if not rows.is_empty():
-            self._waiting.append(rows.with_columns(pl.lit(at, pl.Int64).alias("_predicted_at")))
+            when = pl.lit(at, pl.Int64) if isinstance(at, int) else at.cast(pl.Int64)
+            self._waiting.append(rows.with_columns(when.alias("_predicted_at")))
 
     def arrived(self, labels: pl.DataFrame, at: int) -> Arrival:
         """Joins labels (key, label) with their predictions and forgets those."""

@@ -99,6 +99,7 @@ def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[],
     rows = [0]
     done = rewrite(root, lambda record: _without(record, gone, rows), disk) if root.exists() else Rewritten(0, 0, ())
     with live.lock:
+        live.answering.fold()
         live.book.forget(gone)
     deleted = _purge(live, gone) if purge else 0
     stays = _stays(done, purge, deleted)

@@ -14,12 +14,13 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Clock, Feedback, Strategy
-from loudly.core.values import Arm, Decision, Event, ModelVersion, Task, Verdict, plain, verdict_of
+from loudly.core.values import Arm, Decision, Event, ModelVersion, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
+from loudly.loop.answering import Answering, count
 from loudly.loop.candidate import encode
 from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
@@ -61,6 +62,7 @@ class Live:
         self.given: dict[str, int] = {}
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
+        self.answering = Answering(self)
         if self.state.champion is not None:
             self.adopt(self.state.champion)
             self.resume_rollout()
@@ -105,7 +107,7 @@ class Live:
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
-            self.count(fitted.good, replies)
+            count(self, fitted.good, replies)
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
@@ -114,6 +116,7 @@ class Live:
         if self.stores.traffic is not None:
             self.stores.traffic.append("labels", traffic.to_bytes(labels.with_columns(_at=pl.lit(now, pl.Int64))))
         with self.lock:
+            self.answering.fold()
             return self._feedback(labels, now)
 
     def _feedback(self, labels: pl.DataFrame, now: int) -> Arrival:
@@ -134,6 +137,7 @@ class Live:
         """Time has passed: windows close, alarms are raised, and the policy's plan is applied."""
         now = self.clock.now()
         with self.lock:
+            self.answering.fold()
             refresh(self)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
@@ -167,22 +171,11 @@ class Live:
                     notify(verdict_of(event.data["verdict"]))  # type: ignore[arg-type]
 
     def fold_answers(self, logged: pl.DataFrame, now: int) -> None:
+        """Answered rows, as logged, go to the label book and the monitor. now: when the last of them was answered."""
         with self.tally.spend("labels"):
-            self.book.predicted(logged, now)
+            self.book.predicted(logged, logged["_at"])
         with self.tally.spend("monitor"):
             self.watch.rows(logged, traffic.column(logged, "_control"), now)
-
-    def count(self, rows: pl.DataFrame, replies: Replies) -> None:
-        if self.strategy is not None:
-            with self.tally.spend("rollout"):
-                classes = self.ready[self.state.champion or ""].task is not Task.REGRESSION
-                both = replies.scores["control"], replies.scores["candidate"]
-                self.disagreement.add(*both, slice_rows(self.system, rows), classes=classes)
-            for index, arm in enumerate(ARMS):
-                self.given[arm] = self.given.get(arm, 0) + int((replies.arm == index).sum())
-            self.rollout_state, self.rollout_verdict = self.strategy.observe(
-                self.rollout_state, replies.answered, replies.failed, replies.seconds
-            )
 
     def fold_labels(self, joined: pl.DataFrame) -> None:
         ready = self.ready[self.state.champion or ""]
@@ -383,12 +376,12 @@ class Live:
         champion = self.state.champion
         if champion is None:
             return
-        control = Served(champion, self.ready[champion].predict)
+        control = Served(champion, self.ready[champion].predict, self.ready[champion].quick)
         rollout = self.state.rollout
         if rollout is None or self.strategy is None:
             routing = Routing(control)
         else:
-            candidate = Served(rollout.version, self.ready[rollout.version].predict)
+            candidate = Served(rollout.version, self.ready[rollout.version].predict, self.ready[rollout.version].quick)
             routing = Routing(control, candidate, self.strategy, self.rollout_state, str(rollout.started))
         if self.router is None:
             self.router = Router(routing, self.timer)

@@ -17,6 +17,7 @@ from loudly.core.values import ModelVersion, Schema
 from loudly.data.pseudonym import pseudonymise
 from loudly.errors import RolloutError
 from loudly.loop import traffic
+from loudly.loop.answering import count
 from loudly.loop.live import Live
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
@@ -26,6 +27,7 @@ from loudly.serve.router import Replies, Router, Routing, Served
 from loudly.validate.conform import Conformed, conform
 
 Take = Callable[[pl.DataFrame, Replies, int], None]
+Kept = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def take(live: Live, rows: pl.DataFrame, replies: Replies, rollout: int) -> None
     with live.lock:
         live.fold_answers(logged, now)
         if live.state.rollout is not None and live.state.rollout.started == rollout:
-            live.count(rows, replies)
+            count(live, rows, replies)
 
 
 class Outpost:
@@ -74,6 +76,11 @@ class Outpost:
         self._schema: Schema | None = None
         self._rollout = 0
         self.lost = 0
+
+    @property
+    def version(self) -> str | None:
+        """The champion; None before anything was told."""
+        return self._router.routing.control.version if self._router is not None else None
 
     @property
     def schema(self) -> Schema | None:
@@ -93,9 +100,10 @@ class Outpost:
         else:
             self._router.swap(made)
 
-    def answer(self, rows: pl.DataFrame) -> tuple[Replies, Conformed]:
+    def answer(self, rows: pl.DataFrame, kept: Kept = lambda: None) -> tuple[Replies, Conformed]:
         """Answers rows and hands them over. Where the wheel cannot take them they are answered all the same, and counted as lost.
 
+        kept: asked when the answers are made: the numbers of the rows whose clients still wait for them, None for all.
         Raises: RolloutError before anything was told.
         """
         router, schema, rollout = self._router, self._schema, self._rollout
@@ -104,11 +112,28 @@ class Outpost:
         fitted = conform(pseudonymise(rows, self._system.private, self._key), schema)
         fitted = self._sides.live(fitted, schema)
         replies = router.answer(fitted.good, fitted.good[self._system.key].to_list())
-        try:
-            self._hand_over(fitted.good, replies, rollout)
-        except Exception:  # noqa: BLE001 - the wheel may be away for any reason; the client still gets an answer
-            self.lost += fitted.good.height
+        waiting = kept()
+        if waiting is None:
+            self._give(fitted.good, replies, rollout)
+        elif len(waiting):
+            self._give(fitted.good[waiting], replies.take(waiting), rollout)
         return replies, fitted
+
+    def give_up(self, rows: pl.DataFrame, scoring: str) -> Replies:
+        """Answers by the constant fallback, at once, and hands that over. Raises: RolloutError as `answer`."""
+        router, schema, rollout = self._router, self._schema, self._rollout
+        if router is None or schema is None:
+            raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
+        good = self._sides.live(conform(pseudonymise(rows, self._system.private, self._key), schema), schema).good
+        replies = router.give_up(good[self._system.key].to_list(), scoring)
+        self._give(good, replies, rollout)
+        return replies
+
+    def _give(self, rows: pl.DataFrame, replies: Replies, rollout: int) -> None:
+        try:
+            self._hand_over(rows, replies, rollout)
+        except Exception:  # noqa: BLE001 - the wheel may be away for any reason; the client still gets an answer
+            self.lost += rows.height
 
     def _open(self, version: ModelVersion) -> Ready:
         if version.ref not in self._ready:

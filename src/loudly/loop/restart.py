@@ -9,31 +9,57 @@ from loudly.loop import traffic
 from loudly.loop.state import fold
 from loudly.store.segments import read_segments
 
+MOST_ROWS = 4096
+
 if TYPE_CHECKING:
+    import polars as pl
+
     from loudly.loop.live import Live
 
 
 def catch_up(live: Live, folder: Path) -> int:
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
-    Cost: as much as folding it the first time, less the predictions.
+    Cost: as much as folding it the first time, less the predictions; records of single rows are folded by the thousand.
     """
-    rows = 0
     live.alerts.reopen(live.state.alarms)
+    rows = 0
+    waiting: list[traffic.Entry] = []
     for record in read_segments(folder) if folder.exists() else ():
-        batch = traffic.from_bytes(record.payload)
-        if batch.is_empty():
-            continue
-        at = int(batch["_at"][0])
-        live.watch.close(at)
-        if record.kind == "predictions":
-            rows += batch.height
-            live.fold_answers(batch, at)
+        one = traffic.entry(record.payload) if record.kind == "predictions" else None
+        if waiting and (one is None or not _together(live, waiting, one)):
+            rows += _fold(live, "predictions", traffic.table_of(waiting))
+            waiting = []
+        if one is not None:
+            waiting.append(one)
         else:
-            arrival = live.book.arrived(batch.drop("_at"), at)
-            if arrival.joined.height and live.state.champion is not None:
-                live.fold_labels(arrival.joined)
-    return rows
+            rows += _fold(live, record.kind, traffic.from_bytes(record.payload))
+    return rows + (_fold(live, "predictions", traffic.table_of(waiting)) if waiting else 0)
+
+
+def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> bool:
+    """Whether an entry is folded like those that wait, whenever that is."""
+    first = waiting[0]
+    return (
+        one.kind == first.kind
+        and len(waiting) * max(1, first.rows) < MOST_ROWS
+        and live.watch.cell(one.at) == live.watch.cell(first.at)
+    )
+
+
+def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
+    """Folds a logged batch; returns how many predictions it held."""
+    if batch.is_empty():
+        return 0
+    at = int(batch["_at"][-1])
+    live.watch.close(int(batch["_at"][0]))
+    if kind == "predictions":
+        live.fold_answers(batch, at)
+        return batch.height
+    arrival = live.book.arrived(batch.drop("_at"), at)
+    if arrival.joined.height and live.state.champion is not None:
+        live.fold_labels(arrival.joined)
+    return 0
 
 
 def refresh(live: Live) -> bool:

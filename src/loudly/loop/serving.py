@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,10 +12,14 @@ from loudly.core.seams import Blobs, Model, ModelFormat
 from loudly.core.values import ModelVersion, Schema, Task
 from loudly.errors import ModelError, UntrustedModel, nearest
 from loudly.features.feature_set import Definition, FeatureSet, FrozenFeatures
+from loudly.features.quick import Quick, quick
 from loudly.register.bundle import Bundle, unpack
+from loudly.serve.rows import Rows, asked, series
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
+
+MOST_PLANS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,32 @@ class Ready:
     frame: str
     task: Task
     classes: tuple[str, ...]
+    plans: dict[int, tuple[Schema, Quick | None]] = field(default_factory=dict, compare=False, repr=False)
 
     def predict(self, table: pl.DataFrame) -> Floats:
         """Scores of raw rows: (n,) or (n, k)."""
         X: Any = self.features.frame(table) if self.frame == "polars" else self.features.matrix(table)
         return self.model.predict(X)
+
+    def quick(self, rows: Rows) -> Floats:
+        """The same scores from the columns of a request; a table is made only where the model or a feature needs one."""
+        if self.frame == "polars":
+            return self.predict(rows.table())
+        plan = self._plan(rows.schema)
+        if plan is None:
+            return self.predict(rows.table())
+        fields = {f.name: f for f in asked(rows.schema)} if plan.needed else {}
+        X = plan.matrix(rows.columns, rows.height, lambda name: series(fields[name], rows.columns[name]))
+        return self.model.predict(X)
+
+    def _plan(self, schema: Schema) -> Quick | None:
+        known = self.plans.get(id(schema))
+        if known is None or known[0] is not schema:
+            if len(self.plans) >= MOST_PLANS:
+                self.plans.clear()
+            plan = quick(self.features, {f.name: f.kind for f in asked(schema)})
+            self.plans[id(schema)] = known = (schema, plan)
+        return known[1]
 
     def estimator(self) -> object:
         """The fitted estimator itself, to continue training from."""

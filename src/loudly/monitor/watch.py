@@ -148,6 +148,11 @@ class Watch:
                 known = self._open.get(start)
                 self._open[start] = made if known is None else known.merge(made)
 
+    def cell(self, now: int) -> tuple[int, int]:
+        """Rows that arrive within one cell of time may be folded together: neither a window nor its lateness ends in it."""
+        window = self.settings.window
+        return now // window, (now - 1 - self.settings.lateness) // window
+
     def labels(self, truth: Floats, score: Floats, at: Ints) -> None:
         """Labelled rows, by their event time."""
         self._folded += len(truth)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from loudly.core.values import Schema, Verdict
+from loudly.serve.attempt import Attempt
+from loudly.serve.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The answer to a request, row by row: prediction, version, arm, propensity, whether a fallback spoke."""
 
-    predictions: tuple[Any, ...]
-    versions: tuple[str, ...]
-    arms: tuple[str, ...]
-    propensities: tuple[float, ...]
-    fallbacks: tuple[bool, ...]
+    predictions: Sequence[Any]
+    versions: Sequence[str]
+    arms: Sequence[str]
+    propensities: Sequence[float]
+    fallbacks: Sequence[bool]
 
 
 class Front(Protocol):
-    """The wheel as a server sees it. `verdict` is on a version, or for None on the candidate of the running rollout.
+    """The wheel as a server sees it. `label` takes objects that carry key and label.
 
-    `answer` and `label` take rows that `serve.request.check` has passed.
+    `answer` may be called from many threads. What it leaves to be folded is folded by `settle`, which a server calls between
+    answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
+    `version` is the champion. `verdict` is on a version, or for None on the candidate of the running rollout.
     """
 
     @property
@@ -35,11 +39,19 @@ class Front(Protocol):
     @property
     def label_name(self) -> str: ...
 
+    def version(self) -> str | None: ...
+
     def schema(self) -> Schema | None: ...
 
     def example(self) -> Mapping[str, Any]: ...
 
-    def answer(self, rows: list[Mapping[str, Any]]) -> Answered: ...
+    def answer(self, rows: Rows, attempt: Attempt) -> Answered: ...
+
+    def give_up(self, rows: Rows, attempt: Attempt) -> Answered: ...
+
+    def lose(self, rows: Rows, attempt: Attempt) -> None: ...
+
+    def settle(self) -> None: ...
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]: ...
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import polars as pl
-
 from loudly.core.values import Field, Kind, Schema
 
 JSON_TYPES = {
@@ -52,12 +50,6 @@ def check(rows: Sequence[Mapping[str, Any]], schema: Schema) -> tuple[Problem, .
     return tuple(p for i, row in enumerate(rows) for f in fields if (p := _problem(i, row, f)) is not None)
 
 
-def to_table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pl.DataFrame:
-    """Rows of a request as a table with the columns of the schema; unknown fields are left out."""
-    names = [f.name for f in schema.sent]
-    return pl.DataFrame({name: [row.get(name) for row in rows] for name in names}, strict=False)
-
-
 def json_schema(schema: Schema, example: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON schema of one row, with a real row as its example."""
     fields = schema.sent
@@ -95,7 +87,12 @@ def _fits(value: Any, kind: Kind) -> bool:
         case Kind.TIME:
             return _is_time(value)
         case _:
-            return isinstance(value, str)
+            return isinstance(value, str) and _is_text(value)
+
+
+def _is_text(value: str) -> bool:
+    """Half of a surrogate pair is no text: it can neither be stored nor sent."""
+    return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _is_time(value: Any) -> bool:

@@ -6,13 +6,16 @@ A `Routing` is an immutable snapshot; swapping it is one assignment, so a new ve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from loudly.core.canon import unit_draw
 from loudly.core.seams import Strategy
+from loudly.errors import ModelError
+from loudly.serve.attempt import Attempt
+from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,15 +24,28 @@ if TYPE_CHECKING:
 
 CONTROL, CANDIDATE = "control", "candidate"
 ARMS = (CONTROL, CANDIDATE)
+NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
 Timer = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version ready to answer: rows of the frozen schema in, scores out."""
+    """A version ready to answer: rows of the frozen schema in, scores out. quick: the same without a table, where it can."""
 
     version: str
     predict: Callable[[pl.DataFrame], Floats]
+    quick: Callable[[Rows], Floats] | None = None
+
+    def score(self, rows: pl.DataFrame | Rows) -> Floats:
+        """Scores (n,) or (n, k). Raises: ModelError for another shape, and whatever the model raises."""
+        if not isinstance(rows, Rows):
+            made = self.predict(rows)
+        else:
+            made = self.quick(rows) if self.quick is not None else self.predict(rows.table())
+        made = np.asarray(made, dtype=np.float64)
+        if made.ndim not in (1, 2) or len(made) != rows.height:
+            raise ModelError("The model gave answers of a wrong shape.", seen=f"{made.shape} for {rows.height} rows")
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,18 @@ class Replies:
     errors: tuple[str, ...]
     seconds: Mapping[str, float]
 
+    def take(self, kept: Ints) -> Replies:
+        """The replies of some of the rows; the counts stay."""
+        scores = {name: score[kept] for name, score in self.scores.items()}
+        return replace(
+            self,
+            answer=self.answer[kept],
+            arm=self.arm[kept],
+            propensity=self.propensity[kept],
+            fallback=self.fallback[kept],
+            scores=scores,
+        )
+
 
 class Router:
     """Holds the current routing and answers batches of rows by it. `timer`: a clock of calls; none in a replay."""
@@ -83,25 +111,42 @@ class Router:
         """The next request sees the new routing; those under way finish with the old."""
         self._routing = routing
 
-    def answer(self, table: pl.DataFrame, units: Sequence[str]) -> Replies:
+    def answer(self, table: pl.DataFrame | Rows, units: Sequence[Any], attempt: Attempt | None = None) -> Replies:
         """Answers rows of the frozen schema. Shapes: table (n, columns), units (n,).
 
         A model that raises or answers NaN is replaced by control, control by the constant fallback; both are counted.
+        attempt: is told which arm is at work.
         """
         routing, n = self._routing, table.height
         arm, propensity, scoring = self._assign(routing, units)
         errors: list[str] = []
+        scores: dict[str, Floats] = {}
         seconds: dict[str, float] = {}
-        scores = {name: self._timed(routing, name, table, arm, name in scoring, errors, seconds) for name in ARMS}
+        for name in ARMS:
+            if attempt is not None:
+                attempt.scoring = name
+            scores[name] = self._timed(routing, name, table, arm, name in scoring, errors, seconds)
+        versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
+        if routing.candidate is None and bool(np.isfinite(scores[CONTROL]).all()):
+            sound = np.zeros(n, dtype=bool)
+            return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, {CONTROL: n, CANDIDATE: 0}, NOTHING, (), {})
         picked, fallback = _pick(scores, arm, routing.fallback)
         failed = {name: int((~_finite(scores[name]) & _asked(arm, i, name in scoring)).sum()) for i, name in enumerate(ARMS)}
         answered = {name: int(_asked(arm, i, name in scoring).sum()) for i, name in enumerate(ARMS)}
-        versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
-        assert len(picked) == n
         return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors), seconds)
 
+    def give_up(self, units: Sequence[Any], scoring: str) -> Replies:
+        """The constant fallback for units whose answer did not come in time; `scoring` is the arm that was at work."""
+        routing, n = self._routing, len(units)
+        arm, propensity, _ = self._assign(routing, units)
+        versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
+        scores = {name: np.full(n, np.nan) for name in ARMS}
+        lost = {name: n if name == scoring else 0 for name in ARMS}
+        answer, fallback = np.full(n, routing.fallback), np.ones(n, dtype=bool)
+        return Replies(answer, arm, propensity, fallback, scores, versions, lost, lost, ("no answer in time",), {})
+
     @staticmethod
-    def _assign(routing: Routing, units: Sequence[str]) -> tuple[Ints, Floats, tuple[str, ...]]:
+    def _assign(routing: Routing, units: Sequence[Any]) -> tuple[Ints, Floats, tuple[str, ...]]:
         if routing.strategy is None or routing.candidate is None:
             return np.zeros(len(units), dtype=np.int64), np.ones(len(units)), ()
         draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
@@ -112,7 +157,7 @@ class Router:
         self,
         routing: Routing,
         name: str,
-        table: pl.DataFrame,
+        table: pl.DataFrame | Rows,
         arm: Ints,
         everything: bool,
         errors: list[str],
@@ -126,15 +171,17 @@ class Router:
         return made
 
     @staticmethod
-    def _score(routing: Routing, name: str, table: pl.DataFrame, arm: Ints, everything: bool, errors: list[str]) -> Floats:
+    def _score(routing: Routing, name: str, table: pl.DataFrame | Rows, arm: Ints, everything: bool, errors: list[str]) -> Floats:
         """The arm's answers for the rows it must score; NaN elsewhere and where it failed."""
         served = routing.control if name == CONTROL else routing.candidate
-        wanted = np.ones(len(arm), dtype=bool) if everything else arm == ARMS.index(name)
         nothing = np.full(len(arm), np.nan)
-        if served is None or not wanted.any():
+        if served is None:
+            return nothing
+        wanted = np.ones(len(arm), dtype=bool) if everything else arm == ARMS.index(name)
+        if not wanted.any():
             return nothing
         try:
-            made = np.asarray(served.predict(table if wanted.all() else table.filter(wanted)), dtype=np.float64)
+            made = served.score(table if wanted.all() else table.filter(wanted))
         except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the client still gets an answer
             errors.append(f"{served.version}: {type(wrong).__name__}: {wrong}")
             return nothing

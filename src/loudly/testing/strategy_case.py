@@ -20,17 +20,29 @@ NAMES = tuple(arm.name for arm in ARMS)
 ANSWERED, FAILED, SECONDS = {"control": 90, "candidate": 10}, {"control": 1, "candidate": 0}, {"control": 0.01, "candidate": 0.02}
 
 
+def assign(strategy: Any, state: Any, draws: Floats) -> Any:
+    """Who answers; a contextual strategy sees the same context for every unit."""
+    return strategy.assign(state, draws, context_of(strategy, len(draws)))
+
+
+def context_of(strategy: Any, n: int) -> Floats | None:
+    """What a contextual strategy must see of n units, or None."""
+    return np.ones((n, strategy.features)) if hasattr(strategy, "features") else None
+
+
 def feedback_of(strategy: Any, state: Any, day: int, n: int = 200) -> Feedback:
     """Labelled rows of a day, answered by whom the strategy says; the arms are equally good; who did not score has NaN."""
     rng = np.random.default_rng(day)
     truth = (rng.random(n) < 0.3).astype(float)
-    made = strategy.assign(state, rng.random(n))
+    made = assign(strategy, state, rng.random(n))
     scores: dict[str, Floats] = {}
     for index, name in enumerate(NAMES):
         score = 1 / (1 + np.exp(-(truth + rng.normal(size=n))))
         scores[name] = score if name in made.shadows else np.where(made.arm == index, score, np.nan)
     slices = {"young": rng.random(n) < 0.4}
-    return Feedback(day * DAY, [f"u{day}-{i}" for i in range(n)], made.arm, truth, scores, slices, [day])
+    units, context = [f"u{day}-{i}" for i in range(n)], context_of(strategy, n)
+    learned = {"reward": truth, "propensity": made.propensity, "context": context}
+    return Feedback(day * DAY, units, made.arm, truth, scores, slices, [day], **learned)
 
 
 def steps(strategy: Any, state: Any, day: int) -> list[tuple[Any, Verdict]]:
@@ -61,7 +73,7 @@ class StrategyCase:
     def test_propensities_are_the_frequencies(self, strategy: Any) -> None:
         state, draws = strategy.init(ARMS, 0), (np.arange(20_000) + 0.5) / 20_000
         for day in range(4):
-            made = strategy.assign(state, draws)
+            made = assign(strategy, state, draws)
             assert made.arm.shape == made.propensity.shape == draws.shape
             assert np.isin(made.arm, (0, 1)).all()
             assert ((made.propensity > 0) & (made.propensity <= 1)).all()
@@ -74,11 +86,11 @@ class StrategyCase:
 
     def test_a_unit_meets_the_same_arm_alone_and_in_a_batch(self, strategy: Any) -> None:
         state, draws = strategy.init(ARMS, 0), np.random.default_rng(0).random(200)
-        made = strategy.assign(state, draws)
+        made = assign(strategy, state, draws)
         for i in range(0, 200, 7):
-            alone = strategy.assign(state, draws[i : i + 1])
+            alone = assign(strategy, state, draws[i : i + 1])
             assert (alone.arm[0], alone.propensity[0]) == (made.arm[i], made.propensity[i])
-        assert len(strategy.assign(state, draws[:0]).arm) == 0
+        assert len(assign(strategy, state, draws[:0]).arm) == 0
 
     def test_an_undecided_verdict_says_what_is_missing(self, strategy: Any) -> None:
         state = strategy.init(ARMS, 0)

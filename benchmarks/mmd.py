@@ -1,0 +1,109 @@
+"""MMD with 500 permutations, n = m = 2,000, d = 32: ours against hyppo and a plain torch loop, in the same run, interleaved.
+
+The peers live in an environment of their own under out/bench/mmd, made at the first run. Every program gets the same rows, the
+median bandwidth and 500 permutations, and must come to the same p-value within what permutations allow.
+Run: python benchmarks/mmd.py [--n 2000] [--repeats 3] [--peers]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from loudly.shift.two_sample.mmd import mmd
+
+HOME = Path("out/bench/mmd")
+PERMUTATIONS = 500
+PEER = """
+import sys, time, json, numpy as np
+name, path, width = sys.argv[1], sys.argv[2], float(sys.argv[3])
+data = np.load(path); x, y = data["x"], data["y"]
+if name == "torch loop":
+    import torch
+    torch.set_num_threads(int(sys.argv[4]))
+    def run():
+        z = torch.cat([torch.from_numpy(x), torch.from_numpy(y)]).float()
+        k = torch.exp(-torch.cdist(z, z) ** 2 / (2 * width ** 2)); n = len(x); p = len(z)
+        def stat(i):
+            k_ = k[i][:, i]; a, b, c = k_[:n, :n], k_[n:, n:], k_[:n, n:]
+            return ((a.sum() - a.diagonal().sum()) / (n * (n - 1)) + (b.sum() - b.diagonal().sum()) / (n * (n - 1)) - 2 * c.mean()).item()
+        seen = stat(torch.arange(p)); null = [stat(torch.randperm(p)) for _ in range(500)]
+        return (1 + sum(v >= seen for v in null)) / 501
+else:
+    from hyppo.ksample import MMD
+    def run():
+        return float(MMD(compute_kernel="gaussian", gamma=1 / (2 * width ** 2)).test(x, y, reps=500, workers=int(sys.argv[4]), auto=False)[1])
+run() if len(x) <= 200 else None
+for line in sys.stdin:
+    begun = time.perf_counter(); p = run(); print(json.dumps([time.perf_counter() - begun, p]), flush=True)
+"""
+
+
+def environment() -> Path:
+    """An environment with the peers."""
+    python = HOME / "venv" / "bin" / "python"
+    if not (HOME / "made").exists():
+        HOME.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", str(HOME / "venv")], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "hyppo==0.5.2", "torch==2.13.0", "numpy"], check=True)
+        (HOME / "made").touch()
+    return python
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(given.n, 32)), rng.normal(size=(given.n, 32)) + 0.02
+    python, path = environment(), HOME / "rows.npz"
+    np.savez(path, x=x, y=y)
+    width = float(np.median(np.linalg.norm(x[:1000, None] - y[None, :1000], axis=2)))
+    (HOME / "peer.py").write_text(PEER)
+    names = ("torch loop", "hyppo")
+    command = [str(python), str(HOME / "peer.py")]
+    peers = {
+        name: subprocess.Popen(
+            [*command, name, str(path), str(width), "2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in names
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ("loudly", *names)}
+    found: dict[str, float] = {}
+    for _ in range(given.repeats):
+        begun = time.perf_counter()
+        p = mmd(x, y, rng=np.random.default_rng(1), permutations=PERMUTATIONS, bandwidth=width).p_value
+        seconds["loudly"].append(time.perf_counter() - begun)
+        found["loudly"] = float(p or 0.0)
+        for name, peer in peers.items():
+            assert peer.stdin is not None
+            assert peer.stdout is not None
+            peer.stdin.write("go\n")
+            peer.stdin.flush()
+            spent, theirs = json.loads(peer.stdout.readline())
+            seconds[name].append(spent)
+            found[name] = theirs
+    for peer in peers.values():
+        peer.kill()
+    ours = statistics.median(seconds["loudly"])
+    print(f"MMD, {PERMUTATIONS} permutations, n = m = {given.n:,}, d = 32, medians of {given.repeats}")
+    for name, spent in seconds.items():
+        middle = statistics.median(spent)
+        print(f"  {name:<12}{middle:9.3f} s   {middle / ours:7.1f} x ours   p = {found[name]:.3f}")
+    fastest = min(statistics.median(seconds[name]) for name in names)
+    allowed = 3 * float(np.sqrt(0.25 / PERMUTATIONS) * np.sqrt(2))
+    agree = all(abs(found[name] - found["loudly"]) <= allowed for name in names)
+    print(f"fastest peer / ours: {fastest / ours:.1f}; p-values agree: {agree}")
+    return 0 if fastest / ours >= 10 and agree else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,337 @@
+"""The HTTP server: a plain ASGI application in front of the wheel, without a framework.
+
+`POST /predict` (a row, a list of rows, or columns), `POST /feedback`, `GET /health`, `/ready`, `/status`, `/metrics`, `/docs`,
+`/openapi.json`, and the Open Inference Protocol under `/v2`. It runs alone, or mounted in another application:
+`app.mount("/model", server)`, with `async with server.running():` in that application's own lifespan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from loudly import __version__
+from loudly.adapters import inference_protocol as v2
+from loudly.adapters.admission import Door, keys_of
+from loudly.adapters.asgi_codec import Codec, Refused, answers, objects
+from loudly.adapters.asgi_document import document, page
+from loudly.adapters.asgi_request import Gone, Receive, Reply, Request, Send, encoded, refusal
+from loudly.adapters.batching import Batcher, Full, Late
+from loudly.adapters.meters import Meters
+from loudly.config import ServerConfig
+from loudly.core.clock import stopwatch
+from loudly.core.values import Schema
+from loudly.deliver.analysis import ROOT as ANALYSIS
+from loudly.deliver.analysis import analyse
+from loudly.errors import LoudlyError, RolloutError
+from loudly.serve.attempt import Attempt
+from loudly.serve.front import Answered, Front
+from loudly.serve.rows import Rows
+
+LOG = logging.getLogger("loudly.serve")
+TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+HTML = b"text/html; charset=utf-8"
+MOST_LABELLING = 64
+ODD = (list, dict)
+LARGE_BODY = 128 * 1024
+Work = Callable[[Request], Awaitable[Reply]]
+
+
+def build(front: Front, on_start: Callable[[], None], on_stop: Callable[[], None], settings: ServerConfig | None = None) -> Server:
+    """The application. `on_start` and `on_stop` run once, around serving. Raises: ConfigError for keys that cannot be."""
+    return Server(front, on_start, on_stop, settings or ServerConfig())
+
+
+class Server:
+    """An ASGI application. `draining`: every answer closes its connection, and `/ready` says no."""
+
+    def __init__(self, front: Front, on_start: Callable[[], None], on_stop: Callable[[], None], settings: ServerConfig) -> None:
+        self.front, self.settings, self.draining = front, settings, False
+        self.door = Door(keys_of(settings.keys), settings.rate, settings.burst)
+        self.meters = Meters()
+        self.batcher = Batcher(front, settings.batch, settings.queue, settings.deadline, settings.inline)
+        self._on_start, self._on_stop = on_start, on_stop
+        self._codec: Codec | None = None
+        self._document: tuple[Schema | None, bytes] | None = None
+        self._labelling = 0
+        model = f"/v2/models/{front.name}"
+        # path -> method, role that it needs, what does it
+        self._paths: dict[str, tuple[str, str, Work]] = {
+            "/predict": ("POST", "predict", self._predict),
+            "/feedback": ("POST", "feedback", self._feedback),
+            "/health": ("GET", "", self._health),
+            "/ready": ("GET", "", self._ready),
+            "/status": ("GET", "admin", self._status),
+            "/metrics": ("GET", "admin", self._metrics),
+            "/openapi.json": ("GET", "", self._openapi),
+            "/docs": ("GET", "", self._docs),
+            "/v2": ("GET", "", self._v2_server),
+            "/v2/health/live": ("GET", "", self._v2_live),
+            "/v2/health/ready": ("GET", "", self._v2_ready),
+            model: ("GET", "", self._v2_model),
+            f"{model}/ready": ("GET", "", self._v2_model_ready),
+            f"{model}/infer": ("POST", "predict", self._infer),
+        }
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Around serving: starts what must run beside it; at the end all that was answered is on disk."""
+        self._on_start()
+        try:
+            yield
+        finally:
+            self.batcher.stop()
+            await asyncio.get_running_loop().run_in_executor(None, self.front.flush)
+            self._on_stop()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http":
+                await self._http(scope, receive, send)
+            case "lifespan":
+                await self._lifespan(receive, send)
+            case _:
+                await send({"type": "websocket.close", "code": 1003})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        begun = stopwatch()
+        path, root = scope["path"], scope.get("root_path", "")
+        if root and path.startswith(root):
+            path = path[len(root) :] or "/"
+        request = Request(scope["method"], path, scope["headers"], receive)
+        label, reply = path, None
+        try:
+            label, work = self._find(request)
+            reply = await work(request)
+        except Refused as refused:
+            label = label if path in self._paths else "other"
+            reply = refusal(refused)
+        except Gone:
+            return
+        except Exception:
+            LOG.exception("LOUD request %s failed, trace %s", request.id.decode(), request.trace.decode() or "none")
+            reply = refusal(Refused(500, {"detail": f"an error of the server's own; request {request.id.decode()}"}))
+        headers = [(b"content-type", reply.kind), (b"content-length", b"%d" % len(reply.body)), (b"x-request-id", request.id)]
+        if request.trace:
+            headers.append((b"traceparent", request.trace))
+        if self.draining:
+            headers.append((b"connection", b"close"))
+        headers.extend(reply.headers)
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        self.meters.request(label, reply.status, stopwatch() - begun)
+
+    def _find(self, request: Request) -> tuple[str, Work]:
+        """What does it, for a visitor who may. Raises: Refused."""
+        found = self._paths.get(request.path)
+        if found is None:
+            if request.path.startswith(ANALYSIS) and request.method in ("GET", "POST"):
+                return ANALYSIS, self._analysis
+            found = self._paths[self._versioned(request.path)]
+        method, role, work = found
+        if request.method != method:
+            raise Refused(405, {"detail": "Method Not Allowed"})
+        if role:
+            self._admit(request, role)
+        return request.path if request.path in self._paths else "/v2/models/versions", work
+
+    def _versioned(self, path: str) -> str:
+        """A path of the protocol that names a version, as the one without it. Raises: Refused."""
+        parts = path.split("/")
+        if parts[:3] != ["", "v2", "models"] or len(parts) < 4:
+            raise Refused(404, {"detail": "Not Found"})
+        if parts[3] != self.front.name:
+            raise v2.broken(f"there is no model {parts[3][:80]!r}; this is {self.front.name!r}", 404)
+        if len(parts) < 6 or parts[4] != "versions":
+            raise Refused(404, {"detail": "Not Found"})
+        if parts[5] != self._number():
+            raise v2.broken(f"version {parts[5][:80]!r} does not answer; {self._number() or 'none'} does", 404)
+        plain = "/".join((*parts[:4], *parts[6:]))
+        if plain not in self._paths:
+            raise Refused(404, {"detail": "Not Found"})
+        return plain
+
+    def _admit(self, request: Request, role: str) -> None:
+        visitor = self.door.who(request.key)
+        if visitor is None:
+            raise Refused(401, {"detail": "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"})
+        if not visitor.may(role):
+            raise Refused(403, {"detail": f"this key may not do that; it takes the role {role!r}"})
+        if visitor.bucket is not None and (wait := visitor.bucket.wait()) > 0:
+            raise Refused(429, {"detail": f"too many requests; come again in {wait:.1f} s"}, wait)
+
+    # -- the wheel ---------------------------------------------------------------------------------------------------
+
+    async def _predict(self, request: Request) -> Reply:
+        body = await self._body(request)
+        codec = self._reader()
+        if len(body) <= LARGE_BODY:
+            rows = codec.read(body)
+        else:
+            rows = await asyncio.get_running_loop().run_in_executor(None, codec.read, body)
+        answered, first = await self._answer(rows, request)
+        last = first + rows.height
+        self.meters.answered(answered, first, last)
+        return Reply(200, answers(codec.version, answered, first, last))
+
+    async def _answer(self, rows: Rows, request: Request) -> tuple[Answered, int]:
+        """The batch's answers, and where the request's own begin. Raises: Refused."""
+        try:
+            return await self.batcher.submit(rows, request.note)
+        except Full as full:
+            raise Refused(429, {"detail": "too many rows are waiting"}, full.seconds) from full
+        except Late as late:
+            if self.settings.late != "fallback":
+                if late.attempt is not None:
+                    self.front.lose(rows, late.attempt)
+                raise Refused(503, {"detail": f"no answer within {self.settings.deadline:g} s"}, 1.0) from late
+            attempt = Attempt((rows.height,), (request.note,))
+            attempt.scoring = late.attempt.scoring if late.attempt is not None else ""
+            return self.front.give_up(rows, attempt), 0
+        except RolloutError as error:
+            raise Refused(503, {"detail": str(error)}) from error
+        except LoudlyError as error:
+            raise Refused(422, {"detail": str(error)}) from error
+
+    async def _feedback(self, request: Request) -> Reply:
+        if self._labelling >= MOST_LABELLING:
+            raise Refused(429, {"detail": "too many labels are waiting"}, 1.0)
+        rows = objects(await self._body(request), self.settings.most_rows)
+        needed = (self.front.key, self.front.label_name)
+        missing = [{"loc": ["body", i, n], "msg": "missing"} for i, row in enumerate(rows) for n in needed if row.get(n) is None]
+        if missing:
+            raise Refused(422, {"detail": missing})
+        odd = [{"loc": ["body", i, n], "msg": "one value"} for i, row in enumerate(rows) for n in needed if isinstance(row[n], ODD)]
+        if odd:
+            raise Refused(422, {"detail": odd})
+        self._labelling += 1
+        try:
+            told = await asyncio.get_running_loop().run_in_executor(None, self.front.label, rows)
+        except (LoudlyError, OverflowError, UnicodeError) as error:
+            raise Refused(422, {"detail": str(error)}) from error
+        finally:
+            self._labelling -= 1
+        for what, count in told.items():
+            if isinstance(count, int):
+                self.meters.labels.labels(what).inc(count)
+        return Reply(200, encoded(dict(told)))
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+
+    async def _health(self, _: Request) -> Reply:
+        return Reply(200, b'{"status":"alive"}')
+
+    async def _ready(self, _: Request) -> Reply:
+        schema = self.front.schema()
+        if schema is None:
+            return Reply(503, encoded({"ready": False, "reason": "there is no champion"}))
+        if self.draining or self.batcher.dead:
+            reason = "it is told to stop" if self.draining else "no thread is left that the model has not kept"
+            return Reply(503, encoded({"ready": False, "reason": reason}))
+        return Reply(200, encoded({"ready": True, "schema_version": schema.version}))
+
+    async def _status(self, _: Request) -> Reply:
+        return Reply(200, json.dumps(dict(await self._aside(self.front.status))).encode())
+
+    async def _metrics(self, _: Request) -> Reply:
+        status = await self._aside(self.front.status)
+        told = self.meters.told(status, self.batcher.waiting, self.batcher.stuck, self.batcher.batches)
+        return Reply(200, told, TEXT)
+
+    async def _analysis(self, request: Request) -> Reply:
+        body = await self._body(request) if request.method == "POST" else b""
+        told = await self._aside(lambda: analyse(request.path, body, self.front.verdict))
+        return Reply(told.status, told.body)
+
+    async def _openapi(self, _: Request) -> Reply:
+        schema = self.front.schema()
+        if self._document is None or self._document[0] is not schema:
+            made = await self._aside(lambda: document(self.front, self.settings.most_rows, bool(self.settings.keys)))
+            self._document = (schema, encoded(made))
+        return Reply(200, self._document[1])
+
+    async def _docs(self, _: Request) -> Reply:
+        return Reply(200, (await self._aside(lambda: page(self.front))).encode(), HTML)
+
+    # -- Open Inference Protocol -------------------------------------------------------------------------------------
+
+    async def _v2_server(self, _: Request) -> Reply:
+        return Reply(200, encoded(v2.server(__version__)))
+
+    async def _v2_live(self, _: Request) -> Reply:
+        return Reply(200, b'{"live":true}')
+
+    async def _v2_ready(self, request: Request) -> Reply:
+        ready = (await self._ready(request)).status
+        return Reply(ready, encoded({"ready": ready == 200}))
+
+    async def _v2_model(self, _: Request) -> Reply:
+        return Reply(200, encoded(v2.model(self.front.name, self._number(), self._reader().schema)))
+
+    async def _v2_model_ready(self, request: Request) -> Reply:
+        ready = (await self._ready(request)).status
+        return Reply(ready, encoded({"name": self.front.name, "ready": ready == 200}))
+
+    async def _infer(self, request: Request) -> Reply:
+        version = self._number()
+        try:
+            body = await self._body(request)
+            length = request.header(b"inference-header-content-length")
+            asking = v2.read(body, length, self._reader().schema, self.settings.most_rows)
+            answered, first = await self._answer(asking.rows, request)
+        except Refused as refused:
+            if "error" in refused.content:
+                raise
+            raise Refused(refused.status, {"error": refused.content["detail"]}, refused.retry_after) from refused
+        last = first + asking.rows.height
+        self.meters.answered(answered, first, last)
+        told, head = v2.told(asking, self.front.name, version, answered, first, last)
+        if head is None:
+            return Reply(200, told)
+        return Reply(200, told, b"application/octet-stream", ((v2.HEADER.lower().encode(), str(head).encode()),))
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _number(self) -> str:
+        return (self.front.version() or "").rpartition("/")[2]
+
+    def _reader(self) -> Codec:
+        """The codec of the champion's schema. Raises: Refused while there is no champion."""
+        schema = self.front.schema()
+        if schema is None:
+            raise Refused(503, {"detail": "nothing answers yet: there is no champion"})
+        if self._codec is None or self._codec.schema is not schema:
+            self._codec = Codec(schema, self.settings.most_rows)
+        return self._codec
+
+    async def _body(self, request: Request) -> bytes:
+        """Raises: Refused for a body that is too large, or does not come in time."""
+        slow: list[bool] = []
+        task = asyncio.current_task()
+        assert task is not None
+        patience = task.get_loop().call_later(self.settings.slow, lambda: slow.append(task.cancel()))
+        try:
+            return await request.body(self.settings.most_bytes)
+        except asyncio.CancelledError as cancelled:
+            if not slow:
+                raise
+            task.uncancel()
+            raise Refused(408, {"detail": f"the body did not come within {self.settings.slow:g} s"}) from cancelled
+        finally:
+            patience.cancel()
+
+    @staticmethod
+    async def _aside(work: Callable[[], Any]) -> Any:
+        """On a thread: it may have to wait for the lock of the wheel."""
+        return await asyncio.get_running_loop().run_in_executor(None, work)

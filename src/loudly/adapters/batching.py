@@ -1,0 +1,225 @@
+"""Adaptive batching without a timer: idle, run at once; busy, collect; on finish take what has come.
+
+One thread asks the model; the event loop collects. A request waits for its answer until its deadline and no longer: a model that
+hangs loses its thread to a new one, and what it says later is neither sent nor logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from loudly.core.clock import stopwatch
+from loudly.serve.attempt import Attempt
+from loudly.serve.front import Answered, Front
+from loudly.serve.rows import Rows, joined
+
+LOG = logging.getLogger("loudly.serve")
+MOST_STUCK = 8
+LOOKS = 20
+
+
+class Full(Exception):
+    """No room in the queue. `seconds`: when to come again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Late(Exception):
+    """The deadline has passed. `attempt`: the batch that was under way, if any, for the log of a fallback."""
+
+    def __init__(self, attempt: Attempt | None) -> None:
+        super().__init__("no answer in time")
+        self.attempt = attempt
+
+
+class Work:
+    """A request that waits: its rows, who asked, until when, and where its answer goes."""
+
+    __slots__ = ("deadline", "future", "note", "rows")
+
+    def __init__(self, rows: Rows, note: tuple[str, str], deadline: float, future: asyncio.Future[Any]) -> None:
+        self.rows, self.note, self.deadline, self.future = rows, note, deadline, future
+
+
+class Batch:
+    """Requests that are answered together."""
+
+    __slots__ = ("attempt", "begun", "works")
+
+    def __init__(self, works: Sequence[Work], begun: float) -> None:
+        self.works, self.begun = works, begun
+        self.attempt = Attempt(tuple(w.rows.height for w in works), tuple(w.note for w in works))
+
+
+class Batcher:
+    """Collects requests on an event loop and answers them on a thread.
+
+    most_rows: of a batch (a request with more runs alone).  most_waiting: rows in the queue.  deadline: seconds of a request.
+    inline: no thread; for a model of some microseconds that never hangs.
+    """
+
+    def __init__(self, front: Front, most_rows: int, most_waiting: int, deadline: float, inline: bool = False) -> None:
+        self._inline = inline
+        self._front, self._most_rows, self._most_waiting, self._deadline = front, most_rows, most_waiting, deadline
+        self._waiting: deque[Work] = deque()
+        self._waiting_rows = 0
+        self._running: Batch | None = None
+        self._due = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._inbox: SimpleQueue[Batch | None] | None = None
+        self._stuck = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._seconds_a_row = 0.001
+        self.batches = 0
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the queue."""
+        return self._waiting_rows
+
+    @property
+    def stuck(self) -> int:
+        """Threads that a model has not given back."""
+        return self._stuck
+
+    @property
+    def dead(self) -> bool:
+        """Whether nothing can be answered: the model has kept all the threads it may have."""
+        return self._stuck >= MOST_STUCK
+
+    def submit(self, rows: Rows, note: tuple[str, str] = ("", "")) -> asyncio.Future[tuple[Answered, int]]:
+        """Queues a request; the future gives the batch's answers and where the request's own begin.
+
+        note: request id and traceparent.  Raises: Full.  The future raises Late, and what the front raises.
+        """
+        if self._waiting_rows and self._waiting_rows + rows.height > self._most_waiting:
+            raise Full(min(60.0, max(0.1, self._waiting_rows * self._seconds_a_row)))
+        loop = self._loop if self._loop is not None and not self._loop.is_closed() else self._begin()
+        work = Work(rows, note, stopwatch() + self._deadline, loop.create_future())
+        self._waiting.append(work)
+        self._waiting_rows += rows.height
+        if self._running is None and not self._due:
+            self._due = True
+            loop.call_soon(self._next)
+        return work.future
+
+    def stop(self) -> None:
+        """Lets the thread go; call it when nothing waits any more."""
+        if self._inbox is not None:
+            self._inbox.put(None)
+        if self._watch is not None:
+            self._watch.cancel()
+        self._loop, self._inbox, self._watch = None, None, None
+
+    def _begin(self) -> asyncio.AbstractEventLoop:
+        self._loop = loop = asyncio.get_running_loop()
+        self._inbox, self._running, self._due = None, None, False
+        self._watch = loop.call_later(self._deadline / LOOKS, self._look)
+        return loop
+
+    def _next(self) -> None:
+        """Hands the next batch to the thread, if it is free."""
+        self._due = False
+        if self._running is not None or not self._waiting or self._loop is None or self.dead:
+            return
+        works: list[Work] = []
+        height, schema = 0, self._waiting[0].rows.schema
+        while self._waiting:
+            work = self._waiting[0]
+            if works and (height + work.rows.height > self._most_rows or work.rows.schema is not schema):
+                break
+            self._waiting.popleft()
+            self._waiting_rows -= work.rows.height
+            if not work.future.done():
+                works.append(work)
+                height += work.rows.height
+        if not works:
+            return
+        if self._inline:
+            self._here(Batch(works, stopwatch()))
+            return
+        if self._inbox is None:
+            self._inbox = SimpleQueue()
+            Thread(target=self._work, args=(self._inbox, self._loop), name="loudly-predict", daemon=True).start()
+        self._running = Batch(works, stopwatch())
+        self.batches += 1
+        self._inbox.put(self._running)
+
+    def _here(self, batch: Batch) -> None:
+        """Answers on the event loop itself, which waits for the model."""
+        self._running = batch
+        self.batches += 1
+        self._loop.call_soon(self._done, batch, *self._ask(batch))  # type: ignore[union-attr]
+        self._loop.call_soon(self._settle)  # type: ignore[union-attr]
+
+    def _ask(self, batch: Batch) -> tuple[Answered | None, Exception | None]:
+        try:
+            return self._front.answer(joined([w.rows for w in batch.works]), batch.attempt), None
+        except Exception as raised:  # noqa: BLE001 - whoever waits is told; the server goes on
+            return None, raised
+
+    def _settle(self) -> None:
+        try:
+            self._front.settle()
+        except Exception:
+            LOG.exception("LOUD the wheel could not fold what it has answered")
+
+    def _work(self, inbox: SimpleQueue[Batch | None], loop: asyncio.AbstractEventLoop) -> None:
+        """The thread: answers batch after batch, and folds in between."""
+        while (batch := inbox.get()) is not None:
+            answered, wrong = self._ask(batch)
+            if loop.is_closed():
+                return
+            loop.call_soon_threadsafe(self._done, batch, answered, wrong)
+            self._settle()
+
+    def _done(self, batch: Batch, answered: Answered | None, wrong: Exception | None) -> None:
+        """On the loop: the answers go to who waits for them, and the next batch begins."""
+        if batch is self._running:
+            self._running = None
+        else:
+            self._stuck -= 1
+        self._next()
+        at = 0
+        for work in batch.works:
+            if not work.future.done():
+                if wrong is not None:
+                    work.future.set_exception(wrong)
+                elif answered is not None:
+                    work.future.set_result((answered, at))
+            at += work.rows.height
+        spent = stopwatch() - batch.begun
+        self._seconds_a_row += 0.1 * (spent / max(1, at) - self._seconds_a_row)
+
+    def _look(self) -> None:
+        """Every twentieth of a deadline: gives up requests whose time is over, and the thread of a batch that hangs."""
+        if self._loop is None:
+            return
+        now = stopwatch()
+        while self._waiting and (self._waiting[0].deadline <= now or self._waiting[0].future.done()):
+            work = self._waiting.popleft()
+            self._waiting_rows -= work.rows.height
+            if not work.future.done():
+                work.future.set_exception(Late(None))
+        if self._running is not None:
+            self._give_up(self._running, now)
+        self._watch = self._loop.call_later(self._deadline / LOOKS, self._look)
+
+    def _give_up(self, batch: Batch, now: float) -> None:
+        for index, work in enumerate(batch.works):
+            if work.deadline <= now and not work.future.done() and batch.attempt.leave(index):
+                work.future.set_exception(Late(batch.attempt))
+        if all(work.future.done() for work in batch.works):
+            if self._inbox is not None:
+                self._inbox.put(None)
+            self._running, self._inbox = None, None
+            self._stuck += 1
+            self._next()

@@ -1,0 +1,179 @@
+"""What bandits of any number of arms share: settings, what was earned, drawing by shares, the verdict.
+
+A bandit is a strategy whose shares follow the rewards. Arm 0 is control. The state is plain JSON; chance is handed in as draws;
+the shares of a moment are part of the state, and a draw falls into them as on a ruler, so that the logged propensity of a
+decision *is* its probability, not an estimate of it. Rewards come late, in batches, in any order.
+
+Hand a reward in when its time to come is over, not when it comes: where clicks come sooner than their absence, every arm would
+look better than it is, and most so the one that has answered most lately.
+
+The shares move, so a unit may meet another arm than before: hand in draws of unit and request, not of the unit alone, where
+one unit comes often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.core.canon import finite
+from loudly.core.seams import Assignment, Feedback
+from loudly.core.values import Arm, Decision, Evidence, Verdict
+from loudly.errors import DataError, RolloutError
+from loudly.stats.arm_process import ArmProcess, arm_process_of
+from loudly.stats.betting import Bernstein, bernstein_of, bounded, difference
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class BanditSpec:
+    """How a bandit behaves.
+
+    floor: share of the units that is spread evenly over all arms whatever is believed. Each propensity is at least
+    floor / arms: that bounds the weights when another policy is judged by this log. 0 forgoes it.
+    alpha: risk of a wrong verdict, over all looks and arms together.
+    Raises: RolloutError for a floor outside [0, 1] or an impossible alpha.
+    """
+
+    floor: float = 0.05
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor <= 1 or not 0 < self.alpha < 0.5:
+            raise RolloutError("An impossible bandit.", seen=f"floor={self.floor}, alpha={self.alpha}", do="e.g. floor=0.05")
+
+
+def begun(arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None, alpha: float) -> dict[str, Any]:
+    """The state at the start: nothing earned, or what a bandit of the same arms has carried on.
+
+    Raises: RolloutError for fewer than two arms, or two of one name.
+    """
+    names = [arm.name for arm in arms]
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise RolloutError("A bandit has two arms or more, each with a name of its own.", seen=", ".join(names) or "none")
+    kept = carry if carry and carry.get("arms") == names else None
+    nothing = {
+        "arms": names,
+        "pulls": [0] * len(names),
+        "earned": [0.0] * len(names),
+        "means": [Bernstein(alpha / len(names)).plain() for _ in names],
+        "errors": [ArmProcess().plain() for _ in names],
+    }
+    return {"since": at, "now": at, "evidence": dict(kept or nothing)}
+
+
+def rewarded(state: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
+    """The state with a batch of rewards more; each arm's mean is followed in the order in which its rewards came."""
+    old, reward = state["evidence"], bounded(rewards(feedback, len(state["evidence"]["arms"])))
+    each = [reward[feedback.arm == arm] for arm in range(len(old["arms"]))]
+    evidence = {
+        **old,
+        "pulls": [n + len(mine) for n, mine in zip(old["pulls"], each, strict=True)],
+        "earned": [sum_ + float(mine.sum()) for sum_, mine in zip(old["earned"], each, strict=True)],
+        "means": [bernstein_of(mean).add(mine).plain() for mean, mine in zip(old["means"], each, strict=True)],
+    }
+    return {**state, "evidence": evidence}
+
+
+def rewards(feedback: Feedback, arms: int) -> Floats:
+    """(n,) what came of each answer. Raises: DataError where there are none, or an arm is unknown."""
+    if feedback.reward is None or len(feedback.reward) != len(feedback.arm):
+        raise DataError(
+            "A bandit learns from rewards, and this feedback has none.", do="Give Feedback(reward=...) a value per row."
+        )
+    if len(feedback.arm) and not 0 <= int(feedback.arm.min()) <= int(feedback.arm.max()) < arms:
+        raise DataError("Feedback about an arm that this bandit has not.", seen=f"{int(feedback.arm.max())} of {arms} arms")
+    return feedback.reward
+
+
+def counted(state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int]) -> dict[str, Any]:
+    """The state with a stretch of answers more: each arm's errors against those of all others together."""
+    old = state["evidence"]
+    total, wrong = (sum(counts.get(arm, 0) for arm in old["arms"]) for counts in (answered, failed))
+    errors = []
+    for arm, process in zip(old["arms"], old["errors"], strict=True):
+        mine = failed.get(arm, 0)
+        share = answered.get(arm, 0) / total if total else 0.0
+        errors.append(arm_process_of(process).add(mine, wrong - mine, share).plain())
+    seen = {arm: old.get("answered", {}).get(arm, 0) + answered.get(arm, 0) for arm in old["arms"]}
+    return {**state, "evidence": {**old, "errors": errors, "answered": seen}}
+
+
+def pick(shares: Floats, draws: Floats) -> Assignment:
+    """The arm into whose share each draw falls, and that share. Shapes: shares (k,) or (n, k); draws (n,) in [0, 1).
+
+    >>> pick(np.array([0.25, 0.75]), np.array([0.1, 0.25, 0.9]))
+    Assignment(arm=array([0, 1, 1]), propensity=array([0.25, 0.75, 0.75]), shadows=())
+    """
+    ends = np.cumsum(shares, axis=-1)
+    ends = ends / ends[..., -1:]
+    if shares.ndim == 1:
+        arm: Ints = np.searchsorted(ends[:-1], draws, side="right").astype(np.int64)
+        return Assignment(arm, shares[arm])
+    arm = (draws[:, None] >= ends[:, :-1]).sum(axis=1).astype(np.int64)
+    return Assignment(arm, np.take_along_axis(shares, arm[:, None], axis=1)[:, 0])
+
+
+def floored(shares: Floats, floor: float) -> Floats:
+    """Shares mixed with an even spread; none falls below floor / arms. Shapes: (..., k)."""
+    return np.asarray((1 - floor) * shares + floor / shares.shape[-1])
+
+
+def greedy(values: Floats) -> Floats:
+    """All of the share to the largest value, evenly among equals. Shapes: (..., k).
+
+    >>> greedy(np.array([1.0, 3.0, 3.0]))
+    array([0. , 0.5, 0.5])
+    """
+    best = (values == values.max(axis=-1, keepdims=True)).astype(np.float64)
+    return np.asarray(best / best.sum(axis=-1, keepdims=True))
+
+
+def judge(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
+    """PASS: another arm than control surely earns most. FAIL: control does, or an arm surely errs more. Else UNDECIDED.
+
+    The means of the arms are taken to be constant; each is followed by an exact confidence sequence on its own rewards.
+    """
+    evidence = state["evidence"]
+    broken = failing(evidence, spec, subject)
+    if broken is not None:
+        return broken
+    names = evidence["arms"]
+    streams = [bernstein_of(mean) for mean in evidence["means"]]
+    each = tuple(_mean(name, stream) for name, stream in zip(names, streams, strict=True))
+    best = max(range(len(names)), key=lambda arm: streams[arm].low)
+    rest = max(stream.high for arm, stream in enumerate(streams) if arm != best)
+    if streams[best].low > rest:
+        told = f"{names[best]} surely earns most: {streams[best].mean:.4f} > {rest:.4f}"
+        gap = difference(streams[0], streams[best]) if best else (0.0, 0.0)
+        effect = streams[best].mean - streams[0].mean
+        method = "difference of empirical-Bernstein confidence sequences"
+        first = Evidence(method, effect, *gap, streams[best].n, names[best], "reward", 1 - spec.alpha)
+        return Verdict(Decision.PASS if best else Decision.FAIL, subject, told, (first, *each))
+    near = [name for name, stream in zip(names, streams, strict=True) if stream.high >= streams[best].low]
+    told = f"{len(near)} of {len(names)} arms may be the best: {', '.join(near)}"
+    return Verdict(Decision.UNDECIDED, subject, told, each, missing="rewards that tell the best arms apart")
+
+
+def failing(evidence: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict | None:
+    """FAIL where an arm other than control surely errs more than the others; None where none does."""
+    answered = evidence.get("answered", {})
+    total = sum(answered.values())
+    for arm, data in list(zip(evidence["arms"], evidence["errors"], strict=True))[1:]:
+        process = arm_process_of(data)
+        wrong = process.candidate + process.control
+        if total and process.worse(spec.alpha / (len(evidence["arms"]) - 1), answered[arm] / total):
+            seen = Evidence("which arm erred", float(process.candidate), n=wrong, about=arm)
+            return Verdict(Decision.FAIL, subject, f"{process.candidate} of {wrong} failed answers are those of {arm}", (seen,))
+    return None
+
+
+def _mean(name: str, stream: Bernstein) -> Evidence:
+    low, high = finite(stream.low), finite(stream.high)
+    method = "empirical-Bernstein confidence sequence"
+    return Evidence(method, finite(stream.mean), low, high, stream.n, name, "reward", 1 - stream.alpha)

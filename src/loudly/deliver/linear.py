@@ -1,0 +1,140 @@
+"""What bandits that choose by context share: one ridge regression an arm, folded by batches, and the verdict on the policy.
+
+Arms have models of their own (disjoint). Put a 1 among the features for an intercept, and scale them: the ridge is the same for
+all. A row whose context is not known is spread evenly and not learned from.
+
+Source: Li, Chu, Langford & Schapire 2010, algorithm 1.  Cost: memory and state arms × d²; an update inverts d × d an arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.core.canon import finite
+from loudly.core.seams import Feedback
+from loudly.core.values import Arm, Decision, Evidence, Verdict
+from loudly.deliver.bandit import BanditSpec, begun, failing, rewards
+from loudly.errors import DataError, RolloutError
+from loudly.stats.betting import Bernstein, bernstein_of, bounded
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What the models of all arms say of some rows. mean, spread: (n, k) reward and √(xᵀA⁻¹x).  known: (n,) context is there."""
+
+    mean: Floats
+    spread: Floats
+    known: Any
+
+
+def begun_linear(
+    arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None, alpha: float, d: int, ridge: float
+) -> dict[str, Any]:
+    """The state of models that know nothing yet, of `d` features. Raises: RolloutError for carried models of others."""
+    state = begun(arms, at, carry, alpha)
+    if "gram" in state["evidence"]:
+        known = len(state["evidence"]["theta"][0])
+        if known != d:
+            raise RolloutError("Models of another context cannot be carried on.", seen=f"{known} features, not {d}")
+        return state
+    gram = np.tile(ridge * np.eye(d), (len(arms), 1, 1))
+    models = _models(gram, np.zeros((len(arms), d)))
+    return {**state, "evidence": {**state["evidence"], **models, "lift": Bernstein(alpha).plain()}}
+
+
+def foresee(state: Mapping[str, Any], context: Floats | None) -> Foreseen:
+    """The models on a batch. Raises: DataError for a context of another shape."""
+    evidence = state["evidence"]
+    theta, inverse = np.asarray(evidence["theta"]), np.asarray(evidence["inverse"])
+    x, known = _checked(context, theta.shape[1])
+    spread = np.sqrt(np.maximum(0.0, np.einsum("ni,kij,nj->nk", x, inverse, x)))
+    return Foreseen(x @ theta.T, spread, known)
+
+
+def evenly_where_unknown(shares: Floats, known: Any) -> Floats:
+    """Rows without a context are spread evenly over the arms."""
+    return np.where(known[:, None], shares, 1.0 / shares.shape[1])
+
+
+def taught(state: Mapping[str, Any], feedback: Feedback, spec: BanditSpec) -> dict[str, Any]:
+    """The state with a batch of rewards in [0, 1] more."""
+    old = state["evidence"]
+    reward = bounded(rewards(feedback, len(old["arms"])))
+    gram, towards = np.asarray(old["gram"]), np.asarray(old["towards"])
+    x, known = _checked(feedback.context, towards.shape[1], len(reward))
+    gram, towards, pulls, earned = gram.copy(), towards.copy(), list(old["pulls"]), list(old["earned"])
+    for arm in range(len(old["arms"])):
+        mine = (feedback.arm == arm) & known
+        gram[arm] += x[mine].T @ x[mine]
+        towards[arm] += x[mine].T @ reward[mine]
+        pulls[arm] += int((feedback.arm == arm).sum())
+        earned[arm] += float(reward[feedback.arm == arm].sum())
+    learned = {**_models(gram, towards), "pulls": pulls, "earned": earned, "lift": _lift(old, feedback, reward, x, spec)}
+    return {**state, "evidence": {**old, **learned}}
+
+
+def judge_policy(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
+    """PASS: the bandit surely earns more than control alone would have. FAIL: less, or an arm surely errs more.
+
+    Each reward is held against what control would have earned there: its model's word, corrected by the weighted errors of that
+    word where control did answer (doubly robust). Its mean is the gain of the policy of that moment, whatever was chosen when;
+    the floor bounds it, so the interval on the mean (empirical Bernstein) is exact in spite of the large weights: where no
+    policy gained anything, PASS comes with probability alpha / 2 at most over all looks. Without a floor there is no verdict.
+    """
+    evidence = state["evidence"]
+    broken = failing(evidence, spec, subject)
+    if broken is not None:
+        return broken
+    lift, most = bernstein_of(evidence["lift"]), _most(spec.floor, len(evidence["arms"]))
+    method = "doubly robust, empirical-Bernstein confidence sequence"
+    if lift.n == 0 or most is None:
+        missing = "a floor, without which no other policy can be judged" if most is None else "rewards with their propensities"
+        nothing = Evidence(method, None, about="policy - control", unit="reward", confidence=1 - spec.alpha)
+        return Verdict(Decision.UNDECIDED, subject, "nothing to judge the policy by", (nothing,), missing=missing)
+    effect, low, high = ((2 * part - 1) * most for part in (lift.mean, lift.low, lift.high))
+    found = Evidence(method, effect, finite(low), finite(high), lift.n, "policy - control", "reward", 1 - spec.alpha)
+    told = f"earns {effect:+.4f} [{low:+.4f}, {high:+.4f}] against control alone"
+    if low > 0 or high < 0:
+        return Verdict(Decision.PASS if low > 0 else Decision.FAIL, subject, f"surely {told}", (found,))
+    return Verdict(Decision.UNDECIDED, subject, told, (found,), missing="rewards that tell the policy from control alone")
+
+
+def _models(gram: Floats, towards: Floats) -> dict[str, Any]:
+    inverse = np.linalg.inv(gram)
+    theta = np.einsum("kij,kj->ki", inverse, towards)
+    return {"gram": gram.tolist(), "towards": towards.tolist(), "inverse": inverse.tolist(), "theta": theta.tolist()}
+
+
+def _lift(old: Mapping[str, Any], feedback: Feedback, reward: Floats, x: Floats, spec: BanditSpec) -> dict[str, float]:
+    most, p = _most(spec.floor, len(old["arms"])), feedback.propensity
+    if most is None or p is None:
+        return dict(old["lift"])
+    least = spec.floor / len(old["arms"])
+    if len(p) and p.min() < least * (1 - 1e-9):
+        raise DataError(
+            "A propensity is below the floor of this bandit.", seen=f"{p.min():g} < {least:g}", do="Log what assign says."
+        )
+    error = reward - np.clip(x @ np.asarray(old["theta"])[0], 0.0, 1.0)
+    gain = np.where(feedback.arm == 0, error * (1 - 1 / p), error)
+    return bernstein_of(old["lift"]).add(np.clip((gain / most + 1) / 2, 0.0, 1.0)).plain()
+
+
+def _most(floor: float, arms: int) -> float | None:
+    """The largest gain of a single row, by the least propensity; None where there is none."""
+    return max(1.0, arms / floor - 1) if floor > 0 else None
+
+
+def _checked(context: Floats | None, d: int, rows: int | None = None) -> tuple[Floats, Any]:
+    """(n, d) features with 0 for unknown rows, and (n,) which rows are known."""
+    if context is None or context.ndim != 2 or context.shape[1] != d or (rows is not None and len(context) != rows):
+        seen = "none" if context is None else str(context.shape)
+        raise DataError(f"This strategy chooses by a context of {d} features a row.", seen=seen, do="Hand in context (n, d).")
+    known: Any = np.isfinite(context).all(axis=1)
+    return np.where(known[:, None], context, 0.0), known

@@ -1,0 +1,186 @@
+"""The hot path of the wheel: answer and log now, fold a little later.
+
+An answer needs the routing and the model; the label book, the monitor and the rollout's counts need the same rows only before
+somebody looks at them. So answered rows wait here, in memory (they are in the traffic log already), and are folded some hundred
+at a time: before every tick, before labels are joined, and by `settle` between answers. What is folded is the same, batch by
+batch or all at once: counts add, and batches are cut where the time that they carry would be judged otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.core.values import Role, Schema, Task
+from loudly.data.pseudonym import pseudonym
+from loudly.errors import RolloutError
+from loudly.loop import traffic
+from loudly.loop.slices import slice_rows
+from loudly.serve.attempt import Attempt
+from loudly.serve.router import ARMS, Replies, Router
+from loudly.serve.rows import Rows, checked, joined, of_table
+from loudly.validate.conform import conform
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from loudly.loop.live import Live
+
+FOLD_ROWS = 512
+MOST_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An answered batch that is not folded yet. kind: batches of one kind may be folded together."""
+
+    rows: Rows
+    replies: Replies
+    rollout: int
+    at: int
+    kind: tuple[Any, ...]
+
+
+class Answering:
+    """Answers rows for a Live and keeps them until they are folded. Many threads may answer; whoever holds the lock folds."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._waiting: deque[Waiting] = deque()
+        self._lost: deque[tuple[str, int]] = deque()
+        self._rows = 0
+        self._wide: tuple[Schema, Schema] | None = None
+
+    def answer(self, rows: Rows, attempt: Attempt) -> Replies:
+        """Answers and logs the rows; requests that were given up meanwhile are left out of the log.
+
+        Raises: RolloutError while there is no champion, DataError where the champion has changed and its schema does not fit.
+        """
+        rows, units, router = self._ready(rows)
+        replies = router.answer(rows, units, attempt)
+        late = attempt.close()
+        if not late:
+            self._log(rows, replies, attempt, range(len(attempt.sizes)))
+        elif len(late) < len(attempt.sizes):
+            kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
+            mask = np.isin(np.arange(rows.height), kept)
+            whole = [i for i in range(len(attempt.sizes)) if i not in late]
+            self._log(rows.filter(mask), replies.take(kept), attempt, whole)
+        return replies
+
+    def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
+        """Answers by the constant fallback, at once, and logs that."""
+        rows, units, router = self._ready(rows)
+        replies = router.give_up(units, attempt.scoring)
+        self._log(rows, replies, attempt, range(len(attempt.sizes)))
+        return replies
+
+    def lose(self, rows: Rows, attempt: Attempt) -> None:
+        """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
+        self._lost.append((attempt.scoring, rows.height))
+
+    def settle(self) -> None:
+        """Folds what waits where that is worth it and nobody else holds the lock."""
+        if self._rows >= FOLD_ROWS and self._live.lock.acquire(blocking=False):
+            try:
+                self.fold()
+            finally:
+                self._live.lock.release()
+
+    def fold(self) -> None:
+        """Folds all that waits. The caller holds the lock of the Live."""
+        group: list[Waiting] = []
+        height = 0
+        while self._waiting:
+            one = self._waiting.popleft()
+            self._rows -= one.rows.height
+            if group and (one.kind != group[0].kind or height + one.rows.height > MOST_ROWS):
+                self._fold(group)
+                group, height = [], 0
+            group.append(one)
+            height += one.rows.height
+        if group:
+            self._fold(group)
+        if not self._waiting:
+            self._rows = 0
+
+    def _fold(self, group: list[Waiting]) -> None:
+        live = self._live
+        table = joined([w.rows for w in group]).table()
+        replies = traffic.all_of([w.replies for w in group])
+        at = np.repeat([w.at for w in group], [w.rows.height for w in group])
+        live.fold_answers(traffic.logged(table, replies, group[0].rollout, at), group[-1].at)
+        if group[0].rollout == _rollout(live):
+            count(live, table, replies, (*(w.replies for w in group), *self._late_calls(replies)))
+
+    def _late_calls(self, replies: Replies) -> list[Replies]:
+        """Those that came too late, as calls of the arm that was at work."""
+        calls = []
+        while self._lost:
+            arm, rows = self._lost.popleft()
+            calls.append(replace(replies, answered={arm: rows}, failed={arm: rows}, seconds={}))
+        return calls
+
+    def _ready(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
+        live = self._live
+        router, champion = live.router, live.state.champion
+        if router is None or champion is None:
+            raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
+        schema = live.ready[champion].schema
+        if rows.schema is not schema:
+            rows = checked(of_table(conform(rows.table(), schema, keys=False).good, schema))
+        if live.system.private:
+            hidden = {name: _hidden(rows.columns[name], live.key) for name in live.system.private if name in rows.columns}
+            rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
+        if live.system.sides or schema.role(Role.SIDE):
+            fitted = live.sides.live(conform(rows.table(), schema, keys=False), schema)
+            rows = of_table(fitted.good, self._widened(schema))
+        return rows, list(rows.columns[live.system.key]), router
+
+    def _widened(self, schema: Schema) -> Schema:
+        """The schema of rows with their side columns: as if they had been sent."""
+        if self._wide is None or self._wide[0] is not schema:
+            sent = tuple(replace(f, role=Role.INPUT) if f.role is Role.SIDE else f for f in schema.fields)
+            self._wide = (schema, Schema(sent))
+        return self._wide[1]
+
+    def _log(self, rows: Rows, replies: Replies, attempt: Attempt, kept: Any) -> None:
+        live = self._live
+        now, rollout = live.clock.now(), _rollout(live)
+        if live.stores.traffic is not None:
+            notes = [(*attempt.notes[i], attempt.sizes[i]) for i in kept] if attempt.notes else ()
+            live.stores.traffic.append("predictions", traffic.compact(rows, replies, rollout, now, notes))
+        kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, *live.watch.cell(now))
+        self._rows += rows.height
+        self._waiting.append(Waiting(rows, replies, rollout, now, kind))
+
+
+def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[Replies, ...] = ()) -> None:
+    """Counts answers, failures and disagreement for the rollout that runs. calls: the same, call by call."""
+    if live.strategy is not None:
+        with live.tally.spend("rollout"):
+            classes = live.ready[live.state.champion or ""].task is not Task.REGRESSION
+            both = replies.scores["control"], replies.scores["candidate"]
+            live.disagreement.add(*both, slice_rows(live.system, rows), classes=classes)
+        for index, arm in enumerate(ARMS):
+            live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
+        for one in calls or (replies,):
+            told = one.answered, one.failed, one.seconds
+            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
+
+
+def _rollout(live: Live) -> int:
+    return live.state.rollout.started if live.state.rollout is not None else 0
+
+
+def _rows_of(attempt: Attempt, kept: set[int]) -> Any:
+    ends = np.cumsum(attempt.sizes)
+    spans = [np.arange(ends[i] - attempt.sizes[i], ends[i]) for i in sorted(kept)]
+    return np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)
+
+
+def _hidden(values: Any, key: bytes) -> list[str | None]:
+    return [None if v is None else pseudonym(v, key) for v in values]

@@ -1,0 +1,69 @@
+"""A real server on loopback, in a thread, for tests that speak HTTP to it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Any
+
+import polars as pl
+import pytest
+
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
+
+from conftest import SINCE, make_app  # noqa: E402
+from loudly.adapters.asgi_server import build  # noqa: E402
+from loudly.app.server import LiveFront  # noqa: E402
+from loudly.app.verbs import memory_stores  # noqa: E402
+from loudly.config import ServerConfig  # noqa: E402
+from loudly.core.clock import DataClock  # noqa: E402
+from loudly.loop.founding import found  # noqa: E402
+from loudly.loop.live import Live  # noqa: E402
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Server:
+    """A uvicorn of our own in a thread, on loopback."""
+
+    def __init__(self, live: Live, settings: ServerConfig | None = None) -> None:
+        self.live = live
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.app = build(LiveFront(live), lambda: None, lambda: None, settings)
+        config = uvicorn.Config(self.app, host="127.0.0.1", port=int(self.url.rsplit(":", 1)[1]), log_level="error")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def __enter__(self) -> Server:
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+def make_live(table: pl.DataFrame) -> tuple[Live, DataClock]:
+    clock = DataClock(SINCE)
+    live = Live(make_app(table).system, memory_stores("world"), clock, key=b"replay")
+    known = table.filter(pl.col("at") < pl.lit("2024-02-01").str.to_datetime())
+    come = pl.col("at") < pl.lit("2024-01-31").str.to_datetime()
+    assert not found(
+        live, known.with_columns(y=pl.when(come | (pl.col("at") == pl.lit("2024-01-31").str.to_datetime())).then(pl.col("y")))
+    )
+    live.retrain("first training", "there is no model yet")
+    return live, clock
+
+
+def rows_of(table: pl.DataFrame, since: int, until: int) -> list[dict[str, Any]]:
+    at = pl.col("at").dt.epoch("us")
+    rows = table.filter((at >= since) & (at < until)).drop("y").to_dicts()
+    return [{**row, "at": row["at"].isoformat()} for row in rows]

@@ -1,0 +1,271 @@
+"""The hot path gives the answers of the slow one, and folds the same however late it folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import SINCE, make_app, make_world
+from loudly.app.verbs import memory_stores
+from loudly.core.clock import DAY, HOUR, DataClock
+from loudly.core.values import Role
+from loudly.data.pseudonym import pseudonymise
+from loudly.errors import DataError, RolloutError
+from loudly.loop import traffic
+from loudly.loop.founding import found
+from loudly.loop.live import Live
+from loudly.loop.restart import catch_up
+from loudly.serve.attempt import Attempt
+from loudly.serve.rows import Rows, joined, microseconds, of_table, rows_of
+from loudly.store.segments import SegmentWriter, read_segments
+from loudly.validate.conform import conform
+
+TABLE = make_world(days=45)
+when = pl.col("at").dt.epoch("us")
+
+
+def made_live(log: Path | None = None) -> tuple[Live, DataClock]:
+    clock = DataClock(SINCE)
+    stores = memory_stores("world")
+    if log is not None:
+        stores = replace(stores, traffic=SegmentWriter(log))
+    live = Live(make_app(TABLE).system, stores, clock, key=b"key")
+    known = TABLE.filter(when < SINCE).with_columns(y=pl.when(when + DAY <= SINCE).then(pl.col("y")))
+    assert not found(live, known)
+    live.retrain("first training", "there is no model yet")
+    return live, clock
+
+
+def sent(rows: pl.DataFrame, live: Live) -> Rows:
+    schema = live.ready[live.state.champion or ""].schema
+    objects = [{**r, "at": r["at"].isoformat()} for r in rows.drop("y").to_dicts()]
+    return rows_of(objects, schema)
+
+
+def history(live: Live, clock: DataClock, size: int, *, quick: bool) -> list[float]:
+    """Ten days: rows of each day in batches of `size`, labels a day later, a rollout on the way; all on the data's clock."""
+    answers: list[float] = []
+    for day in range(10):
+        now = SINCE + day * DAY
+        late = TABLE.filter((when >= now - 2 * DAY) & (when < now - DAY) & (when >= SINCE))
+        if late.height:
+            live.feedback(late.select("id", "y"))
+        rows = TABLE.filter((when >= now) & (when < now + DAY))
+        for first in range(0, rows.height, size):
+            part = sent(rows[first : first + size], live)
+            if quick:
+                answers += live.answering.answer(part, Attempt((part.height,))).answer.tolist()
+                live.answering.settle()
+            else:
+                answers += live.answer(part.table())[0].answer.tolist()
+        if day == 3:
+            live.retrain("by hand", "to have a rollout on the way")
+        clock.advance(now + DAY)
+        live.tick()
+    return answers
+
+
+@pytest.mark.parametrize("size", [1, 7, 120])
+def test_folding_later_gives_the_same_answers_and_the_same_ledger(size: int) -> None:
+    slow, fast = made_live(), made_live()
+    told, tells = history(*slow, size, quick=False), history(*fast, size, quick=True)
+    assert tells == told
+    events = [[r.chain for r in live.stores.ledger.read()] for live, _ in (slow, fast)]
+    kinds = {r.event.kind for r in fast[0].stores.ledger.read()}
+    assert {"stage_started", "champion_changed"} <= kinds
+    assert events[0] == events[1]
+    assert fast[0].book.waiting == slow[0].book.waiting
+
+
+def test_a_restart_folds_the_compact_log_to_the_same_state(tmp_path: Path) -> None:
+    live, clock = made_live(tmp_path)
+    rows = TABLE.filter((when >= SINCE) & (when < SINCE + DAY))
+    for i in range(40):
+        live.answering.answer(sent(rows[i : i + 1], live), Attempt((1,), ((f"request-{i}", ""),)))
+    live.feedback(rows[:10].select("id", "y"))
+    live.stores.traffic.flush()  # type: ignore[union-attr]
+    notes = [n for r in read_segments(tmp_path) for n in traffic.notes_of(r.payload)]
+    assert notes == [(f"request-{i}", "", 1) for i in range(40)]
+    again = Live(live.system, replace(live.stores, traffic=None), clock, key=b"key")
+    again.watch.crown(again.ready["world/1"], TABLE.filter(when < SINCE), None, clock.now())
+    assert catch_up(again, tmp_path) == 40
+    assert again.book.waiting == live.book.waiting == 30
+    joined_again = again.feedback(rows[10:20].select("id", "y")).joined
+    assert joined_again.equals(live.feedback(rows[10:20].select("id", "y")).joined)
+
+
+def test_the_compact_record_is_the_table_that_would_have_been_logged() -> None:
+    live, _ = made_live()
+    rows = sent(TABLE.filter(when >= SINCE)[:5], live)
+    replies = live.answering.answer(rows, Attempt((5,)))
+    table = traffic.logged(rows.table(), replies, 7, 8)
+    assert traffic.from_bytes(traffic.compact(rows, replies, 7, 8)).equals(table, null_equal=True)
+    assert traffic.from_bytes(traffic.to_bytes(table)).equals(table)
+    assert len(traffic.compact(rows, replies, 7, 8)) * 4 < len(traffic.to_bytes(table))
+
+
+def test_what_was_given_up_is_not_logged_and_the_rest_is(tmp_path: Path) -> None:
+    live, _ = made_live(tmp_path)
+    rows = sent(TABLE.filter(when >= SINCE)[:6], live)
+    attempt = Attempt((1, 3, 2), (("a", ""), ("b", ""), ("c", "")))
+    assert attempt.leave(1)
+    replies = live.answering.answer(rows, attempt)
+    assert len(replies.answer) == 6
+    assert not attempt.leave(0), "its answer is made"
+    live.answering.give_up(Rows(rows.schema, None, 3, rows.records[1:4]), Attempt((3,), (("b", ""),)))
+    live.stores.traffic.flush()  # type: ignore[union-attr]
+    logs = [traffic.from_bytes(r.payload) for r in read_segments(tmp_path)]
+    assert [log["id"].to_list() for log in logs] == [[rows.columns["id"][i] for i in at] for at in ((0, 4, 5), (1, 2, 3))]
+    assert logs[1]["_fallback"].all()
+    with live.lock:
+        live.answering.fold()
+    assert live.book.waiting == 6
+
+
+def test_rows_of_an_older_schema_are_answered_by_the_new_champion() -> None:
+    live, _ = made_live()
+    rows = sent(TABLE.filter(when >= SINCE)[:3], live)
+    old = replace(rows.schema, fields=tuple(f for f in rows.schema.fields if f.name != "x1"))
+    without = Rows(old, {n: c for n, c in rows.columns.items() if n != "x1"}, 3)
+    twin = Rows(replace(rows.schema), rows.columns, 3)
+    assert live.answering.answer(twin, Attempt((3,))).answer.tolist() == live.answering.answer(rows, Attempt((3,))).answer.tolist()
+    assert live.answering.answer(without, Attempt((3,))).fallback.all(), "a logistic regression has no answer to a missing value"
+    no_key = Rows(rows.schema, {**rows.columns, "id": [None, "b", "c"]}, 3)
+    nullable = tuple(replace(f, nullable=True) if f.role is Role.KEY else f for f in rows.schema.fields)
+    with pytest.raises(DataError, match="key"):
+        live.answering.answer(Rows(replace(rows.schema, fields=nullable), no_key.columns, 3), Attempt((3,)))
+
+
+def test_without_a_champion_nothing_answers() -> None:
+    ready, _ = made_live()
+    live = Live(make_app(TABLE).system, memory_stores("world"), DataClock(SINCE), key=b"key")
+    with pytest.raises(RolloutError, match="no champion"):
+        live.answering.answer(sent(TABLE[:1], ready), Attempt((1,)))
+
+
+VALUES = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=True), st.integers(-(2**53), 2**53).map(float))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=3), st.integers(0, 4_000_000_000_000_000), VALUES, VALUES, st.sampled_from([None, "a", "b", "zz"])
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_the_quick_matrix_is_the_matrix_byte_for_byte(records: list[tuple[Any, ...]]) -> None:
+    live = LIVE
+    ready = live.ready["world/1"]
+    rows = Rows(ready.schema, None, len(records), records)
+    plan = ready._plan(ready.schema)
+    assert plan is not None
+    quick: list[bytes] = []
+    spy = replace(ready, model=Recorder(quick))
+    spy.quick(rows)
+    spy.quick(joined([Rows(ready.schema, None, 1, [r]) for r in records]))
+    whole = ready.features.matrix(rows.table()).tobytes()
+    assert quick == [whole, whole]
+    fitted = conform(rows.table(), ready.schema)
+    assert fitted.aside.is_empty()
+    assert fitted.good.equals(rows.table(), null_equal=True)
+    assert list(of_table(rows.table(), ready.schema).records) == [tuple(r) for r in records]
+
+
+class Recorder:
+    """A model that keeps the bytes of what it was asked."""
+
+    def __init__(self, kept: list[bytes]) -> None:
+        self.kept = kept
+
+    def predict(self, X: Any) -> Any:
+        assert X.flags.c_contiguous
+        self.kept.append(X.tobytes())
+        return np.zeros(len(X))
+
+
+LIVE = made_live()[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "us"),
+    [
+        ("2024-02-01T00:00:00", SINCE),
+        ("2024-02-01", SINCE),
+        ("2024-02-01T02:00:00+02:00", SINCE),
+        ("2024-02-01T01:00:00Z", SINCE + HOUR),
+        ("2024-02-01 00:00:00.000001", SINCE + 1),
+    ],
+)
+def test_times_are_read_as_the_table_reads_them(text: str, us: int) -> None:
+    assert microseconds(text) == us
+
+
+def test_private_columns_are_hidden_as_in_training() -> None:
+    app = make_app(TABLE)
+    app._private = ("group",)
+    live = Live(app.system, memory_stores("world"), DataClock(SINCE), key=b"key")
+    known = TABLE.filter(when < SINCE).with_columns(y=pl.when(when + DAY <= SINCE).then(pl.col("y")))
+    assert not found(live, known)
+    live.retrain("first training", "there is no model yet")
+    part = TABLE.filter(when >= SINCE)[:4]
+    rows = sent(part, live)
+    quick = live.answering.answer(rows, Attempt((4,)))
+    assert quick.answer.tolist() == live.answer(part.drop("y"))[0].answer.tolist()
+    with live.lock:
+        live.answering.fold()
+    joined_rows = live.feedback(part.select("id", "y")).joined
+    hidden = pseudonymise(part, ["group"], b"key")["group"].to_list()
+    assert set(joined_rows["group"]) == set(hidden)
+
+
+def test_a_candidate_that_comes_too_late_is_blamed_for_it() -> None:
+    live, clock = made_live()
+    live.retrain("by hand", "to have a rollout on the way")
+    for day in range(4):
+        if live.strategy is not None and live.strategy.name == "canary":
+            break
+        clock.advance(SINCE + (day + 1) * DAY)
+        live.tick()
+    assert live.strategy is not None
+    assert live.strategy.name == "canary"
+    rows = sent(TABLE.filter(when >= SINCE)[:100], live)
+    for first in range(0, 100, 10):
+        part = Rows(rows.schema, None, 10, rows.records[first : first + 10])
+        attempt = Attempt((10,))
+        live.answering.answer(part, attempt)
+        attempt.scoring = "candidate"
+        live.answering.lose(Rows(rows.schema, None, 1, part.records[:1]), attempt)
+    with live.lock:
+        live.answering.fold()
+    verdict = live.rollout_verdict
+    assert verdict is not None
+    assert verdict.failed
+    assert "10 of 10 failed answers are the candidate's" in verdict.reason
+
+
+def test_side_tables_are_joined_on_the_hot_path_too() -> None:
+    app = make_app(TABLE)
+
+    @app.side("weather", on="since", by=["group"], within="300d")
+    def weather() -> pl.DataFrame:
+        since = pl.Series([SINCE - 60 * DAY] * 3, dtype=pl.Int64).cast(pl.Datetime("us"))
+        return pl.DataFrame({"group": ["a", "b", "c"], "since": since, "rain": [0.5, 1.5, 2.5]})
+
+    live = Live(app.system, memory_stores("world"), DataClock(SINCE), key=b"key")
+    known = TABLE.filter(when < SINCE).with_columns(y=pl.when(when + DAY <= SINCE).then(pl.col("y")))
+    assert not found(live, known)
+    live.retrain("first training", "there is no model yet")
+    part = TABLE.filter(when >= SINCE)[:5]
+    quick = live.answering.answer(sent(part, live), Attempt((5,)))
+    assert quick.answer.tolist() == live.answer(part.drop("y"))[0].answer.tolist()
+    assert not quick.fallback.any()
