@@ -104,6 +104,16 @@ def test_bad_rows_are_set_aside_with_their_reason_and_the_server_refuses_the_sam
             assert status == (422 if number in bad else 200), number
 
 
+def test_a_column_may_be_called_like_one_of_ours(tmp_path: Path) -> None:
+    """An input named `reason` reaches the model as it is."""
+    table = make_world(days=40).rename({"x1": "reason"})
+    live = make_live_of(make_app(table).system, table)
+    rows = new_rows(table)
+    rows.write_parquet(tmp_path / "rows.parquet")
+    predict(live.system, (live.stores, CONFIG), str(tmp_path / "rows.parquet"), tmp_path / "out.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet")["prediction"].to_list() == live.answer(rows)[0].answer.tolist()
+
+
 def test_private_values_are_written_nowhere(tmp_path: Path) -> None:
     table = make_world(days=40).with_columns(who=pl.format("person-{}", pl.int_range(pl.len()) % 9))
     live = make_live_of(replace(make_app(table).system, private=("who",)), table)

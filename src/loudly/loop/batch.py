@@ -102,9 +102,10 @@ class Scorer:
         # pseudonyms come first: no private value is written, whether its row is answered or set aside
         table = pseudonymise(table, self._system.private, self._key)
         table = table.with_columns(
-            pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("_row"), reason=_refused(table, schema)
+            pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("_row"), _refused=_refused(table, schema)
         )
-        good, bad = table.filter(pl.col("reason").is_null()).drop("reason"), table.filter(pl.col("reason").is_not_null())
+        good = table.filter(pl.col("_refused").is_null()).drop("_refused")
+        bad = table.filter(pl.col("_refused").is_not_null()).with_columns(reason="_refused").drop("_refused")
         fitted = conform(good, schema)
         numbers = good["_row"].filter(~good["_row"].is_in(fitted.aside["_row"].implode()))
         kept = self._sides.live(fitted, schema).good
