@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
-EXTRAS := demo,postgres,onnx,s3,dvc,ray,ray-serve,dev
+EXTRAS := demo,postgres,onnx,s3,dvc,ray,ray-serve,kafka,dev
 
-.PHONY: demo test lint types floors doctest bench papers lowest other clean
+.PHONY: demo test lint types floors doctest bench papers lowest other flink clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +21,8 @@ test: $(STAMP)  ## All tests.
 	$(BIN)/python -m pytest -q
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -38,18 +38,25 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/streams.py
+	$(BIN)/python benchmarks/mmd.py
 
-papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts, regret of bandits, units for interleaving, off-policy gaps.
+papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py
 	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/looking.py
 	$(BIN)/python benchmarks/bandits.py
 	$(BIN)/python benchmarks/interleaving.py
 	$(BIN)/python benchmarks/off_policy.py
+	$(BIN)/python benchmarks/estimate.py --peers
 
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,dev-light]'
+	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,kafka,dev-light]'
 	.venv-lowest/bin/python -m pytest -q -m "not newest" --override-ini filterwarnings=default
+
+flink:  ## The merge as a PyFlink job, in an environment of its own; needs Java.
+	sh examples/flink.sh
 
 OTHER ?= python3.13
 other: pyproject.toml constraints.txt  ## The quick tests on another Python, at the versions of the constraints.
@@ -59,4 +66,4 @@ other: pyproject.toml constraints.txt  ## The quick tests on another Python, at 
 	.venv-$(OTHER)/bin/python -m pytest -q -m "not slow and not newest"
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-python* out .loudly
+	rm -rf $(VENV) .venv-lowest .venv-python* .venv-flink out .loudly

@@ -39,7 +39,13 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4))
 Y = (X[:, 0] + RNG.normal(size=300) > 0).astype(float)
 # kinds whose parts are functions or whole programs, and where these are tested
-ELSEWHERE = {"batch": "serve/test_batch.py", "server": "serve/test_server.py", "check": "validate/test_validate.py"}
+ELSEWHERE = {
+    "batch": "serve/test_batch.py",
+    "server": "serve/test_server.py",
+    "check": "validate/test_validate.py",
+    "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py
+    "reduce": "adapters/test_ray_profile.py",
+}
 ROLLOUTS = ("shadow", "canary", "blue-green")  # the other strategies are bandits, with settings of their own
 CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric", "detector"}
 

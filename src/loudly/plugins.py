@@ -89,6 +89,16 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "classifier": ("loudly.shift.detectors:CLASSIFIER", ""),
     },
     "check": {},
+    "source": {
+        "table": ("loudly.shift.sources:TableSource", ""),
+        "parquet": ("loudly.shift.sources:ParquetSource", ""),
+        "segments": ("loudly.shift.sources:RecordSource", ""),
+        "kafka": ("loudly.adapters.kafka_source:KafkaSource", "kafka"),
+    },
+    "reduce": {
+        "here": ("loudly.shift.map_reduce:here", ""),
+        "ray": ("loudly.adapters.ray_profile:RayReduce", "ray"),
+    },
     "server": {
         "asgi": ("loudly.adapters.asgi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),

@@ -19,7 +19,9 @@ from loudly.errors import ConfigError, UserFileError
 from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.loop.replay import replay
+from loudly.serve.attempt import Attempt
 from loudly.serve.request import check, json_schema
+from loudly.serve.rows import rows_of
 
 TABLE = make_world(days=45)
 
@@ -77,7 +79,7 @@ def test_joined_columns_are_inputs_that_no_request_sends() -> None:
     assert check([row], schema) == ()
     assert "temp" not in json_schema(schema, front.example())["properties"]
     assert "temp" not in front.example()
-    one = front.answer([row, {**row, "temp": 1e6}])
+    one = front.answer(rows_of([row, {**row, "temp": 1e6}], schema), Attempt((2,)))
     assert one.predictions[0] == one.predictions[1], "what a client says of a side column does not count"
 
 

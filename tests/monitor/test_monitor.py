@@ -18,7 +18,7 @@ from loudly.errors import ConfigError
 from loudly.metrics.table import metric
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.notify import terminal, to_file, to_webhook
-from loudly.monitor.performance import Trail, calibration, expected_auc, judge
+from loudly.monitor.performance import Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.watch import Cause, Watch, WindowJudged
 from loudly.validate.schema import infer_schema
@@ -113,11 +113,29 @@ def test_calibration_is_judged_with_days_as_clusters() -> None:
     assert calibration(sound, SETTINGS, 14 * DAY, 0).passed
 
 
-def test_the_estimate_without_labels_is_right_when_scores_are_calibrated() -> None:
+def test_the_estimate_of_the_watch_fails_only_when_surely_worse_and_says_what_it_assumes() -> None:
+    watch = Watch(SETTINGS, metric="roc_auc", time="at")
+    watch._task, watch._since = Task.BINARY, 0
     rng = np.random.default_rng(4)
-    score = rng.beta(1, 3, 50_000)
-    truth = (rng.random(50_000) < score).astype(float)
-    assert expected_auc(score) == pytest.approx(metric("roc_auc")(truth, score), abs=0.01)
+    score = rng.beta(1, 3, 5000)
+    watch._scores = {0: [score]}
+    truth = (rng.random(5000) < score).astype(float)
+    confirmed = metric("roc_auc")(truth, score)
+    watch._expected = confirmed
+    assert watch.estimate(DAY).passed
+    assert watch.estimate(DAY) == watch.estimate(DAY)
+    watch._expected = confirmed + 0.1
+    found = watch.estimate(DAY)
+    assert found.failed
+    assert "no concept shift" in found.reason
+    (evidence,) = found.evidence
+    assert evidence.low is not None
+    assert evidence.high is not None
+    assert evidence.low - 0.01 < confirmed < evidence.high + 0.01  # the labels' own chance lies outside the interval
+    watch._scores = {0: [score * 9]}
+    assert "no probabilities" in watch.estimate(DAY).reason
+    watch._scores = {}
+    assert watch.estimate(DAY).missing == "answers"
 
 
 def window(number: int, *causes: Cause) -> WindowJudged:

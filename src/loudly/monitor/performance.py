@@ -119,15 +119,3 @@ def _bootstrap_error(metric: MetricSpec, truth: Floats, score: Floats) -> float:
     rng, n = np.random.default_rng(0), len(truth)
     drawn = [metric(truth[rows], score[rows]) for rows in (rng.integers(0, n, n) for _ in range(50))]
     return float(np.nanstd(drawn, ddof=1))
-
-
-def expected_auc(score: Floats) -> float:
-    """The AUC that scores promise if they are calibrated: CBPE without labels.
-
-    Source: confidence-based performance estimation (NannyML); assumes calibrated scores and no concept shift.
-    """
-    order = np.argsort(score, kind="stable")
-    p = score[order]
-    negatives = np.cumsum(1 - p) - (1 - p)
-    total = p.sum() * (1 - p).sum()
-    return float((p * negatives).sum() / total) if total > 0 else float("nan")

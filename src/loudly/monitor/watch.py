@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import polars as pl
 
-from loudly.core.canon import Json, finite
+from loudly.core.canon import Json
 from loudly.core.clock import iso
 from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Task, Verdict
 from loudly.metrics.table import metric as metric_named
-from loudly.monitor.performance import SUBJECT, Trail, calibration, expected_auc, judge
+from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings
+from loudly.shift.estimate.answer import harm
+from loudly.shift.estimate.cbpe import Cbpe
+from loudly.shift.estimate.expected import BETTER
+from loudly.shift.event_time import FOREVER, Batch, event_times
 from loudly.shift.feed import FeedJudge
+from loudly.shift.panes import cuts
 from loudly.shift.profile import Bins, Profile, bins_of, profile
+from loudly.shift.window_shapes import Tumbling
+from loudly.shift.window_state import State
+from loudly.shift.windows import Windows
 from loudly.stats.divergence import js, noise
 
 if TYPE_CHECKING:
@@ -88,16 +96,17 @@ class Watch:
         self.trail = Trail(settings.window)
         self._bins: dict[str, Bins] = {}
         self._cells: tuple[str, ...] = ()
-        self._open: dict[int, Profile] = {}
-        self._closed: dict[int, tuple[Profile, int]] = {}
-        self._late: set[int] = set()
+        # Its own clock says when windows close, so the rows' times move no watermark: any disorder is in order.
+        shape = Tumbling(settings.window)
+        self._windows: Windows[Profile] = Windows(shape, self._profile, disorder=FOREVER, lateness=settings.lateness)
+        self._state: State[Profile] = self._windows.init()
         self._scores: dict[int, list[Floats]] = {}
         self._broken: list[tuple[int, int]] = []
         self._task: Task | None = None
         self._expected: float | None = None
         self._since = 0
         self._folded = 0
-        self.too_late = 0
+        self.too_late = self.timeless = 0
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
 
     # -- the champion ------------------------------------------------------------------------------------------------
@@ -114,39 +123,34 @@ class Watch:
             self._learn_from(reference)
         # Windows under way keep the bins they began with; a new reference begins with the next window.
         self._bins = fresh
-        self._open, self._closed, self._late = {}, {}, set()
+        self._state = self._windows.init()
         self._confirmed = None
 
     def _learn_from(self, reference: pl.DataFrame) -> None:
         """The training rows, cut into the same windows, teach the feed judge what is normal."""
-        starts = self._starts(reference)
+        starts = reference[self.time].dt.epoch("us") // self.settings.window
         for (_,), rows in reference.with_columns(_w=starts).group_by("_w", maintain_order=True):
-            self.feed.learn(profile(rows, self._bins, self._cells))
+            self.feed.learn(self._profile(rows))
+
+    def _profile(self, rows: pl.DataFrame) -> Profile:
+        return profile(rows, self._bins, self._cells)
 
     # -- folding -----------------------------------------------------------------------------------------------------
 
     def rows(self, table: pl.DataFrame, scores: Floats, now: int) -> None:
         """Served rows, by the window of their event time; rows of a closed window correct it while lateness allows.
 
-        Later ones are counted in `too_late`; the router has answered them all the same.
+        Later ones are counted in `too_late`, rows without a time in `timeless`; the router has answered them all the same.
         """
         if table.is_empty() or not self._bins:
             return
-        starts = self._starts(table)
-        for start in starts.unique().sort().to_list():
-            inside = starts == start
-            batch = table if inside.all() else table.filter(inside)
-            made = profile(batch, self._bins, self._cells)
-            self._scores.setdefault(start, []).append(scores[inside.to_numpy()])
-            if start + self.settings.window + self.settings.lateness < now:
-                self.too_late += batch.height
-            elif start in self._closed:
-                before, revision = self._closed[start]
-                self._closed[start] = (before.merge(made), revision)
-                self._late.add(start)
-            else:
-                known = self._open.get(start)
-                self._open[start] = made if known is None else known.merge(made)
+        batch = Batch(table, event_times(table[self.time], "UTC"))
+        starts = batch.at // self.settings.window * self.settings.window
+        for cut in cuts(starts):
+            self._scores.setdefault(int(starts[cut[0]]), []).append(scores[cut])
+        self._state, step = self._windows.fold(self._state, batch, now)
+        self.too_late += sum(late.rows for late in step.too_late)
+        self.timeless += step.timeless
 
     def cell(self, now: int) -> tuple[int, int]:
         """Rows that arrive within one cell of time may be folded together: neither a window nor its lateness ends in it."""
@@ -160,18 +164,10 @@ class Watch:
 
     def close(self, now: int) -> tuple[WindowJudged, ...]:
         """Judges the windows that have ended by `now`, and again those that late rows have changed."""
-        judged = []
-        for start in sorted(s for s in self._open if s + self.settings.window <= now):
-            found = self._open.pop(start)
-            self._closed[start] = (found, 0)
-            judged.append(self._judge(start, found, 0, now))
-        for start in sorted(self._late):
-            found, revision = self._closed[start]
-            self._closed[start] = (found, revision + 1)
-            judged.append(self._judge(start, found, revision + 1, now))
-        self._late = set()
+        self._state, step = self._windows.advance(self._state, now)
+        spoken = sorted(step.spoken, key=lambda s: (s.revision > 0, s.start))
+        judged = [self._judge(s.start, s.value, s.revision, now) for s in spoken if s.value is not None]
         oldest = now - self.settings.window - self.settings.lateness
-        self._closed = {s: kept for s, kept in self._closed.items() if s > oldest}
         self._scores = {s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window}
         self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
         return tuple(judged)
@@ -203,7 +199,7 @@ class Watch:
     def estimate(self, now: int) -> Verdict:
         """Estimated without labels (CBPE); it assumes calibrated scores and no concept shift, and says so."""
         subject = "estimated performance"
-        if self._task is not Task.BINARY or self.metric.name != "roc_auc" or self._expected is None:
+        if self._task is not Task.BINARY or self.metric.name not in BETTER or self._expected is None:
             return Verdict(Decision.UNDECIDED, subject, "no estimator for this metric", missing="labels")
         first = max(self._since, now - self.settings.trailing * self.settings.window)
         recent = [s for start, batch in self._scores.items() if start >= first for s in batch]
@@ -211,11 +207,10 @@ class Watch:
         score = score[np.isfinite(score)]
         if len(score) < self.settings.enough:
             return Verdict(Decision.UNDECIDED, subject, f"{len(score):,} answers so far", missing="answers")
-        value = expected_auc(score)
-        found = Evidence("CBPE, assuming calibration and no concept shift", finite(value), n=len(score), unit="roc_auc")
-        told = f"estimated roc_auc {value:.4f}, expected {self._expected:.4f}; assumes calibration and no concept shift"
-        harmed = value < self._expected - 3 * self.settings.tolerance
-        return Verdict(Decision.FAIL if harmed else Decision.PASS, subject, told, (found,))
+        if score.min() < 0 or score.max() > 1:
+            return Verdict(Decision.UNDECIDED, subject, "the scores are no probabilities", missing="labels, or scores in [0, 1]")
+        found = Cbpe.as_given(self.metric.name).estimate(score)
+        return harm(found, self._expected, 3 * self.settings.tolerance)
 
     def broken_spans(self) -> tuple[tuple[int, int], ...]:
         """Event time of all windows in which the feed was broken: never data to learn from."""
@@ -254,10 +249,6 @@ class Watch:
             if excess > self.settings.shift:
                 found[name] = round(excess, 4)
         return dict(sorted(found.items(), key=lambda kv: -kv[1]))
-
-    def _starts(self, table: pl.DataFrame) -> pl.Series:
-        at = table[self.time].dt.epoch("us")
-        return at // self.settings.window * self.settings.window
 
 
 def _shift_cause(name: str, size: float, rows: int, tolerance: float) -> Cause:

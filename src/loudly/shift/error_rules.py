@@ -1,0 +1,180 @@
+"""Which rows go wrong: a shallow tree on confirmed losses, told as rules, each with its effect on rows the tree never saw.
+
+The tree is grown on one half of the rows and judged on the other, so a rule that fits noise shows an interval around zero
+and is not told. With the losses of a reference period a rule also says what was so before: rows that were always hard are
+no news.
+
+Source: Breiman et al. 1984 (the tree); Welch 1947 (the intervals), Bonferroni over the leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import t as student
+from sklearn.tree import DecisionTreeRegressor
+
+from loudly.errors import DataError
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+MOST_VALUES = 30
+SMALLEST_LEAF = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A readable condition and what it costs: mean loss where it holds less mean loss where it does not, on held-out rows.
+
+    before: the same mean loss in the reference period (None where none was given or none of its rows fit).
+    news: whether the loss where it holds is surely above what it was before.
+    """
+
+    text: str
+    rows: int
+    share: float
+    loss: float
+    effect: float
+    low: float
+    high: float
+    before: float | None = None
+    news: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """A 0/1 or numeric input of the tree and how it reads below (<=) and above a threshold."""
+
+    column: str
+    value: str | None
+    kind: str
+
+
+def error_rules(
+    table: pl.DataFrame,
+    loss: Any,
+    columns: Sequence[str],
+    reference: tuple[pl.DataFrame, Any] | None = None,
+    depth: int = 3,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> tuple[Rule, ...]:
+    """Rules under which rows are answered surely worse than others, the costliest (effect times rows) first.
+
+    Shapes: loss (n,), any number per row that is larger where the answer was worse (0/1 errors, squared errors).
+    Rows whose loss is not known (NaN) are left out. Fewer than 120 rows tell no rule: the answer is empty.
+
+    Raises: DataError where loss and table are not of one length.
+    """
+    told = np.asarray(loss, dtype=np.float64)
+    if len(told) != table.height:
+        raise DataError("Every row needs its loss.", seen=f"{len(told)} losses, {table.height} rows", do="join them by key first")
+    known = np.isfinite(told)
+    table, told = table.filter(pl.Series(known)), told[known]
+    if table.height < 4 * SMALLEST_LEAF:
+        return ()
+    inputs, tests = _inputs(table, columns, table)
+    half = np.random.default_rng(seed).random(table.height) < 0.5
+    leaf = max(SMALLEST_LEAF, table.height // 100)
+    tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=leaf, random_state=seed).fit(inputs[half], told[half])
+    paths = _paths(tree, tests)
+    at = tree.apply(inputs[~half])
+    past = None if reference is None else _past(tree, tests, columns, reference, table)
+    rules = [_rule(text, told[~half], at == node, alpha / len(paths), node, past) for node, text in paths.items()]
+    return tuple(sorted((r for r in rules if r is not None and r.low > 0), key=lambda r: -r.effect * r.rows))
+
+
+def _rule(text: str, loss: Floats, inside: Any, alpha: float, node: int, past: tuple[Any, Floats] | None) -> Rule | None:
+    if min(inside.sum(), (~inside).sum()) < 5 or not text:
+        return None
+    effect, low, high = _welch(loss[inside], loss[~inside], alpha)
+    before, news = None, True
+    if past is not None:
+        then = past[1][past[0] == node]
+        if len(then) >= 5:
+            before, news = float(then.mean()), _welch(loss[inside], then, alpha)[1] > 0
+    return Rule(text, int(inside.sum()), float(inside.mean()), float(loss[inside].mean()), effect, low, high, before, news)
+
+
+def _welch(a: Floats, b: Floats, alpha: float) -> tuple[float, float, float]:
+    """Difference of means with its interval."""
+    va, vb = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+    gap = float(a.mean() - b.mean())
+    if va + vb == 0:
+        return gap, gap, gap
+    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
+    reach = float(student.ppf(1 - alpha / 2, freedom) * np.sqrt(va + vb))
+    return gap, gap - reach, gap + reach
+
+
+def _past(
+    tree: Any, tests: Sequence[_Test], columns: Sequence[str], reference: tuple[pl.DataFrame, Any], table: pl.DataFrame
+) -> tuple[Any, Floats]:
+    losses = np.asarray(reference[1], dtype=np.float64)
+    known = np.isfinite(losses)
+    inputs, same = _inputs(reference[0].filter(pl.Series(known)), columns, table)
+    assert list(same) == list(tests)
+    return tree.apply(inputs), losses[known]
+
+
+def _inputs(table: pl.DataFrame, columns: Sequence[str], like: pl.DataFrame) -> tuple[Floats, list[_Test]]:
+    """(n, tests) numbers, one column per number, per missing number, and per frequent category of `like`."""
+    made: list[Any] = []
+    tests: list[_Test] = []
+    for name in columns:
+        if like[name].dtype.is_numeric():
+            numbers = table[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            usual = float(np.nanmedian(like[name].cast(pl.Float64).to_numpy())) if like[name].count() else 0.0
+            made.append(np.where(np.isfinite(numbers), numbers, usual))
+            tests.append(_Test(name, None, "number"))
+            if like[name].null_count():
+                made.append(~np.isfinite(numbers))
+                tests.append(_Test(name, None, "missing"))
+            continue
+        text = table[name].cast(pl.String).fill_null("missing")
+        frequent = like[name].cast(pl.String).fill_null("missing").value_counts(sort=True)[name].head(MOST_VALUES)
+        for value in frequent.to_list():
+            made.append((text == value).to_numpy())
+            tests.append(_Test(name, value, "category"))
+    return np.column_stack(made).astype(np.float64), tests
+
+
+def _paths(tree: Any, tests: Sequence[_Test]) -> dict[int, str]:
+    """Leaf -> its condition in words; repeated thresholds of one number are said once, an equality silences its negations."""
+    nodes = tree.tree_
+    out: dict[int, str] = {}
+    stack: list[tuple[int, tuple[tuple[_Test, bool, float], ...]]] = [(0, ())]
+    while stack:
+        node, path = stack.pop()
+        if nodes.children_left[node] < 0:
+            out[node] = _read(path)
+            continue
+        test, threshold = tests[nodes.feature[node]], float(nodes.threshold[node])
+        stack.append((int(nodes.children_right[node]), (*path, (test, True, threshold))))
+        stack.append((int(nodes.children_left[node]), (*path, (test, False, threshold))))
+    return out
+
+
+def _read(path: Sequence[tuple[_Test, bool, float]]) -> str:
+    bounds: dict[tuple[str, str], float] = {}
+    said: dict[str, list[str]] = {}
+    for test, above, threshold in path:
+        words = said.setdefault(test.column, [])
+        if test.kind == "number":
+            side = ">" if above else "<="
+            before = bounds.get((test.column, side))
+            bounds[test.column, side] = threshold if before is None else (max if above else min)(before, threshold)
+        elif test.kind == "missing":
+            words.append(f"{test.column} is {'' if above else 'not '}missing")
+        elif above:
+            said[test.column] = [f"{test.column} is {test.value}"]
+        else:
+            words.append(f"{test.column} is not {test.value}")
+    for (column, side), threshold in bounds.items():
+        said[column].append(f"{column} {side} {threshold:.4g}")
+    return " and ".join(w for words in said.values() for w in words)

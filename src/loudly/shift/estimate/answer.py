@@ -1,0 +1,96 @@
+"""How an estimate is told: as Evidence that names its assumption, and as a Verdict once labels confirm or refute it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtri
+
+from loudly.core.canon import Json, finite
+from loudly.core.values import Decision, Evidence, Verdict
+from loudly.shift.estimate.expected import BETTER, expected
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+SUBJECT = "estimated performance"
+CONFIRMED = "estimate against labels"
+FEWEST_LABELS = 30
+BOUNDED = ("roc_auc", "accuracy", "f1", "precision", "recall")
+
+
+def told(
+    method: str, metric: str, value: float, error: float, n: int, assumes: str, confidence: float, detail: Mapping[str, Json]
+) -> Evidence:
+    """The estimate with its interval, value ± z · error, and the assumption it stands on."""
+    if not np.isfinite(value):
+        return untold(method, metric, n, assumes, "rows that can tell (both classes likely, some row called positive)", detail)
+    reach = float(ndtri(0.5 + confidence / 2)) * error
+    low, high = value - reach, value + reach
+    if metric in BOUNDED:
+        low, high = max(0.0, low), min(1.0, high)
+    else:
+        low = max(0.0, low)
+    said = {"assumes": assumes, "error": finite(error), **detail}
+    return Evidence(method, value, finite(low), finite(high), n, SUBJECT, metric, confidence, detail=said)
+
+
+def untold(method: str, metric: str, n: int, assumes: str, missing: str, detail: Mapping[str, Json] | None = None) -> Evidence:
+    """No estimate, and what is missing for one: never a quiet number."""
+    return Evidence(
+        method, None, n=n, about=SUBJECT, unit=metric, detail={"assumes": assumes, "missing": missing, **(detail or {})}
+    )
+
+
+def harm(found: Evidence, reference: float, tolerance: float, *, better: int | None = None) -> Verdict:
+    """The estimate against what the reference led to expect: FAIL when surely worse by more than the tolerance.
+
+    better: +1 where more is better, -1 where less is; known for the metrics of `expected`.
+
+    >>> harm(Evidence("CBPE", 0.70, 0.68, 0.72, 900, unit="roc_auc"), 0.80, 0.02).decision.value
+    'FAIL'
+    """
+    if found.effect is None or found.low is None or found.high is None:
+        missing = str(found.detail.get("missing", "an estimate"))
+        return Verdict(Decision.UNDECIDED, SUBJECT, "nothing could be estimated", (found,), missing=missing)
+    sign = better if better is not None else BETTER.get(found.unit, -1)
+    best = found.high if sign > 0 else found.low
+    said = f"estimated {found.unit} {found.effect:.4f} [{found.low:.4f}, {found.high:.4f}], expected {reference:.4f}"
+    said += f"; assumes {found.detail.get('assumes', 'what its method assumes')}"
+    if found.detail.get("loud"):
+        missing = "reference rows that are like the window, or labels"
+        return Verdict(Decision.UNDECIDED, SUBJECT, f"{found.detail['loud']}; {said}", (found,), missing=missing)
+    failed = sign * (best - reference) < -tolerance
+    return Verdict(Decision.FAIL if failed else Decision.PASS, SUBJECT, said, (found,))
+
+
+def confirmed(found: Evidence, realised: float, error: float, n: int, assumes: str, *, looks: int = 1) -> Verdict:
+    """What labels say against what was estimated for the same rows: FAIL where they differ by more than chance allows.
+
+    error: standard error of (realised - estimated) for these rows.  looks: how often one means to look in all; the risk of
+    a false FAIL is shared among them.
+    """
+    if found.effect is None or not np.isfinite(realised) or n < FEWEST_LABELS:
+        missing = f"at least {FEWEST_LABELS} labelled rows, of every class"
+        return Verdict(Decision.UNDECIDED, CONFIRMED, f"{n} labelled rows cannot tell", (found,), missing=missing)
+    reach = -float(ndtri((1 - found.confidence) / 2 / max(looks, 1))) * error
+    low, high = found.effect - reach, found.effect + reach
+    gap = realised - found.effect
+    seen = Evidence(
+        f"{found.method}, confirmed by labels", gap, gap - reach, gap + reach, n, CONFIRMED, found.unit, found.confidence,
+        detail={"estimated": found.effect, "confirmed": realised, "low": low, "high": high, "looks": looks},
+    )  # fmt: skip
+    said = f"{found.unit} confirmed {realised:.4f}, estimated {found.effect:.4f} [{low:.4f}, {high:.4f}] over {n:,} labelled rows"
+    if low <= realised <= high:
+        return Verdict(Decision.PASS, CONFIRMED, said, (seen, found))
+    reason = f"LOUD: the estimate was wrong: {said}. It assumed {assumes}: concept shift suspected, do not rely on it"
+    return Verdict(Decision.FAIL, CONFIRMED, reason, (seen, found))
+
+
+def realised(metric: str, score: Floats, truth: Floats) -> tuple[float, float]:
+    """The metric by labels and its standard error; NaN where the labelled rows cannot tell."""
+    chance = truth if score.ndim == 1 else np.eye(score.shape[1])[truth.astype(int)]
+    found = expected(metric, score, chance)
+    return found.value, found.error

@@ -1,0 +1,80 @@
+"""Importance-weighted performance: the labelled reference, weighted to look like the window.
+
+Needs no calibration, but a reference that covers the window: the effective sample size is told, and loudly where it is small.
+
+Source: Shimodaira 2000; Sugiyama, Krauledat & Müller 2007 (importance-weighted validation); Kong 1992.
+Interval: influence function over the weighted reference; the density ratio's own error is outside it, and the detail says so.
+Cost: three fits of small trees a window, then O(n log n).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loudly.core.values import Evidence, Verdict
+from loudly.shift.estimate.answer import confirmed, realised, told, untold
+from loudly.shift.estimate.density import Columns, columns_of, density
+from loudly.shift.estimate.expected import expected, known
+from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
+from loudly.shift.estimate.pape import ASSUMES, spoken, with_score
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from loudly.core.seams import Floats
+    from loudly.shift.estimate.density import Inputs
+
+METHOD = "importance weighting"
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """A fitted estimator: the labelled reference with its inputs."""
+
+    metric: str
+    given: Labelled
+    columns: Columns
+    X: Floats
+    confidence: float = 0.95
+
+    @classmethod
+    def fit(
+        cls, score: ArrayLike, truth: ArrayLike, inputs: Inputs, *, metric: str = "roc_auc", confidence: float = 0.95
+    ) -> Importance:
+        """From reference scores, labels and inputs. Raises: DataError, ConfigError.
+
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(0, 1, (2000, 1))
+        >>> s = 1 / (1 + np.exp(-X[:, 0]))
+        >>> made = Importance.fit(s, (rng.random(2000) < s).astype(float), X, metric="accuracy")
+        >>> made.estimate(s[:300], X[:300]).detail["effective_rows"] > 1000
+        True
+        """
+        given, columns = labelled(score, truth), columns_of(inputs)
+        X = with_score(columns.array(inputs)[given.kept], given.score)
+        return cls(known(metric), given, columns, X, confidence)
+
+    def estimate(self, score: ArrayLike, inputs: Inputs) -> Evidence:
+        """The metric of a window without labels."""
+        s = scores(score)
+        kept = sound(s)
+        if kept.sum() < 20:
+            return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, "at least 20 rows with scores")
+        ratio = density(self.X, with_score(self.columns.array(inputs)[kept], s[kept]))
+        found = expected(self.metric, self.given.score, self.given.onehot, ratio.weight)
+        detail = spoken(ratio, len(self.X))
+        return told(METHOD, self.metric, found.value, found.error, int(kept.sum()), ASSUMES, self.confidence, detail)
+
+    def check_against(self, score: ArrayLike, inputs: Inputs, truth: ArrayLike, *, looks: int = 1) -> Verdict:
+        """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold."""
+        s, y = scores(score), np.asarray(truth, dtype=np.float64)
+        kept = sound(s) & np.isfinite(y)
+        found = self.estimate(np.where(kept if s.ndim == 1 else kept[:, None], s, np.nan), inputs)
+        if found.effect is None:
+            return confirmed(found, float("nan"), 0.0, int(kept.sum()), ASSUMES)
+        value, error = realised(self.metric, s[kept], y[kept])
+        both = float(np.hypot(error, float(str(found.detail["error"]))))
+        return confirmed(found, value, both, int(kept.sum()), ASSUMES, looks=looks)

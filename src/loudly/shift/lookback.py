@@ -1,0 +1,79 @@
+"""An e-value for every window from its recent past: hours for a large shift, days for a small one, all looked at all the time.
+
+For each window the e-values of its last 1, 2, 4, ... windows against the finite reference are averaged: each has expectation
+at most 1 where nothing moved, so has their mean, whatever their dependence. That is what `AlertBudget` spends.
+Cost: O(windows · lengths · k); with `worth` only windows that could matter get the exact value, some 50 times quicker.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import logsumexp, xlogy
+
+from loudly.errors import DataError
+from loudly.stats.multinomial_process import log_e, log_e_ordered
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+# Three weeks of hourly windows.
+LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+# Above this many rows the logarithms are taken, not looked up.
+MOST_LOOKED_UP = 200_000
+
+
+def lookback_log_e(
+    reference: Any, windows: Any, lengths: Sequence[int] = LENGTHS, worth: float = -math.inf, ordered: bool = False
+) -> Floats:
+    """(t,) log e-values, one for each window, each over the last 1, 2, 4, ... windows. `worth`: what is surely below is -inf.
+
+    `ordered` says that the bins have an order (a number's), so that cuts of it are bet on too: small shifts are found sooner.
+
+    Shapes: reference (k,) counts, windows (t, k) counts in order of time. Lengths that reach before the first window are
+    left out of the mean.
+
+    >>> quiet, loud = [[25, 25]] * 20, [[5, 45]] * 4
+    >>> told = lookback_log_e([5000, 5000], quiet + loud)
+    >>> bool(told[:20].max() < 0), bool(told[-1] > 20)
+    (True, True)
+    """
+    held, seen = np.asarray(reference, dtype=np.int64), np.asarray(windows, dtype=np.int64)
+    if seen.ndim != 2 or seen.shape[1:] != held.shape:
+        raise DataError("Windows must be (t, k) counts in the reference's k bins.", seen=str(seen.shape), do=f"k is {len(held)}")
+    sums = np.vstack([np.zeros((1, len(held)), dtype=np.int64), np.cumsum(seen, axis=0)])
+    at = np.arange(len(seen)) if worth == -math.inf else np.flatnonzero(_most(held, sums, lengths) >= worth)
+    out = np.full(len(seen), -math.inf)
+    if len(at) == 0:
+        return out
+    judge = log_e_ordered if ordered else log_e
+    told = [np.where(at + 1 >= n, judge(held, sums[at + 1] - sums[np.maximum(0, at + 1 - n)]), -math.inf) for n in lengths]
+    out[at] = logsumexp(told, axis=0) - np.log(np.maximum(1, (np.asarray(lengths) <= at[:, None] + 1).sum(axis=1)))
+    return out
+
+
+def _most(held: Any, sums: Any, lengths: Sequence[int]) -> Floats:
+    """(t,) an upper bound of the log e-values, half the two-sample G statistic.
+
+    The smallest over p is at most that at the pooled shares, and no bet on the window (nor one on a cut of its order) beats
+    its largest likelihood, so log E <= l(held) + l(window) - l(held + window).
+    """
+    fit = [n for n in lengths if n < len(sums)]
+    longest = max((int((sums[n:] - sums[:-n]).sum(axis=1).max()) for n in fit), default=0) + int(held.sum())
+    grid = np.arange(longest + 1.0)
+    table = xlogy(grid, grid) if longest <= MOST_LOOKED_UP else None
+
+    def terms(counts: Any) -> Any:
+        return xlogy(counts, counts) if table is None else table[counts]
+
+    def likelihood(counts: Any) -> Any:
+        return terms(counts).sum(axis=-1) - terms(counts.sum(axis=-1))
+
+    out = np.full(len(sums) - 1, -float(likelihood(held)))
+    for n in fit:
+        counts = sums[n:] - sums[:-n]
+        out[n - 1 :] = np.maximum(out[n - 1 :], likelihood(counts) - likelihood(counts + held))
+    return np.asarray(out + likelihood(held))
