@@ -40,6 +40,7 @@ X = RNG.normal(size=(300, 4))
 Y = (X[:, 0] + RNG.normal(size=300) > 0).astype(float)
 # kinds whose parts are functions or whole programs, and where these are tested
 ELSEWHERE = {
+    "batch": "serve/test_batch.py",
     "server": "serve/test_server.py",
     "check": "validate/test_validate.py",
     "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py

@@ -1,6 +1,6 @@
 """`loudly.toml`: where things are, and nothing else. Embedded defaults: everything under `.loudly/`.
 
-    [store]    root = ".loudly", ledger = "sqlite", blobs = "files", url = "env:DATABASE_URL"
+    [store]    root = ".loudly", ledger = "sqlite", blobs = "files", url = "env:DATABASE_URL", retention = "90d"
     [tracker]  kind = "none" | "mlflow", url = "sqlite:///..."
     [server]   host = "127.0.0.1", port = 8000, keys = ["predict=env:PREDICT_KEY"], rate = 100, deadline = 2.5, batch = 64
     [executor] kind = "here" | "processes" | "ray", workers = 2
@@ -25,13 +25,17 @@ FILE = "loudly.toml"
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where the ledger, blobs and traffic are. `url`: a database's or bucket's address, where they need one."""
+    """Where the ledger, blobs and traffic are. `url`: a database's or bucket's address, where they need one.
+
+    retention: how long logged traffic is kept, such as "90d"; "" keeps it for ever.
+    """
 
     root: str = ".loudly"
     ledger: str = "sqlite"
     blobs: str = "files"
     url: str = ""
     key: str = "env:LOUDLY_KEY"
+    retention: str = ""
 
 
 @dataclass(frozen=True, slots=True)

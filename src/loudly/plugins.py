@@ -30,6 +30,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "processes": ("loudly.store.executors:Processes", ""),
         "ray": ("loudly.adapters.ray_executor:RayExecutor", "ray"),
     },
+    "batch": {
+        "here": ("loudly.loop.batch:run_here", ""),
+        "ray": ("loudly.adapters.ray_data:run", "ray"),
+    },
     "format": {
         "lightgbm": ("loudly.adapters.lightgbm_format:LightGBMFormat", "lightgbm"),
         "onnx": ("loudly.adapters.onnx_format:OnnxFormat", "onnx"),
@@ -98,6 +102,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     "server": {
         "asgi": ("loudly.adapters.asgi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
+        "ray": ("loudly.adapters.ray_serve:run", "ray-serve"),
     },
 }
 

@@ -25,6 +25,8 @@ from loudly.adapters.meters import Meters
 from loudly.config import ServerConfig
 from loudly.core.clock import stopwatch
 from loudly.core.values import Schema
+from loudly.deliver.analysis import ROOT as ANALYSIS
+from loudly.deliver.analysis import analyse
 from loudly.errors import LoudlyError, RolloutError
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered, Front
@@ -134,6 +136,8 @@ class Server:
         """What does it, for a visitor who may. Raises: Refused."""
         found = self._paths.get(request.path)
         if found is None:
+            if request.path.startswith(ANALYSIS) and request.method in ("GET", "POST"):
+                return ANALYSIS, self._analysis
             found = self._paths[self._versioned(request.path)]
         method, role, work = found
         if request.method != method:
@@ -244,6 +248,11 @@ class Server:
         status = await self._aside(self.front.status)
         told = self.meters.told(status, self.batcher.waiting, self.batcher.stuck, self.batcher.batches)
         return Reply(200, told, TEXT)
+
+    async def _analysis(self, request: Request) -> Reply:
+        body = await self._body(request) if request.method == "POST" else b""
+        told = await self._aside(lambda: analyse(request.path, body, self.front.verdict))
+        return Reply(told.status, told.body)
 
     async def _openapi(self, _: Request) -> Reply:
         schema = self.front.schema()

@@ -11,13 +11,14 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
-from loudly.app import verbs
+from loudly.app import operate, verbs
 from loudly.config import read_config
 from loudly.core.clock import iso
-from loudly.core.values import Schema
+from loudly.core.values import Schema, Verdict
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
+from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
 from loudly.plugins import resolve
 from loudly.serve.attempt import Attempt
@@ -62,10 +63,10 @@ class LiveFront:
         return self.live.state.champion
 
     def answer(self, rows: Rows, attempt: Attempt) -> Answered:
-        return _answered(self.live.answering.answer(rows, attempt))
+        return answered_of(self.live.answering.answer(rows, attempt))
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Answered:
-        return _answered(self.live.answering.give_up(rows, attempt))
+        return answered_of(self.live.answering.give_up(rows, attempt))
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         self.live.answering.lose(rows, attempt)
@@ -82,6 +83,9 @@ class LiveFront:
         arrival = self.live.feedback(table)
         repeated = len(arrival.duplicate) + len(arrival.changed)
         return {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
+
+    def verdict(self, version: str | None) -> Verdict:
+        return standing_verdict(self.live, version)
 
     def status(self) -> Mapping[str, Any]:
         with self.live.lock:
@@ -101,7 +105,8 @@ class LiveFront:
             self.live.stores.traffic.flush()
 
 
-def _answered(replies: Replies) -> Answered:
+def answered_of(replies: Replies) -> Answered:
+    """Replies as a server tells them, row by row."""
     arm = replies.arm.tolist()
     versions, arms = [replies.versions[a] for a in arm], [ARMS[a] for a in arm]
     return Answered(replies.answer.tolist(), versions, arms, replies.propensity.tolist(), replies.fallback.tolist())
@@ -110,8 +115,8 @@ def _answered(replies: Replies) -> Answered:
 class Ticker:
     """Tells the wheel that time passes, every few seconds, until stopped; an error is said and does not end it."""
 
-    def __init__(self, live: Live, every: float) -> None:
-        self._live, self._every = live, every
+    def __init__(self, live: Live, every: float, keep_house: Callable[[], object] = lambda: None) -> None:
+        self._live, self._every, self._keep_house = live, every, keep_house
         self._told: tuple[str, int] = ("", 0)
         self._console = Console(stderr=True)
         self._stop = threading.Event()
@@ -131,6 +136,7 @@ class Ticker:
             self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
             self._attempt(self._read_sides, "the side tables were not read again")
             self._attempt(self._live.tick, "the wheel stood still")
+            self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
 
     def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
         try:
@@ -162,13 +168,14 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     build = resolve("server", config.server.kind)
     run = resolve("server", "uvicorn")
     opened = verbs.open_stores(name, folder, traffic=True)
+    keep = operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
     rows = catch_up(live, config.root / "traffic")
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
-    ticker = Ticker(live, config.server.tick)
+    ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
     where = host or config.server.host
     if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from loudly.app import verbs
+from loudly.app import operate, verbs
 from loudly.app.project import load_app, make_project
+from loudly.config import read_config
 from loudly.core.clock import duration, iso
 from loudly.core.values import Decision, Verdict, plain
 from loudly.data.read import read_table
@@ -22,6 +23,7 @@ from loudly.loop.replay import monthly
 from loudly.loop.tell import tell
 from loudly.loop.tuning import Tuning
 from loudly.loop.why import standing
+from loudly.plugins import resolve
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 EXIT = {Decision.PASS: 0, Decision.FAIL: 1, Decision.UNDECIDED: 3}
@@ -96,10 +98,15 @@ def ship(file: Path, version: str | None, as_json: bool) -> None:
     leave(gate)
 
 
-def serve(file: Path, host: str | None, port: int | None) -> None:
+def serve(file: Path, host: str | None, port: int | None, on_ray: bool) -> None:
     from loudly.app.server import run_server
 
     app = load_app(file)
+    if on_ray:
+        config = read_config(app.folder)
+        workers = config.executor.workers
+        resolve("server", "ray")(str(file), host or config.server.host, port or config.server.port, workers)
+        return
     run_server(app.system, app.name, app.folder, host, port)
 
 
@@ -202,6 +209,45 @@ def kill(file: Path, reason: str, on: bool, as_json: bool) -> None:
     app = load_app(file)
     verbs.kill(app.system, verbs.open_stores(app.name, app.folder), reason, on)
     say({"killed": on}, as_json, lambda: out.print(f"kill switch {'on' if on else 'off'}"))
+
+
+def predict(file: Path, files: str, target: Path, version: str | None, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    with bar(hidden=as_json) as progress:
+        task = progress.add_task("answering", total=None)
+
+        def tell_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        made = operate.predict(app.system, opened, files, target, version, tell_progress)
+    told = [f"{made.rows:,} rows answered by {made.version}: {made.files[0]}"]
+    told += [f"LOUD {made.aside:,} rows set aside, with reasons: {made.files[1]}"] if made.aside else []
+    told += [f"LOUD {made.fallbacks:,} rows answered by the fallback: the model failed on them"] if made.fallbacks else []
+    say(plain(made), as_json, lambda: lines(told))
+    raise SystemExit(0 if made.rows else 1)
+
+
+def export(file: Path, kind: str, folder: Path, image: str, replicas: int, as_json: bool) -> None:
+    from loudly.app.export import Exporting
+    from loudly.app.export import export as write
+
+    app = load_app(file)
+    made = write(kind, Exporting(app.name, file.resolve(), read_config(app.folder), image, replicas), folder.resolve())
+    say({"made": [str(p) for p in made]}, as_json, lambda: lines(f"made {p}" for p in made))
+
+
+def forget(file: Path, key: str, reason: str, hidden: bool, purge: bool, as_json: bool) -> None:
+    app = load_app(file)
+    opened = verbs.open_stores(app.name, app.folder)
+    before = verbs.status(opened).position
+    wish, erased = operate.forget(app.system, opened, key, reason, hidden=hidden, purge=purge)
+    new = [tell(r.event) for r in opened[0].ledger.read(before)]
+    later = [] if erased else ["a server writes the traffic log: it erases at its next tick; `loudly status` tells when it has"]
+    chained = [f"LOUD ledger event {at} names the key itself; the chain keeps it" for at in wish.named]
+    data = {**plain(wish), "erased": [plain(e) for e in erased], "events": new}
+    say(data, as_json, lambda: lines((*new, *later, *chained)))
+    raise SystemExit(0 if erased else 3)
 
 
 def mirror(file: Path, as_json: bool) -> None:

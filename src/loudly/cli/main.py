@@ -62,9 +62,10 @@ def serve(
     file: File = APP,
     host: Annotated[str | None, typer.Option(help="Address; from loudly.toml by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; from loudly.toml by default.")] = None,
+    on_ray: Annotated[bool, typer.Option("--ray", help="Behind Ray Serve: many doors, one wheel.")] = False,
 ) -> None:
     """Answer POST /predict and /feedback over HTTP; judge, alarm, roll out and retrain by the policy."""
-    _commands().serve(file, host, port)
+    _commands().serve(file, host, port, on_ray)
 
 
 @app.command()
@@ -132,6 +133,44 @@ def kill(
 ) -> None:
     """The kill switch: no retraining and no promotion until it is released."""
     _commands().kill(file, reason, not off, as_json)
+
+
+@app.command()
+def predict(
+    files: Annotated[str, typer.Argument(help="A Parquet file, a glob, or a folder of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the answers go; rows set aside go beside it.")],
+    version: Annotated[str | None, typer.Option(help="Who answers; the champion by default.")] = None,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the rows of Parquet files, row group by row group, as the server would."""
+    _commands().predict(file, files, out, version, as_json)
+
+
+@app.command()
+def export(
+    kind: Annotated[str, typer.Argument(help="docker, kubernetes or kserve.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder that the files go into.")],
+    image: Annotated[str, typer.Option(help="The name of your image; manifests need it.")] = "",
+    replicas: Annotated[int, typer.Option(help="At most so many pods; more than one needs shared stores.")] = 1,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Write a Dockerfile, Kubernetes manifests or a KServe InferenceService for the project."""
+    _commands().export(file, kind, out, image, replicas, as_json)
+
+
+@app.command()
+def forget(
+    key: Annotated[str, typer.Argument(help="A key, or a value of a private column.")],
+    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger, the key does not.")],
+    pseudonym: Annotated[bool, typer.Option("--pseudonym", help="What is given is the pseudonym already.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete old training data that holds the subject, too.")] = False,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a subject from traffic and from the newest dataset; name the versions that saw it and what stays."""
+    _commands().forget(file, key, reason, pseudonym, purge, as_json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -51,6 +51,30 @@ def load(dataset: Dataset, blobs: Blobs, columns: Sequence[str] | None = None) -
         with blobs.open(part.digest) as stream:
             frames.append(pl.read_parquet(io.BytesIO(stream.read()), columns=picked))
     return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+
+
+def without(dataset: Dataset, blobs: Blobs, gone: Callable[[pl.DataFrame], pl.Series]) -> Dataset:
+    """A new version without some rows: parts that hold none of them are shared, the others are written anew.
+
+    gone: table (n, columns) -> (n,) booleans. The old parts stay, for the old versions name them.
+    Cost: reads every part, writes those that change.
+    """
+    parts: list[Part] = []
+    for part in dataset.parts:
+        table = _open(part, blobs)
+        kept = table.filter(~gone(table))
+        parts.extend((part,) if kept.height == table.height else _store(kept, blobs))
+    return replace(dataset, parts=tuple(parts))
+
+
+def holding(dataset: Dataset, blobs: Blobs, gone: Callable[[pl.DataFrame], pl.Series]) -> tuple[Part, ...]:
+    """The parts of a version that hold such rows."""
+    return tuple(part for part in dataset.parts if gone(_open(part, blobs)).any())
+
+
+def _open(part: Part, blobs: Blobs) -> pl.DataFrame:
+    with blobs.open(part.digest) as stream:
+        return pl.read_parquet(io.BytesIO(stream.read()))
 
 
 def _store(table: pl.DataFrame, blobs: Blobs) -> tuple[Part, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,15 @@ class LabelBook:
         old = [b.filter(late) for b in self._waiting]
         self._waiting = [kept for b in self._waiting if (kept := b.filter(~late)).height]
         return pl.concat(old, how="diagonal_relaxed") if old else pl.DataFrame()
+
+    def forget(self, gone: Callable[[pl.DataFrame], pl.Series]) -> int:
+        """Forgets predictions and labelled keys. gone: table -> (n,) booleans. Returns how many predictions went."""
+        before = self.waiting
+        self._waiting = [kept for batch in self._waiting if (kept := batch.filter(~gone(batch))).height]
+        known = pl.DataFrame({self.key: list(self._answered)}, schema={self.key: pl.String})
+        for key in known.filter(gone(known))[self.key] if known.height else ():
+            del self._answered[key]
+        return before - self.waiting
 
     def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, at: int) -> Arrival:
         matched = set(joined[self.key]) if self.key in joined.columns else set()

@@ -67,6 +67,17 @@ class Retraining:
         """The first table: a dataset version and its labelled rows."""
         self._dataset, self._base, self._fresh = dataset, labelled, []
 
+    @property
+    def dataset(self) -> Dataset | None:
+        """The dataset version of the newest fit."""
+        return self._dataset
+
+    def forget(self, dataset: Dataset, gone: Callable[[pl.DataFrame], pl.Series]) -> None:
+        """Goes on from a dataset version without some rows, and forgets those that labels have brought since."""
+        self._dataset = dataset
+        self._base = None if self._base is None else self._base.filter(~gone(self._base))
+        self._fresh = [kept for batch in self._fresh if (kept := batch.filter(~gone(batch))).height]
+
     def learned(self, joined: pl.DataFrame) -> None:
         """Labelled rows have come."""
         columns = [c for c in joined.columns if not c.startswith("_")]

@@ -24,7 +24,8 @@ class RolloutState:
 class State:
     """The wheel as of a position of the ledger.
 
-    `versions` by ref; `evidence` maps a version to the positions of the events that speak about it.
+    `versions` by ref; `evidence` maps a version to the positions of the events that speak about it; `forgetting`: subjects
+    that somebody asked to forget and that are not erased yet, and whether old training data of theirs goes too.
     """
 
     position: int = 0
@@ -45,6 +46,7 @@ class State:
     evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     killed: bool = False
+    forgetting: Mapping[str, bool] = field(default_factory=dict)
 
 
 def fold(state: State, recorded: Recorded) -> State:
@@ -129,6 +131,14 @@ def _kill_switch_set(state: State, recorded: Recorded, data: Mapping[str, Any]) 
     return replace(state, killed=bool(data["on"]))
 
 
+def _subject_forgotten(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, forgetting={**state.forgetting, data["subject"]: bool(data["purge"])})
+
+
+def _subject_erased(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, forgetting={k: v for k, v in state.forgetting.items() if k != data["subject"]})
+
+
 _CHANGES = {
     "dataset_versioned": _dataset_versioned,
     "schema_frozen": _schema_frozen,
@@ -141,4 +151,6 @@ _CHANGES = {
     "alarm_raised": _alarm_raised,
     "alarm_cleared": _alarm_cleared,
     "kill_switch_set": _kill_switch_set,
+    "subject_forgotten": _subject_forgotten,
+    "subject_erased": _subject_erased,
 }

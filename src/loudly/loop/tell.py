@@ -110,6 +110,11 @@ TELL: dict[str, Teller] = {
     "segment_recovered": lambda d: (
         f"traffic log recovered: {d['records']:,} records kept, a torn tail of {d['bytes_lost']:,} bytes cut"
     ),
+    "subject_forgotten": lambda d: (
+        f"{d['subject']} is to be forgotten: {d['reason']}; seen by {', '.join(d['versions']) or 'no version'}"
+    ),
+    "subject_erased": lambda d: f"{d['subject']} erased: {d['rows']:,} rows of traffic in {d['segments']:,} segments; {d['stays']}",
+    "segments_expired": lambda d: f"LOUD {d['segments']:,} traffic segments of {d['bytes']:,} bytes before {d['before']} deleted",
     "history_replayed": lambda d: f"history replayed to {d['until']}: {d['rows']:,} rows, {d['labels']:,} labels",
 }
 

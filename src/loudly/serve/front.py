@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from loudly.core.values import Schema
+from loudly.core.values import Schema, Verdict
 from loudly.serve.attempt import Attempt
 from loudly.serve.rows import Rows
 
@@ -27,7 +27,7 @@ class Front(Protocol):
 
     `answer` may be called from many threads. What it leaves to be folded is folded by `settle`, which a server calls between
     answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
-    `version` is the champion.
+    `version` is the champion. `verdict` is on a version, or for None on the candidate of the running rollout.
     """
 
     @property
@@ -54,6 +54,8 @@ class Front(Protocol):
     def settle(self) -> None: ...
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]: ...
+
+    def verdict(self, version: str | None) -> Verdict: ...
 
     def status(self) -> Mapping[str, Any]: ...
 

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import IO
 
 from loudly.errors import SegmentUnreadable
+
+if sys.platform != "win32":
+    import fcntl
 
 WRITE_EVERY = 0.005
 SYNC_EVERY = 0.050
 ROTATE_BYTES = 64 * 2**20
 BUFFER_BYTES = 64 * 2**20
-OPEN, SEALED = ".open", ".seg"
+OPEN, SEALED, WRITERS = ".open", ".seg", "writers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class SegmentWriter:
         self.root = Path(root)
         self.root.mkdir(parents=True, exist_ok=True)
         self.lost, self.refused = 0, ""
+        self._present = (self.root / WRITERS).open("ab")
+        _lock(self._present, alone=False)
         self._rotate = rotate
         self._lock, self._disk = threading.Lock(), threading.Lock()
         self._buffer: list[bytes] = []
@@ -70,9 +77,7 @@ class SegmentWriter:
                 self.lost += 1
                 return 0
             self._sequence += 1
-            name = kind.encode()
-            body = struct.pack("<QB", self._sequence, len(name)) + name + payload
-            frame = struct.pack("<II", len(body), zlib.crc32(body)) + body
+            frame = framed(self._sequence, kind, payload)
             self._buffer.append(frame)
             self._waiting += len(frame)
             return self._sequence
@@ -95,6 +100,7 @@ class SegmentWriter:
         with self._disk:
             self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
+        self._present.close()
 
     def _keep_writing(self) -> None:
         rounds = 0
@@ -157,7 +163,7 @@ def read_segments(root: Path | str, after: int = 0) -> Iterator[Record]:
     """
     for path in sorted([*Path(root).glob(f"*{SEALED}"), *Path(root).glob(f"*{OPEN}")]):
         data = path.read_bytes()
-        whole, records = _parse(data)
+        whole, records = parse(data)
         yield from (r for r in records if r.sequence > after)
         if whole < len(data) and path.suffix == SEALED:
             raise SegmentUnreadable(
@@ -167,7 +173,34 @@ def read_segments(root: Path | str, after: int = 0) -> Iterator[Record]:
             )
 
 
-def _parse(data: bytes) -> tuple[int, list[Record]]:
+def being_written(root: Path | str) -> bool:
+    """Whether a writer is at work there, in this process or another (never known on Windows, where nothing is locked)."""
+    path = Path(root) / WRITERS
+    if not path.exists():
+        return False
+    with path.open("ab") as file:
+        return not _lock(file, alone=True)
+
+
+def _lock(file: IO[bytes], *, alone: bool) -> bool:
+    """A lock that ends with the file or the process: shared by writers, alone for somebody who asks whether there is one."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def framed(sequence: int, kind: str, payload: bytes) -> bytes:
+    """A record as it stands in a segment."""
+    name = kind.encode()
+    body = struct.pack("<QB", sequence, len(name)) + name + payload
+    return struct.pack("<II", len(body), zlib.crc32(body)) + body
+
+
+def parse(data: bytes) -> tuple[int, list[Record]]:
     """Whole records from the start, and where they end."""
     at, found = 0, []
     while at + 8 <= len(data):
@@ -186,7 +219,7 @@ def _recover(root: Path) -> Recovery:
     lost = kept = 0
     for path in sorted(root.glob(f"*{OPEN}")):
         data = path.read_bytes()
-        whole, records = _parse(data)
+        whole, records = parse(data)
         lost, kept = lost + len(data) - whole, kept + len(records)
         if whole == 0:
             path.unlink()
@@ -200,4 +233,4 @@ def _recover(root: Path) -> Recovery:
 
 def _last_segment(root: Path) -> list[Record]:
     sealed = sorted(root.glob(f"*{SEALED}"))
-    return _parse(sealed[-1].read_bytes())[1] if sealed else []
+    return parse(sealed[-1].read_bytes())[1] if sealed else []

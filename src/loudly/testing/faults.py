@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from loudly.core.seams import Ledger
 from loudly.core.values import Event, Recorded
+from loudly.store.erasing import FileDisk
 
 
 class Killed(BaseException):
@@ -30,3 +32,29 @@ class FailingLedger:
 
     def read(self, after: int = 0) -> Iterator[Recorded]:
         return self._ledger.read(after)
+
+
+class FailingDisk:
+    """A disk that dies at its n-th operation: "before" it, "after" it, or "torn": a write that came half through."""
+
+    def __init__(self, n: int, when: str) -> None:
+        self._disk, self._n, self._when = FileDisk(), n, when
+        self.operations = 0
+
+    def write(self, path: Path, data: bytes) -> None:
+        torn = data[: len(data) // 2] if self._when == "torn" else data
+        self._do(lambda: self._disk.write(path, data if self.operations != self._n else torn))
+
+    def replace(self, draft: Path, path: Path) -> None:
+        self._do(lambda: self._disk.replace(draft, path))
+
+    def unlink(self, path: Path) -> None:
+        self._do(lambda: self._disk.unlink(path))
+
+    def _do(self, work: Callable[[], None]) -> None:
+        self.operations += 1
+        if self.operations == self._n and self._when == "before":
+            raise Killed
+        work()
+        if self.operations == self._n:
+            raise Killed

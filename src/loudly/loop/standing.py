@@ -1,0 +1,62 @@
+"""The verdict on a version as of now: what its rollout says while it runs, and what the ledger says when it is over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from loudly.core.values import Decision, Verdict
+
+if TYPE_CHECKING:
+    from loudly.core.values import Event
+    from loudly.loop.live import Live
+
+
+def standing_verdict(live: Live, version: str | None) -> Verdict:
+    """PASS: promoted, or the last stage has passed. FAIL: rolled back, or a stage has failed. UNDECIDED: all else.
+
+    version: None means the candidate of the running rollout. A stage that passed before the last is not yet a PASS, and a
+    version that became champion without a rollout (the first one) was never judged: that is UNDECIDED, too.
+    """
+    with live.lock:
+        rollout, verdict, stages = live.state.rollout, live.rollout_verdict, len(live.system.rollout)
+        known, events = live.state.versions, _spoken(live, version)
+    if version is None and rollout is None:
+        return _undecided("rollout", "no rollout is running, and no version is named", "a rollout")
+    if rollout is not None and verdict is not None and version in (None, rollout.version):
+        told = replace(verdict, subject=rollout.version)
+        if verdict.passed and rollout.stage < stages - 1:
+            reason = f"stage {rollout.stage + 1} of {stages} has passed: {verdict.reason}"
+            return replace(told, decision=Decision.UNDECIDED, reason=reason, missing="the stages after it")
+        return told
+    if version not in known:
+        return _undecided(str(version), f"there is no version {version!r}", "a version of that name")
+    return _past(str(version), events)
+
+
+def _past(version: str, events: list[Event]) -> Verdict:
+    """What became of its last rollout: the newest of promotion and rollback decides."""
+    for event in reversed(events):
+        match event.kind:
+            case "version_rolled_back":
+                return Verdict(Decision.FAIL, version, f"rolled back: {event.data['reason']}")
+            case "champion_changed" if any(e.kind == "rollout_started" for e in events):
+                return Verdict(Decision.PASS, version, f"promoted: {event.data['reason']}")
+            case "champion_changed":
+                return _undecided(version, "it became champion without a rollout", "a rollout of it")
+            case _:
+                continue
+    return _undecided(version, "its rollout has not begun", "its rollout: `loudly ship`")
+
+
+def _spoken(live: Live, version: str | None) -> list[Event]:
+    """The events that speak about a version."""
+    positions = live.state.evidence.get(version or "", ())
+    if not positions:
+        return []
+    wanted = set(positions)
+    return [r.event for r in live.stores.ledger.read(min(positions) - 1) if r.position in wanted]
+
+
+def _undecided(subject: str, reason: str, missing: str) -> Verdict:
+    return Verdict(Decision.UNDECIDED, subject, reason, missing=missing)
