@@ -2,7 +2,7 @@
 
     [store]    root = ".loudly", ledger = "sqlite", blobs = "files", url = "env:DATABASE_URL"
     [tracker]  kind = "none" | "mlflow", url = "sqlite:///..."
-    [server]   host = "127.0.0.1", port = 8000
+    [server]   host = "127.0.0.1", port = 8000, fast_forms = true
     [executor] kind = "here" | "processes" | "ray", workers = 2
     [notify]   kinds = ["terminal"], file = "alarms.jsonl", webhook = "env:ALARM_WEBHOOK"
 
@@ -44,11 +44,15 @@ class TrackerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where `loudly serve` listens, and how often time is told (seconds)."""
+    """Where `loudly serve` listens, and how often time is told (seconds).
+
+    fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     tick: float = 5.0
+    fast_forms: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
         value = tuple(value) if wanted is tuple and isinstance(value, list) else value
         if isinstance(value, int) and wanted is float:
             value = float(value)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise ConfigError(f"[{name}] {key} wants a {wanted.__name__}.", seen=repr(value))
         given[key] = value
     return kind(**given)

@@ -36,6 +36,11 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "skops": ("loudly.register.skops_format:SkopsFormat", ""),
         "pickle": ("loudly.register.pickle_format:PickleFormat", ""),
     },
+    "fast": {
+        "lightgbm-row": ("loudly.adapters.lightgbm_row:LightGBMRow", "lightgbm"),
+        "onnx-trees": ("loudly.adapters.onnx_trees:OnnxTrees", "fast"),
+        "onnx-sklearn": ("loudly.adapters.onnx_sklearn:OnnxSklearn", "fast"),
+    },
     "search": {
         "random": ("loudly.train.random_search:RandomSearch", ""),
         "optuna": ("loudly.adapters.optuna_search:OptunaSearch", "tune"),

@@ -80,6 +80,7 @@ class LiveFront:
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
+            "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
