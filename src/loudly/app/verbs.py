@@ -31,6 +31,7 @@ from loudly.loop.tuning import Tuning
 from loudly.loop.why import DecisionRecord
 from loudly.loop.why import why as why_of
 from loudly.plugins import available, names, resolve
+from loudly.register.graph_format import GraphFormat
 from loudly.store.segments import SegmentWriter
 
 Opened = tuple[Stores, Config]
@@ -75,7 +76,8 @@ def memory_stores(name: str) -> Stores:
 
 def formats() -> tuple[ModelFormat, ...]:
     """The model formats whose libraries are installed, in the order in which they are tried."""
-    return tuple(resolve("format", name)() for name in names("format") if available("format", name))
+    alone = tuple(resolve("format", name)() for name in names("format") if available("format", name))
+    return tuple(form.over(alone) if isinstance(form, GraphFormat) else form for form in alone)
 
 
 def fast_forms() -> dict[str, Callable[[], FastForm | None]]:

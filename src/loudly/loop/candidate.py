@@ -131,7 +131,9 @@ def make_candidate(
         gate = _behaves(system, ready, held_out, gate, tally)
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
-    return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened), cut, quick and quick.verdict)  # type: ignore[arg-type]
+    return Candidate(
+        data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened), cut, quick and quick.verdict
+    )  # type: ignore[arg-type]
 
 
 def split(labelled: pl.DataFrame, system: System) -> TimeSplit:

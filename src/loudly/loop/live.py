@@ -372,7 +372,9 @@ class Live:
         """Loads a version's artefact from the store, under the digest the ledger holds."""
         if version not in self.ready:
             known: ModelVersion = self.state.versions[version]
-            self.ready[version] = open_version(known, self.system.features, self.stores.blobs, self.stores.formats, True, self.stores.fast)
+            self.ready[version] = open_version(
+                known, self.system.features, self.stores.blobs, self.stores.formats, True, self.stores.fast
+            )
 
     def crown(self, version: str) -> None:
         """A new champion changes what is expected; alarms about the old one end."""

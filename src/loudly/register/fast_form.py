@@ -98,6 +98,20 @@ def _attempt(form: FastForm, fitted: object, original: Model, X: Floats, toleran
         loaded = form.load(data)
     except Exception as wrong:  # noqa: BLE001 - converters fail in words of their own; the original then answers, and it is said
         return Fast(Verdict(Decision.FAIL, SUBJECT, f"{form.name} could not be made: {_short(wrong)}"), form.name)
+    with np.errstate(all="ignore"):  # infinities and values over float32 are probed on purpose
+        return _compare(form, data, cuts, loaded, original, X, tolerance, seed)
+
+
+def _compare(
+    form: FastForm,
+    data: bytes,
+    cuts: Sequence[tuple[int, float]],
+    loaded: Model,
+    original: Model,
+    X: Floats,
+    tolerance: float,
+    seed: int,
+) -> Fast:
     rng = np.random.default_rng(seed)
     rows = X[np.unique(np.linspace(0, len(X) - 1, ROWS).astype(np.int64))]
     refuses = _refused(original, rows)

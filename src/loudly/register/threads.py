@@ -55,15 +55,25 @@ class _Shared:
             for pool in pools:
                 if pool.filepath not in self._before:
                     self._before[pool.filepath] = (pool, pool.get_num_threads())
-                    pool.set_num_threads(1)
+                    _set(pool, 1)
 
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
                 for pool, n in self._before.values():
-                    pool.set_num_threads(n)
+                    _set(pool, n)
                 self._before = {}
+
+
+def _set(pool: Any, n: int) -> None:
+    """threadpoolctl lets the thread that came first set OpenBLAS and no other, in silence; here the lock stands for that."""
+    release = getattr(pool, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+    pool.set_num_threads(n)
+    if release is not None:
+        release(force=True)
 
 
 _BLAS = _Shared()
