@@ -44,14 +44,14 @@ papers: $(STAMP)  ## Long simulations: error rates of the rollout's verdicts.
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,dev-light]'
+	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,fast,dev-light]'
 	.venv-lowest/bin/python -m pytest -q -m "not newest" --override-ini filterwarnings=default
 
 OTHER ?= python3.13
 other: pyproject.toml constraints.txt  ## The quick tests on another Python, at the versions of the constraints.
 	$(OTHER) -m venv .venv-$(OTHER)
 	.venv-$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=$(CURDIR)/.venv-$(OTHER) .venv-$(OTHER)/bin/uv pip install --quiet -c constraints.txt -e '.[demo,onnx,dev-light]'
+	VIRTUAL_ENV=$(CURDIR)/.venv-$(OTHER) .venv-$(OTHER)/bin/uv pip install --quiet -c constraints.txt -e '.[demo,onnx,fast,dev-light]'
 	.venv-$(OTHER)/bin/python -m pytest -q -m "not slow and not newest"
 
 clean:

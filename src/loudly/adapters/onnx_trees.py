@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -193,47 +193,65 @@ def _graph(forest: _Forest) -> bytes:
     return bytes(made.SerializeToString(deterministic=True))
 
 
-def _arrays(forest: _Forest, outputs: int) -> dict[str, Any]:
-    """The attributes of TreeEnsemble: inner nodes of all trees in one list, leaves (one for each output) in another."""
-    roots: list[int] = []
-    feature: list[int] = []
-    cut: list[float] = []
-    sides: tuple[list[int], list[int]] = ([], [])
-    is_leaf: tuple[list[int], list[int]] = ([], [])
-    missing: list[int] = []
-    target: list[int] = []
-    weight: list[float] = []
-    for tree, k in _single_output(forest.trees, outputs):
-        place, leaf_place = _places(tree, len(feature), len(weight))
-        inner = np.flatnonzero(np.asarray(tree.left) >= 0)
-        roots.append(len(feature))
-        if not len(inner):  # a tree of one leaf: a cut whose two sides are that leaf
-            feature.append(0), cut.append(0.0), missing.append(1)
-            for side in (0, 1):
-                sides[side].append(len(weight)), is_leaf[side].append(1)
-        for i in inner:
-            feature.append(int(tree.feature[i])), cut.append(float(tree.cut[i])), missing.append(int(tree.missing_left[i]))
-            for side, child in enumerate((int(tree.left[i]), int(tree.right[i]))):
-                last = int(tree.left[child]) < 0
-                is_leaf[side].append(int(last)), sides[side].append(leaf_place[child] if last else place[child])
+@dataclass(slots=True)
+class _Lists:
+    """The nodes and leaves of all trees, one behind the other, as TreeEnsemble wants them."""
+
+    feature: list[int] = field(default_factory=list)
+    cut: list[float] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    child: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    is_leaf: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    target: list[int] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+    roots: list[int] = field(default_factory=list)
+
+    def node(self, feature: int, cut: float, missing: int, children: Sequence[tuple[int, bool]]) -> None:
+        """An inner node; children: the place of each and whether it is a leaf."""
+        self.feature.append(feature)
+        self.cut.append(cut)
+        self.missing.append(missing)
+        for side, (place, last) in enumerate(children):
+            self.child[side].append(place)
+            self.is_leaf[side].append(int(last))
+
+    def tree(self, tree: _Tree, output: int) -> None:
+        """One tree, for one of its outputs."""
+        place, leaf_place = _places(tree, len(self.feature), len(self.weight))
+        self.roots.append(len(self.feature))
+        if not place:  # a tree of one leaf: a cut whose two sides are that leaf
+            self.node(0, 0.0, 1, [(len(self.weight), True)] * 2)
+        for i in place:
+            children = [
+                (leaf_place[c], True) if c in leaf_place else (place[c], False) for c in (int(tree.left[i]), int(tree.right[i]))
+            ]
+            self.node(int(tree.feature[i]), float(tree.cut[i]), int(tree.missing_left[i]), children)
         for i in leaf_place:
-            target.append(k), weight.append(float(tree.leaf[i, k]))
-    modes = np.full(len(feature), forest.mode, dtype=np.uint8)
+            self.target.append(output)
+            self.weight.append(float(tree.leaf[i, output]))
+
+
+def _arrays(forest: _Forest, outputs: int) -> dict[str, Any]:
+    """The attributes of TreeEnsemble."""
+    lists = _Lists()
+    for tree, output in _single_output(forest.trees, outputs):
+        lists.tree(tree, output)
+    modes = np.full(len(lists.feature), forest.mode, dtype=np.uint8)
     return {
         "n_targets": outputs,
         "aggregate_function": SUM,
         "post_transform": 0,
-        "tree_roots": roots,
-        "nodes_featureids": feature,
+        "tree_roots": lists.roots,
+        "nodes_featureids": lists.feature,
         "nodes_modes": numpy_helper.from_array(modes, "modes"),
-        "nodes_splits": numpy_helper.from_array(np.asarray(cut, dtype=np.float64), "splits"),
-        "nodes_truenodeids": sides[0],
-        "nodes_falsenodeids": sides[1],
-        "nodes_trueleafs": is_leaf[0],
-        "nodes_falseleafs": is_leaf[1],
-        "nodes_missing_value_tracks_true": missing,
-        "leaf_targetids": target,
-        "leaf_weights": numpy_helper.from_array(np.asarray(weight, dtype=np.float64), "weights"),
+        "nodes_splits": numpy_helper.from_array(np.asarray(lists.cut, dtype=np.float64), "splits"),
+        "nodes_truenodeids": lists.child[0],
+        "nodes_falsenodeids": lists.child[1],
+        "nodes_trueleafs": lists.is_leaf[0],
+        "nodes_falseleafs": lists.is_leaf[1],
+        "nodes_missing_value_tracks_true": lists.missing,
+        "leaf_targetids": lists.target,
+        "leaf_weights": numpy_helper.from_array(np.asarray(lists.weight, dtype=np.float64), "weights"),
     }
 
 

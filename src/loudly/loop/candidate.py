@@ -57,7 +57,7 @@ class Candidate:
     fitted_at: int
     weakened: tuple[tuple[str, str], ...]
     split: TimeSplit
-    fast: Verdict | None = None
+    fast: Verdict
 
 
 def make_candidate(
@@ -124,16 +124,15 @@ def make_candidate(
     _model, form, model_bytes, weakened = _store(judged, formats)
     meta = {"task": str(task), "classes": list(classes), "metric": system.metric, "frame": system.train.frame}
     quick = _fast(form, model_bytes, features, labelled if gate.passed else fit_rows, system, fast, tally)
-    said = {**meta, "params": dict(params), **({"fast": quick.plain()} if quick is not None else {})}
-    data = pack(model_bytes, form.name, schema, features.plain(), said, quick.data if quick is not None else b"")
+    said: dict[str, Json] = {**meta, "params": dict(params), "fast": quick.plain()}
+    data = pack(model_bytes, form.name, schema, features.plain(), said, quick.data)
     ready = make_ready(data, system.features, formats, True, fast)
     if gate.passed:
         gate = _behaves(system, ready, held_out, gate, tally)
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
-    return Candidate(
-        data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened), cut, quick and quick.verdict
-    )  # type: ignore[arg-type]
+    seen = int(last or 0)  # type: ignore[arg-type]
+    return Candidate(data, ready, report, gate, ladder, params, rows, seen, (*unheld, *weakened), cut, quick.verdict)
 
 
 def split(labelled: pl.DataFrame, system: System) -> TimeSplit:
@@ -234,10 +233,12 @@ def _fast(
     system: System,
     fast: FastForms | None,
     tally: Tally,
-) -> Fast | None:
-    """The fast form of the stored model, held against it on the newest rows it has learned from; None where none is wanted."""
-    if not fast or form.name in FAST_ALREADY:
-        return None
+) -> Fast:
+    """The fast form of the stored model, held against it on the newest rows it has learned from."""
+    if not fast:
+        return none("fast forms are switched off", missing="")
+    if form.name in FAST_ALREADY:
+        return none(f"the format {form.name!r} is fast already", missing="")
     if system.train.frame != "numpy":
         return none("the model takes a polars frame, and fast forms take a matrix")
     with tally.spend("register"):

@@ -275,11 +275,13 @@ def _set_aside(now: int, rows: int, reason: str) -> Event:
 
 def _fast_told(now: int, ref: str, made: Candidate) -> list[Event]:
     """What was judged of the fast form; where the original serves instead, that is said aloud."""
-    if made.fast is None:
-        return []
     told = [Event("fast_form_judged", now, {"version": ref, "serves": made.ready.served, "verdict": plain(made.fast)})]
     lacking = {"version": ref, "what": "serving from a fast form", "reason": f"the original answers: {made.fast.reason}"}
-    return told if made.fast.passed else [*told, Event("guarantee_weakened", now, lacking)]
+    return (
+        told
+        if made.fast.passed or not (made.fast.failed or made.fast.missing)
+        else [*told, Event("guarantee_weakened", now, lacking)]
+    )
 
 
 def policy_digest(system: System) -> str:

@@ -86,9 +86,9 @@ def fasten(
     return tried[0] if tried else none(f"no fast form at hand takes a {type(fitted).__name__}")
 
 
-def none(reason: str) -> Fast:
-    """No fast form, and why."""
-    return Fast(Verdict(Decision.UNDECIDED, SUBJECT, reason, missing="a fast form"))
+def none(reason: str, missing: str = "a fast form") -> Fast:
+    """No fast form, and why. Nothing is missing where none is wanted."""
+    return Fast(Verdict(Decision.UNDECIDED, SUBJECT, reason, missing=missing))
 
 
 def _attempt(form: FastForm, fitted: object, original: Model, X: Floats, tolerance: float, seed: int) -> Fast:

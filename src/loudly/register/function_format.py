@@ -40,7 +40,7 @@ class Function:
 
     def plain(self) -> bytes:
         """All it is, as canonical JSON."""
-        said = {"function": self.name, "source": self.source, "modules": self.modules, "constants": self.constants}
+        said: dict[str, Any] = {"function": self.name, "source": self.source, "modules": self.modules, "constants": self.constants}
         return canonical(said)
 
     def predict(self, X: Floats) -> Floats:
@@ -68,7 +68,7 @@ class FunctionFormat:
         try:
             said = json.loads(data)
             names = {alias: import_module(module) for alias, module in said["modules"].items()}
-            exec(compile(said["source"], f"<function {said['function']}>", "exec"), names)  # type: ignore[arg-type]
+            exec(compile(said["source"], f"<function {said['function']}>", "exec"), names)
             function: Any = names[said["function"]]
         except (ValueError, KeyError, TypeError, SyntaxError, ImportError, AttributeError) as wrong:
             raise ModelError("These bytes are no function of ours.", seen=f"{type(wrong).__name__}: {wrong}") from wrong

@@ -40,7 +40,7 @@ class Mean:
         if X.shape[1] != len(self.weights) * self.outputs:
             raise ModelError("The members answer in other shapes.", seen=f"{X.shape[1]} columns for {len(self.weights)} members")
         shares = np.asarray(self.weights) / sum(self.weights)
-        answer = np.einsum("nmk,m->nk", X.reshape(len(X), len(self.weights), self.outputs), shares)
+        answer: Floats = np.einsum("nmk,m->nk", X.reshape(len(X), len(self.weights), self.outputs), shares)
         return answer[:, 0] if self.outputs == 1 else answer
 
 
