@@ -17,6 +17,7 @@ from loudly.core.values import Schema
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
+from loudly.loop.serving import ORIGINAL
 from loudly.loop.system import System
 from loudly.plugins import resolve
 from loudly.serve.front import Answered
@@ -158,9 +159,20 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
+    _tell_forms(live, console)
     ticker = Ticker(live, config.server.tick)
     app = build(LiveFront(live), ticker.start, ticker.stop)
     run(app, host or config.server.host, port or config.server.port)
+
+
+def _tell_forms(live: Live, console: Console) -> None:
+    """What each version is served from; a fast form that passed and cannot be read here is said aloud and recorded."""
+    for ref, ready in live.ready.items():
+        console.print(f"loudly {live.system.name}: {ref} is served from {ready.served}: {ready.told}", highlight=False)
+        lost = live.stores.fast and ready.served == ORIGINAL and ready.bundle.meta.get("fast", {}).get("passed")
+        if lost:
+            console.print(f"[bold red]LOUD[/] {ref}: {escape(ready.told)}", highlight=False)
+            live.event("guarantee_weakened", version=ref, what="serving from a fast form", reason=ready.told)
 
 
 def _tell_recovery(live: Live) -> None:
