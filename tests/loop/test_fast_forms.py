@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 
 from conftest import SINCE, make_app, make_world
-from loudly.app.server import LiveFront
+from loudly.app.server import LiveFront, _tell_forms
 from loudly.app.verbs import memory_stores, open_stores
+from loudly.core.clock import DataClock
 from loudly.errors import ConfigError
 from loudly.loop.live import Live
 from loudly.loop.replay import Replayed, replay
@@ -98,3 +100,17 @@ def test_a_frame_of_polars_keeps_the_original() -> None:
     system = replace(app.system, train=replace(app.system.train, fit=boosted, frame="polars"))
     made = replay(system, WORLD, memory_stores("world"), since=SINCE, until=SINCE + 1)
     assert "polars frame" in kinds(made, "fast_form_judged")[0].data["verdict"]["reason"]
+
+
+def test_a_server_whose_library_is_gone_starts_with_the_original_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    made, stores = run(boosted, fast=True, until=SINCE + 1)
+    without = tuple(f for f in stores.formats if f.name != "onnx")
+    live = Live(made.system, replace(stores, formats=without, fast={"onnx-trees": lambda: None}), DataClock(SINCE), key=b"replay")
+    _tell_forms(live, Console(stderr=True, width=200))
+    assert "LOUD world/1: onnx-trees passed, and its library is not installed here" in capsys.readouterr().err
+    told = [r.event for r in stores.ledger.read()][-1]
+    assert (told.kind, told.data["what"]) == ("guarantee_weakened", "serving from a fast form")
+    rows = WORLD.tail(5).drop("y")
+    both = Live(made.system, stores, DataClock(SINCE), key=b"replay").ready["world/1"], live.ready["world/1"]
+    assert [r.served for r in both] == ["onnx-trees", "original"]
+    assert np.allclose(*(r.predict(rows) for r in both), atol=1e-12)
