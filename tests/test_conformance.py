@@ -9,11 +9,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -23,6 +26,8 @@ from loudly.core.seams import Assignment
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import metric as metric_of
+from loudly.register.function_format import Function
+from loudly.register.graph import mean
 from loudly.testing.blobs_case import BlobsCase
 from loudly.testing.detector_case import DetectorCase
 from loudly.testing.executor_case import ExecutorCase
@@ -41,6 +46,7 @@ Y = (X[:, 0] + RNG.normal(size=300) > 0).astype(float)
 # kinds whose parts are functions or whole programs, and where these are tested
 ELSEWHERE = {
     "batch": "serve/test_batch.py",
+    "fast": "register/test_fast_form.py",
     "server": "serve/test_server.py",
     "check": "validate/test_validate.py",
     "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py
@@ -130,6 +136,46 @@ def _onnx() -> Any:
     return pytest.importorskip("loudly.adapters.onnx_format").OnnxModel(model.SerializeToString())
 
 
+def _line() -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y)
+
+
+def _xgboost() -> Any:
+    xgb = pytest.importorskip("xgboost")
+    return xgb.XGBClassifier(n_estimators=5, n_jobs=1).fit(X, Y)
+
+
+@cache
+def _torch() -> Any:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1), torch.nn.Sigmoid())
+    return pytest.importorskip("loudly.adapters.torch_format").TorchModel(module, 4)
+
+
+def first_column(X: Any, slope: float) -> Any:
+    return 1 / (1 + np.exp(-slope * np.nan_to_num(X[:, 0])))
+
+
+@cache
+def _mlflow() -> Any:
+    mlflow = pytest.importorskip("mlflow")
+    skl = pytest.importorskip("mlflow.sklearn")
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        skl.save_model(_line(), f"{folder}/model", pip_requirements=[])
+        assert mlflow
+        return pytest.importorskip("loudly.adapters.mlflow_uri_format").MlflowModel(f"{folder}/model")
+
+
+class Halved:
+    """An estimator that only pickle can store."""
+
+    def predict(self, given: Any) -> Any:
+        return np.nan_to_num(given[:, 0]) / 2
+
+
+@pytest.mark.filterwarnings("ignore")  # torch and MLflow warn about their own parts
 class TestFormats(FormatCase):
     @every("format")
     def form(self, request: pytest.FixtureRequest) -> Any:
@@ -137,8 +183,17 @@ class TestFormats(FormatCase):
 
     @pytest.fixture
     def fitted(self, form: Any) -> Any:
-        made = {"lightgbm": _lightgbm, "onnx": _onnx}
-        return made.get(form.name, lambda: make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y))()
+        made: dict[str, Callable[[], Any]] = {
+            "lightgbm": _lightgbm,
+            "onnx": _onnx,
+            "xgboost": _xgboost,
+            "torch": _torch,
+            "function": lambda: Function(first_column, slope=2.0),
+            "mlflow-uri": _mlflow,
+            "graph": lambda: mean([_line(), HistGradientBoostingClassifier(max_iter=3).fit(X, Y)], [3, 1]),
+            "graph-with-code": lambda: mean([_line(), Halved()]),
+        }
+        return made.get(form.name, _line)()
 
 
 class TestSearches(SearchCase):

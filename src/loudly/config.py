@@ -2,7 +2,7 @@
 
     [store]    root = ".loudly", ledger = "sqlite", blobs = "files", url = "env:DATABASE_URL", retention = "90d"
     [tracker]  kind = "none" | "mlflow", url = "sqlite:///..."
-    [server]   host = "127.0.0.1", port = 8000, keys = ["predict=env:PREDICT_KEY"], rate = 100, deadline = 2.5, batch = 64
+    [server]   host = "127.0.0.1", port = 8000, keys = ["predict=env:PREDICT_KEY"], rate = 100, deadline = 2.5, fast_forms = true
     [executor] kind = "here" | "processes" | "ray", workers = 2
     [notify]   kinds = ["terminal"], file = "alarms.jsonl", webhook = "env:ALARM_WEBHOOK"
 
@@ -56,6 +56,7 @@ class ServerConfig:
     fallback where late = "fallback".  inline: ask the model on the event loop instead of a thread: quicker where it takes some
     microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take.
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
+    fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
     """
 
     kind: str = "asgi"
@@ -74,6 +75,7 @@ class ServerConfig:
     most_rows: int = 10_000
     slow: float = 30.0
     drain: float = 5.0
+    fast_forms: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,19 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     "format": {
         "lightgbm": ("loudly.adapters.lightgbm_format:LightGBMFormat", "lightgbm"),
         "onnx": ("loudly.adapters.onnx_format:OnnxFormat", "onnx"),
+        "xgboost": ("loudly.adapters.xgboost_format:XGBoostFormat", "xgboost"),
+        "torch": ("loudly.adapters.torch_format:TorchFormat", "torch"),
+        "function": ("loudly.register.function_format:FunctionFormat", ""),
+        "mlflow-uri": ("loudly.adapters.mlflow_uri_format:MlflowUriFormat", "mlflow"),
+        "graph": ("loudly.register.graph_format:GraphFormat", ""),
+        "graph-with-code": ("loudly.register.graph_format:code_graph", ""),
         "skops": ("loudly.register.skops_format:SkopsFormat", ""),
         "pickle": ("loudly.register.pickle_format:PickleFormat", ""),
+    },
+    "fast": {
+        "lightgbm-row": ("loudly.adapters.lightgbm_row:LightGBMRow", "lightgbm"),
+        "onnx-trees": ("loudly.adapters.onnx_trees:OnnxTrees", "fast"),
+        "onnx-sklearn": ("loudly.adapters.onnx_sklearn:OnnxSklearn", "fast"),
     },
     "search": {
         "random": ("loudly.train.random_search:RandomSearch", ""),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class OnnxModel:
     """An ONNX graph as a fitted model: return `OnnxModel(graph.SerializeToString())` from the train function.
 
-    The graph takes (n, d) float32 and gives probabilities (n, k), a score (n, 1) or (n,).
+    The graph takes (n, d) float32 or float64 and gives probabilities (n, k), a score (n, 1) or (n,).
     """
 
     def __init__(self, graph: bytes) -> None:
@@ -27,11 +27,12 @@ class OnnxModel:
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as wrong:
             raise ModelError("These bytes are no ONNX graph.", seen=str(wrong)[:200]) from wrong
-        self._input = self._session.get_inputs()[0].name
+        given = self._session.get_inputs()[0]
+        self._input, self._type = given.name, np.float64 if given.type == "tensor(double)" else np.float32
 
     def predict(self, X: Floats) -> Floats:
         """The last output that is a float array; of two columns the second."""
-        made = self._session.run(None, {self._input: np.asarray(X, dtype=np.float32)})
+        made = self._session.run(None, {self._input: np.asarray(X, dtype=self._type)})
         arrays = [a for a in made if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
         if not arrays:
             raise ModelError("The ONNX graph gives no float array.", do="Convert with zipmap off.")

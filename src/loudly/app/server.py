@@ -18,6 +18,7 @@ from loudly.core.values import Schema, Verdict
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
+from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
 from loudly.plugins import resolve
@@ -94,6 +95,7 @@ class LiveFront:
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
+            "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
@@ -175,12 +177,23 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
+    _tell_forms(live, console)
     ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
     where = host or config.server.host
     if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
     app = build(LiveFront(live), ticker.start, ticker.stop, config.server)
     run(app, where, port or config.server.port, config.server.drain)
+
+
+def _tell_forms(live: Live, console: Console) -> None:
+    """What each version is served from; a fast form that passed and cannot be read here is said aloud and recorded."""
+    for ref, ready in live.ready.items():
+        console.print(f"loudly {live.system.name}: {ref} is served from {ready.served}: {ready.told}", highlight=False)
+        lost = live.stores.fast and ready.served == ORIGINAL and ready.bundle.meta.get("fast", {}).get("passed")
+        if lost:
+            console.print(f"[bold red]LOUD[/] {ref}: {escape(ready.told)}", highlight=False)
+            live.event("guarantee_weakened", version=ref, what="serving from a fast form", reason=ready.told)
 
 
 def _tell_recovery(live: Live) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from loudly.config import Config, read_config, secret
 from loudly.core.clock import DAY, WallClock, instant, stopwatch
-from loudly.core.seams import ModelFormat
+from loudly.core.seams import FastForm, ModelFormat
 from loudly.core.values import Recorded, Verdict, verdict_of
 from loudly.data.read import read_table
 from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError
@@ -29,6 +31,7 @@ from loudly.loop.tuning import Tuning
 from loudly.loop.why import DecisionRecord
 from loudly.loop.why import why as why_of
 from loudly.plugins import available, names, resolve
+from loudly.register.graph_format import GraphFormat
 from loudly.store.segments import SegmentWriter
 
 Opened = tuple[Stores, Config]
@@ -50,9 +53,10 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     tracker = tracker_kind() if config.tracker.kind == "none" else tracker_kind(tracker_url, root / "mlflow", name)
     executor_kind = resolve("executor", config.executor.kind)
     executor = executor_kind() if config.executor.kind == "here" else executor_kind(config.executor.workers)
+    fast = fast_forms() if config.server.fast_forms else {}
     log = SegmentWriter(root / "traffic") if traffic else None
     notify = tuple(resolve("notify", kind) for kind in config.notify.kinds)
-    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches()), config
+    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast), config
 
 
 def memory_stores(name: str) -> Stores:
@@ -66,12 +70,23 @@ def memory_stores(name: str) -> Stores:
         (),
         None,
         searches(),
+        fast_forms(),
     )
 
 
 def formats() -> tuple[ModelFormat, ...]:
     """The model formats whose libraries are installed, in the order in which they are tried."""
-    return tuple(resolve("format", name)() for name in names("format") if available("format", name))
+    alone = tuple(resolve("format", name)() for name in names("format") if available("format", name))
+    return tuple(form.over(alone) if isinstance(form, GraphFormat) else form for form in alone)
+
+
+def fast_forms() -> dict[str, Callable[[], FastForm | None]]:
+    """Makers of the fast forms, in the order in which they are tried; a library is imported when its turn comes."""
+    return {name: partial(_fast_form, name) for name in names("fast")}
+
+
+def _fast_form(name: str) -> FastForm | None:
+    return resolve("fast", name)() if available("fast", name) else None
 
 
 def searches() -> dict[str, MakeSearch]:

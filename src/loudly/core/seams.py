@@ -90,6 +90,28 @@ class ModelFormat(Protocol):
     def restore(self, data: bytes) -> object: ...
 
 
+class FastForm(Protocol):
+    """A quicker form of a fitted model: the same function on another engine. It is held against the original before it serves.
+
+    `runs` names the model format that reads its bytes, or "" where the form itself must load them. `compile` raises ModelError
+    for what it cannot say; `width` is the number of columns. `cuts` are the (column, threshold) where the model jumps.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def runs(self) -> str: ...
+
+    def accepts(self, fitted: object) -> bool: ...
+
+    def compile(self, fitted: object, width: int) -> bytes: ...
+
+    def cuts(self, fitted: object) -> Sequence[tuple[int, float]]: ...
+
+    def load(self, data: bytes) -> Model: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """Who answers a batch of units. Index arrays point into `arms`.

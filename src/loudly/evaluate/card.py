@@ -10,8 +10,8 @@ from loudly.core.values import Evidence, ModelVersion, Run, Verdict
 from loudly.evaluate.report import Report
 
 
-def card(version: ModelVersion, run: Run, report: Report, gate: Verdict) -> str:
-    """The card of a version; tables align when read as text."""
+def card(version: ModelVersion, run: Run, report: Report, gate: Verdict, fast: Verdict | None = None) -> str:
+    """The card of a version; tables align when read as text. fast: what was judged of its fast form, if one was asked for."""
     params = ", ".join(f"{name}={value}" for name, value in sorted(run.params.items())) or "as in the code"
     lines = [
         f"# {version.ref}",
@@ -21,6 +21,7 @@ def card(version: ModelVersion, run: Run, report: Report, gate: Verdict) -> str:
         f"- start: {run.start or 'nothing (stateless)'}",
         f"- artefact: {version.format} {version.model[:12]}, schema {version.schema}",
         f"- gate: {gate.decision}: {gate.reason}",
+        *([f"- fast form: {fast.decision}: {fast.reason}"] if fast is not None else []),
         "",
         "## Metrics",
         *_table(report.metrics),

@@ -21,12 +21,13 @@ from loudly.evaluate.compare import compare, compare_slices
 from loudly.evaluate.overfit import overfit
 from loudly.evaluate.report import Report, evaluate
 from loudly.features.feature_set import FeatureSet, FrozenFeatures
-from loudly.loop.serving import Ready, make_ready
+from loudly.loop.serving import FastForms, Ready, make_ready, opened
 from loudly.loop.slices import slice_rows
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.bundle import pack
+from loudly.register.fast_form import Fast, fasten, none
 from loudly.train.fit import fit_once
 from loudly.train.ladder import climb
 from loudly.validate.schema import infer_schema
@@ -38,6 +39,8 @@ SMALLEST_SLICE = 300
 MAX_HELD_OUT_SHARE = 0.3
 FEWEST_ROWS = 100
 OVERFIT_ROWS = 5_000
+FAST_ROWS = 20_000
+FAST_ALREADY = ("onnx",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Candidate:
     fitted_at: int
     weakened: tuple[tuple[str, str], ...]
     split: TimeSplit
+    fast: Verdict
 
 
 def make_candidate(
@@ -68,11 +72,13 @@ def make_candidate(
     start: object | None,
     clean: pl.DataFrame | None = None,
     side: Sequence[str] = (),
+    fast: FastForms | None = None,
 ) -> Candidate:
     """Fits on all but the newest rows, judges on those, and, where the gate passes, fits once more on everything.
 
     champion_saw: event time of the newest row the champion has learned from; it is compared on newer rows only.
     side: columns that were joined from side tables.
+    fast: forms of which the first that answers as the model does is stored beside it and serves; none by default.
     clean: in a rehearsal `labelled` is damaged; the held-out rows that judge are then taken from here.
 
     Raises: DataError where there are too few labelled rows, TrainingError from the user's function.
@@ -117,13 +123,16 @@ def make_candidate(
         judged = _fit(system, features, labelled, classes, params, start, tally)
     _model, form, model_bytes, weakened = _store(judged, formats)
     meta = {"task": str(task), "classes": list(classes), "metric": system.metric, "frame": system.train.frame}
-    data = pack(model_bytes, form.name, schema, features.plain(), {**meta, "params": dict(params)})
-    ready = make_ready(data, system.features, formats, vouched=True)
+    quick = _fast(form, model_bytes, features, labelled if gate.passed else fit_rows, system, fast, tally)
+    said: dict[str, Json] = {**meta, "params": dict(params), "fast": quick.plain()}
+    data = pack(model_bytes, form.name, schema, features.plain(), said, quick.data)
+    ready = make_ready(data, system.features, formats, True, fast)
     if gate.passed:
         gate = _behaves(system, ready, held_out, gate, tally)
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
-    return Candidate(data, ready, report, gate, ladder, params, rows, int(last or 0), (*unheld, *weakened), cut)  # type: ignore[arg-type]
+    seen = int(last or 0)  # type: ignore[arg-type]
+    return Candidate(data, ready, report, gate, ladder, params, rows, seen, (*unheld, *weakened), cut, quick.verdict)
 
 
 def split(labelled: pl.DataFrame, system: System) -> TimeSplit:
@@ -214,6 +223,27 @@ def _store(estimator: object, formats: Sequence[ModelFormat]) -> tuple[Any, Mode
         seen=type(estimator).__name__,
         do="Return a scikit-learn, LightGBM or ONNX model, or one that pickles.",
     )
+
+
+def _fast(
+    form: ModelFormat,
+    model: bytes,
+    features: FrozenFeatures,
+    rows: pl.DataFrame,
+    system: System,
+    fast: FastForms | None,
+    tally: Tally,
+) -> Fast:
+    """The fast form of the stored model, held against it on the newest rows it has learned from."""
+    if not fast:
+        return none("fast forms are switched off", missing="")
+    if form.name in FAST_ALREADY:
+        return none(f"the format {form.name!r} is fast already", missing="")
+    if system.train.frame != "numpy":
+        return none("the model takes a polars frame, and fast forms take a matrix")
+    with tally.spend("register"):
+        X = features.matrix(rows.tail(FAST_ROWS))
+        return fasten(form.restore(model), form.load(model), X, opened(fast), seed=system.train.seed)
 
 
 def _judge(

@@ -14,7 +14,7 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Clock, Feedback, Strategy
-from loudly.core.values import Arm, Decision, Event, ModelVersion, Verdict, plain, verdict_of
+from loudly.core.values import Arm, Decision, Event, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
@@ -364,8 +364,8 @@ class Live:
     def adopt(self, version: str) -> None:
         """Loads a version's artefact from the store, under the digest the ledger holds."""
         if version not in self.ready:
-            known: ModelVersion = self.state.versions[version]
-            self.ready[version] = open_version(known, self.system.features, self.stores.blobs, self.stores.formats, vouched=True)
+            known, parts = self.state.versions[version], self.stores
+            self.ready[version] = open_version(known, self.system.features, parts.blobs, parts.formats, True, parts.fast)
 
     def crown(self, version: str) -> None:
         """A new champion changes what is expected; alarms about the old one end."""

@@ -146,6 +146,7 @@ class Retraining:
                     start=start,
                     clean=table if harm is not None else None,
                     side=self._side(),
+                    fast=self.stores.fast,
                 )
         except (DataError, TrainingError, ModelError) as wrong:
             events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": str(wrong)}))
@@ -235,11 +236,12 @@ class Retraining:
             self.system.name, number, model, made.ready.format.name, made.ready.task, self._dataset.digest,
             made.ready.schema.version, key, now,
         )  # fmt: skip
-        described = self.stores.blobs.put(card(version, run, made.report, made.gate).encode())
+        described = self.stores.blobs.put(card(version, run, made.report, made.gate, made.fast).encode())
         told = [
             Event("run_finished", now, {"version": ref, "run": plain(run), "split": made.split.plain()}),
             *([Event("ladder_climbed", now, {"version": ref, "verdict": plain(made.ladder)})] if made.ladder else []),
             *(Event("guarantee_weakened", now, {"version": ref, "what": what, "reason": said}) for what, said in made.weakened),
+            *_fast_told(now, ref, made),
             Event("gate_judged", now, {"version": ref, "verdict": plain(made.gate)}),
             Event(
                 "version_registered",
@@ -267,7 +269,7 @@ class Retraining:
     def smoke(self, made: Candidate, model: str) -> Verdict:
         """The stored artefact, read back and queried through the router's path, answers as the fitted one did."""
         with self.stores.blobs.open(model) as stream:
-            again = make_ready(stream.read(), self.system.features, self.stores.formats, vouched=True)
+            again = make_ready(stream.read(), self.system.features, self.stores.formats, True, self.stores.fast)
         rows = self.reference().tail(SMOKE_ROWS)
         replies = Router(Routing(Served("smoke", again.predict))).answer(rows, rows[self.system.key].cast(pl.String).to_list())
         gap = float(np.max(np.abs(replies.answer - made.ready.predict(rows))))
@@ -280,6 +282,17 @@ class Retraining:
 
 def _set_aside(now: int, rows: int, reason: str) -> Event:
     return Event("rows_set_aside", now, {"where": "training", "rows": rows, "reasons": {reason: rows}})
+
+
+def _fast_told(now: int, ref: str, made: Candidate) -> list[Event]:
+    """What was judged of the fast form; where the original serves instead, that is said aloud."""
+    told = [Event("fast_form_judged", now, {"version": ref, "serves": made.ready.served, "verdict": plain(made.fast)})]
+    lacking = {"version": ref, "what": "serving from a fast form", "reason": f"the original answers: {made.fast.reason}"}
+    return (
+        told
+        if made.fast.passed or not (made.fast.failed or made.fast.missing)
+        else [*told, Event("guarantee_weakened", now, lacking)]
+    )
 
 
 def policy_digest(system: System) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from loudly.core.seams import Blobs, Model, ModelFormat
+from loudly.core.seams import Blobs, FastForm, Model, ModelFormat
 from loudly.core.values import ModelVersion, Schema, Task
 from loudly.errors import ModelError, UntrustedModel, nearest
 from loudly.features.feature_set import Definition, FeatureSet, FrozenFeatures
 from loudly.features.quick import Quick, quick
 from loudly.register.bundle import Bundle, unpack
+from loudly.register.fast_form import Guarded
 from loudly.serve.rows import Rows, asked, series
 
 if TYPE_CHECKING:
@@ -22,9 +23,16 @@ if TYPE_CHECKING:
 MOST_PLANS = 16
 
 
+FastForms = Mapping[str, Callable[[], FastForm | None]]
+ORIGINAL = "original"
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A version that can answer: raw rows of its schema in, scores out."""
+    """A version that can answer: raw rows of its schema in, scores out.
+
+    served: what answers, "original" or the name of a fast form.  told: why, in one line.
+    """
 
     schema: Schema
     features: FrozenFeatures
@@ -34,6 +42,8 @@ class Ready:
     frame: str
     task: Task
     classes: tuple[str, ...]
+    served: str = ORIGINAL
+    told: str = ""
     plans: dict[int, tuple[Schema, Quick | None]] = field(default_factory=dict, compare=False, repr=False)
 
     def predict(self, table: pl.DataFrame) -> Floats:
@@ -67,19 +77,30 @@ class Ready:
 
 
 def open_version(
-    version: ModelVersion, definitions: Sequence[Definition], blobs: Blobs, formats: Sequence[ModelFormat], vouched: bool
+    version: ModelVersion,
+    definitions: Sequence[Definition],
+    blobs: Blobs,
+    formats: Sequence[ModelFormat],
+    vouched: bool,
+    fast: FastForms | None = None,
 ) -> Ready:
-    """Loads a version. `vouched`: the ledger holds its digest.
+    """Loads a version. `vouched`: the ledger holds its digest.  fast: forms it may be served from; none by default.
 
     Raises: UntrustedModel for a format that runs code without that, NotFound and DatasetCorrupt from the store.
     """
     with blobs.open(version.model) as stream:
         data = stream.read()
-    return make_ready(data, definitions, formats, vouched)
+    return make_ready(data, definitions, formats, vouched, fast)
 
 
-def make_ready(data: bytes, definitions: Sequence[Definition], formats: Sequence[ModelFormat], vouched: bool) -> Ready:
-    """The same from bytes at hand."""
+def make_ready(
+    data: bytes,
+    definitions: Sequence[Definition],
+    formats: Sequence[ModelFormat],
+    vouched: bool,
+    fast: FastForms | None = None,
+) -> Ready:
+    """The same from bytes at hand. A fast form serves only where the artefact says that it was held against the original."""
     bundle = unpack(data)
     by_name = {f.name: f for f in formats}
     form = by_name.get(bundle.format)
@@ -95,13 +116,40 @@ def make_ready(data: bytes, definitions: Sequence[Definition], formats: Sequence
         )
     features = FeatureSet(definitions, bundle.schema).thaw(bundle.features)
     meta = bundle.meta
+    model, served, told = _fast_model(bundle, by_name, fast or {})
     return Ready(
         bundle.schema,
         features,
-        form.load(bundle.model),
+        model or form.load(bundle.model),
         form,
         bundle,
         str(meta["frame"]),
         Task(meta["task"]),
         tuple(meta["classes"]),
+        served,
+        told,
     )
+
+
+def opened(fast: FastForms) -> Iterator[FastForm]:
+    """The fast forms whose libraries are installed, resolved one after another: the last are heavy to import."""
+    for make in fast.values():
+        form = make()
+        if form is not None:
+            yield form
+
+
+def _fast_model(bundle: Bundle, formats: Mapping[str, ModelFormat], fast: FastForms) -> tuple[Model | None, str, str]:
+    """The model of the fast form, or nothing; what serves, and why."""
+    said = bundle.meta.get("fast")
+    if said is None:
+        return None, ORIGINAL, "no fast form was asked for when it was registered"
+    if not said["passed"]:
+        return None, ORIGINAL, str(said["reason"])
+    name = str(said["form"])
+    if name not in fast:
+        return None, ORIGINAL, f"fast forms are switched off here; {name} passed"
+    reader: Any = formats.get(str(said["runs"])) or fast[name]()
+    if reader is None:
+        return None, ORIGINAL, f"{name} passed, and its library is not installed here"
+    return Guarded(reader.load(bundle.fast), said["refuses"]), name, str(said["reason"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from loudly.core.seams import Blobs, Executor, Ledger, ModelFormat, Notify, Search, Tracker
+from loudly.core.seams import Blobs, Executor, FastForm, Ledger, ModelFormat, Notify, Search, Tracker
 
 
 class Traffic(Protocol):
@@ -34,7 +34,10 @@ class MakeSearch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The resolved parts. `formats` are tried in order when a model is stored."""
+    """The resolved parts. `formats` are tried in order when a model is stored.
+
+    fast: makers of fast forms in the order in which they are tried; None for one that is not installed; empty switches them off.
+    """
 
     ledger: Ledger
     blobs: Blobs
@@ -44,3 +47,4 @@ class Stores:
     notify: tuple[Notify, ...] = ()
     traffic: Traffic | None = None
     searches: Mapping[str, MakeSearch] = field(default_factory=dict)
+    fast: Mapping[str, Callable[[], FastForm | None]] = field(default_factory=dict)

@@ -87,6 +87,7 @@ TELL: dict[str, Teller] = {
     "run_finished": _run,
     "ladder_climbed": _verdict,
     "version_registered": _registered,
+    "fast_form_judged": lambda d: f"{d['version']} is served from {d['serves']}: {_verdict(d)}",
     "gate_judged": lambda d: f"gate of {d['version']}: {_verdict(d)}",
     "artefact_queried": lambda d: f"{d['version']} loaded from its bytes and queried in the server: {_verdict(d)}",
     "rollout_started": lambda d: f"rollout of {d['version']} against {d['champion']}: {d['stages']}",

@@ -17,22 +17,25 @@ from loudly.core.values import Schema, plain, schema_of
 from loudly.errors import ModelError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-MODEL, SCHEMA, FEATURES, META = "model.bin", "schema.json", "features.json", "meta.json"
+MODEL, SCHEMA, FEATURES, META, FAST = "model.bin", "schema.json", "features.json", "meta.json", "fast.bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What is in the file. `meta` holds task, classes, metric, parameters."""
+    """What is in the file. `meta` holds task, classes, metric, parameters; `fast` the bytes of the fast form, where it has one."""
 
     model: bytes
     format: str
     schema: Schema
     features: Mapping[str, Any]
     meta: Mapping[str, Any]
+    fast: bytes = b""
 
 
-def pack(model: bytes, format: str, schema: Schema, features: Mapping[str, Json], meta: Mapping[str, Json]) -> bytes:
-    """The bytes of a bundle: deterministic."""
+def pack(
+    model: bytes, format: str, schema: Schema, features: Mapping[str, Json], meta: Mapping[str, Json], fast: bytes = b""
+) -> bytes:
+    """The bytes of a bundle: deterministic. A fast form that reads the model's own bytes is not stored twice."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in (
@@ -40,6 +43,7 @@ def pack(model: bytes, format: str, schema: Schema, features: Mapping[str, Json]
             (SCHEMA, canonical(plain(schema))),
             (FEATURES, canonical(features)),
             (MODEL, model),
+            *(((FAST, fast),) if fast and fast != model else ()),
         ):
             archive.writestr(zipfile.ZipInfo(name, EPOCH), data)
     return buffer.getvalue()
@@ -50,10 +54,11 @@ def unpack(data: bytes) -> Bundle:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             read = {name: archive.read(name) for name in (MODEL, SCHEMA, FEATURES, META)}
+            fast = archive.read(FAST) if FAST in archive.namelist() else read[MODEL]
     except (zipfile.BadZipFile, KeyError) as wrong:
         raise ModelError(
             "These bytes are no model of ours.", seen=str(wrong), do="Take the digest from `loudly status`."
         ) from wrong
     meta = json.loads(read[META])
     schema, features = schema_of(json.loads(read[SCHEMA])), json.loads(read[FEATURES])
-    return Bundle(read[MODEL], meta.pop("format"), schema, features, meta)
+    return Bundle(read[MODEL], meta.pop("format"), schema, features, meta, fast)

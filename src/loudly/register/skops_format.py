@@ -12,6 +12,7 @@ import skops.io as sio
 from sklearn.base import BaseEstimator
 
 from loudly.errors import ModelError, UntrustedModel
+from loudly.register.threads import OneThread
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -49,18 +50,31 @@ class SkopsFormat:
 
 
 class SklearnModel:
-    """Any estimator with predict_proba or predict, as a model."""
+    """Any estimator with predict_proba or predict, as a model; a call runs on one thread."""
 
     def __init__(self, estimator: Any) -> None:
-        self.estimator = estimator
+        self.estimator = _alone(estimator)
+        self._threads = OneThread()
 
     def predict(self, X: Floats) -> Floats:
+        with self._threads.held():
+            return self._predict(X)
+
+    def _predict(self, X: Floats) -> Floats:
         if hasattr(self.estimator, "predict_proba"):
             proba = np.asarray(self.estimator.predict_proba(X), dtype=np.float64)
             return np.ascontiguousarray(proba[:, 1]) if proba.shape[1] == 2 else proba
         if getattr(self.estimator, "_estimator_type", "") == "classifier" or hasattr(self.estimator, "classes_"):
             raise ModelError("This classifier gives no probabilities.", do="Use one with predict_proba.")
         return np.asarray(self.estimator.predict(X), dtype=np.float64)
+
+
+def _alone(estimator: Any) -> Any:
+    """Workers of joblib cost more than a request: `n_jobs` is one in it and in all its parts."""
+    if isinstance(estimator, BaseEstimator):
+        many = {name: 1 for name, n in estimator.get_params().items() if name.split("__")[-1] == "n_jobs" and n not in (None, 1)}
+        estimator.set_params(**many)
+    return estimator
 
 
 def _settled(data: bytes) -> bytes:

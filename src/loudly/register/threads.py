@@ -1,0 +1,79 @@
+"""One thread for a call of a model: a server has a thread for each request already, and more only wait for one another.
+
+Two OpenMP threads on a busy machine of two cores made one row of histogram boosting 20 to 35 times slower (barriers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+
+class OneThread:
+    """Holds the thread pools that are loaded at its making to one thread while a call runs, and gives them back after.
+
+    OpenMP keeps its setting for each thread, so calls do not meet. A BLAS keeps one for the process: the first call in
+    lowers it and the last one out restores it.
+
+    Cost: about 10 µs a call.
+    """
+
+    def __init__(self) -> None:
+        found = ThreadpoolController()
+        self._openmp = found.select(user_api="openmp").lib_controllers
+        self._blas = found.select(user_api="blas").lib_controllers
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One thread from here to the end of the block."""
+        before = [pool.get_num_threads() for pool in self._openmp]
+        for pool in self._openmp:
+            pool.set_num_threads(1)
+        _BLAS.enter(self._blas)
+        try:
+            yield
+        finally:
+            _BLAS.leave()
+            for pool, n in zip(self._openmp, before, strict=True):
+                pool.set_num_threads(n)
+
+
+class _Shared:
+    """How many calls are inside, and what the BLAS libraries had before the first."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._before: dict[str, tuple[Any, int]] = {}
+
+    def enter(self, pools: list[Any]) -> None:
+        with self._lock:
+            self._inside += 1
+            for pool in pools:
+                if pool.filepath not in self._before:
+                    self._before[pool.filepath] = (pool, pool.get_num_threads())
+                    _set(pool, 1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                for pool, n in self._before.values():
+                    _set(pool, n)
+                self._before = {}
+
+
+def _set(pool: Any, n: int) -> None:
+    """threadpoolctl lets the thread that came first set OpenBLAS and no other, in silence; here the lock stands for that."""
+    release = getattr(pool, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+    pool.set_num_threads(n)
+    if release is not None:
+        release(force=True)
+
+
+_BLAS = _Shared()
