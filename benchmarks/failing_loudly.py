@@ -125,7 +125,7 @@ def run(name: str, seed: int, quick: bool) -> list[tuple[str, str, float, int, f
         "NoRed": lambda rows: rows,
         "PCA": principal_components(x[train][:20_000]),
         "SRP": sparse_projection(x[train][:1]),
-        "UAE": untrained_encoder(28),
+        "UAE": untrained_encoder(28, seed),
         "BBSDs": softmax(net),
     } | ({} if quick else {"TAE": trained_encoder(x[train])})
     rng = np.random.default_rng(1000 + seed)

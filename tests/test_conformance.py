@@ -256,8 +256,8 @@ class Unseeded(RandomSearch):
 class Boastful(Canary):
     """A canary that logs a propensity it does not have."""
 
-    def assign(self, state: Any, draws: Any) -> Any:
-        made = super().assign(state, draws)
+    def assign(self, state: Any, draws: Any, context: Any = None) -> Any:
+        made = super().assign(state, draws, context)
         return Assignment(made.arm, np.full(len(draws), 0.5), made.shadows)
 
 

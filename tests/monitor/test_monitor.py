@@ -20,7 +20,7 @@ from loudly.monitor.alerts import Alerts
 from loudly.monitor.notify import terminal, to_file, to_webhook
 from loudly.monitor.performance import Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings
-from loudly.monitor.watch import Cause, Watch, WindowJudged
+from loudly.monitor.watch import PREDICTION, Cause, Watch, WindowJudged
 from loudly.validate.schema import infer_schema
 
 SETTINGS = MonitorSettings()
@@ -35,6 +35,10 @@ class Champion:
     schema: Schema
     task: Task = Task.BINARY
 
+    def predict(self, table: pl.DataFrame) -> np.ndarray:
+        """A score that follows x1."""
+        return 1 / (1 + np.exp(-table["x1"].fill_null(0.0).to_numpy()))
+
 
 @pytest.fixture
 def table() -> pl.DataFrame:
@@ -47,8 +51,9 @@ def crowned(table: pl.DataFrame) -> Watch:
     return watch
 
 
-def feed(watch: Watch, rows: pl.DataFrame, now: int) -> tuple[WindowJudged, ...]:
-    watch.rows(rows, np.full(rows.height, 0.5), now)
+def feed(watch: Watch, rows: pl.DataFrame, now: int, gain: float = 0.0) -> tuple[WindowJudged, ...]:
+    scores = Champion(Schema(())).predict(rows)
+    watch.rows(rows, scores + gain * (1 - scores), now)
     return watch.close(now)
 
 
@@ -74,6 +79,20 @@ def test_a_shift_is_recorded_with_its_size_and_is_no_feed_break(table: pl.DataFr
     assert "group" in judged.shifts
     assert {c.kind for c in judged.causes} == {"shift"}
     assert not judged.worth_telling
+
+
+def test_predictions_that_move_are_told_with_an_interval_while_the_inputs_stay(table: pl.DataFrame) -> None:
+    """The inputs are as ever; what the model says of them is not."""
+    (as_ever,) = feed(crowned(table), table[4000:4200], START + 21 * DAY)
+    assert as_ever.shifts == {}
+    (judged,) = feed(crowned(table), table[4000:4200], START + 21 * DAY, gain=0.7)
+    assert list(judged.shifts) == [PREDICTION]
+    (cause,) = judged.causes
+    (evidence,) = cause.verdict.evidence
+    assert evidence.low is not None
+    assert evidence.high is not None
+    assert SETTINGS.shift < evidence.low < judged.shifts[PREDICTION] < evidence.high
+    assert not judged.worth_telling, "a shift alone is no page"
 
 
 def labelled(seed: int, n: int, quality: float, level: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

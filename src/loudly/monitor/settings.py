@@ -16,7 +16,8 @@ class MonitorSettings:
     trailing: windows that confirmed performance looks back on.  enough: labelled rows that it needs.
     tolerance: by how much, in units of the metric, the champion may fall below what it was expected to do.
     bias: largest |mean label - mean score| (binary, regression in standard deviations of the label).
-    shift: Jensen-Shannon distance above which a column counts as shifted.  alpha: risk over all looks at one champion.
+    shift: KS distance (numbers, predictions) or total variation (categories) above which a column has shifted.
+    alpha: risk over all looks at one champion.
     budget: alarms a `period`; more are kept for the digest.
     """
 

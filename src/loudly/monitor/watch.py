@@ -11,7 +11,7 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.clock import iso
-from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Task, Verdict
+from loudly.core.values import Decision, Kind, Role, Schema, Task, Verdict
 from loudly.metrics.table import metric as metric_named
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings
@@ -23,15 +23,16 @@ from loudly.shift.feed import FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
+from loudly.shift.verdicts import category_verdict, numeric_verdict
 from loudly.shift.window_shapes import Tumbling
 from loudly.shift.window_state import State
 from loudly.shift.windows import Windows
-from loudly.stats.divergence import js, noise
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 FEW_VALUES = 8
+PREDICTION = "(prediction)"
 REFERENCE_ROWS = 50_000
 
 
@@ -43,6 +44,8 @@ class Answering(Protocol):
 
     @property
     def task(self) -> Task: ...
+
+    def predict(self, table: pl.DataFrame) -> Floats: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Watch:
     def __init__(self, settings: MonitorSettings, *, metric: str, time: str) -> None:
         self.settings, self.time = settings, time
         self.metric = metric_named(metric)
-        self.feed = FeedJudge()
+        self.feed = FeedJudge(apart=(PREDICTION,))
         self.trail = Trail(settings.window)
         self._plan = Plan({})
         # Its own clock says when windows close, so the rows' times move no watermark: any disorder is in order.
@@ -118,6 +121,8 @@ class Watch:
         sample = reference.tail(REFERENCE_ROWS)
         fresh = {f.name: bins_of(sample[f.name]) for f in watched if f.name in sample.columns}
         cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
+        if champion.task is not Task.MULTICLASS and fresh:
+            fresh[PREDICTION] = bins_of(pl.Series(PREDICTION, champion.predict(sample)))
         first = not self._plan.bins
         # Windows under way keep the bins they began with; a new reference begins with the next window.
         self._plan = Plan(fresh, cells, MOST_DISTINCT)
@@ -144,13 +149,17 @@ class Watch:
         """
         if table.is_empty() or not self._plan.bins:
             return
-        batch = Batch(table, event_times(table[self.time], "UTC"))
+        batch = Batch(self._told(table, scores), event_times(table[self.time], "UTC"))
         starts = batch.at // self.settings.window * self.settings.window
         for cut in cuts(starts):
             self._scores.setdefault(int(starts[cut[0]]), []).append(scores[cut])
         self._state, step = self._windows.fold(self._state, batch, now)
         self.too_late += sum(late.rows for late in step.too_late)
         self.timeless += step.timeless
+
+    def _told(self, table: pl.DataFrame, scores: Floats) -> pl.DataFrame:
+        """The rows with what the champion said of them, where that is one number a row."""
+        return table.with_columns(pl.Series(PREDICTION, scores)) if PREDICTION in self._plan.bins else table
 
     def cell(self, now: int) -> tuple[int, int]:
         """Rows that arrive within one cell of time may be folded together: neither a window nor its lateness ends in it."""
@@ -225,8 +234,9 @@ class Watch:
         causes = [Cause("feed", f"feed: {b.cause}", b.verdict) for b in breaks]
         if not breaks and revision == 0:
             self.feed.learn(window)
-        shifts = self._shifted(window)
-        causes += [_shift_cause(name, size, window.rows, self.settings.shift) for name, size in shifts.items()]
+        moved = self._moved(window)
+        shifts = {name: round(verdict.evidence[0].effect or 0.0, 4) for name, verdict in moved.items()}
+        causes += [Cause("shift", f"shift: {name}", verdict) for name, verdict in moved.items()]
         confirmed = self.performance(now)
         if confirmed.failed:
             causes.append(Cause("performance", SUBJECT, confirmed))
@@ -234,24 +244,23 @@ class Watch:
         if biased.failed:
             causes.append(Cause("calibration", "calibration", biased))
         told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or "as it should be"
-        moved = f"; moved: {', '.join(f'{n} {s:.2f}' for n, s in shifts.items())}" if shifts else ""
-        return WindowJudged(start, span[1], revision, window.rows, tuple(causes), shifts, told + moved)
+        far = f"; moved: {', '.join(f'{n} {s:.2f}' for n, s in shifts.items())}" if shifts else ""
+        return WindowJudged(start, span[1], revision, window.rows, tuple(causes), shifts, told + far)
 
-    def _shifted(self, window: Profile) -> dict[str, float]:
-        """Columns whose distance to the reference exceeds the tolerance by more than sampling alone gives."""
+    def _moved(self, window: Profile) -> dict[str, Verdict]:
+        """Columns, and the predictions, that surely moved by more than is tolerated; the farthest first.
+
+        Numbers by KS distance, categories by total variation, from counts, with intervals that hold at every look; the risk is
+        shared among the columns.
+        """
         found = {}
         for name, column in window.columns.items():
             bins = self._plan.bins[name]
-            sound = int(column.counts.sum())
-            if sound == 0 or bins.counts.sum() == 0:
+            if column.sound == 0 or bins.counts.sum() == 0 or bins.size < 2:
                 continue
-            excess = js(bins.counts, column.counts) - 2 * noise(int(bins.counts.sum()), sound, bins.occupied)
-            if excess > self.settings.shift:
-                found[name] = round(excess, 4)
-        return dict(sorted(found.items(), key=lambda kv: -kv[1]))
-
-
-def _shift_cause(name: str, size: float, rows: int, tolerance: float) -> Cause:
-    evidence = Evidence("Jensen-Shannon distance above sampling noise", size, n=rows, about=name, tolerance=tolerance)
-    verdict = Verdict(Decision.FAIL, f"shift of {name}", f"{name} moved by {size:.2f}, tolerated {tolerance:g}", (evidence,))
-    return Cause("shift", f"shift: {name}", verdict)
+            judge_it = category_verdict if bins.edges is None else numeric_verdict
+            alpha = self.settings.alpha / len(window.columns)
+            verdict = judge_it(bins.counts, column.counts, self.settings.shift, name, alpha)
+            if verdict.failed:
+                found[name] = verdict
+        return dict(sorted(found.items(), key=lambda kv: -(kv[1].evidence[0].effect or 0.0)))

@@ -7,7 +7,7 @@ teach. Measured on a year of hourly weather: no false alarm, each planted break 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,22 +63,26 @@ class Break:
 
 
 class FeedJudge:
-    """Holds the histories of all columns and judges windows by them."""
+    """Holds the histories of all columns and judges windows by them; columns `apart` come from no feed and are left alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Sequence[str] = ()) -> None:
         self.history: dict[str, ColumnHistory] = {}
+        self._apart = frozenset(apart)
 
     def learn(self, window: Profile) -> None:
         """A good window teaches what is normal."""
-        for name, column in window.columns.items():
+        for name, column in self._fed(window):
             self.history.setdefault(name, ColumnHistory()).learn(column)
 
     def judge(self, window: Profile) -> tuple[Break, ...]:
         """The broken columns of a window; a window of fewer than 50 rows cannot tell and breaks nothing."""
         if window.rows < FEWEST_ROWS:
             return ()
-        found = (self._column(name, column) for name, column in window.columns.items())
+        found = (self._column(name, column) for name, column in self._fed(window))
         return tuple(b for b in found if b is not None)
+
+    def _fed(self, window: Profile) -> Iterator[tuple[str, Column]]:
+        return ((name, column) for name, column in window.columns.items() if name not in self._apart)
 
     def _column(self, name: str, column: Column) -> Break | None:
         past = self.history.get(name)
