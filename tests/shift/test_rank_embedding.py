@@ -1,0 +1,155 @@
+"""The default: its level at every size and for every kind of column, its power, its verdict, its refusals."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from loudly import shift
+from loudly.core.values import Decision
+from loudly.errors import DataError
+from loudly.shift.encode import encoding_of
+
+
+def frame(rng: np.random.Generator, n: int, **more: Any) -> pl.DataFrame:
+    """A table of many kinds: tails, ties, categories, holes, a constant."""
+    made = {
+        "normal": rng.normal(size=n),
+        "heavy": rng.standard_t(2, n),
+        "count": rng.poisson(2, n),
+        "flag": rng.random(n) < 0.1,
+        "kind": rng.choice(["a", "b", "c"], n, p=[0.7, 0.2, 0.1]),
+        "holes": np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n)),
+        "constant": np.full(n, 3.0),
+    }
+    return pl.DataFrame({**made, **more})
+
+
+@pytest.mark.parametrize("n", [1, 5, 40, 300])
+def test_false_alarms_are_what_was_asked_for(n: int) -> None:
+    """Each null has a reference of its own; columns of every kind, scores too."""
+    alarms = []
+    for seed in range(200):
+        rng = np.random.default_rng((n, seed))
+        reference = shift.fit(frame(rng, 400), rng.random(400), seed=seed)
+        found = reference.check(frame(rng, n), rng.random(n), permutations=99)
+        alarms.append((found.evidence[0].p_value or 0.0) <= 0.05)
+    assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+
+
+DAMAGES = {
+    "one column a little": lambda t, rng: t.with_columns(pl.col("normal") + 0.4),
+    "wider": lambda t, rng: t.with_columns(pl.col("normal") * 2),
+    "another mix": lambda t, rng: t.with_columns(kind=pl.Series(rng.choice(["a", "b", "c"], t.height, p=[0.4, 0.3, 0.3]))),
+    "an unseen category": lambda t, rng: t.with_columns(
+        kind=pl.when(pl.Series(rng.random(t.height) < 0.08)).then(pl.lit("new")).otherwise("kind")
+    ),
+    "missing": lambda t, rng: t.with_columns(holes=pl.when(pl.Series(rng.random(t.height) < 0.15)).then(None).otherwise("holes")),
+    "a constant that moved": lambda t, rng: t.with_columns(constant=pl.lit(3.1)),
+    "ten absurd rows": lambda t, rng: t.with_columns(normal=pl.when(pl.int_range(pl.len()) < 10).then(50.0).otherwise("normal")),
+    "infinities": lambda t, rng: t.with_columns(normal=pl.when(pl.int_range(pl.len()) < 30).then(np.inf).otherwise("normal")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_known_damage_is_found(damage: str) -> None:
+    rng = np.random.default_rng(0)
+    reference = shift.fit(frame(rng, 3000))
+    found = [reference.check(DAMAGES[damage](frame(rng, 300), rng)).evidence[0].p_value or 0.0 for _ in range(10)]
+    assert np.mean(np.array(found) <= 0.05) >= 0.8
+
+
+def test_one_row_in_ten_is_heard_and_ten_rows_are_enough() -> None:
+    rng = np.random.default_rng(0)
+    reference = shift.fit(rng.normal(size=(20_000, 50)))
+    found = []
+    for _ in range(20):
+        window = rng.normal(size=(10, 50))
+        window[0] *= 6
+        found.append(reference.check(window).evidence[0].p_value or 0.0)
+    assert np.mean(np.array(found) <= 0.05) >= 0.8
+
+
+def test_scores_are_seen_where_the_inputs_stand_still() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 3))
+    reference = shift.fit(x[:1500], rng.beta(2, 5, 1500))
+    moved = reference.check(x[1500:1700], rng.beta(2, 3, 200))
+    assert moved.failed or (moved.evidence[0].p_value or 1) <= 0.05
+    with pytest.raises(DataError, match="both or to neither"):
+        reference.check(x[:10])
+    with pytest.raises(DataError, match="one row each"):
+        reference.check(x[:10], rng.random(9))
+
+
+def test_the_answer_does_not_flip_because_n_grew() -> None:
+    """A real shift below the tolerance: more rows make it surer, and it stays within."""
+    rng = np.random.default_rng(0)
+    reference = shift.fit(rng.normal(size=(40_000, 2)))
+    decisions = [reference.check(rng.normal(size=(n, 2)) + 0.02, tolerance=0.1).decision for n in (50, 2000, 20_000, 200_000)]
+    assert decisions[0] is not Decision.FAIL
+    assert decisions[2:] == [Decision.PASS, Decision.PASS]
+
+
+def test_undecided_says_what_is_missing_and_a_fail_says_where() -> None:
+    rng = np.random.default_rng(0)
+    table = frame(rng, 2000)
+    reference = shift.fit(table)
+    few = reference.check(frame(rng, 20))
+    assert few.decision is Decision.UNDECIDED
+    assert "more rows" in few.missing
+    assert reference.check(table[:0]).decision is Decision.UNDECIDED
+    moved = reference.check(frame(rng, 500).with_columns(pl.col("heavy") + 3))
+    assert moved.failed
+    assert "most in heavy" in moved.reason
+    assert [e.about for e in moved.evidence[1:]][1] == "heavy" or moved.evidence[1].about == "heavy"
+
+
+def test_the_same_window_has_the_same_verdict_and_order_of_rows_hardly_counts() -> None:
+    rng = np.random.default_rng(0)
+    reference = shift.fit(frame(rng, 1000))
+    window = frame(rng, 200)
+    assert reference.check(window) == reference.check(window)
+    shuffled = reference.check(window.sample(fraction=1.0, shuffle=True, seed=1))
+    one, two = shuffled.evidence[0].p_value, reference.check(window).evidence[0].p_value
+    assert one == pytest.approx(two, abs=0.15)
+
+
+def test_tables_of_any_maker_are_the_same() -> None:
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(500, 2)), rng.normal(size=(80, 2)) + 0.3
+    polars = shift.detect(pl.DataFrame(x, schema=["0", "1"]), pl.DataFrame(y, schema=["0", "1"]))
+    assert shift.detect(x, y) == polars
+    assert shift.detect(pd.DataFrame(x, columns=["0", "1"]), pd.DataFrame(y, columns=["0", "1"])) == polars
+    assert shift.detect(pl.DataFrame(x, schema=["0", "1"]).to_arrow(), pl.DataFrame(y, schema=["0", "1"]).to_arrow()) == polars
+
+
+def test_bad_input_has_a_named_answer() -> None:
+    rng = np.random.default_rng(0)
+    reference = shift.fit(frame(rng, 100))
+    with pytest.raises(DataError, match="are gone"):
+        reference.check(frame(rng, 50).drop("heavy"))
+    with pytest.raises(DataError, match="held numbers"):
+        reference.check(frame(rng, 50).with_columns(heavy=pl.lit("x")))
+    with pytest.raises(DataError, match="too small"):
+        shift.fit(frame(rng, 19))
+    with pytest.raises(DataError, match="no column"):
+        shift.fit(pl.DataFrame({"at": [datetime(2024, 1, 1)] * 30}))
+    with pytest.raises(DataError, match="no table"):
+        shift.fit(3)
+    with pytest.raises(DataError, match="NaN or infinite"):
+        shift.fit(frame(rng, 50), np.full(50, np.nan))
+    assert reference.check(frame(rng, 50, extra=np.zeros(50))).evidence, "columns the reference has not are left out"
+    all_missing = frame(rng, 60).with_columns(normal=pl.lit(None, pl.Float64))
+    assert (reference.check(all_missing).evidence[0].p_value or 0.0) <= 0.05
+    assert shift.fit(frame(rng, 20)).check(frame(rng, 20)).decision is not Decision.FAIL
+
+
+def test_categories_beyond_thirty_share_one_column() -> None:
+    table = pl.DataFrame({"c": [f"v{i % 500}" for i in range(5000)]})
+    assert len(encoding_of(table).outputs) == 31
