@@ -220,9 +220,10 @@ def tell(rows: list[Any], runs: int) -> int:
             print(line("    paper, MNIST and CIFAR-10", list(KNOWN[method][1])))
         if alarm > limit:
             wrong.append(f"{method} raises {alarm:.3f} false alarms, above {limit:.3f}")
-    for method in (BEST, "MMD UAE"):
-        gap = max(abs(rates(rows, method, 0.05, False, n) - k) for n, k in zip(SIZES, KNOWN[method][0], strict=True))
-        print(f"{method}: largest difference to what was measured before: {gap:.3f}")
+    # The MMD measured before raised .064 false alarms (200 permutations); ours is compared at that rate.
+    for method, level in ((BEST, 0.05), ("MMD UAE", matched(rows, "MMD UAE", 0.064))):
+        gap = max(abs(rates(rows, method, level, False, n) - k) for n, k in zip(SIZES, KNOWN[method][0], strict=True))
+        print(f"{method} at p <= {level:.3f}: largest difference to what was measured before: {gap:.3f}")
         if gap > 0.08:
             wrong.append(f"{method} differs by {gap:.3f} from what was measured before")
     rate = rates(rows, DEFAULT, 0.05, True)

@@ -2,7 +2,7 @@
 
 Each row becomes four small embeddings, all of them means of ranks in one half of the reference: *location* (the rank of each
 column), *spread* (how far the rank is from the middle), *novelty* (-log of the upper rank of the row's standardised distance, so
-that one absurd row in ten is heard) and, where the model's scores are given, *scores* (the Cramér-von Mises expansion of their
+that two absurd rows among ten are heard) and, where the model's scores are given, *scores* (the Cramér-von Mises expansion of their
 ranks). A window's statistics are the squared distances of its mean embeddings; splits of the window and the other half of the
 reference give their joint null, and the least of the four p-values is calibrated by itself, so the level is exact.
 
