@@ -102,5 +102,6 @@ def _cells(column: pl.Series, edges: Floats, values: tuple[str, ...]) -> Ints:
         cells[~np.isfinite(numbers)] = len(edges) + 1
         return cells.astype(np.int64)
     text = column.cast(pl.String)
-    codes = text.replace_strict(values, np.arange(len(values)), default=len(values) + 1, return_dtype=pl.Int64)
+    where = {value: i for i, value in enumerate(values)}
+    codes = text.replace_strict(where, default=len(values) + 1, return_dtype=pl.Int64)
     return np.asarray(pl.select(pl.when(text.is_null()).then(len(values)).otherwise(codes)).to_series().to_numpy())
