@@ -117,4 +117,4 @@ def test_training_shows_its_progress_on_standard_error_of_a_terminal_and_not_wit
         assert b"\x1b" not in said
     told = project.run("train", "--tune")
     assert "search optuna: best of 3 points" in told.stdout
-    assert told.stderr == "", "no bar where standard error is no terminal"
+    assert told.stderr.strip() == "", "no bar where standard error is no terminal"

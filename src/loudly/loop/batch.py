@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -107,7 +108,8 @@ class Scorer:
         good = table.filter(pl.col("_refused").is_null()).drop("_refused")
         bad = table.filter(pl.col("_refused").is_not_null()).with_columns(reason="_refused").drop("_refused")
         fitted = conform(good, schema)
-        numbers = good["_row"].filter(~good["_row"].is_in(fitted.aside["_row"].implode()))
+        numbers = good["_row"].to_numpy()
+        numbers = numbers[~np.isin(numbers, fitted.aside["_row"].to_numpy())]
         kept = self._sides.live(fitted, schema).good
         replies = self._router.answer(kept, kept[key].to_list())
         answer = replies.answer.reshape(kept.height, -1)
