@@ -35,8 +35,8 @@ from loudly.shift.streams.risk import harmful_shift
 
 DATA = Path(os.environ.get("LOUDLY_DATA", str(Path(__file__).parents[2] / "shared" / "data")))
 SMALL_TREES = {"max_iter": 80, "max_leaf_nodes": 15, "min_samples_leaf": 100, "l2_regularization": 10.0, "learning_rate": 0.05}
-BROKEN = 0.03  # |true rate - predicted| of a month from which on calibration is called broken, by hindsight
-TRAILING = 14
+BROKEN, GAP = 0.03, 0.005  # a month's |true rate - said| that counts as broken, by hindsight; what the verdict tolerates
+TRAILING, HARM_OVER = 14, 28  # days that verdicts look back on; days whose mean loss says by hindsight whether there was harm
 ALPHA = 0.05
 
 
@@ -111,7 +111,7 @@ def flights(claims: Claims) -> None:
         verdicts = (
             inputs.check(window.select(used)),
             scores.check(score[w][:, None]),
-            bias_of(y[w], score[w], day[w], 0.005),
+            bias_of(y[w], score[w], day[w], GAP),
             estimator.check_against(score[w], y[w], looks=10),
             worst(context_test(winter, window, used, ["month", "part"], cluster="day", permutations=60)),
             worst(context_test(winter, window, used, ["origin", "part"], cluster="day", permutations=60)),
@@ -119,11 +119,10 @@ def flights(claims: Claims) -> None:
             worst(context_test(year, half, used, ["month", "part"], cluster="day", permutations=100)),
             worst(context_test(year, celsius(half), used, ["month", "part"], cluster="day", permutations=100)),
         )
-        found.append((m, float(y[w].mean() - score[w].mean()), *verdicts))
-        rows.append(
-            (f"2013-{m:02d}", f"{w.sum():,}", f"{score[w].mean():.3f}", f"{y[w].mean():.3f}", *map(rang, verdicts))
-        )
-    head = ("month", "flights", "said", "true", "inputs", "scores", "calibr.", "CBPE/labels", "in month", "in hour", "inputs*")
+        gap = float(y[w].mean() - score[w].mean())
+        found.append((m, gap, *verdicts))
+        rows.append((f"2013-{m:02d}", f"{score[w].mean():.3f}", f"{y[w].mean():.3f}", f"{gap:+.3f}", *map(rang, verdicts)))
+    head = ("month", "said", "true", "gap", "inputs", "scores", "calibr.", "CBPE/labels", "in month", "in hour", "inputs*")
     show("Flights: a model of January and February", (*head, "in month*", "degrees C*"), rows)
     print("  alarm: the verdict is FAIL. in month, in hour: a context test by (month, part of the day) and by (airport, part of")
     print("  the day), days as clusters. *: by hindsight, the odd days against the even days of the whole year.")
@@ -131,10 +130,11 @@ def flights(claims: Claims) -> None:
     told = [{f[0] for f in found if f[2 + j].failed} for j in range(9)]
     every = set(range(3, 13))
     claims.hold(told[0] == every and told[6] == every, "raw input shift fires in every month, against winter and against the year")
-    claims.hold({4, 9, 10, 11} <= broken, f"April and September to November are broken (|true - said| > {BROKEN}): {spell(broken)}")
-    claims.hold(told[2] == broken, f"the calibration verdict alarms in just the broken months: {spell(told[2])}")
-    claims.hold(broken <= told[3], f"CBPE is refuted by late labels in each of them (and in {spell(told[3] - broken)})")
-    claims.hold(told[1] != broken and 4 in told[1], f"scores alone are no substitute: they alarm in {spell(told[1])}")
+    wide = {m for m, gap, *_ in found if abs(gap) > 2 * BROKEN}
+    claims.hold({4, 9} <= wide, f"the rate is more than {2 * BROKEN} off what was said in {spell(wide)}")
+    claims.hold(wide <= told[2] <= broken, f"calibration alarms in each of them, never where it is less than {BROKEN}: {spell(told[2])}")
+    claims.hold(broken <= told[3], f"CBPE is refuted by labels wherever it is more than {BROKEN} (and in {spell(told[3] - broken)})")
+    claims.hold(4 in told[1] and not wide <= told[1], f"scores alone see some of it, never all: {spell(told[1])}")
     claims.hold(not told[4], "in context of the month a winter says nothing of other months, and says so: no alarm")
     claims.hold(not told[7], "with a reference that has seen the season, no alarm within month and part of the day")
     claims.hold(len(told[8]) >= 9, f"and that is not deafness: degrees Celsius for Fahrenheit are found in {len(told[8])} of 10 months")
@@ -163,57 +163,88 @@ def spell(months: set[int]) -> str:
 # The census: the control -------------------------------------------------------------------------------------------------
 
 
-def census(claims: Claims) -> None:
-    """Employment in Massachusetts 2015-18, with a model's answers. Its rows know their year: twelfths of it are called months."""
+@dataclass(frozen=True, slots=True)
+class People:
+    """Census rows in the order in which they arrive, with day 0..1439 of four years of 360."""
+
+    X: np.ndarray
+    truth: np.ndarray
+    score: np.ndarray
+    wrong: np.ndarray
+    day: np.ndarray
+
+
+def people(by_household: bool) -> People:
+    """Rows know their year only: its days are 360ths, of the file's order, or of an order of households drawn at random."""
     folder = DATA / "employment_ma"
     later = pl.read_parquet(folder / "employment_MA_analysis.pq")
     later = later.join(pl.read_parquet(folder / "employment_MA_analysis_target.pq"), on="id", how="left", maintain_order="left")
     first = pl.read_parquet(folder / "employment_MA_reference.pq")
-    said = ("id", "employed", "year", "prediction", "predicted_probability")
-    used = [c for c in first.columns if c not in said]
+    said = ["year", "employed", "prediction", "predicted_probability"]
+    used = [c for c in first.columns if c not in ("id", *said)]
     numbers = [pl.col(c).cast(pl.String).cast(pl.Float64) for c in used]
-    table = pl.concat([t.select("year", "employed", "prediction", "predicted_probability", *numbers) for t in (first, later)])
-    year, X = table["year"].to_numpy(), table.select(used).to_numpy()
-    y, score = table["employed"].to_numpy().astype(float), table["predicted_probability"].to_numpy()
-    wrong = (table["prediction"].to_numpy() != y).astype(float)
+    table = pl.concat([t.select(*said, *numbers) for t in (first, later)])
+    home = np.cumsum((table["RELP"] == 0).to_numpy() | (table["RELP"] >= 16).to_numpy())  # 16, 17: in group quarters
+    place = np.random.default_rng(0).permutation(home.max() + 1)[home] if by_household else home
+    order = np.lexsort((np.arange(len(home)), place, table["year"].to_numpy()))
+    table = table[order]
+    year, y = table["year"].to_numpy(), table["employed"].to_numpy().astype(float)
     within = np.concatenate([np.arange(n) * 360 // n for n in np.unique(year, return_counts=True)[1]])
-    day = (year - 2015) * 360 + within
-    kept = day < 180
-    drawn = X[kept][np.random.default_rng(0).permutation(int(kept.sum()))[:5000]]
-    detector = harmful_shift(wrong[kept], tolerance=0.01)
-    state, area = detector.init(), metric("roc_auc")
-    expected = area(y[kept], score[kept], None)
-    settings = MonitorSettings(window=DAY, trailing=30, enough=100)
-    trail = Trail(DAY)
-    trail.add(y, score, day * DAY)
-    counts: dict[int, list[int]] = {}
+    wrong = (table["prediction"].to_numpy() != y).astype(float)
+    return People(table.select(used).to_numpy(), y, table["predicted_probability"].to_numpy(), wrong, (year - 2015) * 360 + within)
+
+
+def judged(who: People) -> tuple[list[int], list[int], list[int]]:
+    """Months (0 is January 2015) with an alarm: of the harmful-shift e-process, of performance, of calibration."""
+    kept, area = who.day < 180, metric("roc_auc")
+    detector = harmful_shift(who.wrong[kept], tolerance=0.01)
+    state, expected = detector.init(), area(who.truth[kept], who.score[kept], None)
+    settings = MonitorSettings(trailing=30, enough=100)
+    told: tuple[list[int], list[int], list[int]] = ([], [], [])
     for m in range(6, 48):
-        w = (day >= 30 * m) & (day < 30 * m + 30)
-        state, alarms = detector.update(state, wrong[w])
-        one = Trail(DAY)
-        one.rows = {s: b for s, b in trail.rows.items() if 30 * m * DAY <= s < (30 * m + 30) * DAY}
-        end = (30 * m + 30) * DAY
-        days = [X[day == d] for d in range(30 * m, 30 * m + 30)]
-        weeks = [X[(day >= d) & (day < d + 7)] for d in range(30 * m, 30 * m + 24, 7)]
-        now = [
-            1, len(alarms), int(judge(one, area, expected, settings, end, 0).failed),
-            int(bias_of(y[w], score[w], day[w], 0.02).failed),
-            sum(daily_p(drawn, d) > 0 for d in days), len(days), sum(daily_p(drawn, d) > 0 for d in weeks), len(weeks),
-        ]  # fmt: skip
-        counts[2015 + m // 12] = [a + b for a, b in zip(counts.get(2015 + m // 12, [0] * 8), now, strict=True)]
-    rows = []
-    for label, c in counts.items():
-        w = (year == label) & ~kept
-        made = f"{area(y[w], score[w], None):.3f}", f"{y[w].mean() - score[w].mean():+.3f}"
-        rows.append((label, c[0], *made, c[1], c[2], c[3], f"{c[4]} of {c[5]}", f"{c[6]} of {c[7]}"))
-    head = ("year", "months", "AUC", "true - said", "harmful", "performance", "calibr.", "days p < 5 %", "weeks p < 5 %")
-    show(f"Census: the control (AUC of the reference, the first half of 2015: {expected:.3f})", head, rows)
-    total = np.sum(list(counts.values()), axis=0)
-    claims.hold(total[1] == 0, "the harmful-shift e-process raises no alarm (tolerance: 1 % more errors)")
-    claims.hold(total[2] == 0, "performance confirmed by labels raises none in 42 months (tolerance: .01 of AUC)")
-    claims.hold(total[3] == 0, "the calibration verdict raises none in 42 months (tolerance: .02)")
-    claims.hold(total[4] > 0.2 * total[5], f"daily p-values of {len(used)} columns alarm on {total[4] / total[5]:.0%} of all days")
-    claims.hold(total[6] > 0.2 * total[7], f"weekly ones in {total[6] / total[7]:.0%} of all weeks")
+        w = who.day // 30 == m
+        state, alarms = detector.update(state, who.wrong[w])
+        trail = Trail(DAY)
+        trail.add(who.truth[w], who.score[w], who.day[w] * DAY)
+        performance = judge(trail, area, expected, settings, (30 * m + 30) * DAY, 0)
+        bias = bias_of(who.truth[w], who.score[w], who.day[w], 0.02)
+        for months, yes in zip(told, (len(alarms) > 0, performance.failed, bias.failed), strict=True):
+            months += [m] * yes
+    return told
+
+
+def census(claims: Claims) -> None:
+    """Employment in Massachusetts 2015-18, with a model's answers; the first half of 2015 is the reference."""
+    who = people(by_household=True)
+    told, kept = judged(who), who.day < 180
+    drawn = who.X[kept][np.random.default_rng(0).permutation(int(kept.sum()))[:5000]]
+    days = {d: daily_p(drawn, who.X[who.day == d]) for d in range(180, 1440)}
+    weeks = {d: daily_p(drawn, who.X[(who.day >= d) & (who.day < d + 7)]) for d in range(180, 1434, 7)}
+    area, rows = metric("roc_auc"), []
+    for year in range(4):
+        w = ~kept & (who.day // 360 == year)
+        counts = [sum(m // 12 == year for m in months) for months in told]
+        often = [[n > 0 for d, n in p.items() if d // 360 == year] for p in (days, weeks)]
+        gap = float(who.truth[w].mean() - who.score[w].mean())
+        made = f"{area(who.truth[w], who.score[w], None):.3f}", f"{who.wrong[w].mean():.3f}", f"{gap:+.3f}"
+        rows.append((2015 + year, 6 if year == 0 else 12, *made, *counts, *(f"{sum(o)} of {len(o)}" for o in often)))
+    head = ("year", "months", "AUC", "errors", "gap", "harmful", "performance", "calibr.", "days p < 5 %", "weeks p < 5 %")
+    show(f"Census, the control: alarms (errors of the reference: {who.wrong[kept].mean():.3f})", head, rows)
+    shares = [float(np.mean([n > 0 for n in p.values()])) for p in (days, weeks)]
+    claims.hold(not told[0], "the harmful-shift e-process raises none (tolerance: 1 % more errors)")
+    claims.hold(not told[1], "performance confirmed by labels raises none in 42 months (tolerance: .01 of AUC)")
+    claims.hold(not told[2], "the calibration verdict raises none in 42 months (tolerance: .02)")
+    claims.hold(shares[0] > 0.2, f"daily p-values of {who.X.shape[1]} columns alarm on {shares[0]:.0%} of all days")
+    claims.hold(shares[1] > 0.2, f"weekly ones in {shares[1]:.0%} of all weeks")
+    filed = judged(people(by_household=False))
+    found = f"harmful in {named(filed[0])}, performance in {named(filed[1])}"
+    claims.hold(set(filed[0] + filed[1]) <= {35, 36}, f"in the file's order there are alarms, and rightly ({found}): that twelfth")
+    print("         of 2017 and the next of 2018 are 88 % dormitories, prisons and homes, where the model errs more")
+
+
+def named(months: Sequence[int]) -> str:
+    """Months of the four years."""
+    return ", ".join(f"{2015 + m // 12}-{m % 12 + 1:02d}" for m in months) or "no month"
 
 
 # From harm to alarm ------------------------------------------------------------------------------------------------------
@@ -275,7 +306,7 @@ def bikeshare() -> Case:
     trained, kept = (day < 365) & (day // 7 % 2 == 0), (day < 365) & (day // 7 % 2 == 1)
     guess = HistGradientBoostingRegressor(random_state=0).fit(X[trained], y[trained]).predict(X)
     loss = np.minimum(np.abs(guess - y), CAP) / CAP
-    made, tolerance = Dle.fit(guess[kept], y[kept], X[kept]), 75.0
+    made, tolerance = Dle.fit(guess[kept], y[kept], X[kept]), 100.0
     reference = float(np.abs(guess - y)[kept].mean())
     settings = MonitorSettings(trailing=TRAILING, enough=300, tolerance=tolerance)
 
@@ -291,27 +322,29 @@ def bikeshare() -> Case:
     )  # fmt: skip
 
 
-CAP, AFTER = 500.0, 150
+CAP, AFTER = 500.0, 250
 
 
 def delays(case: Case, claims: Claims) -> None:
     """When each alarmed: before the harm, and how long after it began."""
     allowed = float(case.loss[case.kept].mean()) + case.tolerance
     means = np.array([case.loss[case.day == d].mean() for d in range(case.first, int(case.day.max()) + 1)])
-    trailing = np.convolve(means, np.ones(TRAILING) / TRAILING, "valid")
-    harmed = case.first + int(np.argmax(trailing > allowed)) + TRAILING - 1
+    trailing = np.convolve(means, np.ones(HARM_OVER) / HARM_OVER, "valid")
+    harmed = case.first + int(np.argmax(trailing > allowed))
     last = min(harmed + AFTER, int(case.day.max()))
     detector = harmful_shift(case.loss[case.kept], tolerance=case.tolerance)
     inputs, reference = shift.fit(case.X[case.kept]), case.X[case.kept]
-    state = detector.init()
+    state, of_days = detector.init(), detector.init()
     alarms: dict[str, list[int]] = {name: [] for name in NAMES}
     for d in range(case.first, last + 1):
         rows = np.flatnonzero(case.day == d)
         back = np.flatnonzero((case.day > d - TRAILING) & (case.day <= d) & (case.day >= case.first))
-        state, rung = detector.update(state, means[d - case.first : d - case.first + 1])
+        state, _ = detector.update(state, case.loss[rows])
+        of_days, _ = detector.update(of_days, means[d - case.first : d - case.first + 1])
         full = d - case.first >= TRAILING - 1
         told = (
-            len(rung) > 0,
+            state.alarmed,
+            of_days.alarmed,
             full and case.confirmed(back, d + 1).failed,
             full and case.check(back).failed,
             full and case.estimate(back).failed,
@@ -319,11 +352,11 @@ def delays(case: Case, claims: Claims) -> None:
             daily_p(reference, case.X[rows]) > 0,
         )
         for name, yes in zip(NAMES, told, strict=True):
-            if yes:
-                alarms[name].append(d + LABEL_DELAY * (name in LABELLED))
+            at = d + LABEL_DELAY * (name in LABELLED)
+            alarms[name] += [at] * int(yes and at <= last)
     rows_shown = [(name.replace("estimate", case.says[1]), *_delay(alarms[name], harmed, case.first, last)) for name in NAMES]
     title = f"{case.name}: {case.says[0]} {case.loss[case.kept].mean():.3f} on the reference, {allowed:.3f} tolerated"
-    title += f"; over {TRAILING} days it is above from day {harmed - case.first} after training on"
+    title += f"; the first {HARM_OVER} days above it begin {harmed - case.first} days after training"
     show(title, ("alarm by", "before the harm", "days to the alarm", "after it, on"), rows_shown)
     before = harmed - case.first
     loud, naive = alarms["harmful shift, labels"], [d for d in alarms["KS p < 5 %, any column"] if d < harmed]
@@ -340,10 +373,10 @@ def _delay(alarms: list[int], harmed: int, first: int, last: int) -> tuple[str, 
 
 
 NAMES = (
-    "harmful shift, labels", "performance, labels", "estimate refuted, labels", "estimate, no labels", "rank embedding, inputs",
+    "harmful shift, labels", "the same on daily means", "performance, labels", "estimate refuted, labels", "estimate, no labels", "rank embedding, inputs",
     "KS p < 5 %, any column",
 )  # fmt: skip
-LABELLED, LABEL_DELAY = NAMES[:3], 1
+LABELLED, LABEL_DELAY = NAMES[:4], 1
 SOON = {"elec2": 60, "bikeshare": 60}
 
 
