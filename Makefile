@@ -42,7 +42,7 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/mmd.py
 
-papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels.
+papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels, alarms on real data.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py
 	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/looking.py
@@ -50,6 +50,7 @@ papers: $(STAMP)  ## Long simulations and published figures: shift detection, er
 	$(BIN)/python benchmarks/interleaving.py
 	$(BIN)/python benchmarks/off_policy.py
 	$(BIN)/python benchmarks/estimate.py --peers
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/real_shift.py
 
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest

