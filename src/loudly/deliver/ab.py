@@ -88,7 +88,7 @@ class Ab:
             return Verdict(Decision.UNDECIDED, subject, wait, found.evidence, wait, state["since"] + spec.hold)
         if found.decision is Decision.UNDECIDED:
             planned, expected = self._planned(state)
-            return replace(found, missing=f"{found.missing}; {planned}", expected=expected)
+            return replace(found, missing=f"{found.missing}; {planned}", expected_at=expected)
         return found
 
     def _planned(self, state: Mapping[str, Any]) -> tuple[str, int | None]:

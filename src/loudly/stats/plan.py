@@ -58,8 +58,8 @@ def auc_deviation(auc: float, positives: float) -> float:
     >>> round(auc_deviation(0.75, 0.5), 2)
     0.49
     """
-    above, below = auc / (2 - auc) - auc**2, 2 * auc**2 / (1 + auc) - auc**2
-    return math.sqrt(above / positives + below / (1 - positives))
+    of_negatives, of_positives = auc / (2 - auc) - auc**2, 2 * auc**2 / (1 + auc) - auc**2
+    return math.sqrt(of_positives / positives + of_negatives / (1 - positives))
 
 
 def sequential(margin: float, deviation: float, power: float = 0.8, alpha: float = 0.05, share: float = 0.5) -> Size:
