@@ -85,6 +85,23 @@ def test_a_model_worse_by_the_margin_is_rarely_promoted() -> None:
     assert np.mean([v.passed for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
 
 
+def test_an_auc_of_equal_models_with_bursts_is_rarely_called_worse() -> None:
+    test, failed = make("ab 30% for 14d", "roc_auc", margin=0.03), []
+    for seed in range(80):
+        rng, state, verdict = np.random.default_rng(seed), test.init(ARMS, 0), None
+        for day in range(8):
+            truth = (rng.random(60) < 0.3).astype(float)
+            score = (1 / (1 + np.exp(-truth - rng.normal(size=60)))).repeat(8)
+            arm, truth = (rng.random(60) < 0.3).astype(np.int64).repeat(8), truth.repeat(8)
+            scores = {name: np.where(arm == i, score, np.nan) for i, name in enumerate(("control", "candidate"))}
+            given = Feedback(day * DAY, [f"{day}-{i // 8}" for i in range(480)], arm, truth, scores, {}, [day])
+            state, verdict = test.update(state, given)
+            if verdict.failed:
+                break
+        failed.append(verdict is not None and verdict.failed)
+    assert np.mean(failed) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 80)
+
+
 def test_power_at_the_planned_size() -> None:
     margin, days = 0.08, 10
     size = sequential(margin, proportion_deviation(0.3))

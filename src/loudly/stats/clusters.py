@@ -49,9 +49,9 @@ class Clusters:
         """A batch more. Shapes: values (n,), hashed (n,) as of `hashes`, positive (n,) booleans for a rank metric."""
         bucket = hashed % BUCKETS
         first = np.ones(len(values), dtype=bool) if positive is None else positive
-        rows = []
+        rows: list[Floats] = []
         for mine in (first, ~first):
-            rows.append(np.bincount(bucket[mine], minlength=BUCKETS).astype(np.float64))
+            rows.append(np.bincount(bucket[mine], minlength=BUCKETS) * 1.0)
             rows.append(np.bincount(bucket[mine], weights=values[mine], minlength=BUCKETS))
         new = np.stack(rows)
         return Clusters(new if self.sums is None else self.sums + new)
