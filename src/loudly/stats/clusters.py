@@ -51,8 +51,8 @@ class Clusters:
         first = np.ones(len(values), dtype=bool) if positive is None else positive
         rows: list[Floats] = []
         for mine in (first, ~first):
-            rows.append(np.bincount(bucket[mine], minlength=BUCKETS) * 1.0)
-            rows.append(np.bincount(bucket[mine], weights=values[mine], minlength=BUCKETS))
+            rows.append(np.asarray(np.bincount(bucket[mine], minlength=BUCKETS), dtype=np.float64))
+            rows.append(np.asarray(np.bincount(bucket[mine], weights=values[mine], minlength=BUCKETS), dtype=np.float64))
         new = np.stack(rows)
         return Clusters(new if self.sums is None else self.sums + new)
 
