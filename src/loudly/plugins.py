@@ -63,6 +63,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "shadow": ("loudly.deliver.shadow:Shadow", ""),
         "canary": ("loudly.deliver.canary:Canary", ""),
         "blue-green": ("loudly.deliver.blue_green:BlueGreen", ""),
+        "ab": ("loudly.deliver.ab:Ab", ""),
         "epsilon-greedy": ("loudly.deliver.epsilon_greedy:EpsilonGreedy", ""),
         "thompson": ("loudly.deliver.thompson:Thompson", ""),
         "ucb1": ("loudly.deliver.ucb1:Ucb1", ""),

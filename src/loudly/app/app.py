@@ -212,7 +212,7 @@ class App:
         deadline: str | None = None,
         paired: bool | None = None,
     ) -> None:
-        """How a candidate meets traffic, stage after stage: "shadow 1d", "canary 5% 25% 100%", "blue-green".
+        """How a candidate meets traffic, stage after stage: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d".
 
         margin: in units of the metric, by how much the candidate may be worse at most.  alpha: risk of a wrong verdict.
         deadline: after this an undecided candidate leaves.  paired: both versions score each row (safe where the answer

@@ -20,7 +20,9 @@ from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, no
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
-from loudly.stats.confidence_sequence import Running, more_needed
+from loudly.stats.clusters import clusters_of, hashes
+from loudly.stats.confidence_sequence import Running, interval, more_needed
+from loudly.stats.cuped import Cuped, cuped_of
 from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
 
@@ -45,6 +47,8 @@ def nothing_yet() -> dict[str, Any]:
         "gain": Gains().plain(),
         "batches": [],
         "each": {CONTROL: Gains().plain(), CANDIDATE: Gains().plain()},
+        "clusters": {CONTROL: [], CANDIDATE: []},
+        "before": Cuped().plain(),
         "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
         "slices": {},
         "today": dict(NO_ROWS),
@@ -54,8 +58,13 @@ def nothing_yet() -> dict[str, Any]:
     }
 
 
-def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, paired: bool) -> dict[str, Any]:
-    """The evidence with a batch of labelled rows more."""
+def add(
+    evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, paired: bool, before: Floats | None = None
+) -> dict[str, Any]:
+    """The evidence with a batch of labelled rows more.
+
+    before: (n,) a covariate from before the rollout; it adjusts a mean of unpaired rows (CUPED), and no AUC.
+    """
     values = {arm: _values(evidence, feedback, arm, metric) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
     out["rows"] = evidence["rows"] + len(feedback.truth)
@@ -72,14 +81,25 @@ def add(evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, pai
         scores = feedback.scores if _ranks(metric) else values
         out["today"] = today_with(out["today"], feedback, scores, known)
         return out
-    mine = {CONTROL: feedback.arm == 0, CANDIDATE: feedback.arm == 1}
-    positive = feedback.truth > 0.5 if _ranks(metric) else None
-    each = {}
-    for arm, found in values.items():
-        rows = mine[arm] & np.isfinite(found)
-        each[arm] = gains_of(evidence["each"][arm]).add(found[rows], _of(positive, rows)).plain()
-    out["each"] = each
-    return out
+    return out | _unpaired(evidence, feedback, values, _ranks(metric), before)
+
+
+def _unpaired(
+    evidence: Mapping[str, Any], feedback: Feedback, values: Mapping[str, Floats], ranks: bool, before: Floats | None
+) -> dict[str, Any]:
+    """Each arm on the rows that it answered, with rows of one unit as one cluster."""
+    positive = feedback.truth > 0.5 if ranks else None
+    known = cuped_of(evidence["before"])
+    each, clusters, hashed, learned = {}, {}, hashes(feedback.units), known
+    for index, (arm, found) in enumerate(values.items()):
+        rows = (feedback.arm == index) & np.isfinite(found)
+        value = found[rows]
+        if before is not None and not ranks:
+            value = known.adjust(before[rows], value)
+            learned = learned.merge(Cuped().add(before[rows], found[rows]))
+        each[arm] = gains_of(evidence["each"][arm]).add(value, _of(positive, rows)).plain()
+        clusters[arm] = clusters_of(evidence["clusters"][arm]).add(value, hashed[rows], _of(positive, rows)).plain()
+    return {"each": each, "clusters": clusters, "before": learned.plain()}
 
 
 def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[str, Any]:
@@ -117,8 +137,8 @@ def add_counts(
     return {**evidence, "errors": errors.plain(), "answered": told, "timed": timed}
 
 
-def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:
-    """PASS: surely not worse than the margin. FAIL: surely worse, or a slice is, or it errs more. Else UNDECIDED."""
+def guards(evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verdict | None:
+    """FAIL where the candidate surely errs more than control or is late more often; else None."""
     errors = arm_process_of(evidence["errors"])
     answered = evidence["answered"]
     share = answered[CANDIDATE] / max(1, answered[CANDIDATE] + answered[CONTROL])
@@ -130,6 +150,14 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     if slow is not None:
         reason = f"{slow.effect:.0%} of {slow.n} slow calls are the candidate's: above {SLOW:g} × the control's 95th percentile"
         return Verdict(Decision.FAIL, subject, reason, (slow,))
+    return None
+
+
+def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:
+    """PASS: surely not worse than the margin. FAIL: surely worse, or a slice is, or it errs more. Else UNDECIDED."""
+    broken = guards(evidence, spec, subject)
+    if broken is not None:
+        return broken
     lacking = _lacking(evidence, spec)
     overall, stream = _overall(evidence, spec, metric)
     if lacking:
@@ -183,11 +211,10 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
         effect, (low, high) = gain.mean, gain.interval(spec.alpha)
         method = "paired asymptotic confidence sequence"
     else:
-        control, candidate = (gains_of(evidence["each"][arm]) for arm in (CONTROL, CANDIDATE))
-        one, two = control.interval(spec.alpha / 2), candidate.interval(spec.alpha / 2)
-        stream = candidate.stream()
-        effect, low, high = candidate.mean - control.mean, two[0] - one[1], two[1] - one[0]
-        method = "two-arm asymptotic confidence sequence"
+        control, stream = (_by_unit(evidence, arm) for arm in (CONTROL, CANDIDATE))
+        one, two = interval(control, spec.alpha / 2), interval(stream, spec.alpha / 2)
+        effect, low, high = stream.mean - control.mean, two[0] - one[1], two[1] - one[0]
+        method = "two-arm asymptotic confidence sequence, units as clusters"
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
     p_value = _batches_p(evidence["batches"]) if spec.paired else None
@@ -197,6 +224,18 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
         detail=detail,
     )  # fmt: skip
     return found, stream
+
+
+def _by_unit(evidence: Mapping[str, Any], arm: str) -> Running:
+    return clusters_of(evidence["clusters"][arm]).stream(gains_of(evidence["each"][arm]))
+
+
+def spread(evidence: Mapping[str, Any]) -> float | None:
+    """Deviation of an unpaired row of control, with what rows of one unit share counted in; None before there are enough."""
+    rows, units = gains_of(evidence["each"][CONTROL]).stream(), _by_unit(evidence, CONTROL)
+    if units.n < WARM_UP // 2 or rows.deviation == 0:
+        return None
+    return float(rows.deviation * np.sqrt(rows.n / units.n))
 
 
 def _slice_evidence(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, ...]:

@@ -1,4 +1,4 @@
-"""How a candidate meets traffic, as text and as settings: "shadow 1d", "canary 5% 25% 100%", "blue-green"."""
+"""How a candidate meets traffic, as text and as settings: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d"."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 from loudly.core.clock import DAY, duration
 from loudly.errors import ConfigError, nearest
 
-STRATEGIES = ("shadow", "canary", "blue-green")
+STRATEGIES = ("shadow", "canary", "blue-green", "ab")
+AB_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutSpec:
     """One stage of a rollout.
 
-    steps: shares of traffic for the candidate, the last is 1.  hold: least time (µs) a step lasts; for shadow its length.
+    steps: shares of traffic for the candidate, the last is 1; for ab the one share.  hold: least time (µs) a step lasts; for
+    shadow its length.
     margin: metric units by which the candidate may be worse.  alpha: risk of a wrong verdict on quality, over all looks
     together (the guards on errors and latency take a tenth of it more, each).
     days: labelled days that must have been seen before any verdict; rows of one day are not independent.
@@ -52,6 +54,11 @@ def parse_rollout(
 
     >>> parse_rollout("canary 5% 25% 100% every 2d").steps
     (0.05, 0.25, 1.0)
+
+    An A/B test ends when it is sure, and at the latest after the time given here; it is never paired.
+
+    >>> parse_rollout("ab 20% for 21d").deadline // DAY
+    21
     """
     name, _, rest = text.strip().partition(" ")
     if name not in STRATEGIES:
@@ -62,7 +69,9 @@ def parse_rollout(
     times = [w for w in words if not w.endswith("%")]
     if len(times) > 1:
         raise ConfigError(f"A stage has one duration, {text!r} has {len(times)}.", do='e.g. "canary 5% 100% every 1d"')
-    if times:
+    if name == "ab":
+        spec = replace(spec, steps=(AB_SHARE,), paired=False, deadline=duration(times[0]) if times else spec.deadline)
+    elif times:
         spec = replace(spec, hold=duration(times[0]))
     if shares:
         spec = replace(spec, steps=shares)
@@ -92,6 +101,8 @@ def _given(
 def _checked(spec: RolloutSpec, text: str) -> RolloutSpec:
     if spec.strategy == "canary" and (list(spec.steps) != sorted(set(spec.steps)) or spec.steps[-1] != 1.0):
         raise ConfigError("A canary's shares grow to 100 %.", seen=text, do='e.g. "canary 5% 25% 100%"')
+    if spec.strategy == "ab" and (len(spec.steps) != 1 or not 0 < spec.steps[0] < 1):
+        raise ConfigError("An A/B test has one share, between 0 and 100 %.", seen=text, do='e.g. "ab 50% for 14d"')
     if any(not 0 < share <= 1 for share in spec.steps):
         raise ConfigError("A share is above 0 and at most 100 %.", seen=text)
     if not 0 < spec.alpha < 0.5 or spec.margin < 0 or spec.hold < 0 or spec.days < 1:

@@ -12,6 +12,7 @@ from loudly.core.canon import Json, canonical, digest
 from loudly.core.seams import Strategy
 from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Task, Verdict, plain
 from loudly.data.snapshot import extend
+from loudly.deliver.ab import Ab
 from loudly.deliver.blue_green import BlueGreen
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import RolloutSpec
@@ -97,6 +98,8 @@ class Retraining:
                 return Canary(spec, judged)
             case "blue-green":
                 return BlueGreen(spec, judged)
+            case "ab":
+                return Ab(spec, judged)
             case unknown:
                 raise RolloutError(f"There is no strategy {unknown!r}.")
 

@@ -1,0 +1,110 @@
+"""A/B test: two arms, a fixed share, each judged on the rows it answered alone; stops as soon as the evidence is sure.
+
+Units are sticky and rows of one unit count as one cluster. Whether units split as planned is tested all along: a mismatch stops the
+analysis for good, for then no effect can be believed; only the guards on errors and latency go on. A covariate from before
+the test (first column of the feedback's context) takes away the spread that it explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.core.clock import DAY
+from loudly.core.seams import Assignment, Feedback
+from loudly.core.values import Arm, Decision, Verdict
+from loudly.deliver.evidence import GUARD, add, add_counts, guards, judge, nothing_yet, spread
+from loudly.deliver.latency import CANDIDATE, CONTROL
+from loudly.deliver.rollout import RolloutSpec
+from loudly.metrics.table import MetricSpec
+from loudly.stats.clusters import Met, hashes, met_of
+from loudly.stats.plan import auc_deviation, proportion_deviation, sequential
+from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+POWER = 0.8
+MISMATCH = "sample ratio mismatch"
+# What the plan takes for granted before there are labels: an AUC of 0.75 with 20 % positives, else a proportion at its widest.
+ASSUMED = {"roc_auc": auc_deviation(0.75, 0.2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ab:
+    """Arms: (control, candidate). A unit whose draw is below the share meets the candidate, for as long as the test lasts."""
+
+    spec: RolloutSpec
+    metric: MetricSpec
+    name: str = "ab"
+
+    def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        ratio = SampleRatio((1.0 - self.share, self.share))
+        units = {"ratio": ratio.plain(), "met": Met().plain()}
+        return {"since": at, "now": at, "evidence": dict(carry or nothing_yet()), **units}
+
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
+        arm = (draws < self.share).astype(np.int64)
+        return Assignment(arm, np.where(arm == 1, self.share, 1.0 - self.share))
+
+    def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
+        met, counts = met_of(state["met"]).add(hashes(feedback.units), feedback.arm, 2)
+        ratio = sample_ratio_of(state["ratio"]).add(counts)
+        before = None if feedback.context is None else feedback.context[:, 0]
+        evidence = add(state["evidence"], feedback, self.metric, False, before)
+        new = {**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()}
+        return new, self._verdict(new)
+
+    def observe(
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+    ) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, self.share)}
+        return new, self._verdict(new)
+
+    def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "now": at}
+        return new, self._verdict(new)
+
+    @property
+    def share(self) -> float:
+        """The candidate's share of the units, the same all along."""
+        return float(self.spec.steps[0])
+
+    def _verdict(self, state: Mapping[str, Any]) -> Verdict:
+        subject, spec = f"{self.name} at {self.share:.0%}", replace(self.spec, paired=False)
+        broken = guards(state["evidence"], spec, subject)
+        ratio, risk = sample_ratio_of(state["ratio"]), GUARD * spec.alpha
+        if broken is None and ratio.off(risk):
+            seen = ratio.evidence((CONTROL, CANDIDATE), risk)
+            told = f"{ratio.counts[1]:,} of {ratio.n:,} units are the candidate's, {self.share:.0%} were planned"
+            missing = "the cause of the mismatch, and a new test; this one decides nothing more"
+            return Verdict(Decision.UNDECIDED, subject, f"{MISMATCH}: {told}", (seen,), missing=missing)
+        found = broken or judge(state["evidence"], spec, self.metric, subject)
+        if found.passed and state["now"] - state["since"] < spec.hold:
+            wait = f"an A/B test lasts {spec.hold // 3_600_000_000}h at least"
+            return Verdict(Decision.UNDECIDED, subject, wait, found.evidence, wait, state["since"] + spec.hold)
+        if found.decision is Decision.UNDECIDED:
+            planned, expected = self._planned(state)
+            return replace(found, missing=f"{found.missing}; {planned}", expected_at=expected)
+        return found
+
+    def _planned(self, state: Mapping[str, Any]) -> tuple[str, int | None]:
+        """How large the test is to be, from the spread seen or else assumed, and when it is likely to be over (µs)."""
+        evidence, spec = state["evidence"], self.spec
+        seen = spread(evidence)
+        deviation = seen or ASSUMED.get(self.metric.name, proportion_deviation())
+        if spec.margin <= 0:
+            return "no size is planned for a margin of 0", None
+        size = sequential(spec.margin, deviation, POWER, spec.alpha, self.share)
+        told = f"planned: {size.control:,} + {size.candidate:,} labelled rows for a power of {POWER:.0%}"
+        if not seen:
+            return f"{told} at an assumed deviation of {deviation:.2g} a row", None
+        days = size.days(evidence["rows"] / max(1, len(evidence["days"])))
+        if days is None:
+            return told, None
+        days = max(days, spec.days)
+        late = " (after the deadline)" if days * DAY > spec.deadline else ""
+        return f"{told}, about {days:,} labelled days{late}", state["since"] + days * DAY

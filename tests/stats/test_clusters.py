@@ -1,0 +1,72 @@
+"""Units as clusters: coverage of the spread, constant state, units counted once."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loudly.stats.auc import auc
+from loudly.stats.clusters import Clusters, Met, clusters_of, hashes, met_of
+from loudly.stats.gains import Gains
+
+
+def bursts(rng: np.random.Generator, units: int, size: int) -> tuple[np.ndarray, list[str]]:
+    """Rows in bursts that share most of their value."""
+    level = np.repeat(rng.normal(size=units), size)
+    return level + 0.3 * rng.normal(size=units * size), [f"u{i}" for i in range(units) for _ in range(size)]
+
+
+def test_the_spread_of_a_mean_is_that_of_units() -> None:
+    rng, means, variances, naive = np.random.default_rng(1), [], [], []
+    for _ in range(200):
+        values, units = bursts(rng, 400, 5)
+        found = Clusters().add(values, hashes(units))
+        means.append(values.mean())
+        variances.append(found.variance())
+        naive.append(values.var(ddof=1) / len(values))
+    assert np.mean(variances) == pytest.approx(np.var(means, ddof=1), rel=0.25)
+    assert np.mean(naive) < np.mean(variances) / 4
+
+
+def test_independent_rows_keep_nearly_their_number_and_an_auc_its_delong_error() -> None:
+    rng = np.random.default_rng(2)
+    truth = (rng.random(6000) < 0.3).astype(float)
+    found = auc(truth, truth + rng.normal(size=6000))
+    placed = np.zeros(6000)
+    placed[truth > 0.5], placed[truth < 0.5] = found.positives, found.negatives
+    units = hashes([str(i) for i in range(6000)])
+    clusters = Clusters().add(placed, units, truth > 0.5)
+    assert clusters.variance() == pytest.approx(found.error**2, rel=0.25)
+    gains = Gains().add(placed, truth > 0.5)
+    assert clusters.stream(gains).n > 0.75 * gains.n
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 200))
+def test_a_batch_cut_in_two_and_the_state_read_back_change_nothing(seed: int, cut: int) -> None:
+    values, units = bursts(np.random.default_rng(seed), 40, 5)
+    hashed = hashes(units)
+    half = clusters_of(json.loads(json.dumps(Clusters().add(values[:cut], hashed[:cut]).plain())))
+    assert half.add(values[cut:], hashed[cut:]).variance() == pytest.approx(Clusters().add(values, hashed).variance())
+    arm = hashed % 2
+    once, counts = Met().add(hashed, arm, 2)
+    first, a = Met().add(hashed[:cut], arm[:cut], 2)
+    second, b = met_of(json.loads(json.dumps(first.plain()))).add(hashed[cut:], arm[cut:], 2)
+    assert second == once
+    assert tuple(np.add(a, b)) == counts
+    assert sum(counts) == 40
+
+
+def test_met_units_are_counted_once_in_bounded_memory() -> None:
+    hashed = hashes([f"u{i}" for i in range(5000)])
+    arm = (np.arange(5000) % 10 == 0).astype(np.int64)
+    met, counts = Met().add(hashed, arm, 2, most=500)
+    again, more = met.add(hashed, arm, 2, most=500)
+    assert more == (0, 0)
+    assert again == met
+    assert len(met.kept) < 500 < sum(counts) < 5000
+    assert 0.07 < counts[1] / sum(counts) < 0.13
