@@ -14,6 +14,8 @@ from loudly.core.values import Decision
 from loudly.errors import DataError
 from loudly.shift.encode import encoding_of
 
+NAMES = ["column_0", "column_1"]
+
 
 def frame(rng: np.random.Generator, n: int, **more: Any) -> pl.DataFrame:
     """A table of many kinds: tails, ties, categories, holes, a constant."""
@@ -133,10 +135,10 @@ def test_tables_of_any_maker_are_the_same() -> None:
     pd = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(500, 2)), rng.normal(size=(80, 2)) + 0.3
-    polars = shift.detect(pl.DataFrame(x, schema=["0", "1"]), pl.DataFrame(y, schema=["0", "1"]))
+    polars = shift.detect(pl.DataFrame(x, schema=NAMES), pl.DataFrame(y, schema=NAMES))
     assert shift.detect(x, y) == polars
-    assert shift.detect(pd.DataFrame(x, columns=["0", "1"]), pd.DataFrame(y, columns=["0", "1"])) == polars
-    assert shift.detect(pl.DataFrame(x, schema=["0", "1"]).to_arrow(), pl.DataFrame(y, schema=["0", "1"]).to_arrow()) == polars
+    assert shift.detect(pd.DataFrame(x, columns=NAMES), pd.DataFrame(y, columns=NAMES)) == polars
+    assert shift.detect(pl.DataFrame(x, schema=NAMES).to_arrow(), pl.DataFrame(y, schema=NAMES).to_arrow()) == polars
 
 
 def test_bad_input_has_a_named_answer() -> None:

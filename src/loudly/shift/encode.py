@@ -6,7 +6,6 @@ and infinite cells are NaN, told apart from values. Times and columns of other t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from loudly.errors import DataError
+from loudly.shift.table import as_table
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -45,7 +45,7 @@ class Encoding:
 
         Raises: DataError for columns that are gone, or that hold text where the reference held numbers.
         """
-        frame = as_frame(table)
+        frame = as_table(table)[0]
         gone = [n for n in self.names if n not in frame.columns]
         if gone:
             raise DataError("Columns of the reference are gone.", seen=", ".join(gone), do="A gone column is a broken feed.")
@@ -59,7 +59,7 @@ def encoding_of(table: Any) -> Encoding:
     >>> encoding_of(pl.DataFrame({"x": [1.0, 2.0], "c": ["a", "b"]})).outputs
     ('x', 'c=a', 'c=b', 'c=(unseen)')
     """
-    frame = as_frame(table)
+    frame = as_table(table)[0]
     names, categories, left_out = [], [], []
     for series in frame.iter_columns():
         if series.dtype.is_numeric() or series.dtype == pl.Boolean:
@@ -72,28 +72,6 @@ def encoding_of(table: Any) -> Encoding:
         else:
             left_out.append(series.name)
     return Encoding(tuple(names), tuple(categories), tuple(left_out))
-
-
-def as_frame(table: Any) -> pl.DataFrame:
-    """A polars frame of a polars, pandas or Arrow table, or of a matrix (columns `0`, `1`, …).
-
-    Raises: DataError for anything else.
-    """
-    if isinstance(table, pl.DataFrame):
-        return table
-    if isinstance(table, np.ndarray | Sequence) and not isinstance(table, str):
-        matrix = np.asarray(table)
-        if matrix.ndim <= 2 and matrix.dtype.kind in "fiub":
-            matrix = matrix[:, None] if matrix.ndim == 1 else matrix
-            return pl.DataFrame({str(j): matrix[:, j] for j in range(matrix.shape[1])})
-        raise DataError("This array is no table of numbers.", seen=f"shape {matrix.shape}, type {matrix.dtype}")
-    try:
-        made = pl.DataFrame(table)
-    except (TypeError, ValueError) as wrong:
-        raise DataError(
-            "This is no table.", seen=type(table).__name__, do="Give polars, pandas, Arrow or a numpy matrix."
-        ) from wrong
-    return made
 
 
 def _encoded(series: pl.Series, values: tuple[str, ...]) -> Floats:

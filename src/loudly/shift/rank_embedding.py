@@ -24,7 +24,8 @@ import numpy as np
 from loudly.core.canon import Json
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError
-from loudly.shift.encode import Encoding, as_frame, encoding_of
+from loudly.shift.encode import Encoding, encoding_of
+from loudly.shift.table import as_table
 from loudly.stats.permutation import aggregate, subsets, window_means
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class RankReference:
         >>> reference.check(rng.normal(size=(200, 3)) + [0, 0, 0.5]).decision.value
         'FAIL'
         """
-        frame = as_frame(window)
+        frame = as_table(window, self.encoding.names)[0]
         if frame.height == 0:
             return Verdict(Decision.UNDECIDED, "shift", "the window has no rows", missing="rows")
         rows = self.encoding(frame)
@@ -196,7 +197,7 @@ def fit(reference: Any, scores: Any = None, *, seed: int = 0) -> RankReference:
 
     Raises: DataError for fewer than 20 rows, or no column that can be compared.
     """
-    frame = as_frame(reference)
+    frame = as_table(reference)[0]
     encoding = encoding_of(frame)
     if frame.height < FEWEST:
         raise DataError(
