@@ -12,11 +12,11 @@ import numpy as np
 
 from loudly.core.seams import Strategy
 from loudly.deliver.bandit import BanditSpec
-from loudly.deliver.epsilon_greedy import EpsilonGreedy
-from loudly.deliver.linear_thompson import LinearThompson
-from loudly.deliver.linucb import LinUcb
-from loudly.deliver.thompson import Thompson
-from loudly.deliver.ucb1 import Ucb1
+from loudly.deliver.epsilon_greedy import epsilon_greedy
+from loudly.deliver.linear_thompson import linear_thompson
+from loudly.deliver.linucb import linucb
+from loudly.deliver.thompson import thompson
+from loudly.deliver.ucb1 import ucb1
 from loudly.testing.play import World, fixed, lai_robbins, linear, play, ucb1_bound
 
 RUNS, ROWS, BATCH = 30, 10_000, 10
@@ -27,21 +27,21 @@ PROBLEMS = {
     "0.1, three 0.05, three 0.02, three 0.01": (0.1, *[0.05] * 3, *[0.02] * 3, *[0.01] * 3),
 }
 POLICIES: dict[str, Strategy] = {
-    "Thompson, no floor": Thompson(NONE),
-    "Thompson, floor 5 %": Thompson(),
-    "UCB1, no floor": Ucb1(NONE),
-    "UCB1, floor 5 %": Ucb1(),
-    "epsilon-greedy 5 %": EpsilonGreedy(),
-    "epsilon-greedy, cooling": EpsilonGreedy(NONE, cool=20.0),
-    "even spread": EpsilonGreedy(BanditSpec(floor=1.0)),
+    "Thompson, no floor": thompson(NONE),
+    "Thompson, floor 5 %": thompson(),
+    "UCB1, no floor": ucb1(NONE),
+    "UCB1, floor 5 %": ucb1(),
+    "epsilon-greedy 5 %": epsilon_greedy(),
+    "epsilon-greedy, cooling": epsilon_greedy(NONE, cool=20.0),
+    "even spread": epsilon_greedy(BanditSpec(floor=1.0)),
 }
 THETA = np.array([[0.5, 0.0, 0.0], [0.2, 0.6, 0.0], [0.2, 0.0, 0.6]])
 CONTEXTUAL: dict[str, Strategy] = {
-    "LinUCB, no floor": LinUcb(3, NONE),
-    "LinUCB, floor 5 %": LinUcb(3),
-    "linear Thompson, no floor": LinearThompson(3, NONE),
-    "linear Thompson, floor 5 %": LinearThompson(3),
-    "Thompson, blind to the context": Thompson(NONE),
+    "LinUCB, no floor": linucb(3, NONE),
+    "LinUCB, floor 5 %": linucb(3),
+    "linear Thompson, no floor": linear_thompson(3, NONE),
+    "linear Thompson, floor 5 %": linear_thompson(3),
+    "Thompson, blind to the context": thompson(NONE),
 }
 
 

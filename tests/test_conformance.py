@@ -6,6 +6,7 @@ A part that is not installed is skipped, and the skip says so. A part that is ma
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -216,7 +217,7 @@ class TestStrategies(StrategyCase):
         made = part("strategy", request.param)
         if request.param in ROLLOUTS:
             return made(RolloutSpec(request.param, steps=(0.1, 0.5, 1.0)), metric_of("roc_auc"))
-        return made(2) if "features" in made.__dataclass_fields__ else made()
+        return made(2) if "features" in inspect.signature(made).parameters else made()
 
 
 class TestNotifiers(NotifyCase):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -46,6 +46,45 @@ class BanditSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1 or not 0 < self.alpha < 0.5:
             raise RolloutError("An impossible bandit.", seen=f"floor={self.floor}, alpha={self.alpha}", do="e.g. floor=0.05")
+
+
+class Rule(Protocol):
+    """What tells one bandit from another: the shares of the arms. pulls, earned: (k,) rewards so far, and their sum -> (k,)."""
+
+    def shares(self, pulls: Floats, earned: Floats) -> Floats: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bandit:
+    """A strategy whose shares follow a rule, mixed with the even floor. Arms: control first."""
+
+    name: str
+    rule: Rule
+    spec: BanditSpec
+
+    def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self._shared(begun(arms, at, carry, self.spec.alpha))
+
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
+        return pick(np.asarray(state["shares"]), draws)
+
+    def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
+        new = self._shared(rewarded(state, feedback))
+        return new, judge(new, self.spec, self.name)
+
+    def observe(
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+    ) -> tuple[dict[str, Any], Verdict]:
+        new = counted(state, answered, failed)
+        return new, judge(new, self.spec, self.name)
+
+    def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "now": at}
+        return new, judge(new, self.spec, self.name)
+
+    def _shared(self, state: dict[str, Any]) -> dict[str, Any]:
+        pulls, earned = (np.asarray(state["evidence"][what], dtype=np.float64) for what in ("pulls", "earned"))
+        return {**state, "shares": floored(self.rule.shares(pulls, earned), self.spec.floor).tolist()}
 
 
 def begun(arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None, alpha: float) -> dict[str, Any]:

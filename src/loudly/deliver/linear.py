@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from loudly.core.canon import finite
-from loudly.core.seams import Feedback
+from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Evidence, Verdict
-from loudly.deliver.bandit import BanditSpec, begun, failing, rewards
+from loudly.deliver.bandit import BanditSpec, begun, counted, failing, floored, pick, rewards
 from loudly.errors import DataError, RolloutError
 from loudly.stats.betting import Bernstein, bernstein_of, bounded
 
@@ -32,6 +32,51 @@ class Foreseen:
     mean: Floats
     spread: Floats
     known: Any
+
+
+class LinearRule(Protocol):
+    """What tells one linear bandit from another: the shares of the arms for each row. mean, spread: (n, k) -> (n, k)."""
+
+    def shares(self, mean: Floats, spread: Floats) -> Floats: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinearBandit:
+    """A strategy whose shares follow a rule on what linear models foresee, mixed with the even floor. Arms: control first.
+
+    features: of the context.  ridge: prior precision of the weights.
+    """
+
+    name: str
+    features: int
+    rule: LinearRule
+    spec: BanditSpec
+    ridge: float
+
+    def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return begun_linear(arms, at, carry, self.spec.alpha, self.features, self.ridge)
+
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
+        return pick(self.shares(state, context), draws)
+
+    def shares(self, state: Mapping[str, Any], context: Floats | None) -> Floats:
+        """(n, k) probability of each arm for each row."""
+        seen = foresee(state, context)
+        return evenly_where_unknown(floored(self.rule.shares(seen.mean, seen.spread), self.spec.floor), seen.known)
+
+    def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
+        new = taught(state, feedback, self.spec)
+        return new, judge_policy(new, self.spec, self.name)
+
+    def observe(
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+    ) -> tuple[dict[str, Any], Verdict]:
+        new = counted(state, answered, failed)
+        return new, judge_policy(new, self.spec, self.name)
+
+    def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "now": at}
+        return new, judge_policy(new, self.spec, self.name)
 
 
 def begun_linear(
