@@ -29,7 +29,8 @@ class SqliteLedger:
     @property
     def position(self) -> int:
         """The position of the last event; 0 when empty."""
-        return self._last()[0]
+        with self._file.named():
+            return self._last()[0]
 
     def append(self, events: Sequence[Event], after: int) -> int:
         with self._file.transaction():
