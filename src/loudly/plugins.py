@@ -99,6 +99,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "energy": ("loudly.shift.detectors:ENERGY", ""),
         "mean-embedding": ("loudly.shift.detectors:MEAN_EMBEDDING", ""),
         "classifier": ("loudly.shift.detectors:CLASSIFIER", ""),
+        "disagreement": ("loudly.shift.detectors:DISAGREEMENT", ""),
     },
     "check": {},
     "source": {
