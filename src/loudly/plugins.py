@@ -101,6 +101,12 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "classifier": ("loudly.shift.detectors:CLASSIFIER", ""),
         "disagreement": ("loudly.shift.detectors:DISAGREEMENT", ""),
     },
+    "representation": {
+        "text": ("loudly.shift.represent.text:hashed_text", ""),
+        "image": ("loudly.shift.represent.image:small_image", ""),
+        "onnx-text": ("loudly.adapters.onnx_text:text_encoder", "text"),
+        "onnx-image": ("loudly.adapters.onnx_encoder:image_encoder", "onnx"),
+    },
     "check": {},
     "source": {
         "table": ("loudly.shift.sources:TableSource", ""),
