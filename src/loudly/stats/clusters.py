@@ -147,7 +147,7 @@ def block_mean(values: Any, blocks: Any = None) -> Blocked:
     >>> day = np.repeat(np.arange(10), 100)
     >>> made = block_mean(np.random.default_rng(0).normal(size=10)[day], day)
     >>> round(made.error, 2), made.freedom
-    (0.22, 9.0)
+    (0.25, 9.0)
     """
     x = np.asarray(values, dtype=np.float64)
     if blocks is None:
