@@ -107,6 +107,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "onnx-text": ("loudly.adapters.onnx_text:text_encoder", "text"),
         "onnx-image": ("loudly.adapters.onnx_encoder:image_encoder", "onnx"),
     },
+    "kernel": {
+        "numpy": ("loudly.shift.two_sample.mmd:on_numpy", ""),
+        "torch": ("loudly.adapters.torch_kernel:TorchKernel", "torch"),
+    },
     "check": {},
     "source": {
         "table": ("loudly.shift.sources:TableSource", ""),
