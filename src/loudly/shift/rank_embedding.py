@@ -232,14 +232,22 @@ def fit(
     return RankReference(encoding, bare.ranks, centre, scale, distances, score_ranks, held, means, len(rows), seed)
 
 
-def detect(reference: Any, window: Any, reference_scores: Any = None, window_scores: Any = None, *, alpha: float = 0.05) -> Verdict:
+def detect(
+    reference: Any,
+    window: Any,
+    reference_scores: Any = None,
+    window_scores: Any = None,
+    *,
+    embed: Mapping[str, Callable[[Any], Floats]] | None = None,
+    alpha: float = 0.05,
+) -> Verdict:
     """Has the window moved from the reference? `fit` and `check` in one call; fit once where many windows are checked.
 
     >>> rng = np.random.default_rng(1)
     >>> detect(rng.normal(size=(500, 2)), rng.normal(size=(100, 2)) * 3).failed
     True
     """
-    return fit(reference, reference_scores).check(window, window_scores, alpha=alpha)
+    return fit(reference, reference_scores, embed=embed).check(window, window_scores, alpha=alpha)
 
 
 def _verdict(whole: Evidence, effects: tuple[Evidence, ...], alpha: float, tolerance: float) -> Verdict:

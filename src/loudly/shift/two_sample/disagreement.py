@@ -1,14 +1,14 @@
 """Disagreement: could a model that agrees on the reference say otherwise on these few rows? A test for windows of 10 to 50 rows.
 
-Half of the reference grows trees on the answers (labels, or what the model says), so only columns that the answers depend on are
-looked at: a shift in others is harmless and is not heard. On their leaves a linear head must keep the answers of that half while it
-is asked to change its answer on the window's rows; how far it comes is the statistic. Where the reference has taught nothing, the
-head comes far. It is solved in closed form, so the window and 299 reference runs of the same n, drawn from the other half and the
-window together, cost milliseconds, and the rank among them is an exact p-value at any n.
+Half of the reference grows trees on the answers (labels, or what the model says), so it looks at columns that the answers depend on
+and is hard of hearing for the rest. What it hears is news to a model; whether it does harm only labels say. On the trees' leaves a
+linear head must keep the answers of that half while it is asked to change its answer on the window's rows; how far it comes is the
+statistic: where the reference has taught nothing, it comes far. The head is solved in closed form, so the window and 299 reference
+runs of the same n, drawn from the other half and the window together, cost milliseconds, and the rank among them is an exact p-value.
 
 Source: Ginsberg, Liang & Krishnan 2023 (ICLR), "A learning based hypothesis test for harmful covariate shift" (Detectron: boosting
-refitted for each run); its successor D3M freezes the features and moves the last layer, as here. Both side by side:
-`benchmarks/tiny_windows.py`. Cost: one fit of small trees; a window of n rows solves 300 systems of n equations.
+refitted for each run); its successor D3M keeps the features and samples the last layer, which is solved for here. Side by
+side: `benchmarks/tiny_windows.py`. Cost: one fit of small trees; a window of n rows solves 300 systems of n equations.
 """
 
 from __future__ import annotations
