@@ -120,10 +120,11 @@ def _categories(series: pl.Series) -> tuple[tuple[str, ...], str]:
 def _embedded(series: pl.Series, represent: Callable[[Any], Floats], width: int = 0) -> Floats:
     """(n, k), NaN where the value is missing."""
     known = ~series.is_null().to_numpy()
-    values = series.drop_nulls().to_list()
-    if not values:
+    there = series.drop_nulls()
+    if not len(there):
         return np.full((len(series), width), np.nan)
-    made = np.asarray(represent(values if series.dtype == pl.String else np.array(values)), dtype=np.float64)
+    values = there.to_list() if series.dtype == pl.String else _arrays(there)
+    made = np.asarray(represent(values), dtype=np.float64)
     if made.ndim != 2 or len(made) != len(values) or (width and made.shape[1] != width):
         raise DataError(
             f"The representation of {series.name} does not give one row for each value.", seen=f"{made.shape} for {len(values)}"
@@ -131,6 +132,10 @@ def _embedded(series: pl.Series, represent: Callable[[Any], Floats], width: int 
     out = np.full((len(series), made.shape[1]), np.nan)
     out[known] = made
     return out
+
+
+def _arrays(series: pl.Series) -> Any:
+    return series.to_numpy() if series.dtype == pl.Array else np.array(series.to_list())
 
 
 def _encoded(series: pl.Series, values: tuple[str, ...]) -> Floats:

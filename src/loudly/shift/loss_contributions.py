@@ -20,6 +20,7 @@ import numpy as np
 from loudly.core.canon import Json
 from loudly.core.values import Evidence, Task
 from loudly.errors import DataError
+from loudly.shift.two_sample.kolmogorov_smirnov import holm_p_values
 from loudly.stats.clusters import block_difference
 from loudly.stats.permutation import p_value, subsets
 
@@ -78,7 +79,7 @@ def blame_losses(
         raise DataError("Days belong to both or to neither.", seen="days for one of reference and window")
     rng = np.random.default_rng(seed)
     (before, then), (now, at) = (_effects(side, columns, task, rng) for side in (reference, window))
-    p = _adjusted(_permuted(before, now, then, at, max(permutations, math.ceil(4 * len(columns) / alpha)), rng))
+    p = holm_p_values(_permuted(before, now, then, at, max(permutations, math.ceil(4 * len(columns) / alpha)), rng))
     whole = float((now.mean(axis=0) - before.mean(axis=0))[: len(columns)].sum())
     found = []
     for j, about in enumerate([*columns, *columns]):
@@ -152,10 +153,3 @@ def _gaps(sums: Floats, counts: Any, drawn: Any) -> Floats:
     np.put_along_axis(inside, drawn, 1.0, axis=1)
     here, rows = inside @ sums, (inside @ counts)[:, None]
     return np.asarray(here / rows - (sums.sum(axis=0) - here) / (counts.sum() - rows))
-
-
-def _adjusted(p: Floats) -> Floats:
-    """Holm's adjusted p-values: to be held against alpha as they are."""
-    order, out = np.argsort(p), np.empty(len(p))
-    out[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
-    return out

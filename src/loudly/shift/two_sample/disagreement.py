@@ -4,7 +4,7 @@ Half of the reference grows trees on the answers (labels, or what the model says
 and is hard of hearing for the rest. What it hears is news to a model; whether it does harm only labels say. On the trees' leaves a
 linear head must keep the answers of that half while it is asked to change its answer on the window's rows; how far it comes is the
 statistic: where the reference has taught nothing, it comes far. The head is solved in closed form, so the window and 299 reference
-runs of the same n, drawn from the other half and the window together, cost milliseconds, and the rank among them is an exact p-value.
+runs of the same n, drawn from the other half and the window together, cost milliseconds, and the rank among them is exact.
 
 Source: Ginsberg, Liang & Krishnan 2023 (ICLR), "A learning based hypothesis test for harmful covariate shift" (Detectron: boosting
 refitted for each run); its successor D3M keeps the features and samples the last layer, which is solved for here. Side by
