@@ -49,7 +49,8 @@ class Canary:
     def observe(
         self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, self.share(state))}
+        share = 0.5 if self.spec.paired else self.share(state)
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, share)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

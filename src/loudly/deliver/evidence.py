@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
 WARM_UP = 100
-# Errors and latency may stop a rollout too: each takes a tenth of the risk besides.
-GUARD = 0.1
+# An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and
+# the sample ratio, which rolls nothing back) take a tenth besides.
+ERRORS, GUARD = 0.5, 0.1
 SUSPECT_ERRORS = 1.64
 INFORMATIVE = 1.5
 SUSPECT = "well overall, but suspect in a slice"
@@ -126,12 +127,9 @@ def add_counts(
 ) -> dict[str, Any]:
     """The evidence with a stretch of answers more: how many each arm gave, how many failed, how long its call took.
 
-    assigned: the candidate's share by assignment; it counts where only one arm was called in the stretch.
+    failed: units, each counted once (`Failing`).  assigned: the candidate's share by assignment, 1/2 where both arms score all.
     """
-    total = answered.get(CONTROL, 0) + answered.get(CANDIDATE, 0)
-    seen = answered.get(CANDIDATE, 0) / total if total else 0.0
-    share = seen if 0 < seen < 1 else assigned
-    errors = arm_process_of(evidence["errors"]).add(failed.get(CANDIDATE, 0), failed.get(CONTROL, 0), share)
+    errors = arm_process_of(evidence["errors"]).add(failed.get(CANDIDATE, 0), failed.get(CONTROL, 0), assigned)
     told = {arm: evidence["answered"][arm] + answered.get(arm, 0) for arm in (CONTROL, CANDIDATE)}
     timed = add_calls(evidence["timed"], answered, seconds, assigned) if seconds else evidence["timed"]
     return {**evidence, "errors": errors.plain(), "answered": told, "timed": timed}
@@ -142,9 +140,9 @@ def guards(evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verd
     errors = arm_process_of(evidence["errors"])
     answered = evidence["answered"]
     share = answered[CANDIDATE] / max(1, answered[CANDIDATE] + answered[CONTROL])
-    if errors.worse(GUARD * spec.alpha, share):
+    if errors.worse(ERRORS * spec.alpha, share):
         seen = Evidence("which arm erred", float(errors.candidate), n=errors.candidate + errors.control, about="errors")
-        reason = f"{errors.candidate} of {errors.candidate + errors.control} failed answers are the candidate's"
+        reason = f"{errors.candidate} of {errors.candidate + errors.control} units with failed answers are the candidate's"
         return Verdict(Decision.FAIL, subject, reason, (seen,))
     slow = late(evidence["timed"], GUARD * spec.alpha)
     if slow is not None:
