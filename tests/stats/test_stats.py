@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from loudly.stats.arm_process import ArmProcess
 from loudly.stats.auc import auc, auc_difference, normal_interval
-from loudly.stats.confidence_sequence import Running, interval, more_needed, radius
+from loudly.stats.confidence_sequence import Running, interval, radius, stretch
 from loudly.stats.divergence import hellinger, js, ks, noise, psi, total_variation
 from loudly.stats.placement import BINS, count, placements
 
@@ -40,12 +40,16 @@ def test_its_width_matches_the_published_formula() -> None:
     assert 1.4 < expected / (1.96 / np.sqrt(n)) < 2.2
 
 
-def test_more_needed_is_enough() -> None:
-    stream = Running(500, 0.0, 499.0)
-    more = more_needed(stream, 0.05, 0.05)
-    assert more is not None
-    assert radius(500 + more, 1.0, 0.05) <= 0.05 < radius((500 + more) // 2, 1.0, 0.05)
-    assert more_needed(stream, 0.05, -1.0) is None
+def test_the_stretch_of_streams_is_enough_and_not_twice_too_much() -> None:
+    for streams in ([Running(500, 0.0, 499.0)], [Running(900, 0.0, 899.0), Running(100, 0.0, 99.0)]):
+        factor = stretch(streams, 0.05, 0.05)
+        assert factor is not None
+
+        def reach(by: float, streams: list[Running] = streams) -> float:
+            return sum(radius(round(s.n * by), 1.0, 0.05 / len(streams)) for s in streams)
+
+        assert reach(factor) <= 0.05 < reach(factor / 1.1)
+        assert stretch(streams, 0.05, -1.0) is None
 
 
 batches = st.lists(st.lists(st.floats(-100, 100), max_size=20), max_size=8)

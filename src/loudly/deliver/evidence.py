@@ -5,7 +5,7 @@ Control is arm 0, the candidate arm 1. Gains are oriented: + is better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from loudly.core.clock import DAY
 from loudly.core.seams import Feedback
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
+from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.clusters import clusters_of, hashes
-from loudly.stats.confidence_sequence import Running, interval, more_needed
+from loudly.stats.confidence_sequence import Running, interval
 from loudly.stats.cuped import Cuped, cuped_of
 from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
@@ -45,7 +46,9 @@ def nothing_yet() -> dict[str, Any]:
     return {
         "rows": 0,
         "days": [],
+        "arrived": nothing_arrived(),
         "gain": Gains().plain(),
+        "bursts": [],
         "batches": [],
         "each": {CONTROL: Gains().plain(), CANDIDATE: Gains().plain()},
         "clusters": {CONTROL: [], CANDIDATE: []},
@@ -69,6 +72,7 @@ def add(
     values = {arm: _values(evidence, feedback, arm, metric) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
     out["rows"] = evidence["rows"] + len(feedback.truth)
+    out["arrived"] = arrived(evidence["arrived"], feedback)
     out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
     if _ranks(metric):
         out["seen"] = {arm: _seen(evidence["seen"][arm], feedback, arm) for arm in values}
@@ -77,8 +81,9 @@ def add(
     if paired:
         gains = values[CANDIDATE] - values[CONTROL]
         known = np.isfinite(gains)
-        positive = feedback.truth > 0.5 if _ranks(metric) else None
-        out["gain"] = gains_of(evidence["gain"]).add(gains[known], _of(positive, known)).plain()
+        positive = _of(feedback.truth > 0.5 if _ranks(metric) else None, known)
+        out["gain"] = gains_of(evidence["gain"]).add(gains[known], positive).plain()
+        out["bursts"] = clusters_of(evidence["bursts"]).add(gains[known], hashes(feedback.units)[known], positive).plain()
         scores = feedback.scores if _ranks(metric) else values
         out["today"] = today_with(out["today"], feedback, scores, known)
         return out
@@ -157,15 +162,16 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     if broken is not None:
         return broken
     lacking = _lacking(evidence, spec)
-    overall, stream = _overall(evidence, spec, metric)
+    overall, streams = _overall(evidence, spec, metric)
     if lacking:
-        return Verdict(Decision.UNDECIDED, subject, f"too early to judge: {lacking} wanting", (overall,), missing=lacking)
+        reason, at = f"too early to judge: {lacking} wanting", _lacking_until(evidence, spec)
+        return Verdict(Decision.UNDECIDED, subject, reason, (overall,), lacking, at)
     slices = _slice_evidence(evidence, spec, metric)
     suspect = tuple(s for s in slices if _suspect(s, evidence, spec))
     sure = tuple(s for s in suspect if _surely_worse(s, spec.alpha / len(slices)))
     if sure:
         return Verdict(Decision.FAIL, subject, f"surely worse in a slice: {_told(sure)}", (overall, *sure))
-    found = _decide(overall, stream, spec, subject)
+    found = _decide(overall, streams, evidence, spec, subject)
     if suspect and found.passed:
         reason = f"{SUSPECT}: {_told(suspect)}"
         return Verdict(Decision.UNDECIDED, subject, reason, (overall, *suspect), missing="labelled days to clear or confirm it")
@@ -189,39 +195,57 @@ def _told(slices: tuple[Evidence, ...]) -> str:
     return ", ".join(f"{s.about} {s.effect:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in slices)
 
 
-def _decide(overall: Evidence, stream: Running, spec: RolloutSpec, subject: str) -> Verdict:
+def _decide(overall: Evidence, streams: Sequence[Running], evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verdict:
     if overall.effect is None or overall.low is None or overall.high is None:
         return Verdict(Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels")
     told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
     if overall.low > -spec.margin:
-        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}", (overall,))
+        rest = _unlabelled(overall, evidence, spec)
+        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{_rest(rest)}", (overall, *rest))
     if overall.high < 0 and (overall.p_value is None or overall.p_value < spec.alpha):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (overall,))
-    more = more_needed(stream, spec.alpha, overall.effect + spec.margin)
-    missing = f"about {more:,} more labelled rows" if more is not None else "it looks worse; labels until the deadline"
-    return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing=missing)
+    more = rows_needed(streams, overall, evidence["rows"], spec.margin, spec.alpha)
+    missing = f"about {more:,} more labelled rows" if more is not None else "labels until the deadline"
+    at = when(evidence["arrived"], more) if more is not None else None
+    return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing, at)
 
 
-def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, Running]:
+def _unlabelled(overall: Evidence, evidence: Mapping[str, Any], spec: RolloutSpec) -> tuple[Evidence, ...]:
+    """The answered rows without a label, where there are any: taken to be like the labelled ones, with what would overturn that."""
+    counts = [evidence["answered"][arm] for arm in (CONTROL, CANDIDATE)]
+    labelled = evidence["rows"]
+    rest = (max(counts) if spec.paired else sum(counts)) - labelled
+    if rest <= 0 or overall.effect is None:
+        return ()
+    overturn = -spec.margin - labelled / rest * (overall.effect + spec.margin)
+    method = "estimated as the labelled rows are"
+    return (Evidence(method, overall.effect, n=rest, about="rows without a label", unit=overall.unit, tolerance=overturn),)
+
+
+def _rest(found: tuple[Evidence, ...]) -> str:
+    return "".join(f"; {e.n:,} {e.about} taken to be alike (they overturn it below {e.tolerance:+.3f})" for e in found)
+
+
+def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, tuple[Running, ...]]:
+    """The effect with its interval, rows of one unit as one cluster, and the streams that it rests on."""
     if spec.paired:
-        gain = gains_of(evidence["gain"])
-        stream = gain.stream()
-        effect, (low, high) = gain.mean, gain.interval(spec.alpha)
-        method = "paired asymptotic confidence sequence"
+        stream = clusters_of(evidence["bursts"]).stream(gains_of(evidence["gain"]))
+        effect, (low, high) = stream.mean, interval(stream, spec.alpha)
+        streams: tuple[Running, ...] = (stream,)
+        method, p_value = "paired asymptotic confidence sequence, units as clusters", batches_p(evidence["batches"])
     else:
-        control, stream = (_by_unit(evidence, arm) for arm in (CONTROL, CANDIDATE))
+        control, stream = streams = tuple(_by_unit(evidence, arm) for arm in (CONTROL, CANDIDATE))
         one, two = interval(control, spec.alpha / 2), interval(stream, spec.alpha / 2)
         effect, low, high = stream.mean - control.mean, two[0] - one[1], two[1] - one[0]
-        method = "two-arm asymptotic confidence sequence, units as clusters"
+        method, p_value = "two-arm asymptotic confidence sequence, units as clusters", None
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
-    p_value = _batches_p(evidence["batches"]) if spec.paired else None
     found = Evidence(
         method, known, finite(low), finite(high), stream.n, "candidate - control", metric.name, 1 - spec.alpha, -spec.margin,
         p_value=p_value,
         detail=detail,
     )  # fmt: skip
-    return found, stream
+    return found, streams
 
 
 def _by_unit(evidence: Mapping[str, Any], arm: str) -> Running:
@@ -253,11 +277,11 @@ def _one_slice(name: str, found: Mapping[str, Any], spec: RolloutSpec, metric: M
         metric.name,
         1 - alpha,
         -spec.slice_margin,
-        p_value=_batches_p(found["batches"]),
+        p_value=batches_p(found["batches"]),
     )
 
 
-def _batches_p(batches: list[float]) -> float | None:
+def batches_p(batches: list[float]) -> float | None:
     """One-sided p-value that the mean over batches is not below zero, with batches as the units."""
     n = len(batches)
     if n < 3:
@@ -273,6 +297,14 @@ def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec) -> str:
     if evidence["rows"] < spec.rows:
         wanting.append(f"{spec.rows - evidence['rows']:,} more labelled rows")
     return " and ".join(wanting)
+
+
+def _lacking_until(evidence: Mapping[str, Any], spec: RolloutSpec) -> int | None:
+    """When the labelled days and rows that are wanted at least are likely to be there."""
+    seen = evidence["arrived"]
+    times = [days_needed(seen, max(0, spec.days - len(evidence["days"]))), when(seen, max(0, spec.rows - evidence["rows"]))]
+    known = [at for at in times if at is not None]
+    return max(known) if known else None
 
 
 def _ranks(metric: MetricSpec) -> bool:

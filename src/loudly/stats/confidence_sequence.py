@@ -7,7 +7,7 @@ sequences", Ann. Statist. 52(6), eq. (3) with the mixture parameter of eq. (58).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -73,17 +73,27 @@ def interval(stream: Running, alpha: float, best_at: int = 3000) -> tuple[float,
     return stream.mean - reach, stream.mean + reach
 
 
-def more_needed(stream: Running, alpha: float, room: float, best_at: int = 3000) -> int | None:
-    """How many more values would bring the half-width down to `room`, if the deviation stays; None where never."""
-    if room <= 0 or stream.n < 2:
+def stretch(streams: Sequence[Running], alpha: float, room: float, best_at: int = 3000) -> float | None:
+    """By which factor the streams must grow until their half-widths add up to `room`, if deviations stay; None where never.
+
+    alpha: of all together; each stream has its even part.
+
+    >>> stretch([Running(1000, 0.0, 999.0)], 0.05, 10.0)
+    1.0
+    """
+
+    def reach(factor: float) -> float:
+        return sum(radius(round(s.n * factor), s.deviation, alpha / len(streams), best_at) for s in streams)
+
+    if room <= 0 or any(s.n < 2 for s in streams):
         return None
-    n = stream.n
-    while radius(n, stream.deviation, alpha, best_at) > room:
-        n *= 2
-        if n > 10**9:
+    high = 1.0
+    while reach(high) > room:
+        high *= 2
+        if high > 10**6:
             return None
-    low, high = n // 2, n
-    while high - low > max(1, n // 100):
-        middle = (low + high) // 2
-        low, high = (low, middle) if radius(middle, stream.deviation, alpha, best_at) <= room else (middle, high)
-    return max(0, high - stream.n)
+    low = max(1.0, high / 2)
+    while high - low > 0.01 * low:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reach(middle) <= room else (middle, high)
+    return high
