@@ -191,6 +191,11 @@ def radii(n: np.ndarray, deviation: np.ndarray, alpha: float, best_at: int = 300
     return np.where(n < 2, np.inf, reach)
 
 
+def _cautious(n: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`loudly.stats.confidence_sequence.cautious` for values within 1 of their mean: n, mean, variance."""
+    return n, mean, deviation**2 + np.where(n > 1, 2 / np.maximum(n - 1, 1), 0.0)
+
+
 class Rollouts:
     """Many rollouts of one strategy under way: state, and what has become of each."""
 
@@ -273,11 +278,13 @@ class Rollouts:
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Effect, low and high."""
-        alpha = self.spec.alpha / len(self.sides)
-        streams = [side.stream() for side in self.sides]
-        reach = sum(radii(n, deviation, alpha) for n, _, deviation in streams)
-        means = [mean for _, mean, _ in streams]
-        effect = means[0] if len(means) == 1 else means[1] - means[0]
+        n, mean, variance = zip(*(_cautious(*side.stream()) for side in self.sides), strict=True)
+        if len(n) == 1:
+            effect, reach = mean[0], radii(n[0], np.sqrt(variance[0]), self.spec.alpha)
+        else:
+            both = np.where((n[0] > 1) & (n[1] > 1), n[0] + n[1], 0)
+            error2 = sum(v / np.maximum(k, 1) for v, k in zip(variance, n, strict=True))
+            effect, reach = mean[1] - mean[0], radii(both, np.sqrt(both * error2), self.spec.alpha)
         return effect, effect - reach, effect + reach
 
     def _decide(self, i: int, may: np.ndarray, at: np.ndarray) -> None:

@@ -5,7 +5,7 @@ Control is arm 0, the candidate arm 1. Gains are oriented: + is better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.clusters import clusters_of, hashes
-from loudly.stats.confidence_sequence import Running, interval
+from loudly.stats.confidence_sequence import Running, cautious, difference, interval
 from loudly.stats.cuped import Cuped, cuped_of
 from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
@@ -36,6 +36,8 @@ WARM_UP = 100
 ERRORS, GUARD = 0.5, 0.1
 SUSPECT_ERRORS = 1.64
 INFORMATIVE = 1.5
+# Metrics whose rows have values within 1 of their mean.
+BOUNDED = ("roc_auc", "accuracy", "brier")
 SUSPECT = "well overall, but suspect in a slice"
 NO_ROWS: dict[str, Any] = {"day": None, "truth": [], CONTROL: [], CANDIDATE: [], "slices": {}}
 
@@ -49,6 +51,7 @@ def nothing_yet() -> dict[str, Any]:
         "arrived": nothing_arrived(),
         "gain": Gains().plain(),
         "bursts": [],
+        "farthest": 0.0,
         "batches": [],
         "each": {CONTROL: Gains().plain(), CANDIDATE: Gains().plain()},
         "clusters": {CONTROL: [], CANDIDATE: []},
@@ -162,7 +165,7 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     if broken is not None:
         return broken
     lacking = _lacking(evidence, spec)
-    overall, streams = _overall(evidence, spec, metric)
+    overall, stream = _overall(evidence, spec, metric)
     if lacking:
         reason, at = f"too early to judge: {lacking} wanting", _lacking_until(evidence, spec)
         return Verdict(Decision.UNDECIDED, subject, reason, (overall,), lacking, at)
@@ -171,7 +174,7 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     sure = tuple(s for s in suspect if _surely_worse(s, spec.alpha / len(slices)))
     if sure:
         return Verdict(Decision.FAIL, subject, f"surely worse in a slice: {_told(sure)}", (overall, *sure))
-    found = _decide(overall, streams, evidence, spec, subject)
+    found = _decide(overall, stream, evidence, spec, subject)
     if suspect and found.passed:
         reason = f"{SUSPECT}: {_told(suspect)}"
         return Verdict(Decision.UNDECIDED, subject, reason, (overall, *suspect), missing="labelled days to clear or confirm it")
@@ -195,7 +198,7 @@ def _told(slices: tuple[Evidence, ...]) -> str:
     return ", ".join(f"{s.about} {s.effect:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in slices)
 
 
-def _decide(overall: Evidence, streams: Sequence[Running], evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verdict:
+def _decide(overall: Evidence, stream: Running, evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verdict:
     if overall.effect is None or overall.low is None or overall.high is None:
         return Verdict(Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels")
     told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
@@ -204,7 +207,7 @@ def _decide(overall: Evidence, streams: Sequence[Running], evidence: Mapping[str
         return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{_rest(rest)}", (overall, *rest))
     if overall.high < 0 and (overall.p_value is None or overall.p_value < spec.alpha):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (overall,))
-    more = rows_needed(streams, overall, evidence["rows"], spec.margin, spec.alpha)
+    more = rows_needed(stream, overall, evidence["rows"], spec.margin, spec.alpha)
     missing = f"about {more:,} more labelled rows" if more is not None else "labels until the deadline"
     at = when(evidence["arrived"], more) if more is not None else None
     return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing, at)
@@ -226,26 +229,29 @@ def _rest(found: tuple[Evidence, ...]) -> str:
     return "".join(f"; {e.n:,} {e.about} taken to be alike (they overturn it below {e.tolerance:+.3f})" for e in found)
 
 
-def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, tuple[Running, ...]]:
-    """The effect with its interval, rows of one unit as one cluster, and the streams that it rests on."""
+def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, Running]:
+    """The effect with its interval, rows of one unit as one cluster, and the stream that it rests on."""
     if spec.paired:
-        stream = clusters_of(evidence["bursts"]).stream(gains_of(evidence["gain"]))
-        effect, (low, high) = stream.mean, interval(stream, spec.alpha)
-        streams: tuple[Running, ...] = (stream,)
+        found = clusters_of(evidence["bursts"]).stream(gains_of(evidence["gain"]))
+        stream = cautious(found, _range(evidence, metric))
         method, p_value = "paired asymptotic confidence sequence, units as clusters", batches_p(evidence["batches"])
     else:
-        control, stream = streams = tuple(_by_unit(evidence, arm) for arm in (CONTROL, CANDIDATE))
-        one, two = interval(control, spec.alpha / 2), interval(stream, spec.alpha / 2)
-        effect, low, high = stream.mean - control.mean, two[0] - one[1], two[1] - one[0]
+        stream = difference(*(cautious(_by_unit(evidence, arm), _range(evidence, metric)) for arm in (CONTROL, CANDIDATE)))
         method, p_value = "two-arm asymptotic confidence sequence, units as clusters", None
+    effect, (low, high) = stream.mean, interval(stream, spec.alpha)
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
-    found = Evidence(
+    told = Evidence(
         method, known, finite(low), finite(high), stream.n, "candidate - control", metric.name, 1 - spec.alpha, -spec.margin,
         p_value=p_value,
         detail=detail,
     )  # fmt: skip
-    return found, streams
+    return told, stream
+
+
+def _range(evidence: Mapping[str, Any], metric: MetricSpec) -> float:
+    """How far a row's value may lie from the mean: 1 where it is bounded so, else the farthest seen."""
+    return 1.0 if metric.name in BOUNDED else float(evidence["farthest"])
 
 
 def _by_unit(evidence: Mapping[str, Any], arm: str) -> Running:
@@ -323,6 +329,11 @@ def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: M
     if metric.loss is None:
         raise ValueError(metric.name)
     return -metric.loss(feedback.truth, score)
+
+
+def _farthest(values: Floats) -> float:
+    known = np.abs(values[np.isfinite(values)])
+    return float(known.max()) if len(known) else 0.0
 
 
 def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, list[int]]:

@@ -6,7 +6,7 @@ taken to go on coming as they have since the first one came, so that a delay is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from loudly.core.clock import DAY
@@ -41,11 +41,11 @@ def when(seen: Mapping[str, int], more: int) -> int | None:
     return seen["last"] + round(more * (seen["last"] - seen["first"]) / later) if later > 0 else None
 
 
-def rows_needed(streams: Sequence[Running], overall: Evidence, rows: int, margin: float, alpha: float) -> int | None:
+def rows_needed(stream: Running, overall: Evidence, rows: int, margin: float, alpha: float) -> int | None:
     """Labelled rows until the interval is sure either way, if effect and spread stay; None where that is never."""
     if overall.effect is None:
         return None
-    factors = [stretch(streams, alpha, room) for room in (overall.effect + margin, -overall.effect)]
+    factors = [stretch(stream, alpha, room) for room in (overall.effect + margin, -overall.effect)]
     known = [factor for factor in factors if factor is not None]
     return max(1, round((min(known) - 1) * rows)) if known else None
 

@@ -7,7 +7,7 @@ sequences", Ann. Statist. 52(6), eq. (3) with the mixture parameter of eq. (58).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -73,19 +73,34 @@ def interval(stream: Running, alpha: float, best_at: int = 3000) -> tuple[float,
     return stream.mean - reach, stream.mean + reach
 
 
-def stretch(streams: Sequence[Running], alpha: float, room: float, best_at: int = 3000) -> float | None:
-    """By which factor the streams must grow until their half-widths add up to `room`, if deviations stay; None where never.
+def difference(first: Running, second: Running) -> Running:
+    """Mean of the second minus mean of the first, of two independent arms, as one stream of as many values as both have."""
+    n, mean = first.n + second.n, second.mean - first.mean
+    if first.n < 2 or second.n < 2:
+        return Running(0, mean)
+    variance = n * (first.deviation**2 / first.n + second.deviation**2 / second.n)
+    return Running(n, mean, variance * (n - 1))
 
-    alpha: of all together; each stream has its even part.
 
-    >>> stretch([Running(1000, 0.0, 999.0)], 0.05, 10.0)
+def cautious(stream: Running, reach: float) -> Running:
+    """The stream as if two more values, `reach` above and below the mean, had been seen: what is rare has its spread, too.
+
+    Without it a stream of 0/1 values has no spread until the first 1 is seen, and too little after the first few.
+    """
+    return Running(stream.n, stream.mean, stream.m2 + 2 * reach * reach)
+
+
+def stretch(stream: Running, alpha: float, room: float, best_at: int = 3000) -> float | None:
+    """By which factor the stream must grow until its half-width is `room`, if the deviation stays; None where never.
+
+    >>> stretch(Running(1000, 0.0, 999.0), 0.05, 10.0)
     1.0
     """
 
     def reach(factor: float) -> float:
-        return sum(radius(round(s.n * factor), s.deviation, alpha / len(streams), best_at) for s in streams)
+        return radius(round(stream.n * factor), stream.deviation, alpha, best_at)
 
-    if room <= 0 or any(s.n < 2 for s in streams):
+    if room <= 0 or stream.n < 2:
         return None
     high = 1.0
     while reach(high) > room:
