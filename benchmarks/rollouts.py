@@ -8,6 +8,7 @@ sample that both come to the same end at the same label.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln, ndtr, ndtri
@@ -49,9 +50,10 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Labels in order of arrival. All (labels, runs): at (µs; beyond the end where none comes), day, unit, arm, truth, scores."""
+    """Labels in order of arrival. All (labels, runs): at (µs; beyond the end where none comes), asked (days), day, unit and so on."""
 
     at: np.ndarray
+    asked: np.ndarray
     day: np.ndarray
     unit: np.ndarray
     arm: np.ndarray
@@ -99,6 +101,7 @@ def drawn(world: World, runs: int, seed: int) -> Traffic:
     at = np.minimum(come[0], 2.0 * world.days) * DAY
     return Traffic(
         at.astype(np.int64),
+        come[1].astype(np.float32),
         come[1].astype(np.int16),
         unit[order].astype(np.int32),
         come[3].astype(np.int8),
@@ -210,12 +213,12 @@ class Rollouts:
         self.bucket = hashes([f"u{i}" for i in range(int(traffic.unit.max()) + 1)]) % BUCKETS
         self.first = _first_of_unit(traffic.unit) if not spec.paired else None
         self.units, self.off = np.zeros((runs, 2)), np.zeros(runs, dtype=bool)
-        self.today, self.p_known = np.zeros(runs, dtype=np.int64), {}
+        self.today = np.zeros(runs, dtype=np.int64)
+        self.by_day: dict[int, tuple[int, dict[str, Any]]] = {}
         self.end, self.label, self.when = np.zeros(runs, dtype=np.int64), np.full(runs, -1), np.zeros(runs, dtype=np.int64)
-        self.watched: list[tuple[np.ndarray, ...]] = []
 
-    def run(self, stop_at: tuple[int, ...] = ()) -> Rollouts:
-        """To the end; stop_at: labels after which the interval of all runs that go on is noted in `watched`."""
+    def run(self) -> Rollouts:
+        """To the end."""
         for i in range(len(self.traffic.at)):
             if len(self.live) == 0:
                 break
@@ -230,8 +233,6 @@ class Rollouts:
                 self._drop(~done)
             if len(self.live):
                 self._label(i)
-            if i in stop_at:
-                self.watched.append((self.live, *self._bounds()))
         return self
 
     def _drop(self, kept: np.ndarray) -> None:
@@ -304,9 +305,18 @@ class Rollouts:
 
     def _p(self, run: int, day: int) -> float | None:
         """The p-value over the days of arrival before `day`: by the product itself, for it is asked for seldom."""
-        if (run, day) not in self.p_known:
-            self.p_known[run, day] = p_of_days(self.world, self.spec, self.traffic, run, day)
-        return self.p_known[run, day]
+        done, evidence = self.by_day.get(run, (0, nothing_yet()))
+        of, ranks, t = metric(self.world.metric), self.world.metric == "roc_auc", self.traffic
+        first = WARM_UP if ranks else 0
+        for number in range(done, day):
+            low, high = np.searchsorted(t.at[:, run], [number * DAY, (number + 1) * DAY])
+            if max(low, first) < high:
+                given = feedback(t, run, max(low, first), high, True)
+                shown = given.scores if ranks else {arm: -of.loss(given.truth, score) for arm, score in given.scores.items()}
+                today = today_with(evidence["today"], given, shown, np.ones(len(given.truth), dtype=bool))
+                evidence = settled({**evidence, "today": today}, of, (number + 1) * DAY)
+        self.by_day[run] = max(done, day), evidence
+        return batches_p(evidence["batches"])
 
 
 def _first_of_unit(unit: np.ndarray) -> np.ndarray:
@@ -316,7 +326,7 @@ def _first_of_unit(unit: np.ndarray) -> np.ndarray:
     return out
 
 
-def feedback(traffic: Traffic, run: int, first: int, last: int, paired: bool, at: int | None = None) -> Feedback:
+def feedback(traffic: Traffic, run: int, first: int, last: int, paired: bool) -> Feedback:
     """The labels first..last of a run."""
     part = slice(first, last)
     arm = traffic.arm[part, run].astype(np.int64)
@@ -325,37 +335,21 @@ def feedback(traffic: Traffic, run: int, first: int, last: int, paired: bool, at
         for k, (a, column) in enumerate(zip(ARMS, (traffic.control, traffic.candidate), strict=True))
     }
     units, days = [f"u{u}" for u in traffic.unit[part, run]], [int(d) for d in np.unique(traffic.day[part, run])]
-    when = int(traffic.at[first, run]) if at is None else at
-    return Feedback(when, units, arm, traffic.truth[part, run].astype(np.float64), scores, {}, days)
+    return Feedback(int(traffic.at[first, run]), units, arm, traffic.truth[part, run].astype(np.float64), scores, {}, days)
 
 
-def served(strategy: Strategy, world: World, traffic: Traffic, run: int) -> tuple[int, int]:
-    """One run through the strategy itself, label by label: its end, and the label after which it came."""
+def served(strategy: Strategy, world: World, traffic: Traffic, run: int, most: int) -> tuple[int, int]:
+    """One run through the strategy itself, label by label up to `most`: its end, and the label after which it came."""
     state, last = strategy.init(ARMS, 0), 0
     for i, at in enumerate(traffic.at[:, run]):
         for day in range(last + 1, min(int(at // DAY), world.days) + 1):
             state, verdict = strategy.advance(state, day * DAY)
             if verdict.passed or verdict.failed:
                 return (PROMOTED if verdict.passed else ROLLED_BACK), i - 1
-        if at >= world.days * DAY:
+        if at >= world.days * DAY or i >= most:
             break
         last = int(at // DAY)
         state, verdict = strategy.update(state, feedback(traffic, run, i, i + 1, strategy.spec.paired))  # type: ignore[attr-defined]
         if verdict.passed or verdict.failed:
             return (PROMOTED if verdict.passed else ROLLED_BACK), i
     return UNDECIDED, -1
-
-
-def p_of_days(world: World, spec: RolloutSpec, traffic: Traffic, run: int, day: int) -> float | None:
-    """One-sided p-value over the days of arrival before `day`, by the product's own functions."""
-    of, ranks = metric(world.metric), world.metric == "roc_auc"
-    evidence = nothing_yet()
-    rows = np.arange(len(traffic.at)) >= (WARM_UP if ranks else 0)
-    for number in range(day):
-        mine = np.flatnonzero(rows & (traffic.at[:, run] // DAY == number))
-        if len(mine):
-            given = feedback(traffic, run, mine[0], mine[-1] + 1, True)
-            shown = given.scores if ranks else {arm: -of.loss(given.truth, score) for arm, score in given.scores.items()}
-            today = today_with(evidence["today"], given, shown, np.ones(len(mine), dtype=bool))
-            evidence = settled({**evidence, "today": today}, of, (number + 1) * DAY)
-    return batches_p(evidence["batches"])

@@ -17,7 +17,7 @@ from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Decision, Event, Verdict
 from loudly.deliver.rollout import parse_rollout
-from loudly.loop.founding import found
+from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
 from loudly.loop.system import Labels
@@ -121,6 +121,7 @@ def test_the_ledger_and_the_log_arm_it_again_after_a_restart(tmp_path: Path) -> 
     assert before.stores.traffic is not None
     before.stores.traffic.close()
     live = Live(before.system, replace(before.stores, traffic=None), clock, key=b"key")
+    reopen(live)
     catch_up(live, tmp_path)
     clock.advance(clock.now() + DAY)
     live.feedback(waiting.select("id", "y"))

@@ -207,7 +207,7 @@ def _decide(overall: Evidence, stream: Running, evidence: Mapping[str, Any], spe
         return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{_rest(rest)}", (overall, *rest))
     if overall.high < 0 and (overall.p_value is None or overall.p_value < spec.alpha):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (overall,))
-    more = rows_needed(stream, overall, evidence["rows"], spec.margin, spec.alpha)
+    more = rows_needed(stream, evidence["rows"], spec.margin, spec.alpha)
     missing = f"about {more:,} more labelled rows" if more is not None else "labels until the deadline"
     at = when(evidence["arrived"], more) if more is not None else None
     return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing, at)

@@ -1,7 +1,7 @@
 """How many more labels a verdict needs and when they are likely to be there, as labels have come so far.
 
-The interval narrows as rows come; the room it must fit into is the distance of the effect to the margin, or to zero. Labels are
-taken to go on coming as they have since the first one came, so that a delay is counted once, not for every row.
+The interval narrows as rows come and its middle goes on wandering; told is when it is as likely sure as not. Labels are taken to
+go on coming as they have since the first one came, so that a delay is counted once, not for every row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from loudly.core.clock import DAY
 from loudly.core.seams import Feedback
-from loudly.core.values import Decision, Evidence, Verdict
+from loudly.core.values import Decision, Verdict
 from loudly.stats.confidence_sequence import Running, stretch
 
 
@@ -41,13 +41,10 @@ def when(seen: Mapping[str, int], more: int) -> int | None:
     return seen["last"] + round(more * (seen["last"] - seen["first"]) / later) if later > 0 else None
 
 
-def rows_needed(stream: Running, overall: Evidence, rows: int, margin: float, alpha: float) -> int | None:
-    """Labelled rows until the interval is sure either way, if effect and spread stay; None where that is never."""
-    if overall.effect is None:
-        return None
-    factors = [stretch(stream, alpha, room) for room in (overall.effect + margin, -overall.effect)]
-    known = [factor for factor in factors if factor is not None]
-    return max(1, round((min(known) - 1) * rows)) if known else None
+def rows_needed(stream: Running, rows: int, margin: float, alpha: float) -> int | None:
+    """Labelled rows until the interval is as likely sure as not, either way; None where that is never."""
+    factor = stretch(stream, alpha, margin)
+    return None if factor is None else max(1, round((factor - 1) * rows))
 
 
 def days_needed(seen: Mapping[str, int], days: int) -> int | None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from scipy.special import ndtr
+
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
@@ -90,25 +92,29 @@ def cautious(stream: Running, reach: float) -> Running:
     return Running(stream.n, stream.mean, stream.m2 + 2 * reach * reach)
 
 
-def stretch(stream: Running, alpha: float, room: float, best_at: int = 3000) -> float | None:
-    """By which factor the stream must grow until its half-width is `room`, if the deviation stays; None where never.
+def stretch(stream: Running, alpha: float, margin: float, best_at: int = 3000) -> float | None:
+    """By which factor the stream must grow until, with even odds, its interval lies above -margin or below 0; None where never.
 
-    >>> stretch(Running(1000, 0.0, 999.0), 0.05, 10.0)
-    1.0
+    The mean to come is as uncertain as what has been seen leaves it: N(mean, deviation² (1/n - 1/m)) after m values.
+
+    >>> stretch(Running(1000, 0.0, 999.0), 0.05, 0.2) < stretch(Running(1000, 0.0, 999.0), 0.05, 0.1)
+    True
     """
-
-    def reach(factor: float) -> float:
-        return radius(round(stream.n * factor), stream.deviation, alpha, best_at)
-
-    if room <= 0 or stream.n < 2:
+    n, deviation = stream.n, stream.deviation
+    if n < 2 or deviation == 0:
         return None
-    high = 1.0
-    while reach(high) > room:
-        high *= 2
+
+    def odds(factor: float) -> float:
+        spread = deviation * math.sqrt((1 - 1 / factor) / n)
+        reach = radius(round(n * factor), deviation, alpha, best_at)
+        return float(ndtr((stream.mean + margin - reach) / spread) + ndtr((-stream.mean - reach) / spread))
+
+    low, high = 1.0, 2.0
+    while odds(high) < 0.5:
+        low, high = high, 2 * high
         if high > 10**6:
             return None
-    low = max(1.0, high / 2)
     while high - low > 0.01 * low:
         middle = (low + high) / 2
-        low, high = (low, middle) if reach(middle) <= room else (middle, high)
+        low, high = (low, middle) if odds(middle) >= 0.5 else (middle, high)
     return high
