@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from rollouts import ARMS
+from sequential_tests import constant, shape
 
 from loudly.deliver.canary import Canary
 from loudly.deliver.evidence import ERRORS
@@ -16,8 +18,6 @@ from loudly.deliver.failing import Failing
 from loudly.deliver.rollout import parse_rollout
 from loudly.metrics.table import metric
 from loudly.stats.arm_process import RATIOS, STAKES
-from rollouts import ARMS
-from sequential_tests import constant, shape
 
 REQUESTS, LOOK, SHARE, ALPHA = 100_000, 500, 0.1, 0.05
 NEVER = np.iinfo(np.int64).max

@@ -1,8 +1,8 @@
 """Rollouts by the thousand: traffic of a known law, judged after every label, all runs at once.
 
-`judged` does what the strategies of `loudly.deliver` do, with runs as the vector, so that 2,000 rollouts can be looked at after each
-of their 7,000 labels; `served` puts the same labels, one by one, through the strategy objects themselves. verdicts.py shows on a
-sample that both come to the same end at the same label.
+`Rollouts` does what the strategies of `loudly.deliver` do, with runs as the vector, so that 2,000 rollouts can be looked at after
+each of their thousands of labels; `served` puts the same labels, one by one, through the strategies themselves. verdicts.py shows
+on a sample that both come to the same end at the same label.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from loudly.stats.sample_ratio import CONCENTRATION
 ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
 PROMOTED, ROLLED_BACK, UNDECIDED = 1, -1, 0
 BLOCK = 32
-LESS = np.arange(BLOCK) < np.arange(BLOCK)[:, None]
+LESS = (np.arange(BLOCK) < np.arange(BLOCK)[:, None]).astype(np.float32)
+UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Labels in order of arrival. All (labels, runs): at (µs; beyond the end where none comes), asked (days), day, unit and so on."""
+    """Labels in order of arrival. All (labels, runs). at: µs, beyond the end where none comes.  asked: days.  day: whole days."""
 
     at: np.ndarray
     asked: np.ndarray
@@ -167,7 +168,7 @@ class Seen:
     """Counts of one arm's scores by class and bin, for many runs: what a new row is placed among."""
 
     def __init__(self, runs: int) -> None:
-        self.counts, self.blocks = np.zeros((runs, 2, BLOCK, BLOCK)), np.zeros((runs, 2, BLOCK))
+        self.counts, self.blocks = (np.zeros(shape, dtype=np.float32) for shape in ((runs, 2, BLOCK, BLOCK), (runs, 2, BLOCK)))
 
     def keep(self, kept: np.ndarray) -> None:
         self.counts, self.blocks = self.counts[kept], self.blocks[kept]
@@ -178,8 +179,8 @@ class Seen:
         high, low, other = bins // BLOCK, bins % BLOCK, 1 - truth
         inside = self.counts[r, other, high]
         blocks = self.blocks[r, other]
-        under = (blocks * LESS[high]).sum(axis=1) + (inside * LESS[low]).sum(axis=1) + inside[np.arange(len(r)), low] / 2
-        total = blocks.sum(axis=1)
+        under = np.einsum("rb,rb->r", blocks, LESS[high]) + np.einsum("rb,rb->r", inside, UP_TO[low])
+        under, total = under.astype(np.float64), blocks.sum(axis=1).astype(np.float64)
         self.counts[r, truth, high, low] += 1
         self.blocks[r, truth, high] += 1
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -229,7 +230,7 @@ class Rollouts:
                 self._decide(i - 1, midnight > self.today, midnight * DAY)
                 self.today = np.maximum(self.today, midnight)
             done = over | (self.end[self.live] != 0)
-            if done.all() or (i % 128 == 0 and done.any()):
+            if done.all() or (i % 64 == 0 and done.any()):
                 self._drop(~done)
             if len(self.live):
                 self._label(i)
@@ -292,8 +293,10 @@ class Rollouts:
         spec, live = self.spec, self.live
         if i + 1 < spec.rows:
             return
-        _, low, high = self._bounds()
         may = may & (self.end[live] == 0) & (self.days.sum(axis=1) >= spec.days) & ~self.off
+        if not may.any():
+            return
+        _, low, high = self._bounds()
         passed = may & (low > -spec.margin)
         failed = may & ~passed & (high < 0)
         for k in np.flatnonzero(failed) if spec.paired else ():
