@@ -77,7 +77,7 @@ class Clusters:
         found = self.variance()
         if rows.n < 2 or rows.deviation == 0 or self.sums is None:
             return rows
-        n = int(min(rows.n, rows.deviation**2 / found))
+        n = int(min(rows.n, rows.deviation**2 / found)) if found > 0 else rows.n
         return Running(n, rows.mean, rows.deviation**2 * max(0, n - 1))
 
     def plain(self) -> list[list[float]]:
