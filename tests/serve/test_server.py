@@ -79,7 +79,9 @@ def test_too_much_is_refused(server: Server) -> None:
 
 def test_the_document_is_typed_from_the_schema(server: Server) -> None:
     document = httpx.get(f"{server.url}/openapi.json").json()
-    row = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
+    row = document["components"]["schemas"]["Row"]
+    sent = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert sent[0] == {"$ref": "#/components/schemas/Row"}
     assert row["properties"]["x1"]["type"] == "number"
     assert row["properties"]["at"]["format"] == "date-time"
     assert set(row["required"]) == {"id", "at", "x1", "x2", "group"}

@@ -115,6 +115,8 @@ def refusal(refused: Refused) -> Reply:
     headers: list[tuple[bytes, bytes]] = []
     if refused.retry_after is not None:
         headers.append((b"retry-after", str(max(1, round(refused.retry_after + 0.5))).encode()))
+    if refused.allow:
+        headers.append((b"allow", refused.allow.encode()))
     if refused.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if refused.status in (408, 413):

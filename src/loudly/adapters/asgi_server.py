@@ -19,7 +19,9 @@ from loudly.adapters import inference_protocol as v2
 from loudly.adapters.admission import Door, keys_of
 from loudly.adapters.asgi_codec import Codec, Refused, answers, objects
 from loudly.adapters.asgi_document import document, page
+from loudly.adapters.asgi_labels import held
 from loudly.adapters.asgi_request import Gone, Receive, Reply, Request, Send, encoded, refusal
+from loudly.adapters.asgi_schemas import label_field
 from loudly.adapters.batching import Batcher, Full, Late
 from loudly.adapters.meters import Meters
 from loudly.config import ServerConfig
@@ -36,7 +38,6 @@ LOG = logging.getLogger("loudly.serve")
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 MOST_LABELLING = 64
-ODD = (list, dict)
 LARGE_BODY = 128 * 1024
 Work = Callable[[Request], Awaitable[Reply]]
 
@@ -141,7 +142,7 @@ class Server:
             found = self._paths[self._versioned(request.path)]
         method, role, work = found
         if request.method != method:
-            raise Refused(405, {"detail": "Method Not Allowed"})
+            raise Refused(405, {"detail": "Method Not Allowed"}, allow=method)
         if role:
             self._admit(request, role)
         return request.path if request.path in self._paths else "/v2/models/versions", work
@@ -208,13 +209,7 @@ class Server:
         if self._labelling >= MOST_LABELLING:
             raise Refused(429, {"detail": "too many labels are waiting"}, 1.0)
         rows = objects(await self._body(request), self.settings.most_rows)
-        needed = (self.front.key, self.front.label_name)
-        missing = [{"loc": ["body", i, n], "msg": "missing"} for i, row in enumerate(rows) for n in needed if row.get(n) is None]
-        if missing:
-            raise Refused(422, {"detail": missing})
-        odd = [{"loc": ["body", i, n], "msg": "one value"} for i, row in enumerate(rows) for n in needed if isinstance(row[n], ODD)]
-        if odd:
-            raise Refused(422, {"detail": odd})
+        held(rows, self.front.key, self.front.label_name, label_field(self.front.schema()))
         self._labelling += 1
         try:
             told = await asyncio.get_running_loop().run_in_executor(None, self.front.label, rows)
