@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
-EXTRAS := demo,fast,postgres,s3,dvc,ray,ray-serve,kafka,dev
+EXTRAS := demo,fast,postgres,s3,dvc,ray,ray-serve,kafka,otel,grpc,dev
 
 .PHONY: demo test lint types floors doctest bench papers lowest other flink clean
 

@@ -14,7 +14,9 @@ def python_with(folder: Path, *packages: str) -> Path:
     """The Python of a new environment that holds the packages; skips, aloud, where they cannot be installed."""
     python = folder / "bin" / "python"
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    made = [[uv, "venv", "--quiet", "--python", sys.executable, str(folder)]] if uv else [[sys.executable, "-m", "venv", str(folder)]]
+    made = (
+        [[uv, "venv", "--quiet", "--python", sys.executable, str(folder)]] if uv else [[sys.executable, "-m", "venv", str(folder)]]
+    )
     install = [uv, "pip", "install", "--quiet", "--python", str(python)] if uv else [str(python), "-m", "pip", "install", "--quiet"]
     for command in (*made, [*install, *packages]):
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

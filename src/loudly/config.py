@@ -55,6 +55,7 @@ class ServerConfig:
     queue: rows that may wait; more are refused with 429.  deadline: seconds until a request is answered with 503, or with the
     fallback where late = "fallback".  inline: ask the model on the event loop instead of a thread: quicker where it takes some
     microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take.
+    grpc_port: where gRPC listens beside HTTP; 0 for nowhere.
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
     fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
     """
@@ -62,6 +63,7 @@ class ServerConfig:
     kind: str = "asgi"
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int = 0
     tick: float = 5.0
     keys: tuple[str, ...] = ()
     rate: float = 0.0
@@ -123,6 +125,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "port": (lambda port: 0 <= port < 65_536, "a port"),
+    "grpc_port": (lambda port: 0 <= port < 65_536, "a port, or 0 for none"),
     "tick": (lambda seconds: seconds > 0, "seconds above 0"),
     "rate": (lambda rate: rate >= 0, "requests a second, or 0 for no limit"),
     "burst": (lambda burst: burst >= 0, "a number of requests"),

@@ -234,13 +234,15 @@ def start(folder: Path, port: int, err: Any = subprocess.DEVNULL, limit: int | N
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    process = subprocess.Popen([LOUDLY, "serve", "--port", str(port)], cwd=folder, stderr=err, preexec_fn=bound)
-    for _ in range(300):
+    process = subprocess.Popen([LOUDLY, "serve", "--port", str(port)], cwd=folder, stderr=err, preexec_fn=bound if limit else None)
+    for _ in range(1200):
         try:
             if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
                 return process
         except httpx.TransportError:
             time.sleep(0.05)
+    process.kill()
+    process.wait()
     raise AssertionError("the server did not come up")
 
 

@@ -121,7 +121,8 @@ class Server:
         except Gone:
             return
         except Exception:
-            LOG.exception("LOUD request %s failed, trace %s", request.id.decode(), request.trace.decode() or "none")
+            known = {"request_id": request.id.decode(), "trace_id": request.trace[3:35].decode()}
+            LOG.exception("LOUD request %(request_id)s failed, trace %(trace_id)s", known, extra=known)
             reply = refusal(Refused(500, {"detail": f"an error of the server's own; request {request.id.decode()}"}))
         headers = [(b"content-type", reply.kind), (b"content-length", b"%d" % len(reply.body)), (b"x-request-id", request.id)]
         if request.trace:

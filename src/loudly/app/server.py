@@ -21,7 +21,7 @@ from loudly.loop.restart import catch_up
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
-from loudly.plugins import resolve
+from loudly.plugins import available, resolve
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered
 from loudly.serve.router import ARMS, Replies
@@ -182,7 +182,12 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     where = host or config.server.host
     if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
-    app = build(LiveFront(live), ticker.start, ticker.stop, config.server)
+    spans = resolve("spans", "otel")() if available("spans", "otel") else None
+    front = LiveFront(live) if spans is None else spans.front(LiveFront(live))
+    app = build(front, ticker.start, ticker.stop, config.server)
+    app = app if spans is None else spans.app(app)
+    if config.server.grpc_port:
+        app = resolve("server", "grpc")(app, where, config.server)
     run(app, where, port or config.server.port, config.server.drain)
 
 
