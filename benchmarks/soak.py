@@ -229,9 +229,8 @@ def _report(tally: Tally, memory: list[tuple[float, int, int]], ended: int) -> i
     rows = float(after[-1, 2] - after[0, 2])
     grown, allowed = slope * minutes * 60 / MIB, FREE_MIB + rows * BYTES_A_ROW / MIB
     print(f"\n{sum(tally.asked.values()):,} requests, {tally.rows:,} rows answered, {table[-1, 0] / 60:.1f} minutes")
-    print(
-        f"RSS {after[0, 1] / MIB:.0f} MiB after the warm-up, {after[-1, 1] / MIB:.0f} MiB at the end, {after[:, 1].max() / MIB:.0f} most"
-    )
+    first, last, most = after[0, 1] / MIB, after[-1, 1] / MIB, after[:, 1].max() / MIB
+    print(f"RSS {first:.0f} MiB after the warm-up, {last:.0f} MiB at the end, {most:.0f} MiB at most")
     print(f"slope {slope * 60 / MIB:+.2f} MiB a minute over {minutes:.1f} minutes and {rows:,.0f} rows: {grown:+.1f} MiB")
     print(f"bound {allowed:.1f} MiB: {FREE_MIB:g} free and {BYTES_A_ROW} bytes for each answered row")
     wrong = [f"{kind}: {status}" for kind, status in tally.asked if status >= 500]

@@ -39,12 +39,14 @@ GETS = {
 POSTED = tuple(code for code in REFUSALS if code not in ("400", "404"))
 
 
-def document(front: Front, most_rows: int, secured: bool) -> dict[str, Any]:
+def document(front: Front, most_rows: int, explain_rows: int, secured: bool) -> dict[str, Any]:
     """OpenAPI 3.1 of what the server does now."""
     paths: dict[str, Any] = {path: {"get": _get(path, *said)} for path, said in GETS.items()}
     rows = [ref("Row"), many(ref("Row"), most_rows), ref("Columns")]
     labels = [ref("Label"), many(ref("Label"), most_rows)]
     paths["/predict"] = {"post": _post("predict", "Answers a row, many rows, or columns.", rows, "Answers")}
+    few = [ref("Row"), many(ref("Row"), explain_rows), ref("Columns")]
+    paths["/explain"] = {"post": _post("explain", "What each column contributed to the scores of some rows.", few, "Explanations")}
     paths["/feedback"] = {"post": _post("feedback", "Takes labels that have come.", labels, "Arrived")}
     model = f"/v2/models/{front.name}"
     told = "Open Inference Protocol: inputs and outputs of the model."
@@ -72,6 +74,7 @@ def page(front: Front) -> str:
         f"<li><code>{method} {html.escape(path)}</code> {html.escape(told)}</li>"
         for method, path, told in (
             ("POST", "/predict", "a row, a list of rows, or {&quot;columns&quot;: ...}".replace("&quot;", '"')),
+            ("POST", "/explain", "rows as for /predict: what each column contributed"),
             ("POST", "/feedback", f"labels: {front.key} and {front.label_name}"),
             *(("GET", path, told) for path, (told, *_) in GETS.items()),
             ("POST", f"/v2/models/{front.name}/infer", "Open Inference Protocol"),

@@ -70,18 +70,34 @@ def _columns(schema: Schema | None, row: Mapping[str, Any], most_rows: int) -> d
     return record("Columns", {"columns": inner})
 
 
+PARTS: dict[str, Any] = {"anyOf": [SCORE, {"type": "array", "items": SCORE}]}
 ANSWER = {
-    "prediction": {"anyOf": [SCORE, {"type": "array", "items": SCORE}]},
+    "prediction": PARTS,
     "version": TEXT,
     "arm": TEXT,
     "propensity": SCORE,
     "fallback": TRUTH,
+}
+EXPLANATION = {
+    "prediction": PARTS,
+    "version": TEXT,
+    "arm": TEXT,
+    "method": {"type": "string", "enum": ["tree-shap", "linear", "shapley", "shapley-sampling"]},
+    "space": {"type": "string", "enum": ["log-odds", "logits", "output"]},
+    "base": PARTS,
+    "score": PARTS,
+    "contributions": {"type": "object", "title": "ByColumn", "additionalProperties": PARTS},
+    "error": SCORE,
 }
 PROBLEM = {"loc": {"type": "array", "items": {"type": ["string", "integer"]}}, "msg": TEXT, "type": TEXT}
 PROBLEM_OF_A_FIELD = {"row": WHOLE, "field": TEXT, "expected": TEXT, "seen": TEXT, "schema_version": TEXT}
 ANSWERS: dict[str, Any] = {
     "Answer": record("Answer", ANSWER),
     "Answers": record("Answers", {"schema_version": TEXT, "answers": {"type": "array", "items": ref("Answer")}}),
+    "Explanation": record("Explanation", EXPLANATION),
+    "Explanations": record(
+        "Explanations", {"schema_version": TEXT, "explanations": {"type": "array", "items": ref("Explanation")}}
+    ),
     "Arrived": record("Arrived", {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE}),
     "Alive": record("Alive", {"status": {"type": "string", "enum": ["alive"]}}),
     "Ready": record("Ready", {"ready": TRUTH}, {"schema_version": TEXT, "reason": TEXT}),

@@ -1,7 +1,7 @@
 """The HTTP server: a plain ASGI application in front of the wheel, without a framework.
 
-`POST /predict` (a row, a list of rows, or columns), `POST /feedback`, `GET /health`, `/ready`, `/status`, `/metrics`, `/docs`,
-`/openapi.json`, and the Open Inference Protocol under `/v2`. It runs alone, or mounted in another application:
+`POST /predict` (a row, a list of rows, or columns), `/explain`, `/feedback`, `GET /health`, `/ready`, `/status`, `/metrics`,
+`/docs`, `/openapi.json`, and the Open Inference Protocol under `/v2`. It runs alone, or mounted in another application:
 `app.mount("/model", server)`, with `async with server.running():` in that application's own lifespan.
 """
 
@@ -19,6 +19,7 @@ from loudly.adapters import inference_protocol as v2
 from loudly.adapters.admission import Door, keys_of
 from loudly.adapters.asgi_codec import Codec, Refused, answers, objects
 from loudly.adapters.asgi_document import document, page
+from loudly.adapters.asgi_explain import Explainer
 from loudly.adapters.asgi_labels import held
 from loudly.adapters.asgi_request import Gone, Receive, Reply, Request, Send, encoded, refusal
 from loudly.adapters.asgi_schemas import label_field
@@ -55,6 +56,7 @@ class Server:
         self.door = Door(keys_of(settings.keys), settings.rate, settings.burst)
         self.meters = Meters()
         self.batcher = Batcher(front, settings.batch, settings.queue, settings.deadline, settings.inline)
+        self._explainer = Explainer(front, settings)
         self._on_start, self._on_stop = on_start, on_stop
         self._codec: Codec | None = None
         self._document: tuple[Schema | None, bytes] | None = None
@@ -63,6 +65,7 @@ class Server:
         # path -> method, role that it needs, what does it
         self._paths: dict[str, tuple[str, str, Work]] = {
             "/predict": ("POST", "predict", self._predict),
+            "/explain": ("POST", "predict", self._explain),
             "/feedback": ("POST", "feedback", self._feedback),
             "/health": ("GET", "", self._health),
             "/ready": ("GET", "", self._ready),
@@ -187,6 +190,9 @@ class Server:
         self.meters.answered(answered, first, last)
         return Reply(200, answers(codec.version, answered, first, last))
 
+    async def _explain(self, request: Request) -> Reply:
+        return await self._explainer.reply(self._reader(), await self._body(request))
+
     async def _answer(self, rows: Rows, request: Request) -> tuple[Answered, int]:
         """The batch's answers, and where the request's own begin. Raises: Refused."""
         try:
@@ -253,7 +259,8 @@ class Server:
     async def _openapi(self, _: Request) -> Reply:
         schema = self.front.schema()
         if self._document is None or self._document[0] is not schema:
-            made = await self._aside(lambda: document(self.front, self.settings.most_rows, bool(self.settings.keys)))
+            most = self.settings.most_rows, self.settings.explain_rows
+            made = await self._aside(lambda: document(self.front, *most, bool(self.settings.keys)))
             self._document = (schema, encoded(made))
         return Reply(200, self._document[1])
 
