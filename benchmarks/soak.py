@@ -77,7 +77,7 @@ class Client:
             (self.wrong_types, 8),
             (self.deep, 3),
             (self.unknown_columns, 3),
-            (self.half, 4),
+            (self.half, 2),
             (self.no_http, 2),
             (self.tensors, 4),
             (self.large, 0.15),
@@ -247,7 +247,7 @@ def _serve(folder: Path, port: int) -> Any:
     for command in (["init", "."], ["train"], ["ship"]):
         subprocess.run([LOUDLY, *command], cwd=folder, check=True, capture_output=True)
     toml = folder / "loudly.toml"
-    toml.write_text(toml.read_text().replace("[server]", "[server]\nslow = 2.0\ndrain = 0.5\ntick = 1.0"))
+    toml.write_text(toml.read_text().replace("[server]", "[server]\nslow = 10.0\ndrain = 0.5\ntick = 1.0"))
     process = subprocess.Popen([LOUDLY, "serve", "--port", str(port)], cwd=folder, stderr=subprocess.DEVNULL)
     for _ in range(1200):
         try:

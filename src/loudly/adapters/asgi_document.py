@@ -45,7 +45,7 @@ def document(front: Front, most_rows: int, explain_rows: int, secured: bool) -> 
     rows = [ref("Row"), many(ref("Row"), most_rows), ref("Columns")]
     labels = [ref("Label"), many(ref("Label"), most_rows)]
     paths["/predict"] = {"post": _post("predict", "Answers a row, many rows, or columns.", rows, "Answers")}
-    few = [ref("Row"), many(ref("Row"), explain_rows), ref("Columns")]
+    few = [ref("Row"), many(ref("Row"), explain_rows), ref("FewColumns")]
     paths["/explain"] = {"post": _post("explain", "What each column contributed to the scores of some rows.", few, "Explanations")}
     paths["/feedback"] = {"post": _post("feedback", "Takes labels that have come.", labels, "Arrived")}
     model = f"/v2/models/{front.name}"
@@ -55,7 +55,7 @@ def document(front: Front, most_rows: int, explain_rows: int, secured: bool) -> 
     paths[f"{model}/ready"] = {"get": _get("/v2/model/ready", told, "ModelReady", ("503",))}
     paths[f"{model}/infer"] = {"post": _infer()}
     made: dict[str, Any] = {"openapi": "3.1.0", "info": {"title": f"loudly: {front.name}", "version": "1"}, "paths": paths}
-    made["components"] = {"schemas": components(front, most_rows)}
+    made["components"] = {"schemas": components(front, most_rows, explain_rows)}
     if secured:
         schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
         made["components"]["securitySchemes"] = schemes

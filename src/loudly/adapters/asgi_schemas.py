@@ -41,7 +41,7 @@ def many(item: Mapping[str, Any], most: int) -> dict[str, Any]:
     return {"type": "array", "items": dict(item), "minItems": 1, "maxItems": most}
 
 
-def components(front: Front, most_rows: int) -> dict[str, Any]:
+def components(front: Front, most_rows: int, explain_rows: int) -> dict[str, Any]:
     """All components, typed from the champion's schema where there is one."""
     schema = front.schema()
     row = json_schema(schema, front.example()) if schema is not None else {"type": "object", "title": "Row"}
@@ -49,7 +49,8 @@ def components(front: Front, most_rows: int) -> dict[str, Any]:
     told = LABELS.get(label.kind, ONE_VALUE) if label is not None else ONE_VALUE
     return {
         "Row": row,
-        "Columns": _columns(schema, row, most_rows),
+        "Columns": _columns("Columns", schema, row, most_rows),
+        "FewColumns": _columns("FewColumns", schema, row, explain_rows),
         "Label": record("Label", {front.key: {"type": ["string", "integer"]}, front.label_name: told}),
         **ANSWERS,
         **PROTOCOL,
@@ -62,12 +63,12 @@ def label_field(schema: Schema | None) -> Field | None:
     return labels[0] if labels else None
 
 
-def _columns(schema: Schema | None, row: Mapping[str, Any], most_rows: int) -> dict[str, Any]:
+def _columns(title: str, schema: Schema | None, row: Mapping[str, Any], most_rows: int) -> dict[str, Any]:
     fields = asked(schema) if schema is not None else ()
     lists = {f.name: many(row["properties"][f.name], most_rows) for f in fields}
     required = [f.name for f in fields if not f.nullable]
-    inner = {"type": "object", "title": "ColumnLists", "properties": lists, "required": required}
-    return record("Columns", {"columns": inner})
+    inner = {"type": "object", "title": f"{title}Lists", "properties": lists, "required": required}
+    return record(title, {"columns": inner})
 
 
 PARTS: dict[str, Any] = {"anyOf": [SCORE, {"type": "array", "items": SCORE}]}
