@@ -99,8 +99,7 @@ class TestLedgers(LedgerCase):
         if request.param == "postgres":
             ledger._db.execute("TRUNCATE loudly_events")
         yield ledger
-        if hasattr(ledger, "close"):
-            ledger.close()
+        ledger.close()
 
 
 class TestBlobs(BlobsCase):

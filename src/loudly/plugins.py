@@ -40,10 +40,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "xgboost": ("loudly.adapters.xgboost_format:XGBoostFormat", "xgboost"),
         "torch": ("loudly.adapters.torch_format:TorchFormat", "torch"),
         "function": ("loudly.register.function_format:FunctionFormat", ""),
-        "mlflow-uri": ("loudly.adapters.mlflow_uri_format:MlflowUriFormat", "mlflow"),
         "graph": ("loudly.register.graph_format:GraphFormat", ""),
-        "graph-with-code": ("loudly.register.graph_format:code_graph", ""),
         "skops": ("loudly.register.skops_format:SkopsFormat", ""),
+        "mlflow-uri": ("loudly.adapters.mlflow_uri_format:MlflowUriFormat", "mlflow"),
+        "graph-with-code": ("loudly.register.graph_format:code_graph", ""),
         "pickle": ("loudly.register.pickle_format:PickleFormat", ""),
     },
     "fast": {

@@ -35,12 +35,14 @@ class Ledger(Protocol):
     """The append-only, hash-chained log of everything that was decided or observed.
 
     `append` is all or nothing and durable on return; it raises StaleWriter unless `after` is the position of the
-    last event, so two writers never interleave. It returns the new last position.
+    last event, so two writers never interleave. It returns the new last position. After `close` another may open it.
     """
 
     def append(self, events: Sequence[Event], after: int) -> int: ...
 
     def read(self, after: int = 0) -> Iterator[Recorded]: ...
+
+    def close(self) -> None: ...
 
 
 class Blobs(Protocol):
