@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
-EXTRAS := demo,fast,postgres,s3,dvc,ray,ray-serve,kafka,dev
+EXTRAS := demo,fast,postgres,s3,dvc,ray,ray-serve,kafka,otel,grpc,dev
 
 .PHONY: demo test lint types floors doctest bench papers lowest other flink clean
 
@@ -57,7 +57,7 @@ papers: $(STAMP)  ## Long simulations and published figures: shift detection, er
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,fast,kafka,dev-light]'
+	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,fast,kafka,otel,grpc,dev-light]'
 	.venv-lowest/bin/python -m pytest -q -m "not newest" --override-ini filterwarnings=default
 
 flink:  ## The merge as a PyFlink job, in an environment of its own; needs Java.

@@ -126,6 +126,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "asgi": ("loudly.adapters.asgi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
         "ray": ("loudly.adapters.ray_serve:run", "ray-serve"),
+        "grpc": ("loudly.adapters.grpc_server:beside", "grpc"),
+    },
+    "spans": {
+        "otel": ("loudly.adapters.otel_spans:spans", "otel"),
     },
 }
 
