@@ -180,10 +180,10 @@ def slow_class(runs: int) -> Iterator[Promise]:
 
 
 def _taken_back(traffic: Traffic, run: int, when: int, margin: float) -> bool:
-    """Whether the effect is below the margin once all labels of the rows answered by then are there."""
+    """Whether the effect is nearer to the margin than to none once all labels of the rows answered by then are there."""
     mine = (traffic.asked[:, run] * DAY < when) & (traffic.at[:, run] < 28 * DAY)
     truth = traffic.truth[mine, run]
-    return float((traffic.control[mine, run] != truth).mean() - (traffic.candidate[mine, run] != truth).mean()) <= -margin
+    return float((traffic.control[mine, run] != truth).mean() - (traffic.candidate[mine, run] != truth).mean()) <= -margin / 2
 
 
 def forecasts(runs: int) -> Iterator[Promise]:
