@@ -1,8 +1,9 @@
-"""MMD with 500 permutations, n = m = 2,000, d = 32: ours against hyppo and a plain torch loop, in the same run, interleaved.
+"""MMD with 500 permutations, n = m = 2,000, d = 32: ours against hyppo, torchdrift and a plain torch loop, interleaved in one run.
 
-The peers live in an environment of their own under out/bench/mmd, made at the first run. Every program gets the same rows, the
-median bandwidth and 500 permutations, and must come to the same p-value within what permutations allow.
-Run: python benchmarks/mmd.py [--n 2000] [--repeats 3] [--peers]
+The peers live in an environment of their own under out/bench/mmd, made at the first run (torchdrift 0.1.0 without its dependencies:
+it asks for torchvision of 2021). Every program gets the same rows, the median bandwidth and 500 permutations, and must come to the
+same p-value within what permutations allow. A peer that takes more than a minute is asked once.
+Run: python benchmarks/mmd.py [--n 2000] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ if name == "torch loop":
             return (within / (n * (n - 1)) - 2 * c.mean()).item()
         seen = stat(torch.arange(p)); null = [stat(torch.randperm(p)) for _ in range(500)]
         return (1 + sum(v >= seen for v in null)) / 501
+elif name == "torchdrift":
+    import torch
+    from torchdrift.detectors.mmd import kernel_mmd
+    torch.set_num_threads(int(sys.argv[4]))
+    def run():
+        a, b = torch.from_numpy(x).float(), torch.from_numpy(y).float()
+        return float(kernel_mmd(a, b, n_perm=500, kernel=lambda d: torch.exp(-d ** 2 / (2 * width ** 2)))[1])
 else:
     from hyppo.ksample import MMD
     test = MMD(compute_kernel="gaussian", gamma=1 / (2 * width ** 2)).test

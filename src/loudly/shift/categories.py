@@ -1,7 +1,8 @@
 """The bins of category values: names by a perfect hash of their bytes, the known rest by its hash, all else unseen.
 
 Polars keeps a text of up to 12 bytes as two words (its length and its bytes). Where all named categories are that short, a row
-is coded by one multiplication of its words and a comparison with the category found there; longer ones go through an Enum.
+is coded by multiplications of its words and one comparison with the category found there (both words mixed into one: a text
+never seen is taken for a category with a chance of 2⁻⁶⁴); longer ones go through an Enum.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from loudly.shift.hashing import text_hash
+from loudly.shift.hashing import GOLDEN, text_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +58,14 @@ def _named(text: pl.Series, categories: tuple[str, ...], unseen: int) -> Ints:
     names = names_of(categories) if len(text) >= FEW else None
     words = views(text) if names is not None else None
     if names is not None and words is not None:
-        at = names.codes.take(_slot(words, names.odd, names.shift), mode="clip")
-        same = (names.words[:, 0].take(at) == words[:, 0]) & (names.words[:, 1].take(at) == words[:, 1])
-        return np.where(same, at, unseen)
+        whole = _whole(words)
+        slot = _slot(whole, names.odd, names.shift)
+        # No slot is outside: "wrap" only says that nothing need be looked after.
+        found = names.codes.take(slot, mode="wrap")
+        other = names.wholes.take(slot, mode="wrap") != whole
+        if other.any():
+            found[other] = unseen
+        return found
     found = text.cast(_enum(categories), strict=False).to_physical()
     if not found.null_count():
         return found.to_numpy().astype(np.int64)
@@ -68,9 +74,9 @@ def _named(text: pl.Series, categories: tuple[str, ...], unseen: int) -> Ints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Names:
-    """A perfect hash: slot -> place of the one category that may lie there; words (k, 2) of each category."""
+    """A perfect hash: slot -> place of the one category that may lie there, and its words mixed into one."""
 
-    words: Words
+    wholes: Words
     codes: Ints
     odd: np.uint64
     shift: np.uint64
@@ -83,20 +89,25 @@ def names_of(categories: tuple[str, ...]) -> Names | None:
     if words is None or max(len(c.encode()) for c in categories) > SHORT:
         return None
     bits = min(18, max(8, 2 * len(categories).bit_length()))
-    shift, rng = np.uint64(64 - bits), np.random.default_rng(0)
+    shift, rng, whole = np.uint64(64 - bits), np.random.default_rng(0), _whole(words)
     for _ in range(TRIES):
         odd = rng.integers(2**64, dtype=np.uint64) | np.uint64(1)
-        slots = _slot(words, odd, shift)
+        slots = _slot(whole, odd, shift)
         if len(np.unique(slots)) == len(slots):
             codes = np.zeros(1 << bits, dtype=np.int64)
             codes[slots] = np.arange(len(slots))
-            return Names(np.ascontiguousarray(words), codes, odd, shift)
+            return Names(whole[codes], codes, odd, shift)
     return None
 
 
-def _slot(words: Words, odd: np.uint64, shift: np.uint64) -> Ints:
-    mixed = (words[:, 1] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 0]) * odd
-    return (mixed >> shift).astype(np.int64)
+def _whole(words: Words) -> Words:
+    made = words[:, 1] * GOLDEN
+    return np.bitwise_xor(made, words[:, 0], out=made)
+
+
+def _slot(whole: Words, odd: np.uint64, shift: np.uint64) -> Ints:
+    made = whole * odd
+    return np.right_shift(made, shift, out=made).view(np.int64)
 
 
 def views(text: pl.Series) -> Words | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Parts that wait to be merged: merging is lazy, and memory stays within this many samples.
 MOST_PARTS = 16
+BLOCK = 8192
 MULTIPLY = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -133,16 +134,20 @@ def _candidates(draw: Words, keep: int) -> NDArray[np.intp]:
 
 
 def _draws(table: pl.DataFrame, plan: Plan) -> Words:
-    """(n,) a hash of each row's key, or of the columns that tell rows apart best."""
+    """(n,) a hash of each row's key, or of the columns that tell rows apart best; in blocks that stay near the processor."""
     made = np.zeros(table.height, dtype=np.uint64)
     for name in (plan.key,) if plan.key else plan.spread:
         if name not in table.columns:
             made = mixed(made)
             continue
-        values = table[name]
-        numeric = plan.bins[name].numeric if name in plan.bins else is_number(values.dtype)
-        hashed = number_hash(read(values)) if numeric else text_hash(as_text(values))
-        made = mixed(made * MULTIPLY ^ hashed)
+        column = table[name]
+        numeric = plan.bins[name].numeric if name in plan.bins else is_number(column.dtype)
+        for at in range(0, len(column), BLOCK):
+            values, part = column.slice(at, BLOCK), made[at : at + BLOCK]
+            hashed = number_hash(read(values)) if numeric else text_hash(as_text(values))
+            np.multiply(part, MULTIPLY, out=part)
+            np.bitwise_xor(part, hashed, out=part)
+            part[:] = mixed(part)
     return made
 
 
@@ -155,7 +160,8 @@ def _weights(table: pl.DataFrame, plan: Plan) -> Floats | None:
 
 def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floats, Words]:
     """(k, d) the rows, and a hash of each whole."""
-    picked = {s.name: s for s in table.select(n for n in plan.bins if n in set(table.columns))[at].get_columns()} if len(at) else {}
+    there = set(table.columns)
+    picked = {s.name: s for s in table.select(n for n in plan.bins if n in there)[at].get_columns()} if len(at) else {}
     values = np.full((len(plan.bins), len(at)), np.nan)
     for j, (name, bins) in enumerate(plan.bins.items()):
         if name not in picked:
