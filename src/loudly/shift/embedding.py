@@ -57,11 +57,12 @@ class Embedding:
         made = np.zeros(2 * half, dtype=np.int64)
         size = (half, min(ROWS, steps.shape[1]))
         phase, place, wave = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
+        numbers = np.empty((len(steps), size[1]), dtype=np.float32)
         for at in range(0, steps.shape[1], ROWS):
-            part = steps[:, at : at + ROWS].astype(np.float32)
-            n = part.shape[1]
-            p, i, w = phase[:, :n], place[:, :n], wave[:, :n]
-            np.matmul(self.weights, part, out=p)
+            part = steps[:, at : at + ROWS]
+            x, p, i, w = (whole[:, : part.shape[1]] for whole in (numbers, phase, place, wave))
+            np.copyto(x, part)
+            np.matmul(self.weights, x, out=p)
             np.add(p, ROUND, out=p)
             np.bitwise_and(p.view(np.int32), TURN - 1, out=i)
             both = WAVES.take(i, out=w, mode="wrap").sum(axis=1)

@@ -182,7 +182,7 @@ def _block(columns: dict[str, pl.Series], plan: Plan, s: Scratch, at: int, n: in
             _numbers(values, name, bins, plan, s, n)
             s.held[j] += s.weighted @ WHOLE
         else:
-            s.code[:n] = codes_of(as_text(values), bins)
+            codes_of(as_text(values), bins, s.code[:n])
             s.held[j] += s.ones @ WHOLE
         if steps is not None and plan.embedding is not None:
             # No code is outside: "wrap" only says that nothing need be looked after.
