@@ -2,7 +2,7 @@
 
 Each row becomes cosines and sines of D random projections; the mean over rows is the state, and the distance of two means is
 the maximum mean discrepancy (MMD). A value enters as the place of its bin: the mean of the reference's values there,
-standardised by the reference, on a grid of 1/64 within ±8 standard deviations, so that no outlier outweighs all else.
+standardised by the reference, on a grid of 1/16 within ±7.5 standard deviations, so that no outlier outweighs all else.
 Phases are turns. Projections are kept on a grid, so phases are exact in float32 however rows are blocked and whichever way a
 processor adds; then they are rounded to 1/4,096 of a turn, and cosine and sine are looked up as integers of 2⁻¹⁰: any split of
 the rows gives the same integers on every machine.
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
     Singles = NDArray[np.float32]
-    Steps = NDArray[np.int16]
+    Steps = NDArray[np.int8]
 
-STEP = 64.0
-REACH = 8.0
+STEP = 16.0
+REACH = 7.5
 GRID = 1024.0
 # A turn has so many places; projections are in 1/64 of one, and a phase of 2**18 places needs 24 bits: float32 holds it.
 TURN, PART = 4096, 64.0
 # Added to a float32, this rounds it to an integer, which then stands in its lowest bits.
 ROUND = np.float32(1.5 * 2**23)
-ROWS = 2048
+ROWS = 4096
 PAIR_ROWS = 1000
 
 
@@ -73,7 +73,7 @@ class Embedding:
 
 
 def _waves() -> Ints:
-    """Of each place of a turn: the cosine in the lower 32 bits, the sine above; sums of 2,048 of them stay apart."""
+    """Of each place of a turn: the cosine in the lower 32 bits, the sine above; sums of 4,096 of them stay apart."""
     turn = np.arange(TURN) * (2 * np.pi / TURN)
     made: Ints = np.rint(np.cos(turn) * GRID).astype(np.int64) + (np.rint(np.sin(turn) * GRID).astype(np.int64) << 32)
     return made
@@ -83,7 +83,7 @@ WAVES = _waves()
 
 
 def projections(columns: int, features: int, bandwidth: float, seed: int) -> Singles:
-    """(features, columns) Gaussian projections on the grid, in places of a turn for each step of 1/64.
+    """(features, columns) Gaussian projections on the grid, in places of a turn for each step of 1/16.
 
     Shrunk a little where a row of extreme values could leave the exact range of float32.
     """
@@ -118,12 +118,12 @@ def number_scores(counts: Ints, sums: Floats, edges: Floats) -> Steps:
     place[some] = sums[some] / counts[some]
     before = np.cumsum(counts)
     if not before[-1]:
-        return np.zeros(len(counts) + 4, dtype=np.int16)
+        return np.zeros(len(counts) + 4, dtype=np.int8)
     low, middle, high = (place[np.searchsorted(before, q * before[-1])] for q in (0.25, 0.5, 0.75))
     spread = (high - low) / 1.349 or np.sqrt(np.average((place[some] - middle) ** 2, weights=counts[some]))
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.clip(np.round((place - middle) / (spread or 1.0) * STEP), -REACH * STEP, REACH * STEP)
-    made: Steps = np.r_[steps, 0.0, -REACH * STEP, REACH * STEP, 0.0].astype(np.int16)
+    made: Steps = np.r_[steps, 0.0, -REACH * STEP, REACH * STEP, 0.0].astype(np.int8)
     return made
 
 
@@ -139,7 +139,7 @@ def category_scores(counts: Ints) -> Steps:
     spread = float(np.sqrt((share * (place - mean) ** 2).sum())) or 1.0
     steps = np.clip(np.round((place - mean) / spread * STEP), -REACH * STEP, REACH * STEP)
     steps[-1] = 3 * STEP  # unseen categories lie apart from all seen
-    made: Steps = np.r_[steps, 0.0].astype(np.int16)
+    made: Steps = np.r_[steps, 0.0].astype(np.int8)
     return made
 
 

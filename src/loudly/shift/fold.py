@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     Far = dict[str, dict[int, int]]
 
-BLOCK = 32768
+# Of so many rows at a time: larger blocks leave the caches, smaller ones cost calls. From ALONE rows on, threads share the work.
+BLOCK, ALONE = 65536, 32768
 # Fewer rows are searched for: no table is made for an hour of little traffic.
 FEW = 4096
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -65,7 +66,7 @@ class Scratch:
     code: NDArray[np.int32] = field(init=False)
     y: NDArray[np.float32] = field(init=False)
     short: NDArray[np.int16] = field(init=False)
-    steps: NDArray[np.int16] = field(init=False)
+    steps: NDArray[np.int8] = field(init=False)
     held: Floats = field(init=False)
     weighted: Any = field(init=False)
     ones: Any = field(init=False)
@@ -76,7 +77,7 @@ class Scratch:
         self.d, self.atom, self.w = np.empty(rows), np.empty(rows), np.empty(rows)
         self.cell, self.code = np.empty(rows, dtype=np.int64), np.zeros(rows, dtype=np.int32)
         self.y, self.short = np.empty(rows, dtype=np.float32), np.empty(rows, dtype=np.int16)
-        self.steps = np.empty((columns if self.plan.embedding else 0, rows), dtype=np.int16)
+        self.steps = np.empty((columns if self.plan.embedding else 0, rows), dtype=np.int8)
         self.held = np.zeros((columns, most))
         self.weighted, self.ones = _counter(self.w, self.code, most), _counter(np.ones(rows), self.code, most)
 
@@ -114,7 +115,7 @@ def _counter(values: Floats, code: NDArray[np.int32], most: int) -> Any:
 def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n = table.height
-    stripes = list(_stripes(n, threads if n > BLOCK else 1))
+    stripes = list(_stripes(n, threads if n > ALONE else 1))
     if n >= FEW:
         for name, bins in plan.bins.items():
             if bins.numeric:

@@ -160,13 +160,17 @@ def _weights(table: pl.DataFrame, plan: Plan) -> Floats | None:
 
 def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floats, Words]:
     """(k, d) the rows, and a hash of each whole."""
-    there = set(table.columns)
-    picked = {s.name: s for s in table.select(n for n in plan.bins if n in there)[at].get_columns()} if len(at) else {}
     values = np.full((len(plan.bins), len(at)), np.nan)
+    columns = {s.name: s for s in table.get_columns() if s.name in plan.bins} if len(at) else {}
+    plain = {n: s for n, s in columns.items() if plan.bins[n].numeric and s.dtype == pl.Float64 and not s.null_count()}
+    others = [name for name in columns if name not in plain]
+    picked = {s.name: s for s in table.select(others)[at].get_columns()} if others else {}
     for j, (name, bins) in enumerate(plan.bins.items()):
-        if name not in picked:
+        if name in plain:
+            values[j] = plain[name].to_numpy()[at]
+        elif name not in picked:
             continue
-        if bins.numeric:
+        elif bins.numeric:
             values[j] = read(picked[name])
         else:
             codes = codes_of(as_text(picked[name]), bins)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loudly.core.canon import Json
     from loudly.core.seams import Ints
 
-MAGIC, FORMAT = b"LOUD", 1
+MAGIC, FORMAT = b"LOUD", 2
 WIDTHS = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<i8"))
 HEAD = struct.Struct("<4sH16sII")
 
@@ -162,7 +162,7 @@ def reference_of(data: Mapping[str, Any]) -> Reference:
     e = data["embedding"]
     embedding = None
     if e is not None:
-        scores = tuple(np.array(s, dtype=np.int16) for s in e["scores"])
+        scores = tuple(np.array(s, dtype=np.int8) for s in e["scores"])
         embedding = Embedding(np.array(e["weights"], dtype=np.float32), scores, e["bandwidth"])
     plan = Plan(bins, tuple(cells), distinct, embedding, keep, key, weight, tuple(spread))
     return Reference(plan, profile_of(data["own"], plan), {n: tuple(t) for n, t in data["notes"].items()})
