@@ -19,7 +19,7 @@ from loudly.shift.categories import codes_of
 from loudly.shift.hashing import number_hash, text_hash
 from loudly.shift.profile import Profile, total
 from loudly.shift.reference import Reference
-from loudly.shift.reservoir import Reservoir
+from loudly.shift.reservoir import Reservoir, joined
 from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
 
 strange = st.sampled_from(
@@ -185,10 +185,26 @@ def test_a_reservoir_settles_before_it_grows() -> None:
     sample = REFERENCE.own.sample
     assert isinstance(sample, Reservoir)
     grown = sample
-    for _ in range(100):
+    for _ in range(200):
         grown = grown.merge(sample)
-        assert len(grown.parts) < 16
+        assert len(grown.parts) < 64
+        assert grown.held == sum(len(p.priority) for p in grown.parts) < 16 * grown.keep
     assert len(grown.rows.priority) == 8
+
+
+def test_rows_that_cannot_stay_are_dropped_before_the_sample_settles() -> None:
+    rng = np.random.default_rng(12)
+    reference = Reference.fit({"x": rng.normal(size=500)}, features=0, keep=8)
+    windows = [reference.profile({"x": rng.normal(size=200)}).sample for _ in range(40)]
+    whole = windows[0]
+    assert whole is not None
+    for sample in windows[1:]:
+        assert sample is not None
+        whole = whole.merge(sample)
+    assert whole.held < 16 * 8
+    rows = joined([w for w in windows if w is not None]).rows
+    assert np.array_equal(whole.rows.priority, rows.priority)
+    assert np.array_equal(whole.rows.values, rows.values)
 
 
 def test_counts_slide(monkeypatch: pytest.MonkeyPatch) -> None:

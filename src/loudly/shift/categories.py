@@ -78,8 +78,8 @@ def _named(text: pl.Series, categories: tuple[str, ...], unseen: int, codes: Cod
     elif not categories:
         codes[:] = unseen
     else:
-        found = text.cast(_enum(categories), strict=False).to_physical()
-        codes[:] = found.cast(pl.Int64).fill_null(unseen).to_numpy()
+        named = text.cast(_enum(categories), strict=False).to_physical()
+        codes[:] = (named.cast(pl.Int64).fill_null(unseen) if named.null_count() else named).to_numpy()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ from loudly.shift.embedding import Embedding
 from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile
 from loudly.shift.reference import Reference
-from loudly.shift.reservoir import Reservoir, Rows
+from loudly.shift.reservoir import Reservoir, Rows, sample_of
 
 if TYPE_CHECKING:
     from loudly.core.canon import Json
@@ -105,7 +105,7 @@ def _sample(data: bytes, at: int, rows: int | None, plan: Plan) -> Reservoir | N
     tie = np.frombuffer(data, np.uint64, rows, at + 8 * rows)
     weight = np.frombuffer(data, np.float64, rows, at + 16 * rows)
     values = np.frombuffer(data, np.float64, rows * columns, at + 24 * rows).reshape(rows, columns)
-    return Reservoir(plan.keep, (Rows(priority, tie, weight, values),))
+    return sample_of(plan.keep, Rows(priority, tie, weight, values))
 
 
 def _stretches(plan: Plan) -> Iterator[tuple[int, int]]:
