@@ -66,21 +66,27 @@ def _most(held: Any, sums: Any, lengths: Sequence[int]) -> Floats:
     windows = sums.shape[1] - 1
     fit = [n for n in lengths if n <= windows]
     rows = sums.sum(axis=0)
-    longest = max((int((rows[n:] - rows[:-n]).max()) for n in fit), default=0) + int(held.sum())
-    grid = np.arange(longest + 1.0)
-    table = xlogy(grid, grid) if longest <= MOST_LOOKED_UP else None
-
-    def terms(counts: Any) -> Any:
-        return xlogy(counts, counts) if table is None else table.take(counts)
-
-    own = float(terms(held).sum() - terms(held.sum()))
+    longest = max((int((rows[n:] - rows[:-n]).max()) for n in fit), default=0)
+    each, whole = _gain(held, longest), _gain(held.sum(keepdims=True), longest)
+    before = float(xlogy(held, held).sum() - xlogy(held.sum(), held.sum()))
     out = np.full((len(fit), windows), -math.inf)
     for i, n in enumerate(fit):
-        counts, total = sums[:, n:] - sums[:, :-n], rows[n:] - rows[:-n]
-        gain = (terms(counts) - terms(counts + held[:, None])).sum(axis=0)
-        out[i, n - 1 :] = own + gain - terms(total) + terms(total + held.sum())
+        gain = each(sums[:, n:] - sums[:, :-n]).sum(axis=0) - whole((rows[n:] - rows[:-n])[None])[0]
+        out[i, n - 1 :] = before + gain
     most = out.max(axis=0, initial=-math.inf)
     # Where even the largest is small, so is the mean, and its logarithm need not be taken.
     high = np.flatnonzero(most > math.log(len(lengths)))
     most[high] = logsumexp(out[:, high], axis=0) - np.log((np.asarray(lengths)[:, None] <= high + 1).sum(axis=0))
     return np.asarray(most)
+
+
+def _gain(held: Any, longest: int) -> Any:
+    """counts (k, t) -> x log x - (x + held) log (x + held) of each, by a table where no count is very large."""
+    before = held[:, None]
+    if longest > MOST_LOOKED_UP:
+        return lambda counts: xlogy(counts, counts) - xlogy(counts + before, counts + before)
+    grid = np.arange(longest + int(held.max(initial=0)) + 1.0)
+    terms = xlogy(grid, grid)
+    table = np.stack([terms[: longest + 1] - terms[h : h + longest + 1] for h in held])
+    begins = np.arange(len(held))[:, None] * (longest + 1)
+    return lambda counts: table.take(counts + begins)
