@@ -3,8 +3,8 @@
 Nothing moves: how many alarms a year, against the budget, beside a KS p-value a day and column as monitoring tools take it.
 One column moves: hours until its alarm, by the size of the move, at that same budget.
 
-A row's bin is three random bits, so a window's counts are the bits set in words put together: exactly the counts of the rows, without
-the rows. On a sample the rows are made and profiled, and must give the same counts and the same e-values.
+A row's bin is three random bits, so a window's counts are the bits set in words put together: exactly the counts of the rows,
+without the rows. On a sample the rows are made and profiled, and must give the same counts and the same e-values.
 
 Run: python benchmarks/looking.py  (1,000 streams; --few: 60 of them). Half a second a stream on one idle core.
 """
@@ -35,8 +35,7 @@ SIZES = (0.4, 0.2, 0.1, 0.05, 0.03)
 def drawn(rng: np.random.Generator, hours: int) -> np.ndarray:
     """(3, hours, words) random words: bit i of the three together is the bin of row i."""
     words = -(-ROWS // 64)
-    made = rng.integers(2**64, size=(3, hours, words), dtype=np.uint64)
-    return made
+    return rng.integers(2**64, size=(3, hours, words), dtype=np.uint64)
 
 
 def counted(bits: np.ndarray) -> np.ndarray:
@@ -145,7 +144,9 @@ def main() -> int:
         told = ", ".join(f"{alarms.count(n):,} of {n}" for n in sorted(set(alarms)))
         error = np.std(alarms, ddof=1) / np.sqrt(streams)
         held = np.mean(alarms) + 3 * error <= BUDGET.false_alarms
-        print(f"{'holds' if held else 'FAILS'}  within the budget by three standard errors ({error:.3f}); streams by alarms: {told}")
+        print(
+            f"{'holds' if held else 'FAILS'}  within the budget by three standard errors ({error:.3f}); streams by alarms: {told}"
+        )
         print(f"  {spent:,.0f} s, {1e3 * spent / streams:,.0f} ms a stream, with two processes")
         print(f"  a KS p-value a day, 5 %          {peers[:, 0].mean():10.1f}   ({NAIVE} streams)")
         print(f"  the same, split over columns     {peers[:, 1].mean():10.1f}")

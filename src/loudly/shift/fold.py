@@ -1,8 +1,7 @@
 """Rows folded into the counts of a plan: blocks of rows, columns within, threads over stripes of rows.
 
-Cost: about 4 ns a number and 8 ns a category text on one core, plus 2.6 ns a projection of the embedding and row. What takes the
-time, measured on one core: one weighted bincount 1.1 ns (counts and sums at once), the table 0.8 ns, centring, scaling and
-rounding 0.6 ns, squares 0.1 ns. Memory: a few MB a thread, whatever the rows.
+Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are. No pass holds Python's
+lock. Memory: a few MB a thread, whatever the rows.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import polars as pl
 from scipy.sparse import csc_array
 from threadpoolctl import ThreadpoolController
 
-from loudly.shift.bins import DROP, HIGH, LOW, NAN, RARE, Bins, is_number, numbers_of
+from loudly.shift.bins import DROP, LOW, NAN, RARE, Bins, is_number, numbers_of
 from loudly.shift.categories import codes_of
-from loudly.shift.plan import ABSENT, BITS, HIGHS, LOWS, MISTYPED, NANS, NULLS, SQUARES, Place, Plan
+from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
     Far = dict[str, dict[int, int]]
 
-# Of so many rows at a time: larger blocks leave the caches, smaller ones cost calls. From ALONE rows on, threads share the work.
-BLOCK, ALONE = 65536, 32768
+# Rows at a time: smaller blocks cost calls, larger ones memory.
+BLOCK = 32768
 # Fewer rows are searched for: no table is made for an hour of little traffic.
 FEW = 4096
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -115,7 +114,7 @@ def _counter(values: Floats, code: NDArray[np.int32], most: int) -> Any:
 def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n = table.height
-    stripes = list(_stripes(n, threads if n > ALONE else 1))
+    stripes = list(_stripes(n, threads if n > BLOCK else 1))
     if n >= FEW:
         for name, bins in plan.bins.items():
             if bins.numeric:

@@ -48,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservoir:
-    """At most `keep` rows, as parts that have not been merged yet: `held` rows together. None above `bound` can be among the least."""
+    """At most `keep` rows, as parts that are not merged yet, `held` rows in all; none above `bound` can be among the least."""
 
     keep: int
     parts: tuple[Rows, ...]

@@ -9,9 +9,11 @@ import pytest
 
 from loudly.shift.streams.adwin import SHORT, Adwin
 
+SETTINGS = [{}, {"delta": 0.3, "clock": 1, "shortest": 1}, {"delta": 0.05, "clock": 5, "buckets": 2}]
+
 
 @pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("settings", [{}, {"delta": 0.3, "clock": 1, "shortest": 1}, {"delta": 0.05, "clock": 5, "buckets": 2}], ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_short_batches_are_the_long_one(settings: dict[str, Any], restart: bool) -> None:
     rng = np.random.default_rng(7)
     parts = [rng.normal(rng.uniform(-1, 1), rng.uniform(0.2, 2), int(rng.integers(5, 900))) for _ in range(4)]

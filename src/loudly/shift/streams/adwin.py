@@ -105,9 +105,7 @@ class Adwin:
         checks = (waited + len(values)) // self.clock
         if not checks:
             held = (*state.pending, *values.tolist())
-            made = AdwinState(
-                state.centre, state.counts, state.sums, state.squares, state.start, state.now, held, state.skipped
-            )
+            made = AdwinState(state.centre, state.counts, state.sums, state.squares, state.start, state.now, held, state.skipped)
             return made, len(values), False
         if len(values) <= SHORT:
             return self._short(state, [*state.pending, *values.tolist()])
