@@ -36,7 +36,8 @@ def mixed(words: Words) -> Words:
         np.bitwise_xor(z, high, out=z)
         np.multiply(z, odd, out=z)
     np.right_shift(z, LAST, out=high)
-    return np.bitwise_xor(z, high, out=z)
+    np.bitwise_xor(z, high, out=z)
+    return z
 
 
 def text_hash(text: pl.Series) -> Words:
