@@ -17,8 +17,7 @@ from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.errors import ConfigError
 from loudly.metrics.table import metric
 from loudly.monitor.alerts import Alerts
-from loudly.monitor.eras import PREDICTION
-from loudly.monitor.judged import Cause, WindowJudged
+from loudly.monitor.judged import PREDICTION, Cause, WindowJudged
 from loudly.monitor.notify import terminal, to_file, to_webhook
 from loudly.monitor.performance import Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings

@@ -254,7 +254,7 @@ class Live:
     def _do(self, step: Step) -> None:
         match step:
             case Retrain():
-                self.retrain(step.trigger, step.reason, stateful=step.stateful)
+                self.retrain(step.trigger, self.watch.blamed(step.trigger, step.reason), stateful=step.stateful)
             case NextStage(version, stage, reason):
                 self._report_disagreement(version)
                 self._enter(version, stage, reason)

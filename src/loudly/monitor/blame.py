@@ -16,8 +16,8 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.clock import HOUR, iso
 from loudly.errors import DataError
-from loudly.monitor.eras import APART, HOURS
 from loudly.monitor.examples import DRAW, SCORE, TRUTH, Examples
+from loudly.monitor.judged import APART, HOURS
 from loudly.monitor.sampled import table_of
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import Seen

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.clock import HOUR
+from loudly.monitor.judged import HOURS, PREDICTION
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import Seen
 from loudly.monitor.strata import Strata
@@ -23,10 +24,6 @@ from loudly.shift.windows import Windows
 
 if TYPE_CHECKING:
     from loudly.core.seams import Ints
-
-PREDICTION = "(prediction)"
-HOURS = "(hour of the window)"
-APART = (PREDICTION, HOURS)
 
 
 @dataclass(slots=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.values import Verdict
-from loudly.monitor.eras import APART, PREDICTION
+from loudly.monitor.judged import APART, PREDICTION
+from loudly.shift.plan import Plan
 from loudly.shift.rank_embedding import RankReference, fit
 from loudly.shift.reservoir import Reservoir, reservoir_of
-
-if TYPE_CHECKING:
-    from loudly.shift.plan import Plan
 
 REFERENCE_SAMPLE = 1000
 FEWEST = 50
@@ -36,37 +34,45 @@ def table_of(sample: Reservoir | None, plan: Plan) -> pl.DataFrame:
     return pl.DataFrame(made)
 
 
-def reference_sample(reference: pl.DataFrame, plan: Plan) -> pl.DataFrame:
-    """At most 1,000 rows of the reference, in the same columns."""
-    return table_of(reservoir_of(reference, replace(plan, keep=REFERENCE_SAMPLE)), plan)
+def reference_sample(reference: pl.DataFrame, plan: Plan) -> Reservoir:
+    """At most 1,000 rows of the reference."""
+    return reservoir_of(reference, replace(plan, keep=REFERENCE_SAMPLE))
 
 
 class Joint:
-    """The default test of `loudly.shift` on the rows that are kept of each window."""
+    """The default test of `loudly.shift` on the rows that are kept of each window.
+
+    A category stands as the share that its value has in the reference: one number a column, so the test stays cheap.
+    """
 
     def __init__(self, alpha: float, tolerance: float) -> None:
         self._alpha, self._tolerance = alpha, tolerance
+        self._plan = Plan({})
         self._fitted: RankReference | None = None
 
-    def begin(self, reference: pl.DataFrame) -> None:
+    def begin(self, reference: Reservoir, plan: Plan) -> None:
         """Another reference, as `reference_sample` gives it."""
-        self._fitted = fit(*_split(reference)) if reference.height >= FEWEST else None
+        self._plan = plan
+        self._fitted = fit(*self._split(reference)) if len(reference.rows.values) >= FEWEST else None
 
-    def check(self, window: pl.DataFrame) -> Verdict | None:
+    def check(self, window: Reservoir | None) -> Verdict | None:
         """Whether the window has moved; None where there is nothing to compare."""
-        if self._fitted is None or window.height < FEWEST:
+        if self._fitted is None or window is None or len(window.rows.values) < FEWEST:
             return None
-        rows, scores = _split(window)
-        if scores is not None and self._fitted.score_ranks is None:
-            scores = None
-        if scores is None and self._fitted.score_ranks is not None:
+        rows, scores = self._split(window)
+        if (scores is None) != (self._fitted.score_ranks is None):
             return None
         return self._fitted.check(rows, scores, alpha=self._alpha, tolerance=self._tolerance, permutations=PERMUTATIONS)
 
-
-def _split(table: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray[tuple[int], np.dtype[np.float64]] | None]:
-    """Inputs, and scores where all are there."""
-    inputs = table.drop([c for c in APART if c in table.columns])
-    if PREDICTION not in table.columns or table[PREDICTION].null_count():
-        return inputs, None
-    return inputs, table[PREDICTION].to_numpy()
+    def _split(self, sample: Reservoir) -> tuple[pl.DataFrame, Any]:
+        """Inputs as numbers, and scores where all are there."""
+        inputs, scores = {}, None
+        for (name, bins), column in zip(self._plan.bins.items(), sample.rows.values.T, strict=True):
+            if name == PREDICTION:
+                scores = column if np.isfinite(column).all() else None
+            elif bins.numeric and name not in APART:
+                inputs[name] = column
+            elif not bins.numeric:
+                share = np.append(bins.counts / max(1, int(bins.counts.sum())), np.nan)
+                inputs[f"how common {name} is"] = share[np.nan_to_num(column, nan=bins.size).astype(np.int64)]
+        return pl.DataFrame(inputs), scores

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loudly.core.values import Decision, Evidence, Verdict
+from loudly.monitor.judged import HOURS
 from loudly.monitor.settings import MonitorSettings
 from loudly.shift.bins import Bins
 from loudly.shift.budget import AlertBudget, Spent
@@ -78,7 +79,7 @@ class Shifts:
         """Another reference: all is forgotten."""
         self._plan, self._strata, self._windows = plan, strata, {}
         self._spent = self._joint = Spent()
-        self._columns = tuple(n for n, b in plan.bins.items() if b.size > 1 and b.counts.sum() > 0)
+        self._columns = tuple(n for n, b in plan.bins.items() if n != HOURS and b.size > 1 and b.counts.sum() > 0)
         if strata is not None:
             self._columns = tuple(n for n in self._columns if n in strata.held)
 
@@ -179,11 +180,13 @@ class Shifts:
         method = "KS from bin counts" if bins.numeric else "total variation from counts"
         detail = {"bins": k, "reference_n": m}
         evidence = Evidence(method, effect, low, high, n, name, unit, 1 - alpha, self._settings.shift, detail=detail)
-        return evidence, self._value(bins, counts, len(lengths)) if low > self._settings.shift else -math.inf
+        return evidence, self._value(name, bins, counts, len(lengths)) if low > self._settings.shift else -math.inf
 
-    def _value(self, bins: Bins, counts: Ints, lengths: int) -> float:
+    def _value(self, name: str, bins: Bins, counts: Ints, lengths: int) -> float:
         """The mean of e-values is at least one of them over their number; cuts are tried where bins fall short."""
         level = self._budget(len(self._columns), 1 - JOINT_SHARE).log_threshold
+        if name in self._spent.standing and self._settings.rule == "count":
+            return level  # it is not raised again: what stands need not be as sure as what is new
         whole = float(log_e(bins.counts, counts)) - math.log(2 * lengths)
         if whole >= level or not bins.numeric or self._settings.rule == "share":
             return whole

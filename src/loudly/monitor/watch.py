@@ -14,9 +14,9 @@ from loudly.core.values import Decision, Event, Kind, Role, Schema, Task, Verdic
 from loudly.metrics.table import metric as metric_named
 from loudly.monitor.blame import Blame, Case
 from loudly.monitor.checked import Checked
-from loudly.monitor.eras import APART, HOURS, PREDICTION, Eras
+from loudly.monitor.eras import Eras
 from loudly.monitor.examples import Examples
-from loudly.monitor.judged import Cause, Weight, WindowJudged
+from loudly.monitor.judged import APART, HOURS, PREDICTION, Cause, Weight, WindowJudged
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.sampled import Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
@@ -71,11 +71,10 @@ class Watch:
         self._expected: float | None = None
         self._since = 0
         self._folded = 0
-        self._moved: tuple[str, ...] = ()
         self._unseen = False
         self.too_late = self.timeless = 0
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
-        self._blamed: tuple[tuple[int, int], str] | None = None
+        self._calibrated: tuple[tuple[int, int], Verdict] | None = None
 
     # -- the champion ------------------------------------------------------------------------------------------------
 
@@ -96,14 +95,15 @@ class Watch:
         spread = tuple(n for n in fresh if n not in APART)[:8]
         plan = Plan(fresh, cells, MOST_DISTINCT, keep=self.settings.sample, key=self._key, spread=spread)
         strata = strata_of(sample, self.settings.context, self.time, plan) if self.settings.context else None
-        self._plan, self._reference = plan, reference_sample(sample, plan)
+        kept = reference_sample(sample, plan)
+        self._plan, self._reference = plan, table_of(kept, plan)
         self.eras.begin(plan, strata, now)
         self.shifts.begin(plan, strata)
         self.examples.begin(tuple(n for n in fresh if n not in APART))
         self.checked.begin(self._folded)
         if self.settings.joint and strata is None:
-            self._joint.begin(self._reference)
-        self._confirmed, self._blamed, self._moved, self._unseen = None, None, (), False
+            self._joint.begin(kept, plan)
+        self._confirmed, self._calibrated, self._unseen = None, None, False
 
     def _learn_from(self, reference: pl.DataFrame, plan: Plan) -> None:
         """The training rows, cut into the same windows, teach the feed judge what is normal."""
@@ -162,15 +162,17 @@ class Watch:
     # -- what is known -----------------------------------------------------------------------------------------------
 
     def signals(self, now: int) -> tuple[tuple[str, Verdict], ...]:
-        """The ranked evidence of harm: confirmed performance, estimated performance. A FAIL says what is to blame."""
-        found = (self.performance(now), self.calibration(now), self.estimate(now))
-        return tuple((name, self._with_blame(v, now) if v.failed else v) for name, v in zip(CONFIRMED, found, strict=True))
+        """The ranked evidence of harm: confirmed performance, estimated performance."""
+        return tuple(zip(CONFIRMED, (self.performance(now), self.calibration(now), self.estimate(now)), strict=True))
 
     def calibration(self, now: int) -> Verdict:
         """Whether scores are right on average, confirmed by labels."""
         if self._task is Task.MULTICLASS:
             return Verdict(Decision.UNDECIDED, "calibration", "judged for one score a row", missing="scores of two classes")
-        return calibration(self.trail, self.settings, now, self._since)
+        asked = (now, self._folded)
+        if self._calibrated is None or self._calibrated[0] != asked:
+            self._calibrated = (asked, calibration(self.trail, self.settings, now, self._since))
+        return self._calibrated[1]
 
     def performance(self, now: int) -> Verdict:
         """Confirmed by labels."""
@@ -209,6 +211,8 @@ class Watch:
         confirmed = self.performance(now)
         if confirmed.failed:
             return Weight(False, "part", "the alarm about performance is open and blames it")
+        if self.calibration(now).failed:
+            return Weight(False, "part", "the alarm about calibration is open and blames it")
         if confirmed.passed:
             return Weight(False, "harmless", f"no harm, as labels say: {confirmed.reason}")
         estimated = self.estimate(now)
@@ -243,12 +247,10 @@ class Watch:
     def _case(self) -> Case:
         return Case(self.settings, self._plan, self._reference, self.shifts.windows, self.examples)
 
-    def _with_blame(self, verdict: Verdict, now: int) -> Verdict:
-        asked = (now // self.settings.window, self._since)
-        if self._blamed is None or self._blamed[0] != asked:
-            self._blamed = (asked, self._case().loss(self.shifts.columns).told)
-        told = self._blamed[1]
-        return replace(verdict, reason=f"{verdict.reason}; {told}") if told else verdict
+    def blamed(self, trigger: str, reason: str) -> str:
+        """The reason of a retraining with what is to blame, where evidence of harm asks for it."""
+        told = self._case().loss(self.shifts.columns).told if trigger in CONFIRMED and self.eras.begun else ""
+        return f"{reason}; {told}" if told else reason
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
@@ -288,7 +290,7 @@ class Watch:
     def _moves(self, start: int, window: Seen, revision: int, now: int) -> Moves:
         joint = None
         if self.settings.joint and not self.settings.context and not revision:
-            joint = self._joint.check(table_of(window.profile.sample, self._plan))
+            joint = self._joint.check(window.profile.sample)
         moves = self.shifts.judge(start, window, joint, again=revision > 0)
         if moves.unseen and not self._unseen:
             self._unseen = True
