@@ -1,7 +1,7 @@
 """What is to blame for a FAIL: which columns moved and since which hour, in which slice, which rows go wrong, what kind of shift.
 
-Everything is read from the counts of windows and from the rows that were kept of them, so a blame costs some tenths of a second
-at most, whatever the traffic; it is asked for when an alarm is raised or a retraining is wanted, not at every window.
+Everything is read from the counts of windows and from the rows that were kept of them, so a blame costs about a tenth of a second,
+whatever the traffic, and the kind of a shift about one; they are asked for when an alarm is raised, not at every window.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import Seen
 from loudly.shift.blame import Blamed, blame_columns, blame_slices, since_when
 from loudly.shift.error_rules import error_rules
-from loudly.shift.kind import kind_of_shift
+from loudly.shift.kind import ShiftKind, kind_of_shift
 from loudly.stats.divergence import ks, total_variation
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ MOST_VALUES = 30
 # A loss may come of shifts that are not worth an alarm by themselves.
 SMALL = 0.5
 FEWEST = 300
-NO_PAST = "cannot tell yet: no labelled rows of this champion from before"
+UNTOLD = "which kind of shift cannot be told yet"
+NO_PAST = f"{UNTOLD} (too few labelled rows of this champion from before)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +98,15 @@ class Case:
     windows: Mapping[int, Seen]
     examples: Examples
 
-    def shift(self, columns: Sequence[str]) -> Blame:
+    def shift(self, columns: Sequence[str], kind: str) -> Blame:
         """Of a shift of these columns."""
         found = self._columns(columns, self.settings.shift)
-        return Blame(found, self._slices(found), (), self._kind())
+        return Blame(found, self._slices(found), (), kind or NO_PAST)
 
-    def loss(self, columns: Sequence[str]) -> Blame:
+    def loss(self, columns: Sequence[str], kind: str) -> Blame:
         """Of a loss that labels confirm: what moved among these columns, and which rows go wrong."""
         found = self._columns(columns, SMALL * self.settings.shift)
-        return Blame(found, self._slices(found), self._rules(), self._kind())
+        return Blame(found, self._slices(found), self._rules(), kind or NO_PAST)
 
     def feed(self, column: str, start: int) -> Blame:
         """Of a broken column, in the window that begins at `start`."""
@@ -211,20 +212,22 @@ class Case:
             f"{r.text} (loss {r.effect:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.share:.0%} of rows)" for r in found if r.news
         )[:MOST_RULES]
 
-    def _kind(self) -> str:
-        """Covariate, label or concept shift, as far as labelled rows tell."""
+    def kind(self) -> str:
+        """Covariate, label or concept shift, as far as the scores of labelled rows tell. Cost: about a second."""
         past, rows = self._split()
         if min(past.height, rows.height) < FEWEST:
-            return NO_PAST
-        numbers = [c for c in rows.columns if c not in (DRAW, SCORE, TRUTH) and c in past.columns]
+            return ""
         try:
-            found = kind_of_shift(
-                past[SCORE].to_numpy(), past[TRUTH].to_numpy(), rows[SCORE].to_numpy(),
-                reference_inputs=past.select(numbers), window_inputs=rows.select(numbers), window_truth=rows[TRUTH].to_numpy(),
-            )  # fmt: skip
+            found = kind_of_shift(past[SCORE], past[TRUTH], rows[SCORE], window_truth=rows[TRUTH])
         except DataError as lacking:
-            return f"cannot tell yet: {lacking}"
-        return f"{found.kind.value}: {found.reason}"
+            return f"{UNTOLD} ({lacking})"
+        match found.kind:
+            case ShiftKind.NONE:
+                return f"no kind of shift is seen ({found.reason})"
+            case ShiftKind.UNKNOWN:
+                return f"{UNTOLD} ({found.reason})"
+            case _:
+                return f"{found.kind.value} ({found.reason})"
 
 
 def _loss(rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

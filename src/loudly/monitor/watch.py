@@ -71,7 +71,7 @@ class Watch:
         self._expected: float | None = None
         self._since = 0
         self._folded = 0
-        self._unseen = False
+        self._unseen, self._kind = False, ""
         self.too_late = self.timeless = 0
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
         self._calibrated: tuple[tuple[int, int], Verdict] | None = None
@@ -103,7 +103,7 @@ class Watch:
         self.checked.begin(self._folded)
         if self.settings.joint and strata is None:
             self._joint.begin(kept, plan)
-        self._confirmed, self._calibrated, self._unseen = None, None, False
+        self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
 
     def _learn_from(self, reference: pl.DataFrame, plan: Plan) -> None:
         """The training rows, cut into the same windows, teach the feed judge what is normal."""
@@ -238,18 +238,23 @@ class Watch:
                 blame = case.feed(cause.verdict.evidence[0].about, window.start)
             case "shift":
                 moved = [c.cause.removeprefix("shift: ") for c in window.causes if c.kind == "shift"]
-                blame = case.shift([m for m in moved if m != JOINT])
+                blame = case.shift([m for m in moved if m != JOINT], self._kind_of(case))
             case _:
-                blame = case.loss(self.shifts.columns)
+                blame = case.loss(self.shifts.columns, self._kind_of(case))
         told = f"{cause.verdict.reason}; {blame.told}" if blame.told else cause.verdict.reason
         return replace(cause.verdict, reason=told), blame.plain()
 
     def _case(self) -> Case:
         return Case(self.settings, self._plan, self._reference, self.shifts.windows, self.examples)
 
+    def _kind_of(self, case: Case) -> str:
+        """Told once a champion, when an alarm first asks and there are rows to tell it from."""
+        self._kind = self._kind or case.kind()
+        return self._kind
+
     def blamed(self, trigger: str, reason: str) -> str:
         """The reason of a retraining with what is to blame, where evidence of harm asks for it."""
-        told = self._case().loss(self.shifts.columns).told if trigger in CONFIRMED and self.eras.begun else ""
+        told = self._case().loss(self.shifts.columns, self._kind).told if trigger in CONFIRMED and self.eras.begun else ""
         return f"{reason}; {told}" if told else reason
 
     # -- judging -----------------------------------------------------------------------------------------------------
