@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -10,8 +10,8 @@ import pytest
 
 from conftest import SINCE, make_app, make_world
 from loudly.app.verbs import memory_stores
-from loudly.core.clock import DAY, instant
-from loudly.core.values import Decision, Evidence, Verdict
+from loudly.core.clock import DAY, HOUR, instant
+from loudly.core.values import Decision, Evidence, Schema, Task, Verdict
 from loudly.errors import ConfigError
 from loudly.loop.replay import Replayed, replay
 from loudly.loop.state import fold_all
@@ -19,15 +19,29 @@ from loudly.loop.tell import tell
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import Cause, Weight, WindowJudged
 from loudly.monitor.settings import MonitorSettings
-from loudly.monitor.shifts import Seen, Shifts
+from loudly.monitor.shifts import JOINT, Seen, Shifts
 from loudly.monitor.strata import strata_of
+from loudly.monitor.watch import Watch
 from loudly.shift.plan import Plan
 from loudly.shift.profile import bins_of, profile
+from loudly.validate.schema import infer_schema
 
 SETTINGS = MonitorSettings(joint=0.0)
 START = instant("2024-01-01")
 COLUMNS = 20
 BAD = Verdict(Decision.FAIL, "shift of x", "x moved", (Evidence("ks", 0.5),))
+
+
+@dataclass
+class Champion:
+    """What the watch knows of one."""
+
+    schema: Schema
+    task: Task = Task.BINARY
+
+    def predict(self, table: pl.DataFrame) -> np.ndarray:
+        """A score that follows x1."""
+        return 1 / (1 + np.exp(-table["x1"].to_numpy()))
 
 
 def plan_of(reference: pl.DataFrame) -> Plan:
@@ -216,3 +230,18 @@ def test_a_ledger_tells_after_a_restart_what_is_held_back() -> None:
 def test_impossible_budgets_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         MonitorSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_hourly_windows_have_one_test_of_all_columns_a_day() -> None:
+    table = make_world(days=40, per_day=480)
+    watch = Watch(MonitorSettings(window=HOUR), metric="roc_auc", time="at", key="id")
+    champion = Champion(infer_schema(table, label="y", time="at", key="id"))
+    watch.crown(champion, table[:9600], None, START + 20 * DAY)
+    moved = table.with_columns(x1=pl.col("x1") * 0.3, x2=20 + (pl.col("x2") - 20) * 0.3)
+    named = []
+    for hour in range(20 * 24, 22 * 24):
+        low = START + hour * HOUR
+        rows = moved.filter((pl.col("at").dt.epoch("us") >= low) & (pl.col("at").dt.epoch("us") < low + HOUR))
+        watch.rows(rows, champion.predict(rows), low + HOUR)
+        named += [w.raised for w in watch.close(low + HOUR)]
+    assert [i for i, raised in enumerate(named) if f"shift: {JOINT}" in raised] == [23], "at the end of the first day, once"

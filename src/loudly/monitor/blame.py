@@ -36,6 +36,7 @@ MOST_VALUES = 30
 # A loss may come of shifts that are not worth an alarm by themselves.
 SMALL = 0.5
 FEWEST = 300
+MOST_PAST = 3000
 UNTOLD = "which kind of shift cannot be told yet"
 NO_PAST = f"{UNTOLD} (too few labelled rows of this champion from before)"
 
@@ -198,7 +199,7 @@ class Case:
         if not starts:
             return pl.DataFrame(), pl.DataFrame()
         turn = starts[-1] - self.settings.trailing * self.settings.window + self.settings.window
-        return self.examples.between(0, turn), self.examples.between(turn, starts[-1] + self.settings.window)
+        return self.examples.between(0, turn).head(MOST_PAST), self.examples.between(turn, starts[-1] + self.settings.window)
 
     def _rules(self) -> tuple[str, ...]:
         """Which rows are answered surely worse than others, and worse than before where there is a before."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +13,12 @@ import polars as pl
 from loudly.core.values import Verdict
 from loudly.monitor.judged import APART, PREDICTION
 from loudly.shift.plan import Plan
-from loudly.shift.rank_embedding import RankReference, fit
-from loudly.shift.reservoir import Reservoir, reservoir_of
+from loudly.shift.rank_embedding import FAMILIES, RankReference, fit
+from loudly.shift.reservoir import Reservoir, joined, reservoir_of
 
 REFERENCE_SAMPLE = 1000
 FEWEST = 50
-PERMUTATIONS = 99
+PERMUTATIONS, MOST_PERMUTATIONS = 199, 1999
 
 
 def table_of(sample: Reservoir | None, plan: Plan) -> pl.DataFrame:
@@ -43,10 +45,13 @@ class Joint:
     """The default test of `loudly.shift` on the rows that are kept of each window.
 
     A category stands as the share that its value has in the reference: one number a column, so the test stays cheap.
+    level: the smallest p-value that the alert budget asks for.
     """
 
-    def __init__(self, alpha: float, tolerance: float) -> None:
+    def __init__(self, alpha: float, tolerance: float, level: float) -> None:
         self._alpha, self._tolerance = alpha, tolerance
+        # The least of five p-values, calibrated, must be able to reach the level of the budget.
+        self._permutations = min(MOST_PERMUTATIONS, max(PERMUTATIONS, math.ceil(len(FAMILIES) / level)))
         self._plan = Plan({})
         self._fitted: RankReference | None = None
 
@@ -55,14 +60,17 @@ class Joint:
         self._plan = plan
         self._fitted = fit(*self._split(reference)) if len(reference.rows.values) >= FEWEST else None
 
-    def check(self, window: Reservoir | None) -> Verdict | None:
-        """Whether the window has moved; None where there is nothing to compare."""
-        if self._fitted is None or window is None or len(window.rows.values) < FEWEST:
+    def check(self, samples: Sequence[Reservoir]) -> Verdict | None:
+        """Whether windows have moved, taken together; None where there is nothing to compare."""
+        if self._fitted is None or not samples:
+            return None
+        window = joined(samples)
+        if len(window.rows.values) < FEWEST:
             return None
         rows, scores = self._split(window)
         if (scores is None) != (self._fitted.score_ranks is None):
             return None
-        return self._fitted.check(rows, scores, alpha=self._alpha, tolerance=self._tolerance, permutations=PERMUTATIONS)
+        return self._fitted.check(rows, scores, alpha=self._alpha, tolerance=self._tolerance, permutations=self._permutations)
 
     def _split(self, sample: Reservoir) -> tuple[pl.DataFrame, Any]:
         """Inputs as numbers, and scores where all are there."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.clock import DAY
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.monitor.judged import HOURS
-from loudly.monitor.settings import MonitorSettings
+from loudly.monitor.settings import MONTH, MonitorSettings
 from loudly.shift.bins import Bins
 from loudly.shift.budget import AlertBudget, Spent
 from loudly.shift.lookback import LENGTHS
@@ -34,6 +35,8 @@ JOINT = "all columns together"
 # The joint test has a part of the budget for itself.
 JOINT_SHARE = 0.5
 STILL = 0.5
+# Counts within contexts are large: fewer windows are looked back on.
+MOST_WITHIN = 64
 FEW = 50
 
 
@@ -65,7 +68,7 @@ class Moves:
 
 
 class Shifts:
-    """The windows of one champion, at most 512, and what has been spent of the budget. A new champion begins anew."""
+    """The windows of one champion, at most 512 (64 with contexts), and what has been spent of the budget."""
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
@@ -90,15 +93,13 @@ class Shifts:
 
     @property
     def windows(self) -> Mapping[int, Seen]:
-        """The windows of this champion, by their start."""
+        """The windows of this champion, by their start: their counts, and of the newest the rows that were kept."""
         return self._windows
 
     def judge(self, start: int, seen: Seen, joint: Verdict | None = None, *, again: bool = False) -> Moves:
         """A closed window; `again` for one that late rows have changed: it is judged, and spends nothing."""
         assert self._plan is not None
-        self._windows[start] = seen
-        if len(self._windows) > LENGTHS[-1]:
-            del self._windows[min(self._windows)]
+        self._keep(start, seen)
         recent = [self._windows[s] for s in sorted(s for s in self._windows if s <= start)]
         lengths = [n for n in LENGTHS if n <= len(recent)]
         found, told, unseen = {}, {}, 0.0
@@ -116,6 +117,16 @@ class Shifts:
             return Moves(verdicts, unseen=unseen)
         return replace(self._spend(start, told, joint), verdicts=verdicts, unseen=unseen)
 
+    def _keep(self, start: int, seen: Seen) -> None:
+        """Counts for as long as is looked back, rows for as long as somebody may be told what is to blame."""
+        self._windows[start] = Seen(replace(seen.profile, far={}, distinct={}, cells={}), seen.within)
+        starts = sorted(self._windows)
+        for old in starts[: -MOST_WITHIN if self._strata is not None else -LENGTHS[-1]]:
+            del self._windows[old]
+        for old in starts[-4 * self._settings.trailing - 1 : -4 * self._settings.trailing]:
+            if old in self._windows:
+                self._windows[old] = Seen(self._windows[old].profile.thinned(), self._windows[old].within)
+
     def _spend(self, start: int, told: Mapping[str, float], joint: Verdict | None) -> Moves:
         number = start // self._settings.window
         both = self._settings.joint > 0 and self._strata is None
@@ -123,8 +134,10 @@ class Shifts:
         self._spent, alert = budget.update(self._spent, number, told, self._spent.reference)
         if not both:
             return Moves({}, alert.raised, alert.cleared)
-        own = self._budget(1, JOINT_SHARE)
-        self._joint, other = own.update(self._joint, number, {JOINT: _of_p(joint, own)}, self._joint.reference)
+        if joint is None:
+            return Moves({}, alert.raised, alert.cleared)
+        own = joint_budget(self._settings)
+        self._joint, other = own.update(self._joint, start // stretch(self._settings), {JOINT: _of_p(joint, own)}, "")
         return Moves({}, (*alert.raised, *other.raised), (*alert.cleared, *other.cleared))
 
     def _budget(self, columns: int, share: float) -> AlertBudget:
@@ -213,6 +226,17 @@ class Shifts:
         return replace(evidence, tolerance=self._settings.shift), strata.log_e(name, sums, numeric) - math.log(len(lengths))
 
 
+def stretch(settings: MonitorSettings) -> int:
+    """How much event time the test of all columns together takes at once: a window, or a day of shorter ones."""
+    return max(settings.window, DAY)
+
+
+def joint_budget(settings: MonitorSettings) -> AlertBudget:
+    """What the test of all columns together may spend."""
+    windows = max(1, MONTH // stretch(settings))
+    return AlertBudget(settings.alarms_a_month * JOINT_SHARE, 1, windows, settings.quiet, settings.rule)
+
+
 def _distances(bins: Bins, sums: Ints) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """(lengths,) KS distance (numbers) or total variation (categories) of sums (lengths, bins) to the reference."""
     rows = np.maximum(1, sums.sum(axis=1, keepdims=True))
@@ -229,13 +253,13 @@ def _interval(bins: Bins, effect: float, m: int, n: int, alpha: float) -> tuple[
     return max(0.0, effect - below), min(1.0, effect + above)
 
 
-def _of_p(joint: Verdict | None, budget: AlertBudget) -> float:
+def _of_p(joint: Verdict, budget: AlertBudget) -> float:
     """The log e-value of a p-value: all or nothing at the level of the budget; for a share, one over twice its root."""
-    if joint is None or joint.evidence[0].p_value is None:
+    p = joint.evidence[0].p_value if joint.evidence else None
+    if p is None:
         return math.nan
     if not joint.failed:
         return -math.inf
-    p = joint.evidence[0].p_value
     if budget.rule == "share":
         return -0.5 * math.log(p) - math.log(2)
     return budget.log_threshold if p <= budget.level else -math.inf

@@ -20,7 +20,7 @@ from loudly.monitor.judged import APART, HOURS, PREDICTION, Cause, Weight, Windo
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.sampled import Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
-from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts
+from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts, joint_budget, stretch
 from loudly.monitor.strata import strata_of
 from loudly.shift.estimate.answer import harm
 from loudly.shift.estimate.cbpe import Cbpe
@@ -63,7 +63,7 @@ class Watch:
         self.checked = Checked(settings.enough, settings.tolerance)
         self.examples = Examples(settings.window, settings.sample, key)
         self._key, self._plan, self._reference = key, Plan({}), pl.DataFrame()
-        self._joint = Joint(settings.alpha, settings.joint)
+        self._joint = Joint(settings.alpha, settings.joint, joint_budget(settings).level)
         self._scores: dict[int, list[Floats]] = {}
         self._broken: list[tuple[int, int]] = []
         self._news: list[Event] = []
@@ -292,10 +292,19 @@ class Watch:
         raised, cleared = (tuple(f"shift: {n}" for n in names) for names in (moves.raised, moves.cleared))
         return WindowJudged(start, span[1], revision, window.profile.rows, tuple(causes), shifts, told + far, raised, cleared)
 
+    def _together(self, start: int, window: Seen) -> Verdict | None:
+        """All columns at once, where a day of windows (or a longer window) ends."""
+        size = stretch(self.settings)
+        end = start + self.settings.window
+        if end // size == start // size:
+            return None
+        before = [w.profile.sample for s, w in sorted(self.shifts.windows.items()) if end - size <= s < start]
+        return self._joint.check([s for s in (*before, window.profile.sample) if s is not None])
+
     def _moves(self, start: int, window: Seen, revision: int, now: int) -> Moves:
         joint = None
         if self.settings.joint and not self.settings.context and not revision:
-            joint = self._joint.check(window.profile.sample)
+            joint = self._together(start, window)
         moves = self.shifts.judge(start, window, joint, again=revision > 0)
         if moves.unseen and not self._unseen:
             self._unseen = True

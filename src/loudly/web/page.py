@@ -151,7 +151,7 @@ def _figures(policies: Mapping[str, Any]) -> str:
 
 def _alarms_counted(policy: Mapping[str, Any]) -> str:
     held = len(policy.get("held_back", ()))
-    return f'{len(policy["alarms"])}<br><span class="soft">{held} held back</span>' if held else str(len(policy["alarms"]))
+    return f'{len(policy["alarms"])}<div class="soft">{held} held back</div>' if held else str(len(policy["alarms"]))
 
 
 def _marks(policy: Mapping[str, Any], months: Sequence[str]) -> list[Mark]:
