@@ -199,7 +199,10 @@ def test_a_shift_without_harm_is_held_back_loudly_and_pages_once_that_changes() 
     assert "harm is estimated" in str(made[3][0].data["reason"])
     assert made[3][1].data["kinds"] == {"shift: z": "part"}
     over = alerts.events((window(5, cleared=("x", "z")),), 5 * DAY)
-    assert [e.data["cause"] for e in over if e.kind == "alarm_cleared"] == ["shift: x", "shift: z"]
+    assert [e.data["cause"] for e in over if e.kind == "alarm_cleared"] == ["shift: x"]
+    weights.extend([Weight(False, "harmless", "labels say so")] * 9)
+    assert alerts.events((window(6, "z", raised=("z",)),), 14 * DAY)[0].data["kinds"] == {"shift: z": "harmless"}
+    assert alerts.events((window(9, "z", raised=("z",)),), 15 * DAY) == (), "told once"
 
 
 def test_shifts_share_the_budget_of_pages_and_the_ledger_knows_what_is_held_back() -> None:

@@ -85,13 +85,15 @@ class Alerts:
     # -- shifts ------------------------------------------------------------------------------------------------------
 
     def _shifts(self, window: WindowJudged, now: int, version: str | None, held: dict[str, Weight]) -> list[Event]:
-        """Shifts within the alert budget: one alarm for those of a window that matter, the others held back."""
-        over = [c for c in window.cleared if c in self._open or c in self._held]
+        """Shifts within the alert budget: one alarm for those of a window that matter, the others held back.
+
+        What is held back stays so until it matters or another champion answers: weather that comes and goes is told once.
+        """
+        over = [c for c in window.cleared if c in self._open]
         quiet = f"{self._settings.quiet} windows without it"
         made = [Event("alarm_cleared", now, {"cause": c, "reason": quiet}) for c in over]
         for cause in over:
-            self._open.pop(cause, None)
-            self._held.pop(cause, None)
+            del self._open[cause]
         failing = {c.cause: c for c in window.causes if c.kind == "shift" and c.cause not in self._open}
         waiting = [c for c in failing if c in window.raised or c in self._held]
         if not waiting:

@@ -37,7 +37,7 @@ MOST_VALUES = 30
 SMALL = 0.5
 FEWEST = 300
 MOST_PAST = 3000
-UNTOLD = "which kind of shift cannot be told yet"
+UNTOLD = "the kind of shift cannot be told yet"
 NO_PAST = f"{UNTOLD} (too few labelled rows of this champion from before)"
 
 
@@ -57,7 +57,8 @@ class ColumnBlamed:
     @property
     def told(self) -> str:
         """For people."""
-        return f"{self.column} ({self.unit} {self.effect or 0.0:.2f}, since {self.since})"
+        moved = "broken" if self.effect is None else f"{self.unit} {self.effect:.2f}"
+        return f"{self.column} ({moved}, since {self.since})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Case:
         if column not in self.plan.bins or start not in self.windows:
             return Blame()
         found = self._hour(column, [start])
-        return Blame((ColumnBlamed(column, "feed", 1.0, None, None, *found),)) if found else Blame()
+        return Blame((ColumnBlamed(column, "feed", None, None, None, *found),)) if found else Blame()
 
     # -- which columns, since when -----------------------------------------------------------------------------------
 
@@ -228,7 +229,7 @@ class Case:
             case ShiftKind.UNKNOWN:
                 return f"{UNTOLD} ({found.reason})"
             case _:
-                return f"{found.kind.value} ({found.reason})"
+                return f"{found.kind.value} ({found.reason.removesuffix(f': {found.kind.value}')})"
 
 
 def _loss(rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -14,7 +14,7 @@ HELD = {
     "budget": "over the budget of alarms",
     "none": "shifts page nobody here",
 }
-PARTS = (("columns", "what moved"), ("slices", "where"), ("rules", "errors are worst where"), ("kind", "kind of shift"))
+PARTS = (("columns", "what moved"), ("slices", "where"), ("rules", "errors are worst where"), ("kind", "what kind"))
 
 
 def alarms(raised: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]]) -> Iterable[str]:
