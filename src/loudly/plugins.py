@@ -40,10 +40,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "xgboost": ("loudly.adapters.xgboost_format:XGBoostFormat", "xgboost"),
         "torch": ("loudly.adapters.torch_format:TorchFormat", "torch"),
         "function": ("loudly.register.function_format:FunctionFormat", ""),
-        "mlflow-uri": ("loudly.adapters.mlflow_uri_format:MlflowUriFormat", "mlflow"),
         "graph": ("loudly.register.graph_format:GraphFormat", ""),
-        "graph-with-code": ("loudly.register.graph_format:code_graph", ""),
         "skops": ("loudly.register.skops_format:SkopsFormat", ""),
+        "mlflow-uri": ("loudly.adapters.mlflow_uri_format:MlflowUriFormat", "mlflow"),
+        "graph-with-code": ("loudly.register.graph_format:code_graph", ""),
         "pickle": ("loudly.register.pickle_format:PickleFormat", ""),
     },
     "fast": {
@@ -99,6 +99,17 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "energy": ("loudly.shift.detectors:ENERGY", ""),
         "mean-embedding": ("loudly.shift.detectors:MEAN_EMBEDDING", ""),
         "classifier": ("loudly.shift.detectors:CLASSIFIER", ""),
+        "disagreement": ("loudly.shift.detectors:DISAGREEMENT", ""),
+    },
+    "representation": {
+        "text": ("loudly.shift.represent.text:hashed_text", ""),
+        "image": ("loudly.shift.represent.image:small_image", ""),
+        "onnx-text": ("loudly.adapters.onnx_text:text_encoder", "text"),
+        "onnx-image": ("loudly.adapters.onnx_encoder:image_encoder", "onnx"),
+    },
+    "kernel": {
+        "numpy": ("loudly.shift.two_sample.mmd:on_numpy", ""),
+        "torch": ("loudly.adapters.torch_kernel:TorchKernel", "torch"),
     },
     "check": {},
     "source": {
@@ -115,6 +126,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "asgi": ("loudly.adapters.asgi_server:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
         "ray": ("loudly.adapters.ray_serve:run", "ray-serve"),
+        "grpc": ("loudly.adapters.grpc_server:beside", "grpc"),
+    },
+    "spans": {
+        "otel": ("loudly.adapters.otel_spans:spans", "otel"),
     },
 }
 

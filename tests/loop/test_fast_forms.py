@@ -13,7 +13,7 @@ from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingCla
 
 from conftest import SINCE, make_app, make_world
 from loudly.app.server import LiveFront, _tell_forms
-from loudly.app.verbs import memory_stores, open_stores
+from loudly.app.verbs import memory_stores, open_stores, using_stores
 from loudly.core.clock import DataClock
 from loudly.errors import ConfigError
 from loudly.loop.live import Live
@@ -84,9 +84,11 @@ def test_where_no_fast_form_stands_the_original_serves_and_it_is_said_aloud() ->
 
 
 def test_the_switch_is_one_line_and_on_by_default(tmp_path: Path) -> None:
-    assert open_stores("world", tmp_path)[0].fast
+    with using_stores("world", tmp_path) as opened:
+        assert opened[0].fast
     (tmp_path / "loudly.toml").write_text("[server]\nfast_forms = false\n")
-    assert not open_stores("world", tmp_path)[0].fast
+    with using_stores("world", tmp_path) as opened:
+        assert not opened[0].fast
     (tmp_path / "loudly.toml").write_text("[server]\nfast_forms = 1\n")
     with pytest.raises(ConfigError, match="bool"):
         open_stores("world", tmp_path)

@@ -144,7 +144,7 @@ def test_a_death_at_every_operation_ends_in_the_same_bytes(tmp_path: Path, shape
         path = tmp_path / f"{n}"
         dying = Dying(n, when)
         checkpoint = Checkpoint(path, windows_of(shape), CODEC)
-        checkpoint._db = DyingDatabase(checkpoint._db, dying)  # type: ignore[assignment]
+        checkpoint._file.db = DyingDatabase(checkpoint._file.db, dying)  # type: ignore[assignment]
         try:
             follow(windows_of(shape), DyingSource(source, dying), checkpoint, end=True)
         except Killed:

@@ -58,7 +58,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "l.db")
-    ledger._db.execute("PRAGMA max_page_count = 12")
+    ledger._file.db.execute("PRAGMA max_page_count = 12")
     done = 0
 
     def write_on() -> None:

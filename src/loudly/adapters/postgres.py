@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import psycopg
 
@@ -12,6 +14,7 @@ from loudly.core.values import Event, Recorded
 from loudly.errors import StaleWriter, StoreError
 from loudly.store.chain import link
 
+Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 TABLE = """CREATE TABLE IF NOT EXISTS loudly_events (
     position BIGINT PRIMARY KEY, kind TEXT NOT NULL, at BIGINT NOT NULL, data TEXT NOT NULL, chain TEXT NOT NULL
 )"""
@@ -19,43 +22,45 @@ LOCK = "LOCK TABLE loudly_events IN EXCLUSIVE MODE"
 
 
 class PostgresLedger:
-    """A ledger in the table `loudly_events` of a database. Appends lock the table, so two writers never interleave."""
+    """A ledger in the table `loudly_events` of a database. Appends lock the table, so two writers never interleave.
+
+    A connection that broke (a restart, a failover) fails the call it broke under, loudly, and the next one connects again;
+    whether that append was written is told by `position`.
+    Raises: StoreError, StaleWriter.
+    """
 
     def __init__(self, dsn: str) -> None:
-        try:
-            self._db = psycopg.connect(dsn, autocommit=True)
-            self._db.execute(TABLE)
-        except psycopg.Error as wrong:
-            raise StoreError("The PostgreSQL ledger cannot be opened.", seen=str(wrong), do="Check [store] url.") from wrong
+        self._dsn = dsn
+        self._db = self._connected()
 
     @property
     def position(self) -> int:
         """The position of the last event; 0 when empty."""
-        return self._last()[0]
+        with self._session() as db:
+            return _last(db)[0]
 
     def append(self, events: Sequence[Event], after: int) -> int:
-        try:
-            with self._db.transaction():
-                self._db.execute(LOCK)
-                position, chain = self._last()
-                if position != after:
-                    raise StaleWriter(
-                        "Somebody else appended first.",
-                        seen=f"the ledger is at {position}, this writer at {after}",
-                        do="Read the new events and decide again.",
-                    )
-                for event in events:
-                    position, chain = position + 1, link(chain, event)
-                    row = (position, event.kind, event.at, canonical(event.data).decode(), chain)
-                    self._db.execute("INSERT INTO loudly_events VALUES (%s, %s, %s, %s, %s)", row)
-        except psycopg.Error as wrong:
-            raise StoreError("PostgreSQL refused the events; none was written.", seen=str(wrong)) from wrong
+        with self._session() as db, db.transaction():
+            db.execute(LOCK)
+            position, chain = _last(db)
+            if position != after:
+                raise StaleWriter(
+                    "Somebody else appended first.",
+                    seen=f"the ledger is at {position}, this writer at {after}",
+                    do="Read the new events and decide again.",
+                )
+            rows = []
+            for event in events:
+                position, chain = position + 1, link(chain, event)
+                rows.append((position, event.kind, event.at, canonical(event.data).decode(), chain))
+            with db.cursor() as cursor:
+                cursor.executemany("INSERT INTO loudly_events VALUES (%s, %s, %s, %s, %s)", rows)
         return position
 
     def read(self, after: int = 0) -> Iterator[Recorded]:
-        found = self._db.execute(
-            "SELECT position, kind, at, data, chain FROM loudly_events WHERE position > %s ORDER BY position", (after,)
-        ).fetchall()
+        query = "SELECT position, kind, at, data, chain FROM loudly_events WHERE position > %s ORDER BY position"
+        with self._session() as db:
+            found = db.execute(query, (after,)).fetchall()
         for position, kind, at, data, chain in found:
             yield Recorded(position, Event(kind, at, json.loads(data)), chain)
 
@@ -63,6 +68,27 @@ class PostgresLedger:
         """Closes the connection."""
         self._db.close()
 
-    def _last(self) -> tuple[int, str]:
-        row = self._db.execute("SELECT position, chain FROM loudly_events ORDER BY position DESC LIMIT 1").fetchone()
-        return (int(row[0]), str(row[1])) if row else (0, "")
+    def _connected(self) -> Connection:
+        try:
+            db = psycopg.connect(self._dsn, autocommit=True)
+            db.execute(TABLE)
+        except psycopg.Error as wrong:
+            raise StoreError("The PostgreSQL ledger cannot be opened.", seen=str(wrong), do="Check [store] url.") from wrong
+        return db
+
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        """The connection, made again where it broke; PostgreSQL's errors come out as ours."""
+        if self._db.broken:
+            self._db.close()
+            self._db = self._connected()
+        try:
+            yield self._db
+        except psycopg.Error as wrong:
+            do = "Nothing was written, unless the connection broke at the very end: read the position, then decide again."
+            raise StoreError("PostgreSQL did not do it.", seen=str(wrong).strip(), do=do) from wrong
+
+
+def _last(db: Connection) -> tuple[int, str]:
+    row = db.execute("SELECT position, chain FROM loudly_events ORDER BY position DESC LIMIT 1").fetchone()
+    return (int(row[0]), str(row[1])) if row else (0, "")

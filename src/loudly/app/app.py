@@ -190,7 +190,8 @@ class App:
         Called with nothing, once a function is registered: trains a candidate now and returns its reference.
         """
         if function is None and self._train is not None and tune is None and frame is None:
-            return verbs.train(self.system, verbs.open_stores(self.name, self.folder))
+            with verbs.using_stores(self.name, self.folder) as opened:
+                return verbs.train(self.system, opened)
 
         def register(given: F) -> F:
             _only_once("train", self._train)
@@ -305,15 +306,18 @@ class App:
 
     def ship(self, version: str | None = None) -> Verdict:
         """Starts the rollout of a version (the newest by default), or makes it champion where there is none."""
-        return verbs.ship(self.system, verbs.open_stores(self.name, self.folder), version)
+        with verbs.using_stores(self.name, self.folder) as opened:
+            return verbs.ship(self.system, opened, version)
 
     def status(self) -> State:
         """What is true now: champion, rollout, alarms."""
-        return verbs.status(verbs.open_stores(self.name, self.folder))
+        with verbs.using_stores(self.name, self.folder) as opened:
+            return verbs.status(opened)
 
     def why(self, version: str | None = None) -> DecisionRecord:
         """The decision record of a version: evidence, run, gate, rollout, verdict."""
-        return verbs.why(verbs.open_stores(self.name, self.folder), version)
+        with verbs.using_stores(self.name, self.folder) as opened:
+            return verbs.why(opened, version)
 
     def replay(self, *, since: str | None = None, until: str | None = None, step: str = "1d") -> Replayed:
         """Pushes history through the live code on its own clock, in memory, and tells what would have happened."""

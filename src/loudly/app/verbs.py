@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -31,10 +33,11 @@ from loudly.loop.tuning import Tuning
 from loudly.loop.why import DecisionRecord
 from loudly.loop.why import why as why_of
 from loudly.plugins import available, names, resolve
-from loudly.register.graph_format import GraphFormat
+from loudly.register.lazy_format import LazyFormat
 from loudly.store.segments import SegmentWriter
 
 Opened = tuple[Stores, Config]
+GRAPHS = frozenset({"graph", "graph-with-code"})
 
 
 def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Opened:
@@ -59,6 +62,16 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast), config
 
 
+@contextmanager
+def using_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Iterator[Opened]:
+    """The same for a while: closed at the end."""
+    opened = open_stores(name, folder, traffic=traffic)
+    try:
+        yield opened
+    finally:
+        opened[0].close()
+
+
 def memory_stores(name: str) -> Stores:
     """Stores that leave nothing behind: for replays and rehearsals."""
     return Stores(
@@ -75,9 +88,14 @@ def memory_stores(name: str) -> Stores:
 
 
 def formats() -> tuple[ModelFormat, ...]:
-    """The model formats whose libraries are installed, in the order in which they are tried."""
-    alone = tuple(resolve("format", name)() for name in names("format") if available("format", name))
-    return tuple(form.over(alone) if isinstance(form, GraphFormat) else form for form in alone)
+    """The model formats in the order in which they are tried; a library is imported when its turn comes."""
+    alone = {name: LazyFormat(name, partial(_format, name)) for name in names("format")}
+    parts = tuple(form for name, form in alone.items() if name not in GRAPHS)
+    return tuple(_format(name).over(parts) if name in GRAPHS else form for name, form in alone.items())
+
+
+def _format(name: str) -> Any:
+    return resolve("format", name)()
 
 
 def fast_forms() -> dict[str, Callable[[], FastForm | None]]:

@@ -70,16 +70,16 @@ def init(folder: Path, as_json: bool) -> None:
 
 def train(file: Path, tune: bool, as_json: bool) -> None:
     app = load_app(file)
-    opened = verbs.open_stores(app.name, app.folder)
-    before = verbs.status(opened).position
-    with bar(hidden=as_json) as progress:
-        task = progress.add_task("training", total=None)
+    with verbs.using_stores(app.name, app.folder) as opened:
+        before = verbs.status(opened).position
+        with bar(hidden=as_json) as progress:
+            task = progress.add_task("training", total=None)
 
-        def tell_progress(what: str, done: int, total: int | None) -> None:
-            progress.update(task, description=what, completed=done, total=total)
+            def tell_progress(what: str, done: int, total: int | None) -> None:
+                progress.update(task, description=what, completed=done, total=total)
 
-        version = verbs.train(app.system, opened, tuning=Tuning(tune, tell_progress))
-    new = [r.event for r in opened[0].ledger.read(before)]
+            version = verbs.train(app.system, opened, tuning=Tuning(tune, tell_progress))
+        new = [r.event for r in opened[0].ledger.read(before)]
     gate = next(e for e in reversed(new) if e.kind == "gate_judged").data["verdict"]
     assert isinstance(gate, dict)
     data = {"version": version, "gate": gate, "events": [tell(e) for e in new]}
@@ -89,10 +89,10 @@ def train(file: Path, tune: bool, as_json: bool) -> None:
 
 def ship(file: Path, version: str | None, as_json: bool) -> None:
     app = load_app(file)
-    opened = verbs.open_stores(app.name, app.folder)
-    before = verbs.status(opened).position
-    gate = verbs.ship(app.system, opened, version)
-    new = [tell(r.event) for r in opened[0].ledger.read(before)]
+    with verbs.using_stores(app.name, app.folder) as opened:
+        before = verbs.status(opened).position
+        gate = verbs.ship(app.system, opened, version)
+        new = [tell(r.event) for r in opened[0].ledger.read(before)]
     refused = [] if gate.passed else [f"refused by the gate: {gate.decision} {gate.reason}"]
     say({"gate": plain(gate), "events": new}, as_json, lambda: lines((*refused, *new)))
     leave(gate)
@@ -112,7 +112,8 @@ def serve(file: Path, host: str | None, port: int | None, on_ray: bool) -> None:
 
 def feedback(file: Path, labels: Path, as_json: bool) -> None:
     app = load_app(file)
-    joined, unknown = verbs.feedback(app.system, verbs.open_stores(app.name, app.folder, traffic=True), read_table(labels))
+    with verbs.using_stores(app.name, app.folder, traffic=True) as opened:
+        joined, unknown = verbs.feedback(app.system, opened, read_table(labels))
     say({"joined": joined, "unknown": unknown}, as_json, lambda: out.print(f"{joined:,} labels joined, {unknown:,} unknown"))
     raise SystemExit(0 if joined else 1)
 
@@ -147,7 +148,8 @@ def replay(file: Path, since: str | None, until: str | None, step: str, as_json:
 
 def plan(file: Path, as_json: bool) -> None:
     app = load_app(file)
-    made = verbs.plan(app.system, verbs.open_stores(app.name, app.folder))
+    with verbs.using_stores(app.name, app.folder) as opened:
+        made = verbs.plan(app.system, opened)
     told = explain(made)
     data = {"at": iso(made.at), "steps": [step_data(s) for s in made.steps], "lines": list(told)}
     say(data, as_json, lambda: lines(told))
@@ -155,18 +157,18 @@ def plan(file: Path, as_json: bool) -> None:
 
 def apply(file: Path, as_json: bool) -> None:
     app = load_app(file)
-    opened = verbs.open_stores(app.name, app.folder)
-    before = verbs.status(opened).position
-    made = verbs.apply(app.system, opened)
-    done = [tell(r.event) for r in opened[0].ledger.read(before)]
+    with verbs.using_stores(app.name, app.folder) as opened:
+        before = verbs.status(opened).position
+        made = verbs.apply(app.system, opened)
+        done = [tell(r.event) for r in opened[0].ledger.read(before)]
     told = [*explain(made), *done]
     say({"steps": [step_data(s) for s in made.steps], "events": done}, as_json, lambda: lines(told))
 
 
 def status(file: Path, as_json: bool) -> None:
     app = load_app(file)
-    opened = verbs.open_stores(app.name, app.folder)
-    state, last = verbs.status(opened), verbs.events(opened)[-LAST:]
+    with verbs.using_stores(app.name, app.folder) as opened:
+        state, last = verbs.status(opened), verbs.events(opened)[-LAST:]
     rows = [
         (v.ref, standing(state, v.ref), iso(v.at), f"{state.trained_rows[v.ref]:,}", state.expected[v.ref])
         for v in state.versions.values()
@@ -199,26 +201,28 @@ def status(file: Path, as_json: bool) -> None:
 
 def why(file: Path, version: str | None, as_json: bool) -> None:
     app = load_app(file)
-    record = verbs.why(verbs.open_stores(app.name, app.folder), version)
+    with verbs.using_stores(app.name, app.folder) as opened:
+        record = verbs.why(opened, version)
     say(plain(record), as_json, lambda: lines(record.lines()))
 
 
 def rollback(file: Path, reason: str, as_json: bool) -> None:
     app = load_app(file)
-    champion = verbs.rollback(app.system, verbs.open_stores(app.name, app.folder), reason)
+    with verbs.using_stores(app.name, app.folder) as opened:
+        champion = verbs.rollback(app.system, opened, reason)
     say({"champion": champion}, as_json, lambda: out.print(f"{champion} answers everything"))
 
 
 def kill(file: Path, reason: str, on: bool, as_json: bool) -> None:
     app = load_app(file)
-    verbs.kill(app.system, verbs.open_stores(app.name, app.folder), reason, on)
+    with verbs.using_stores(app.name, app.folder) as opened:
+        verbs.kill(app.system, opened, reason, on)
     say({"killed": on}, as_json, lambda: out.print(f"kill switch {'on' if on else 'off'}"))
 
 
 def predict(file: Path, files: str, target: Path, version: str | None, as_json: bool) -> None:
     app = load_app(file)
-    opened = verbs.open_stores(app.name, app.folder)
-    with bar(hidden=as_json) as progress:
+    with verbs.using_stores(app.name, app.folder) as opened, bar(hidden=as_json) as progress:
         task = progress.add_task("answering", total=None)
 
         def tell_progress(done: int, total: int) -> None:
@@ -243,10 +247,10 @@ def export(file: Path, kind: str, folder: Path, image: str, replicas: int, as_js
 
 def forget(file: Path, key: str, reason: str, hidden: bool, purge: bool, as_json: bool) -> None:
     app = load_app(file)
-    opened = verbs.open_stores(app.name, app.folder)
-    before = verbs.status(opened).position
-    wish, erased = operate.forget(app.system, opened, key, reason, hidden=hidden, purge=purge)
-    new = [tell(r.event) for r in opened[0].ledger.read(before)]
+    with verbs.using_stores(app.name, app.folder) as opened:
+        before = verbs.status(opened).position
+        wish, erased = operate.forget(app.system, opened, key, reason, hidden=hidden, purge=purge)
+        new = [tell(r.event) for r in opened[0].ledger.read(before)]
     later = [] if erased else ["a server writes the traffic log: it erases at its next tick; `loudly status` tells when it has"]
     chained = [f"LOUD ledger event {at} names the key itself; the chain keeps it" for at in wish.named]
     data = {**plain(wish), "erased": [plain(e) for e in erased], "events": new}
@@ -256,7 +260,8 @@ def forget(file: Path, key: str, reason: str, hidden: bool, purge: bool, as_json
 
 def mirror(file: Path, as_json: bool) -> None:
     app = load_app(file)
-    made = verbs.mirror(verbs.open_stores(app.name, app.folder))
+    with verbs.using_stores(app.name, app.folder) as opened:
+        made = verbs.mirror(opened)
     told = f"{made.runs} runs and {made.versions} versions mirrored, champion {made.champion}"
     say(plain(made), as_json, lambda: out.print(told))
 
@@ -265,7 +270,8 @@ def doctor(file: Path, as_json: bool) -> None:
     from loudly.app.doctor import examine
 
     app = load_app(file)
-    found = examine(verbs.open_stores(app.name, app.folder))
+    with verbs.using_stores(app.name, app.folder) as opened:
+        found = examine(opened)
     bad = [v for v in found if v.failed]
 
     def text() -> None:

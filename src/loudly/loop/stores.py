@@ -25,6 +25,8 @@ class Traffic(Protocol):
 
     def flush(self) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class MakeSearch(Protocol):
     """Makes a search over a space, seeded."""
@@ -48,3 +50,9 @@ class Stores:
     traffic: Traffic | None = None
     searches: Mapping[str, MakeSearch] = field(default_factory=dict)
     fast: Mapping[str, Callable[[], FastForm | None]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """The log of requests is on disk and sealed, and the ledger's file or connection given back."""
+        if self.traffic is not None:
+            self.traffic.close()
+        self.ledger.close()

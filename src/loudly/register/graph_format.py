@@ -38,7 +38,7 @@ class GraphFormat:
 
     def over(self, formats: Sequence[ModelFormat]) -> GraphFormat:
         """The same over other formats for the parts."""
-        return GraphFormat(self.name, self.executes_code, tuple(f for f in formats if not isinstance(f, GraphFormat)))
+        return GraphFormat(self.name, self.executes_code, tuple(formats))
 
     def accepts(self, fitted: object) -> bool:
         return isinstance(fitted, Graph) and all(

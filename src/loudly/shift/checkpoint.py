@@ -6,12 +6,12 @@ offsets. So a row that comes twice is folded once, and a window is spoken once, 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, Protocol
 
-from loudly.errors import DatasetCorrupt, DiskFull, StaleWriter, StoreError
+from loudly.core.sqlite_file import SqliteFile
+from loudly.errors import DatasetCorrupt, StaleWriter
 from loudly.shift.event_time import Batch
 from loudly.shift.window_state import Codec, Spoken, State, Step, Timing, V, pack, unpack
 from loudly.shift.windows import Windows
@@ -43,23 +43,14 @@ class Checkpoint(Generic[V]):
     """
 
     def __init__(self, path: Path | str, windows: Windows[V], codec: Codec[V]) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._windows, self._codec = windows, codec
         self._saves = 0
-        self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            for table in TABLES:
-                self._db.execute(table)
-        except sqlite3.DatabaseError as wrong:
-            self._db.close()
-            raise _named(wrong, self.path) from wrong
+        self._file = SqliteFile(path, TABLES, "checkpoint", DatasetCorrupt)
 
     def load(self) -> State[V]:
         """The state last saved; that of the beginning where there is none."""
-        found = self._db.execute("SELECT saves, data FROM state").fetchone()
+        with self._file.named():
+            found = self._file.db.execute("SELECT saves, data FROM state").fetchone()
         if found is None:
             self._saves = 0
             return self._windows.init()
@@ -73,34 +64,27 @@ class Checkpoint(Generic[V]):
             (s.start, s.end, s.revision, str(s.timing), s.rows, None if s.value is None else self._codec.dump(s.value), s.into)
             for s in spoken
         ]
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._unchanged()
-                self._db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (self._saves + 1, data))
-                self._db.executemany("INSERT INTO spoken VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.DatabaseError as wrong:
-            raise _named(wrong, self.path) from wrong
+        with self._file.transaction():
+            self._unchanged()
+            self._file.db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (self._saves + 1, data))
+            self._file.db.executemany("INSERT INTO spoken VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._saves += 1
 
     def spoken(self) -> Iterator[Spoken[V]]:
         """Everything said so far, in order."""
         query = 'SELECT start, "end", revision, timing, rows, value, "into" FROM spoken ORDER BY position'
-        for start, end, revision, timing, rows, value, into in self._db.execute(query).fetchall():
+        with self._file.named():
+            found = self._file.db.execute(query).fetchall()
+        for start, end, revision, timing, rows, value, into in found:
             made = None if value is None else self._codec.load(value)
             yield Spoken(start, end, revision, Timing(timing), rows, made, into)
 
     def close(self) -> None:
         """Closes the file; it can be opened again."""
-        self._db.close()
+        self._file.close()
 
     def _unchanged(self) -> None:
-        found = self._db.execute("SELECT saves FROM state").fetchone()
+        found = self._file.db.execute("SELECT saves FROM state").fetchone()
         if (found[0] if found else 0) != self._saves:
             raise StaleWriter(
                 "Another process has saved this checkpoint.",
@@ -152,13 +136,3 @@ def _safe(
         for step in steps:
             tell(step)
     return []
-
-
-def _named(wrong: sqlite3.DatabaseError, path: Path) -> StoreError | DatasetCorrupt:
-    """Our error for one of SQLite's."""
-    text = str(wrong)
-    if "full" in text or "disk I/O" in text:
-        return DiskFull("The checkpoint has no room.", seen=f"{path.name}: {text}", do="Free space; the last checkpoint is whole.")
-    if "locked" in text:
-        return StaleWriter("Another process is writing to the checkpoint.", seen=text, do="One process folds into one checkpoint.")
-    return DatasetCorrupt("The checkpoint's file is damaged or none.", seen=f"{path.name}: {text}", do="Restore a backup.")

@@ -37,3 +37,6 @@ class MemoryLedger:
 
     def read(self, after: int = 0) -> Iterator[Recorded]:
         yield from tuple(self._entries[after:])
+
+    def close(self) -> None:
+        """Nothing is held but memory."""

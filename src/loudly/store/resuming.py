@@ -59,3 +59,7 @@ class Resuming:
 
     def read(self, after: int = 0) -> Iterator[Recorded]:
         yield from self._stored[after : self._confirmed]
+
+    def close(self) -> None:
+        """Closes the ledger beneath."""
+        self._ledger.close()

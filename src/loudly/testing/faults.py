@@ -33,6 +33,9 @@ class FailingLedger:
     def read(self, after: int = 0) -> Iterator[Recorded]:
         return self._ledger.read(after)
 
+    def close(self) -> None:
+        self._ledger.close()
+
 
 class FailingDisk:
     """A disk that dies at its n-th operation: "before" it, "after" it, or "torn": a write that came half through."""
