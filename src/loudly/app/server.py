@@ -24,7 +24,7 @@ from loudly.loop.system import System
 from loudly.plugins import resolve
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered
-from loudly.serve.router import ARMS, Replies
+from loudly.serve.router import Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
 
@@ -109,8 +109,8 @@ class LiveFront:
 
 def answered_of(replies: Replies) -> Answered:
     """Replies as a server tells them, row by row."""
-    arm = replies.arm.tolist()
-    versions, arms = [replies.versions[a] for a in arm], [ARMS[a] for a in arm]
+    arm, names = replies.arm.tolist(), replies.names
+    versions, arms = [replies.versions[a] for a in arm], [names[a] for a in arm]
     return Answered(replies.answer.tolist(), versions, arms, replies.propensity.tolist(), replies.fallback.tolist())
 
 

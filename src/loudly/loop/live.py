@@ -35,7 +35,7 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch, WindowJudged
-from loudly.serve.router import ARMS, Replies, Router, Routing, Served, Timer
+from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router, Routing, Served, Timer
 from loudly.validate.conform import Conformed, conform
 
 
@@ -200,7 +200,7 @@ class Live:
             units=rows[self.system.key].to_list(),
             arm=rows["_arm"].to_numpy().astype(np.int64),
             truth=truth,
-            scores={arm: traffic.column(rows, f"_{arm}") for arm in ARMS},
+            scores={arm: traffic.column(rows, f"_{arm}") for arm in (CONTROL, CANDIDATE)},
             slices=slice_rows(self.system, rows),
             days=days,
         )
@@ -319,7 +319,7 @@ class Live:
 
     def roll_back(self, version: str, reason: str) -> None:
         """The candidate leaves; the champion answers everything again."""
-        answers = self.given.get("candidate", 0)
+        answers = self.given.get(CANDIDATE, 0)
         self.event("version_rolled_back", version=version, champion=self.state.champion, reason=reason, answers=answers)
         self._end_rollout()
 
@@ -352,7 +352,7 @@ class Live:
         assert self.state.champion is not None
         spec = self.system.rollout[stage]
         self.strategy = self.retraining.strategy(spec, self.ready[version].task)
-        arms = (Arm("control", self.state.champion), Arm("candidate", version))
+        arms = (Arm(CONTROL, self.state.champion), Arm(CANDIDATE, version))
         self.rollout_state = self.strategy.init(arms, at, carry)
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
@@ -382,7 +382,7 @@ class Live:
             routing = Routing(control)
         else:
             candidate = Served(rollout.version, self.ready[rollout.version].predict, self.ready[rollout.version].quick)
-            routing = Routing(control, candidate, self.strategy, self.rollout_state, str(rollout.started))
+            routing = Routing(control, (candidate,), self.strategy, self.rollout_state, str(rollout.started))
         if self.router is None:
             self.router = Router(routing, self.timer)
         else:

@@ -16,18 +16,23 @@ import numpy as np
 import polars as pl
 
 from loudly.core.values import Field, Kind, Schema
-from loudly.serve.router import ARMS, Replies
+from loudly.serve.router import Replies, arm_names
 from loudly.serve.rows import Rows, asked, series
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 MAGIC = b"loud1"
+# What a compact record holds of each row before the scores of the arms.
+OWN = ("arm", "propensity", "answer", "fallback")
 ENCODER = msgspec.msgpack.Encoder()
 
 
 def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -> pl.DataFrame:
-    """The rows with `_arm`, `_propensity`, `_answer`, `_fallback`, `_rollout`, `_at` (when, µs) and `_<arm>` scores."""
+    """The rows with `_arm`, `_propensity`, `_answer`, `_fallback`, `_rollout`, `_at` (when, µs) and `_<arm>` scores.
+
+    `_arm` is an index into `arm_names`; which version that was, the event at the position `_rollout` of the ledger says.
+    """
     return rows.with_columns(
         pl.Series("_arm", replies.arm, dtype=pl.Int8),
         pl.Series("_propensity", replies.propensity),
@@ -35,7 +40,7 @@ def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -
         pl.Series("_fallback", replies.fallback),
         pl.lit(rollout, pl.Int64).alias("_rollout"),
         pl.lit(at, pl.Int64).alias("_at") if isinstance(at, int) else pl.Series("_at", at, dtype=pl.Int64),
-        *(_scores(f"_{arm}", replies.scores[arm]) for arm in ARMS),
+        *(_scores(f"_{arm}", score) for arm, score in replies.scores.items()),
     )
 
 
@@ -56,7 +61,7 @@ def compact(rows: Rows, replies: Replies, rollout: int, at: int, notes: Sequence
 
     Cost: some 5 µs a row.
     """
-    scores = [replies.scores[arm].tolist() for arm in ARMS]
+    scores = [score.tolist() for score in replies.scores.values()]
     own = [replies.arm.tolist(), replies.propensity.tolist(), replies.answer.tolist(), replies.fallback.tolist(), *scores]
     return MAGIC + ENCODER.encode([_head(rows.schema), list(rows.columns.values()), own, rollout, at, notes])
 
@@ -81,12 +86,12 @@ def entry(data: bytes) -> Entry | None:
         return None
     head, columns, own, rollout, at, _ = msgspec.msgpack.decode(data[len(MAGIC) :])
     wide = bool(own[2]) and isinstance(own[2][0], list)
-    return Entry((tuple(map(tuple, head)), rollout, wide), columns, own, at)
+    return Entry((tuple(map(tuple, head)), rollout, wide, len(own) - len(OWN)), columns, own, at)
 
 
 def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
     """Entries of one kind as the table that would have been logged."""
-    head, rollout, _ = entries[0].kind
+    head, rollout, _, arms = entries[0].kind
     columns = (
         entries[0].columns
         if len(entries) == 1
@@ -102,8 +107,8 @@ def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
         np.asarray(arm, dtype=np.int64),
         np.asarray(propensity, dtype=np.float64),
         np.asarray(fallback, dtype=bool),
-        {name: np.asarray(score, dtype=np.float64) for name, score in zip(ARMS, scores, strict=True)},
-        ("", ""),
+        {name: np.asarray(score, dtype=np.float64) for name, score in zip(arm_names(arms), scores, strict=True)},
+        ("",) * arms,
         {},
         {},
         (),
@@ -129,7 +134,7 @@ def all_of(replies: Sequence[Replies]) -> Replies:
     """Replies of one routing, one after the other; counts are added."""
     if len(replies) == 1:
         return replies[0]
-    scores = {arm: np.concatenate([r.scores[arm] for r in replies]) for arm in ARMS}
+    scores = {arm: np.concatenate([r.scores[arm] for r in replies]) for arm in replies[0].names}
     return Replies(
         np.concatenate([r.answer for r in replies]),
         np.concatenate([r.arm for r in replies]),
@@ -137,8 +142,8 @@ def all_of(replies: Sequence[Replies]) -> Replies:
         np.concatenate([r.fallback for r in replies]),
         scores,
         replies[0].versions,
-        _added([r.answered for r in replies]),
-        _added([r.failed for r in replies]),
+        _added(replies[0].names, [r.answered for r in replies]),
+        _added(replies[0].names, [r.failed for r in replies]),
         tuple(e for r in replies for e in r.errors),
         {},
     )
@@ -158,8 +163,8 @@ def _head(schema: Schema) -> msgspec.Raw:
     return known[1]
 
 
-def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    return {arm: sum(c.get(arm, 0) for c in counts) for arm in ARMS}
+def _added(arms: Sequence[str], counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {arm: sum(c.get(arm, 0) for c in counts) for arm in arms}
 
 
 def _scores(name: str, values: Any) -> pl.Series:
