@@ -23,7 +23,8 @@ from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
-from loudly.serve.router import Context, Replies, Router, Routing, Served
+from loudly.serve.context import Context
+from loudly.serve.router import Replies, Router, Routing, Served
 from loudly.validate.conform import Conformed, conform
 
 Take = Callable[[pl.DataFrame, Replies, int], None]

@@ -16,6 +16,7 @@ from loudly.core.canon import unit_draw
 from loudly.core.seams import Assignment, Strategy
 from loudly.errors import ModelError
 from loudly.serve.attempt import Attempt
+from loudly.serve.context import Context
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 CONTROL, CANDIDATE = "control", "candidate"
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
-Context = Callable[["pl.DataFrame | Rows"], "Floats"]
 Timer = Callable[[], float]
 
 
@@ -64,7 +64,7 @@ class Routing:
     """Who answers now. Without a strategy control answers everything. `salt` names the rollout; units stick to it.
 
     candidates: the arms after control, in their order.  fallback: the constant answer of last resort, marked as such.
-    context: rows -> (n, d), what a strategy that chooses by context sees of them.
+    context: what a strategy that chooses by context sees of the rows.
     """
 
     control: Served
@@ -191,11 +191,11 @@ def _alone(routing: Routing, table: pl.DataFrame | Rows, attempt: Attempt | None
 
 
 def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) -> Assignment:
-    """Who answers each row. A context that cannot be told is one of missing values: strategies know what to do with these."""
+    """Who answers each row."""
     if routing.strategy is None or not routing.candidates:
         return Assignment(np.zeros(len(units), dtype=np.int64), np.ones(len(units)))
     draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
-    return routing.strategy.assign(routing.state, draws, None if routing.context is None else routing.context(table))
+    return routing.strategy.assign(routing.state, draws, None if routing.context is None else routing.context.of(table))
 
 
 def _try(served: Served, table: pl.DataFrame | Rows, errors: list[str]) -> Floats | None:
