@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from conftest import SINCE, make_app, make_world
+from loudly.app.app import App
 from loudly.app.verbs import memory_stores
-from loudly.core.clock import DAY
+from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Decision
 from loudly.deliver.rollout import parse_rollout
-from loudly.errors import ConfigError, UserFileError
+from loudly.errors import ConfigError, RolloutError, UserFileError
+from loudly.evaluate.gate import Gate
+from loudly.loop.arms import arms_of
+from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.replay import Replayed, replay
+from loudly.loop.restart import catch_up
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
 from loudly.loop.tell import tell
 from loudly.loop.why import why
 from loudly.store.memory_ledger import MemoryLedger
+from loudly.store.segments import SegmentWriter
+from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_shuffled
 from loudly.testing.faults import FailingLedger, Killed
 
@@ -265,3 +274,88 @@ def test_a_label_that_comes_early_waits_until_its_time_is_over() -> None:
     evidence, waiting = seen[0]
     assert sum(evidence["pulls"]) == 200
     assert 50 < waiting < 200
+
+
+@pytest.mark.parametrize("text", ["shadow 1d", "thompson among 3 for 12d"])
+def test_several_classes_and_labels_of_rows_from_before_the_rollout(text: str) -> None:
+    """Rows that one arm answered and rows that several could have answered are labelled together."""
+    table = make_world(days=41, per_day=120)
+    score = pl.col("x1") + (pl.col("x2") - 20) / 5 + pl.Series(np.random.default_rng(1).normal(size=table.height))
+    table = table.with_columns(
+        y=pl.when(score > 0.7).then(pl.lit("hi")).when(score < -0.7).then(pl.lit("lo")).otherwise(pl.lit("mid"))
+    )
+    app = App("world", label="y", time="at", key="id", metric="accuracy")
+    app.data(lambda: table)
+
+    @app.train(holdout="7d")
+    def fit(X: Any, y: Any) -> Any:
+        return LogisticRegression(max_iter=300).fit(X, y)
+
+    app.labels(arrive_within="30h")
+    app.retrain("manual")
+    app.gate(Gate(margin=1.0, slice_margin=1.0, overfit=1.0))
+    made = run(replace(app.system, rollout=(parse_rollout(text, margin=0.5),)), table)
+    assert made.state.champion != "world/1"
+    assert made.state.rollout is None
+
+
+# -- a server that comes back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["thompson among 3 for 14d", "linucb on x1, x2 10% for 14d", "ab among 3 for 14d"])
+def test_a_restarted_server_goes_on_with_the_same_shares_arms_and_context(text: str, tmp_path: Path) -> None:
+    table = make_world(days=40, per_day=100)
+    ledger, log = SqliteLedger(tmp_path / "ledger.db"), SegmentWriter(tmp_path / "traffic")
+    stores = replace(memory_stores("world"), ledger=ledger, traffic=log)
+    system, at = system_of(table, text, margin=0.0), pl.col("at").dt.epoch("us")
+    live = Live(system, stores, DataClock(SINCE), key=b"k")
+    assert not found(live, table.filter(at < SINCE))
+    live.retrain("first training", "there is no model yet")
+    for _ in range(2):
+        newest = live.retrain("by hand", "another", offer=False)
+    live.offer(str(newest), "a test")
+    for day in range(4):
+        now = SINCE + day * DAY
+        live.clock.advance(now)  # type: ignore[attr-defined]
+        known = table.filter((at >= now - DAY) & (at < now) & (at >= SINCE))
+        if known.height:
+            live.feedback(known.select("id", "y"))
+        live.answer(table.filter((at >= now) & (at < now + DAY)).drop("y"))
+        live.tick()
+    log.flush()
+    again = Live(system, stores, DataClock(SINCE + 3 * DAY), key=b"k")
+    reopen(again)
+    catch_up(again, tmp_path / "traffic")
+    again.tick()
+    assert again.state == live.state
+    assert arms_of(again) == arms_of(live)
+    for what in ("shares", "ratio", "met"):
+        assert again.rollout_state.get(what) == live.rollout_state.get(what)
+    ours, theirs = (one.rollout_state["evidence"] for one in (again, live))
+    for what in ("pulls", "earned", "means", "theta", "lift", "alone"):
+        assert ours.get(what) == theirs.get(what)
+    assert again.router is not None
+    assert live.router is not None
+    assert again.router.routing.context == live.router.routing.context
+    ledger.close()
+    log.close()
+
+
+def test_versions_beside_the_candidate_can_be_named_and_others_are_refused() -> None:
+    table = make_world(days=34, per_day=80)
+    live = Live(system_of(table, "thompson among 3 for 7d"), memory_stores("world"), DataClock(SINCE), key=b"k")
+    assert not found(live, table.filter(pl.col("at").dt.epoch("us") < SINCE))
+    for _ in range(4):
+        live.retrain("by hand", "one of many", offer=False)
+    live.promote("world/1", "the first")
+    with pytest.raises(RolloutError, match="world/1 cannot take part"):
+        live.offer("world/4", "a test", ["world/1"])
+    with pytest.raises(RolloutError, match="3 arms"):
+        live.offer("world/4", "a test", ["world/2", "world/3"])
+    assert live.state.rollout is None
+    live.offer("world/4", "a test", ["world/2"])
+    assert [arm.version for arm in arms_of(live)] == ["world/1", "world/4", "world/2"]
+    live.roll_back("world/4", "enough")
+    assert live.state.passed == ("world/3",)
+    live.offer("world/3", "a test")
+    assert [arm.version for arm in arms_of(live)] == ["world/1", "world/3"]

@@ -14,7 +14,7 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Clock, Strategy
-from loudly.core.values import Decision, Event, Verdict, plain, verdict_of
+from loudly.core.values import Decision, Event, Task, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
@@ -174,6 +174,9 @@ class Live:
 
     def fold_answers(self, logged: pl.DataFrame, now: int) -> None:
         """Answered rows, as logged, go to the label book and the monitor. now: when the last of them was answered."""
+        ready = self.ready.get(self.state.champion or "")
+        if ready is not None and ready.task is Task.MULTICLASS:
+            logged = traffic.alike(logged, len(ready.classes))
         with self.tally.spend("labels"):
             self.book.predicted(logged, logged["_at"])
         with self.tally.spend("monitor"):

@@ -26,6 +26,7 @@ MAGIC = b"loud1"
 # What a compact record holds of each row before the scores of the arms.
 OWN = ("arm", "propensity", "answer", "fallback")
 ENCODER = msgspec.msgpack.Encoder()
+SCORES = ("_answer", "_control", "_candidate")
 
 
 def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -> pl.DataFrame:
@@ -42,6 +43,15 @@ def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -
         pl.lit(at, pl.Int64).alias("_at") if isinstance(at, int) else pl.Series("_at", at, dtype=pl.Int64),
         *(_scores(f"_{arm}", score) for arm, score in replies.scores.items()),
     )
+
+
+def alike(rows: pl.DataFrame, classes: int) -> pl.DataFrame:
+    """Logged rows of several classes with every score as wide as the classes, whoever has scored or failed: so batches join.
+
+    A number (the constant fallback, or NaN of an arm that did not score) stands for each class.
+    """
+    flat = [name for name, kind in rows.schema.items() if name.startswith(SCORES) and kind == pl.Float64]
+    return rows.with_columns(_scores(name, np.repeat(column(rows, name)[:, None], classes, axis=1)) for name in flat)
 
 
 def column(rows: pl.DataFrame, name: str) -> Floats:
