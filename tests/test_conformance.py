@@ -53,7 +53,7 @@ ELSEWHERE = {
     "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py
     "reduce": "adapters/test_ray_profile.py",
 }
-ROLLOUTS = ("shadow", "canary", "blue-green", "ab")  # the other strategies are bandits, with settings of their own
+ROLLOUTS = ("shadow", "canary", "blue-green", "ab", "ab-n")  # the other strategies are bandits, with settings of their own
 CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric", "detector"}
 
 
