@@ -229,9 +229,9 @@ class App:
 
         Several candidates: "ab 40% 30% 30% for 14d". By rewards: "thompson among 3 for 14d", "linucb on age, income for 14d".
 
-        margin: in units of the metric, by how much the candidate may be worse at most.  alpha: risk of a wrong verdict.
-        deadline: after this an undecided candidate leaves.  paired: both versions score each row (safe where the answer
-        does not influence the label).
+        margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most.
+        alpha: risk of a wrong verdict.  deadline: after this an undecided candidate leaves.  paired: both versions score each
+        row (safe where the answer does not influence the label).
         """
         if not stages:
             raise UserFileError("A rollout needs at least one stage.", do='app.rollout("shadow 1d", "canary 5% 100%")')

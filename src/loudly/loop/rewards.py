@@ -32,7 +32,11 @@ def rewards(system: System, task: Task, rows: pl.DataFrame, answers: Floats, tru
     if system.reward is None:
         return _default(system, task, answers, truth)
     shown = rows.select(name for name in rows.columns if not name.startswith("_"))
-    name, given = system.reward.__name__, system.reward(shown, pl.Series("answer", answers))
+    name = system.reward.__name__
+    try:
+        given = system.reward(shown, pl.Series("answer", answers))
+    except Exception as wrong:  # the user's function may raise anything; whoever brought the labels is told which function it was
+        raise UserFileError(f"The reward {name!r} failed.", seen=f"{type(wrong).__name__}: {wrong}", do=SAY) from wrong
     try:
         made = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as wrong:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loudly.core.values import Decision, Verdict
-from loudly.loop.arms import winner
+from loudly.loop.arms import arms_of, winner
 
 if TYPE_CHECKING:
     from loudly.core.values import Event
@@ -24,7 +24,8 @@ def standing_verdict(live: Live, version: str | None) -> Verdict:
         known, events = live.state.versions, _spoken(live, version)
     if version is None and rollout is None:
         return _undecided("rollout", "no rollout is running, and no version is named", "a rollout")
-    if rollout is not None and verdict is not None and version in (None, rollout.version, *rollout.others):
+    candidates = [arm.version for arm in arms_of(live)[1:]]
+    if rollout is not None and verdict is not None and (version is None or version in candidates):
         told = replace(verdict, subject=version or rollout.version)
         if verdict.passed and version is not None and version != winner(live):
             return replace(told, decision=Decision.FAIL, reason=f"another arm wins: {verdict.reason}")
