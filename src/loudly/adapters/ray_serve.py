@@ -8,7 +8,7 @@ traffic log from the wheel alone. `serve run` takes what `application` returns.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from loudly.loop.outpost import Outpost, Told, routing_of, take
 from loudly.loop.restart import catch_up
 from loudly.plugins import resolve
 from loudly.serve.attempt import Attempt
+from loudly.serve.explanation import Explanation
 from loudly.serve.front import Answered
 from loudly.serve.rows import Rows
 
@@ -59,6 +60,10 @@ class Wheel:
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Labels of clients."""
         return self._front.label(labels)
+
+    def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]:
+        """Explanations of rows."""
+        return self._front.explain(rows, seconds)
 
     def example(self) -> Mapping[str, Any]:
         """A row as a request would send it."""
@@ -133,6 +138,10 @@ class DoorFront:
 
     def settle(self) -> None:
         """Nothing waits here: what was answered is with the wheel."""
+
+    def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]:
+        made: Sequence[Explanation] = self._asked("explain", rows, min(seconds, ACK_SECONDS))
+        return made
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         return dict(self._asked("label", labels))

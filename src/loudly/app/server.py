@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
 from loudly.errors import LoudlyError
 from loudly.loop.arms import arms_of
+from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
-from loudly.plugins import resolve
+from loudly.plugins import available, resolve
 from loudly.serve.attempt import Attempt
+from loudly.serve.explanation import Explanation
 from loudly.serve.front import Answered
 from loudly.serve.router import Replies
 from loudly.serve.rows import Rows
@@ -36,6 +38,7 @@ class LiveFront:
 
     def __init__(self, live: Live) -> None:
         self.live = live
+        self._explaining = Explaining(live)
 
     @property
     def name(self) -> str:
@@ -77,6 +80,9 @@ class LiveFront:
     def settle(self) -> None:
         self.live.answering.settle()
 
+    def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]:
+        return self._explaining.explain(rows, seconds)
+
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         system = self.live.system
         table = pl.DataFrame(
@@ -100,6 +106,7 @@ class LiveFront:
             "arms": self._arms(),
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
+            "held_back": dict(state.held),
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
             "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},
@@ -195,7 +202,12 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     where = host or config.server.host
     if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
-    app = build(LiveFront(live), ticker.start, ticker.stop, config.server)
+    spans = resolve("spans", "otel")() if available("spans", "otel") else None
+    front = LiveFront(live) if spans is None else spans.front(LiveFront(live))
+    app = build(front, ticker.start, ticker.stop, config.server)
+    app = app if spans is None else spans.app(app)
+    if config.server.grpc_port:
+        app = resolve("server", "grpc")(app, where, config.server)
     run(app, where, port or config.server.port, config.server.drain)
 
 

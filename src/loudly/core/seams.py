@@ -74,6 +74,21 @@ class Model(Protocol):
     def predict(self, X: Floats) -> Floats: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """What each column contributed to scores: base + the sum over columns = score, in a space.
+
+    A loaded model that knows it has `contributions(X, background) -> Contributions | None`: X (n, d), background (m, d).
+    method: "tree-shap" or "linear".  space: "log-odds" (the logistic function makes the prediction of it), "logits" (softmax)
+    or "output" (it is the prediction).  base: (k,).  parts: (n, d, k).
+    """
+
+    method: str
+    space: str
+    base: Floats
+    parts: Floats
+
+
 class ModelFormat(Protocol):
     """How fitted estimators become bytes and back. `executes_code` says whether loading could run code."""
 

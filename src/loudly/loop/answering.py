@@ -62,7 +62,7 @@ class Answering:
 
         Raises: RolloutError while there is no champion, DataError where the champion has changed and its schema does not fit.
         """
-        rows, units, router = self._ready(rows)
+        rows, units, router = self.prepared(rows)
         replies = router.answer(rows, units, attempt)
         late = attempt.close()
         if not late:
@@ -76,7 +76,7 @@ class Answering:
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and logs that."""
-        rows, units, router = self._ready(rows)
+        rows, units, router = self.prepared(rows)
         replies = router.give_up(rows, units, attempt.scoring)
         self._log(rows, replies, attempt, range(len(attempt.sizes)))
         return replies
@@ -138,7 +138,8 @@ class Answering:
             lost.setdefault(attempt, []).extend(units)
         return [(_late(replies, attempt.scoring, len(units)), units) for attempt, units in lost.items()]
 
-    def _ready(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
+    def prepared(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
+        """Rows as the champion takes them (pseudonyms, side columns), their units, and who answers. Raises: as `answer`."""
         live = self._live
         router, champion = live.router, live.state.champion
         if router is None or champion is None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from loudly.core.values import Schema, Verdict
 from loudly.serve.attempt import Attempt
+from loudly.serve.explanation import Explanation
 from loudly.serve.rows import Rows
 
 
@@ -28,6 +29,7 @@ class Front(Protocol):
     `answer` may be called from many threads. What it leaves to be folded is folded by `settle`, which a server calls between
     answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
     `version` is the champion. `verdict` is on a version, or for None on the candidate of the running rollout.
+    `explain` logs nothing, and raises TimeoutError after so many seconds.
     """
 
     @property
@@ -52,6 +54,8 @@ class Front(Protocol):
     def lose(self, rows: Rows, attempt: Attempt) -> None: ...
 
     def settle(self) -> None: ...
+
+    def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]: ...
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]: ...
 
