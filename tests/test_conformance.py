@@ -56,7 +56,7 @@ ELSEWHERE = {
     "reduce": "adapters/test_ray_profile.py",
     "spans": "adapters/test_otel_spans.py",
 }
-ROLLOUTS = ("shadow", "canary", "blue-green", "ab")  # the other strategies are bandits, with settings of their own
+ROLLOUTS = ("shadow", "canary", "blue-green", "ab", "ab-n")  # the other strategies are bandits, with settings of their own
 CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric", "detector"}
 
 

@@ -64,6 +64,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "canary": ("loudly.deliver.canary:Canary", ""),
         "blue-green": ("loudly.deliver.blue_green:BlueGreen", ""),
         "ab": ("loudly.deliver.ab:Ab", ""),
+        "ab-n": ("loudly.deliver.ab_n:AbN", ""),
         "epsilon-greedy": ("loudly.deliver.epsilon_greedy:epsilon_greedy", ""),
         "thompson": ("loudly.deliver.thompson:thompson", ""),
         "ucb1": ("loudly.deliver.ucb1:ucb1", ""),

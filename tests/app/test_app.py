@@ -43,6 +43,23 @@ def test_functions_stay_callable_and_the_system_has_them_all() -> None:
     assert system.retrain.every == 30 * DAY
 
 
+def test_the_reward_of_a_bandit_is_given_once_and_numbers_may_be_predicted_with_it() -> None:
+    app = App("m", label="y", time="t", key="k", metric="rmse")
+    app.data(lambda: "t.csv")
+    app.train(lambda X, y: None)
+    app.rollout("shadow 1d", "linucb on age, income among 3 for 14d")
+
+    @app.reward
+    def worth(rows: Any, answers: Any) -> Any:
+        return rows, answers
+
+    assert worth(1, 2) == (1, 2)
+    assert app.system.reward is worth
+    assert [spec.arms for spec in app.system.rollout] == [2, 3]
+    with pytest.raises(UserFileError, match="given twice"):
+        app.reward(worth)
+
+
 def bad_metric() -> None:
     App("m", label="y", time="t", key="k", metric="roc_auk")
 
@@ -87,6 +104,22 @@ def private_text() -> None:
     new().data(private="who")(lambda: "t.csv")
 
 
+def wrong_reward() -> None:
+    new().reward(lambda rows: rows)
+
+
+def bandit_before_another_stage() -> None:
+    new().rollout("thompson for 14d", "canary 5% 100%")
+
+
+def bandit_without_a_reward() -> None:
+    app = App("m", label="y", time="t", key="k", metric="rmse")
+    app.data(lambda: "t.csv")
+    app.train(lambda X, y: None)
+    app.rollout("ucb1 for 14d")
+    _ = app.system
+
+
 @pytest.mark.parametrize(
     ("mistake", "hint"),
     [
@@ -101,6 +134,9 @@ def private_text() -> None:
         (wrong_expectation, "did you mean 'same'"),
         (wrong_slice, "one argument"),
         (private_text, "list of columns"),
+        (wrong_reward, "two arguments, the rows and the answers"),
+        (bandit_before_another_stage, "ends the rollout"),
+        (bandit_without_a_reward, "@app.reward"),
     ],
 )
 def test_mistakes_fail_on_loading_with_a_hint(mistake: Callable[[], None], hint: str) -> None:

@@ -336,7 +336,7 @@ def test_two_arms_behind_the_router_learn_from_what_it_logs() -> None:
     bandit = thompson(SPEC)
     state = bandit.init((Arm("control", "m/1"), Arm("candidate", "m/2")), 0)
     old, new = (Served(v, lambda table, r=rate: np.full(table.height, r)) for v, rate in (("m/1", 0.2), ("m/2", 0.4)))
-    router, rng = Router(Routing(old, new, bandit, state, "salt")), np.random.default_rng(0)
+    router, rng = Router(Routing(old, (new,), bandit, state, "salt")), np.random.default_rng(0)
     for look in range(20):
         units = [f"{look}-{i}" for i in range(200)]
         replies = router.answer(pl.DataFrame({"x": np.zeros(200)}), units)
@@ -346,7 +346,7 @@ def test_two_arms_behind_the_router_learn_from_what_it_logs() -> None:
         state, _ = bandit.observe(state, replies.answered, replies.failed, replies.seconds)
         given = Feedback(look, units, replies.arm, reward, {}, {}, (), reward, replies.propensity)
         state, verdict = bandit.update(state, given)
-        router.swap(Routing(old, new, bandit, state, "salt"))
+        router.swap(Routing(old, (new,), bandit, state, "salt"))
     assert verdict.passed
     assert verdict.evidence[0].about == "candidate"
     assert replies.arm.mean() > 0.85

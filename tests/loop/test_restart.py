@@ -87,7 +87,7 @@ def test_what_another_hand_writes_is_followed_at_the_next_tick(stores: Stores) -
     assert live.state.rollout is None
     assert live.strategy is None
     assert live.router is not None
-    assert live.router.routing.candidate is None
+    assert live.router.routing.candidates == ()
     live.event("held", wanted="x", reason="in step again")
     with pytest.raises(StaleWriter):
         other.promote("world/2", "two admins at once")

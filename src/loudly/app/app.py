@@ -23,13 +23,14 @@ from loudly.app import verbs
 from loudly.core.canon import Json
 from loudly.core.clock import duration
 from loudly.core.values import Verdict
-from loudly.deliver.rollout import RolloutSpec, parse_rollout
+from loudly.deliver.rollout import RolloutSpec, check_stages, parse_rollout
 from loudly.errors import ConfigError, UserFileError, nearest
 from loudly.evaluate.behaviours import EXPECTATIONS, Behaviour
 from loudly.evaluate.gate import Gate
 from loudly.features.side import Side
 from loudly.loop.policy import Governor, RetrainPolicy, Stage
 from loudly.loop.replay import Replayed
+from loudly.loop.rewards import NO_REWARD, SAY, has_reward
 from loudly.loop.state import State
 from loudly.loop.system import Labels, System, TrainSpec
 from loudly.loop.why import DecisionRecord
@@ -65,6 +66,7 @@ class App:
         self._train: TrainSpec | None = None
         self._sides: list[Side] = []
         self._lists: dict[str, list[Callable[..., Any]]] = {"feature": [], "rule": [], "slice": []}
+        self._reward: Callable[..., Any] | None = None
         self._behaviours: list[Behaviour] = []
         self._gate = Gate()
         self._rollout: tuple[RolloutSpec, ...] = tuple(parse_rollout(s) for s in ("shadow 1d", "canary 5% 25% 100%"))
@@ -134,6 +136,16 @@ class App:
         """A named subset judged on its own: rows in; booleans out, or values (then one slice for each value)."""
         _takes("slice", function, 1)
         return self._collect("slice", function)
+
+    def reward(self, function: F, /) -> F:
+        """What an answer was worth, for a rollout by a bandit: rows with their label, and answers; numbers in [0, 1], one a row.
+
+        Without it the reward is 1 minus the loss: of the decision where the metric is one of decisions, else of the probability.
+        """
+        _only_once("reward", self._reward)
+        _takes("reward", function, 2)
+        self._reward = function
+        return function
 
     def behaviour(self, *, expect: str, tolerance: float = 0.0) -> Callable[[F], F]:
         """What the model must do when its input changes: rows in, changed rows out.
@@ -216,14 +228,17 @@ class App:
     ) -> None:
         """How a candidate meets traffic, stage after stage: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d".
 
-        margin: in units of the metric, by how much the candidate may be worse at most.  alpha: risk of a wrong verdict.
-        deadline: after this an undecided candidate leaves.  paired: both versions score each row (safe where the answer
-        does not influence the label).
+        Several candidates: "ab 40% 30% 30% for 14d". By rewards: "thompson among 3 for 14d", "linucb on age, income for 14d".
+
+        margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most.
+        alpha: risk of a wrong verdict.  deadline: after this an undecided candidate leaves.  paired: both versions score each
+        row (safe where the answer does not influence the label).
         """
         if not stages:
             raise UserFileError("A rollout needs at least one stage.", do='app.rollout("shadow 1d", "canary 5% 100%")')
         until = duration(deadline) if deadline is not None else None
-        self._rollout = tuple(parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages)
+        read = (parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages)
+        self._rollout = check_stages(tuple(read))
 
     def labels(self, *, arrive_within: str, arrives: str | None = None) -> None:
         """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when."""
@@ -285,9 +300,14 @@ class App:
         if self._data is None or self._train is None:
             missing = [n for n, v in (("@app.data", self._data), ("@app.train", self._train)) if v is None]
             raise UserFileError(f"The app {self.name!r} has no {' and no '.join(missing)}.", do="Add a function for it.")
+        if any(spec.bandit for spec in self._rollout) and not has_reward(self._columns["metric"], self._reward):
+            raise UserFileError(NO_REWARD, seen=f"metric={self._columns['metric']!r}", do=SAY)
         return System(
             name=self.name,
-            **self._columns,
+            label=self._columns["label"],
+            time=self._columns["time"],
+            key=self._columns["key"],
+            metric=self._columns["metric"],
             data=self._data,
             train=self._train,
             private=self._private,
@@ -296,6 +316,7 @@ class App:
             features=tuple(self._lists["feature"]),
             rules=tuple(self._lists["rule"]),
             slices=tuple(self._lists["slice"]),
+            reward=self._reward,
             behaviours=tuple(self._behaviours),
             gate=self._gate,
             rollout=self._rollout,
@@ -304,10 +325,13 @@ class App:
             retrain=self._retrain,
         )
 
-    def ship(self, version: str | None = None) -> Verdict:
-        """Starts the rollout of a version (the newest by default), or makes it champion where there is none."""
+    def ship(self, version: str | None = None, beside: Sequence[str] = ()) -> Verdict:
+        """Starts the rollout of a version (the newest by default), or makes it champion where there is none.
+
+        beside: further candidates; where the rollout has more arms, the newest that have passed their gate by default.
+        """
         with verbs.using_stores(self.name, self.folder) as opened:
-            return verbs.ship(self.system, opened, version)
+            return verbs.ship(self.system, opened, version, beside)
 
     def status(self) -> State:
         """What is true now: champion, rollout, alarms."""
@@ -341,7 +365,7 @@ def _takes(what: str, function: Callable[..., Any], count: int) -> None:
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError as wrong:
-        arguments = "no arguments" if count == 0 else "one argument, the rows"
+        arguments = ("no arguments", "one argument, the rows", "two arguments, the rows and the answers")[count]
         raise UserFileError(f"@app.{what} wants a function of {arguments}.", seen=f"{function.__name__}: {wrong}") from wrong
 
 

@@ -13,9 +13,11 @@ from rich.markup import escape
 
 from loudly.app import operate, verbs
 from loudly.config import read_config
+from loudly.core.canon import Json
 from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
 from loudly.errors import LoudlyError
+from loudly.loop.arms import arms_of
 from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
@@ -26,7 +28,7 @@ from loudly.plugins import available, resolve
 from loudly.serve.attempt import Attempt
 from loudly.serve.explanation import Explanation
 from loudly.serve.front import Answered
-from loudly.serve.router import ARMS, Replies
+from loudly.serve.router import Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
 
@@ -101,6 +103,7 @@ class LiveFront:
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
+            "arms": self._arms(),
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "held_back": dict(state.held),
@@ -109,6 +112,16 @@ class LiveFront:
             "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},
         }
 
+    def _arms(self) -> dict[str, Json]:
+        """The arms of the running rollout: their version, their share where a strategy keeps one, and the answers given."""
+        live = self.live
+        arms, shares = arms_of(live) if live.strategy is not None else (), live.rollout_state.get("shares")
+        told: dict[str, Json] = {}
+        for index, arm in enumerate(arms):
+            share: dict[str, Json] = {"share": shares[index]} if shares else {}
+            told[arm.name] = {"version": arm.version, "answers": live.given.get(arm.name, 0), **share}
+        return told
+
     def flush(self) -> None:
         if self.live.stores.traffic is not None:
             self.live.stores.traffic.flush()
@@ -116,8 +129,8 @@ class LiveFront:
 
 def answered_of(replies: Replies) -> Answered:
     """Replies as a server tells them, row by row."""
-    arm = replies.arm.tolist()
-    versions, arms = [replies.versions[a] for a in arm], [ARMS[a] for a in arm]
+    arm, names = replies.arm.tolist(), replies.names
+    versions, arms = [replies.versions[a] for a in arm], [names[a] for a in arm]
     return Answered(replies.answer.tolist(), versions, arms, replies.propensity.tolist(), replies.fallback.tolist())
 
 

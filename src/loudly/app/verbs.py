@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -156,13 +156,16 @@ def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> st
     return version
 
 
-def ship(system: System, opened: Opened, version: str | None) -> Verdict:
-    """Starts the rollout of a version whose gate has passed; where nothing answers yet it becomes champion."""
+def ship(system: System, opened: Opened, version: str | None, beside: Sequence[str] = ()) -> Verdict:
+    """Starts the rollout of a version whose gate has passed; where nothing answers yet it becomes champion.
+
+    beside: further candidates, by name.
+    """
     live = open_live(system, opened)
     ref = full_name(live.state, system.name, version)
     verdict = gate_of(live, ref)
     if verdict.passed:
-        live.offer(ref, "somebody asked for it")
+        live.offer(ref, "somebody asked for it", [full_name(live.state, system.name, other) for other in beside])
         live.stores.tracker.flush()
     return verdict
 

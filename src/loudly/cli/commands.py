@@ -87,11 +87,11 @@ def train(file: Path, tune: bool, as_json: bool) -> None:
     raise SystemExit(EXIT[Decision(str(gate["decision"]))])
 
 
-def ship(file: Path, version: str | None, as_json: bool) -> None:
+def ship(file: Path, version: str | None, beside: list[str], as_json: bool) -> None:
     app = load_app(file)
     with verbs.using_stores(app.name, app.folder) as opened:
         before = verbs.status(opened).position
-        gate = verbs.ship(app.system, opened, version)
+        gate = verbs.ship(app.system, opened, version, beside)
         new = [tell(r.event) for r in opened[0].ledger.read(before)]
     refused = [] if gate.passed else [f"refused by the gate: {gate.decision} {gate.reason}"]
     say({"gate": plain(gate), "events": new}, as_json, lambda: lines((*refused, *new)))
@@ -176,6 +176,7 @@ def status(file: Path, as_json: bool) -> None:
     data = {
         "champion": state.champion,
         "rollout": state.rollout.version if state.rollout else None,
+        "beside": list(state.rollout.others) if state.rollout else [],
         "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
         "held_back": dict(state.held),
         "versions": [{"version": r[0], "standing": r[1], "fitted": r[2], "expected": r[4]} for r in rows],

@@ -52,9 +52,14 @@ def train(
 
 
 @app.command()
-def ship(version: Version = None, file: File = APP, as_json: AsJson = False) -> None:
+def ship(
+    version: Version = None,
+    beside: Annotated[list[str] | None, typer.Option("--beside", help="A further candidate; may be said again.")] = None,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
     """Start the rollout of a version, or make it champion where there is none."""
-    _commands().ship(file, version, as_json)
+    _commands().ship(file, version, beside or [], as_json)
 
 
 @app.command()

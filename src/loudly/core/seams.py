@@ -173,7 +173,8 @@ class Strategy(Protocol):
     `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
     `observe` is told how many answers each arm gave, how many units failed (each counts once a rollout, and of one call at most
     one: requests come in bursts), and the seconds its call took (nothing in a replay, where time is the data's).
-    All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on.
+    All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on. Where there are several candidates, the
+    first evidence of a PASS is about the arm that wins, by its name.
     `carry` hands on the evidence of the stage before.
     """
 

@@ -7,7 +7,7 @@ the test (first column of the feedback's context) takes away the spread that it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,36 +77,49 @@ class Ab:
     def _verdict(self, state: Mapping[str, Any]) -> Verdict:
         subject, spec = f"{self.name} at {self.share:.0%}", replace(self.spec, paired=False)
         broken = guards(state["evidence"], spec, subject)
-        ratio, risk = sample_ratio_of(state["ratio"]), GUARD * spec.alpha
-        if broken is None and ratio.off(risk):
-            seen = ratio.evidence((CONTROL, CANDIDATE), risk)
-            told = f"{ratio.counts[1]:,} of {ratio.n:,} units are the candidate's, {self.share:.0%} were planned"
-            missing = "the cause of the mismatch, and a new test; this one decides nothing more"
-            return Verdict(Decision.UNDECIDED, subject, f"{MISMATCH}: {told}", (seen,), missing=missing)
+        off = mismatch(sample_ratio_of(state["ratio"]), (CONTROL, CANDIDATE), spec.alpha, subject)
+        if broken is None and off is not None:
+            return off
         found = broken or judge(state["evidence"], spec, self.metric, subject)
         if found.passed and state["now"] - state["since"] < spec.hold:
             wait = f"an A/B test lasts {spec.hold // 3_600_000_000}h at least"
             return Verdict(Decision.UNDECIDED, subject, wait, found.evidence, wait, state["since"] + spec.hold)
         if found.decision is Decision.UNDECIDED:
-            planned, expected = self._planned(state)
+            told, expected = planned(state["evidence"], self.spec, self.metric, self.share, state["since"])
             found = dated(found, state["since"] + spec.deadline)
-            return replace(found, missing=f"{found.missing}; {planned}", expected_at=found.expected_at or expected)
+            return replace(found, missing=f"{found.missing}; {told}", expected_at=found.expected_at or expected)
         return found
 
-    def _planned(self, state: Mapping[str, Any]) -> tuple[str, int | None]:
-        """How large the test is to be, from the spread seen or else assumed, and when it is likely to be over (µs)."""
-        evidence, spec = state["evidence"], self.spec
-        seen = spread(evidence)
-        deviation = seen or ASSUMED.get(self.metric.name, proportion_deviation())
-        if spec.margin <= 0:
-            return "no size is planned for a margin of 0", None
-        size = sequential(spec.margin, deviation, POWER, spec.alpha, self.share)
-        told = f"planned: {size.control:,} + {size.candidate:,} labelled rows for a power of {POWER:.0%}"
-        if not seen:
-            return f"{told} at an assumed deviation of {deviation:.2g} a row", None
-        days = size.days(evidence["rows"] / max(1, len(evidence["days"])))
-        if days is None:
-            return told, None
-        days = max(days, spec.days)
-        late = " (after the deadline)" if days * DAY > spec.deadline else ""
-        return f"{told}, about {days:,} labelled days{late}", state["since"] + days * DAY
+
+def mismatch(ratio: SampleRatio, arms: Sequence[str], alpha: float, subject: str) -> Verdict | None:
+    """UNDECIDED for good where the units have surely not split as planned; else None."""
+    risk = GUARD * alpha
+    if not ratio.off(risk):
+        return None
+    seen = ratio.evidence(arms, risk)
+    arm = list(arms).index(seen.about) if len(arms) > 2 else 1
+    whose = f"{arms[arm]}'s" if len(arms) > 2 else "the candidate's"
+    told = f"{ratio.counts[arm]:,} of {ratio.n:,} units are {whose}, {ratio.shares[arm]:.0%} were planned"
+    missing = "the cause of the mismatch, and a new test; this one decides nothing more"
+    return Verdict(Decision.UNDECIDED, subject, f"{MISMATCH}: {told}", (seen,), missing=missing)
+
+
+def planned(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, share: float, since: int) -> tuple[str, int | None]:
+    """How large a test of two arms is to be, from the spread seen or else assumed, and when it is likely to be over (µs).
+
+    share: of the candidate.
+    """
+    seen = spread(evidence)
+    deviation = seen or ASSUMED.get(metric.name, proportion_deviation())
+    if spec.margin <= 0:
+        return "no size is planned for a margin of 0", None
+    size = sequential(spec.margin, deviation, POWER, spec.alpha, share)
+    told = f"planned: {size.control:,} + {size.candidate:,} labelled rows for a power of {POWER:.0%}"
+    if not seen:
+        return f"{told} at an assumed deviation of {deviation:.2g} a row", None
+    days = size.days(evidence["rows"] / max(1, len(evidence["days"])))
+    if days is None:
+        return told, None
+    days = max(days, spec.days)
+    late = " (after the deadline)" if days * DAY > spec.deadline else ""
+    return f"{told}, about {days:,} labelled days{late}", since + days * DAY

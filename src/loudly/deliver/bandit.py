@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from loudly.core.canon import finite
+from loudly.core.clock import DAY, iso
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Evidence, Verdict
 from loudly.errors import DataError, RolloutError
@@ -37,14 +38,21 @@ class BanditSpec:
     floor: share of the units that is spread evenly over all arms whatever is believed. Each propensity is at least
     floor / arms: that bounds the weights when another policy is judged by this log. 0 forgoes it.
     alpha: risk of a wrong verdict, over all looks and arms together.
+    margin: reward by which the arm that wins may earn less than any other at most.  days, hold: labelled days, and µs since the
+    start, before which no reward decides: rows of one day are not independent. alone: a linear bandit judges each arm alone
+    against control, as whoever wants to keep one of them must, rather than the policy.
     Raises: RolloutError for a floor outside [0, 1] or an impossible alpha.
     """
 
     floor: float = 0.05
     alpha: float = 0.05
+    margin: float = 0.0
+    days: int = 0
+    hold: int = 0
+    alone: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.floor <= 1 or not 0 < self.alpha < 0.5:
+        if not 0 <= self.floor <= 1 or not 0 < self.alpha < 0.5 or self.margin < 0:
             raise RolloutError("An impossible bandit.", seen=f"floor={self.floor}, alpha={self.alpha}", do="e.g. floor=0.05")
 
 
@@ -100,6 +108,7 @@ def begun(arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None, alpha
         "arms": names,
         "pulls": [0] * len(names),
         "earned": [0.0] * len(names),
+        "days": [],
         "means": [Bernstein(alpha / len(names)).plain() for _ in names],
         "errors": [ArmProcess().plain() for _ in names],
     }
@@ -114,9 +123,15 @@ def rewarded(state: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
         **old,
         "pulls": [n + len(mine) for n, mine in zip(old["pulls"], each, strict=True)],
         "earned": [sum_ + float(mine.sum()) for sum_, mine in zip(old["earned"], each, strict=True)],
+        "days": seen_days(old, feedback),
         "means": [bernstein_of(mean).add(mine).plain() for mean, mine in zip(old["means"], each, strict=True)],
     }
     return {**state, "evidence": evidence}
+
+
+def seen_days(evidence: Mapping[str, Any], feedback: Feedback) -> list[int]:
+    """The event-time days of which rewards have come, with a batch more."""
+    return sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
 
 
 def rewards(feedback: Feedback, arms: int) -> Floats:
@@ -174,9 +189,10 @@ def greedy(values: Floats) -> Floats:
 
 
 def judge(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
-    """PASS: another arm than control surely earns most. FAIL: control does, or an arm surely errs more. Else UNDECIDED.
+    """PASS: another arm than control surely earns most, or within the margin of it. FAIL: control does, or an arm surely errs more.
 
-    The means of the arms are taken to be constant; each is followed by an exact confidence sequence on its own rewards.
+    The means of the arms are taken to be constant; each is followed by an exact confidence sequence on its own rewards. The
+    first evidence of a PASS is about the arm that wins.
     """
     evidence = state["evidence"]
     broken = failing(evidence, spec, subject)
@@ -185,18 +201,33 @@ def judge(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
     names = evidence["arms"]
     streams = [bernstein_of(mean) for mean in evidence["means"]]
     each = tuple(_mean(name, stream) for name, stream in zip(names, streams, strict=True))
-    best = max(range(len(names)), key=lambda arm: streams[arm].low)
-    rest = max(stream.high for arm, stream in enumerate(streams) if arm != best)
-    if streams[best].low > rest:
-        told = f"{names[best]} surely earns most: {streams[best].mean:.4f} > {rest:.4f}"
+    rest = [max(s.high for other, s in enumerate(streams) if other != arm) for arm in range(len(names))]
+    lead = max(range(1, len(names)), key=lambda arm: streams[arm].low)
+    sure = next((arm for arm in (0, lead) if streams[arm].low > rest[arm]), None)
+    if sure is not None or streams[lead].low > rest[lead] - spec.margin:
+        best = lead if sure is None else sure
+        most = f"surely earns at most {spec.margin:g} less than any other" if sure is None else "surely earns most"
+        bar = rest[best] - (spec.margin if sure is None else 0.0)
+        told = f"{names[best]} {most}: {streams[best].mean:.4f} > {bar:.4f}"
         gap = difference(streams[0], streams[best]) if best else (0.0, 0.0)
         effect = streams[best].mean - streams[0].mean
         method = "difference of empirical-Bernstein confidence sequences"
-        first = Evidence(method, effect, *gap, streams[best].n, names[best], "reward", 1 - spec.alpha)
-        return Verdict(Decision.PASS if best else Decision.FAIL, subject, told, (first, *each))
-    near = [name for name, stream in zip(names, streams, strict=True) if stream.high >= streams[best].low]
+        first = Evidence(method, effect, *gap, streams[best].n, names[best], "reward", 1 - spec.alpha, -spec.margin)
+        return patient(Verdict(Decision.PASS if best else Decision.FAIL, subject, told, (first, *each)), state, spec)
+    bar = max(stream.low for stream in streams)
+    near = [name for name, stream in zip(names, streams, strict=True) if stream.high >= bar]
     told = f"{len(near)} of {len(names)} arms may be the best: {', '.join(near)}"
-    return Verdict(Decision.UNDECIDED, subject, told, each, missing="rewards that tell the best arms apart")
+    return patient(Verdict(Decision.UNDECIDED, subject, told, each, missing="rewards that tell the best arms apart"), state, spec)
+
+
+def patient(found: Verdict, state: Mapping[str, Any], spec: BanditSpec) -> Verdict:
+    """The verdict, or UNDECIDED where rewards would decide before the days and the time wanted."""
+    wanting, ends = spec.days - len(state["evidence"]["days"]), state["since"] + spec.hold
+    if wanting <= 0 and state["now"] >= ends:
+        return found
+    missing = f"{wanting} more labelled days" if wanting > 0 else f"time until {iso(ends)}"
+    reason = f"too early to judge: {missing} wanting"
+    return Verdict(Decision.UNDECIDED, found.subject, reason, found.evidence, missing, None if wanting > 0 else ends)
 
 
 def failing(evidence: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict | None:

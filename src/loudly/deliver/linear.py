@@ -17,7 +17,7 @@ import numpy as np
 from loudly.core.canon import finite
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Evidence, Verdict
-from loudly.deliver.bandit import BanditSpec, begun, counted, failing, floored, pick, rewards
+from loudly.deliver.bandit import BanditSpec, begun, counted, failing, floored, patient, pick, rewards, seen_days
 from loudly.errors import DataError, RolloutError
 from loudly.stats.betting import Bernstein, bernstein_of, bounded
 
@@ -54,7 +54,7 @@ class LinearBandit:
     ridge: float
 
     def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return begun_linear(arms, at, carry, self.spec.alpha, self.features, self.ridge)
+        return begun_linear(arms, at, carry, self.spec, self.features, self.ridge)
 
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         return pick(self.shares(state, context), draws)
@@ -66,24 +66,29 @@ class LinearBandit:
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         new = taught(state, feedback, self.spec)
-        return new, judge_policy(new, self.spec, self.name)
+        return new, self._verdict(new)
 
     def observe(
         self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
         new = counted(state, answered, failed)
-        return new, judge_policy(new, self.spec, self.name)
+        return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
         new = {**state, "now": at}
-        return new, judge_policy(new, self.spec, self.name)
+        return new, self._verdict(new)
+
+    def _verdict(self, state: Mapping[str, Any]) -> Verdict:
+        return failing(state["evidence"], self.spec, self.name) or patient(
+            (judge_alone if self.spec.alone else judge_policy)(state, self.spec, self.name), state, self.spec
+        )
 
 
 def begun_linear(
-    arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None, alpha: float, d: int, ridge: float
+    arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None, spec: BanditSpec, d: int, ridge: float
 ) -> dict[str, Any]:
     """The state of models that know nothing yet, of `d` features. Raises: RolloutError for carried models of others."""
-    state = begun(arms, at, carry, alpha)
+    state = begun(arms, at, carry, spec.alpha)
     if "gram" in state["evidence"]:
         known = len(state["evidence"]["theta"][0])
         if known != d:
@@ -91,7 +96,8 @@ def begun_linear(
         return state
     gram = np.tile(ridge * np.eye(d), (len(arms), 1, 1))
     models = _models(gram, np.zeros((len(arms), d)))
-    return {**state, "evidence": {**state["evidence"], **models, "lift": Bernstein(alpha).plain()}}
+    gains = {"lift": Bernstein(spec.alpha).plain(), "alone": [Bernstein(spec.alpha / (len(arms) - 1)).plain() for _ in arms[1:]]}
+    return {**state, "evidence": {**state["evidence"], **models, **gains}}
 
 
 def foresee(state: Mapping[str, Any], context: Floats | None) -> Foreseen:
@@ -121,12 +127,12 @@ def taught(state: Mapping[str, Any], feedback: Feedback, spec: BanditSpec) -> di
         towards[arm] += x[mine].T @ reward[mine]
         pulls[arm] += int((feedback.arm == arm).sum())
         earned[arm] += float(reward[feedback.arm == arm].sum())
-    learned = {**_models(gram, towards), "pulls": pulls, "earned": earned, "lift": _lift(old, feedback, reward, x, spec)}
-    return {**state, "evidence": {**old, **learned}}
+    learned = {**_models(gram, towards), "pulls": pulls, "earned": earned, "days": seen_days(old, feedback)}
+    return {**state, "evidence": {**old, **learned, **_gains(old, feedback, reward, x, spec)}}
 
 
 def judge_policy(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
-    """PASS: the bandit surely earns more than control alone would have. FAIL: less, or an arm surely errs more.
+    """PASS: the bandit surely earns more than control alone would have. FAIL: less. Else UNDECIDED.
 
     Each reward is held against what control would have earned there: its model's word, corrected by the weighted errors of that
     word where control did answer (doubly robust). Its mean is the gain of the policy of that moment, whatever was chosen when;
@@ -134,9 +140,6 @@ def judge_policy(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Ve
     policy gained anything, PASS comes with probability alpha / 2 at most over all looks. Without a floor there is no verdict.
     """
     evidence = state["evidence"]
-    broken = failing(evidence, spec, subject)
-    if broken is not None:
-        return broken
     lift, most = bernstein_of(evidence["lift"]), _most(spec.floor, len(evidence["arms"]))
     method = "doubly robust, empirical-Bernstein confidence sequence"
     if lift.n == 0 or most is None:
@@ -151,24 +154,58 @@ def judge_policy(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Ve
     return Verdict(Decision.UNDECIDED, subject, told, (found,), missing="rewards that tell the policy from control alone")
 
 
+def judge_alone(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
+    """PASS: a candidate alone would surely earn no less than control alone, within the margin. FAIL: all surely earn less.
+
+    The doubly robust gain of each candidate over control, whoever answered; exact as that of `judge_policy`, with alpha split
+    over the candidates. The first evidence of a PASS is about the candidate that wins; the last is that on the policy.
+    """
+    evidence = state["evidence"]
+    streams, most = [bernstein_of(gain) for gain in evidence["alone"]], len(evidence["arms"]) / spec.floor
+    policy = judge_policy(state, spec, subject)
+    if streams[0].n == 0:
+        return policy if policy.missing else Verdict(Decision.UNDECIDED, subject, "no rewards yet", missing="rewards")
+    method = "doubly robust, empirical-Bernstein confidence sequence"
+    found = []
+    for name, stream in zip(evidence["arms"][1:], streams, strict=True):
+        effect, low, high = ((2 * part - 1) * most for part in (stream.mean, stream.low, stream.high))
+        found.append(Evidence(method, effect, low, high, stream.n, name, "reward", 1 - stream.alpha, -spec.margin))
+    found.sort(key=lambda gain: -(gain.low or 0.0))
+    lead, all_of = found[0], (*found, *policy.evidence)
+    told = f"{lead.about} alone would earn {lead.effect:+.4f} [{lead.low:+.4f}, {lead.high:+.4f}] against control alone"
+    if lead.low is not None and lead.low > -spec.margin:
+        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}", all_of)
+    if all(gain.high is not None and gain.high < 0 for gain in found):
+        return Verdict(Decision.FAIL, subject, f"surely worse: {told}", all_of)
+    return Verdict(Decision.UNDECIDED, subject, told, all_of, missing="rewards that tell the candidates from control")
+
+
 def _models(gram: Floats, towards: Floats) -> dict[str, Any]:
     inverse = np.linalg.inv(gram)
     theta = np.einsum("kij,kj->ki", inverse, towards)
     return {"gram": gram.tolist(), "towards": towards.tolist(), "inverse": inverse.tolist(), "theta": theta.tolist()}
 
 
-def _lift(old: Mapping[str, Any], feedback: Feedback, reward: Floats, x: Floats, spec: BanditSpec) -> dict[str, float]:
+def _gains(old: Mapping[str, Any], feedback: Feedback, reward: Floats, x: Floats, spec: BanditSpec) -> dict[str, Any]:
+    """The streams of the policy's gain over control alone, and of each candidate's, with a batch more."""
     most, p = _most(spec.floor, len(old["arms"])), feedback.propensity
     if most is None or p is None:
-        return dict(old["lift"])
+        return {}
     least = spec.floor / len(old["arms"])
     if len(p) and p.min() < least * (1 - 1e-9):
         raise DataError(
             "A propensity is below the floor of this bandit.", seen=f"{p.min():g} < {least:g}", do="Log what assign says."
         )
-    error = reward - np.clip(x @ np.asarray(old["theta"])[0], 0.0, 1.0)
+    foreseen = np.clip(x @ np.asarray(old["theta"]).T, 0.0, 1.0)
+    error = reward - foreseen[:, 0]
     gain = np.where(feedback.arm == 0, error * (1 - 1 / p), error)
-    return bernstein_of(old["lift"]).add(np.clip((gain / most + 1) / 2, 0.0, 1.0)).plain()
+    lift = bernstein_of(old["lift"]).add(np.clip((gain / most + 1) / 2, 0.0, 1.0)).plain()
+    if not spec.alone:
+        return {"lift": lift}
+    robust = foreseen + (feedback.arm[:, None] == np.arange(len(old["arms"]))) * ((reward[:, None] - foreseen) / p[:, None])
+    each = (robust[:, 1:] - robust[:, :1]) * spec.floor / len(old["arms"])
+    alone = [bernstein_of(s).add(np.clip((mine + 1) / 2, 0.0, 1.0)).plain() for s, mine in zip(old["alone"], each.T, strict=True)]
+    return {"lift": lift, "alone": alone}
 
 
 def _most(floor: float, arms: int) -> float | None:

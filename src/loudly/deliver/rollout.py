@@ -1,4 +1,5 @@
-"""How a candidate meets traffic, as text and as settings: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d"."""
+"""How a candidate meets traffic, as text and as settings: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d",
+"ab 40% 30% 30% for 14d", "thompson among 3 for 14d", "epsilon-greedy 0.1 for 14d", "linucb on age, income for 14d"."""
 
 from __future__ import annotations
 
@@ -7,18 +8,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from loudly.core.clock import DAY, duration
+from loudly.core.values import plain
 from loudly.errors import ConfigError, nearest
 
-STRATEGIES = ("shadow", "canary", "blue-green", "ab")
-AB_SHARE = 0.5
+LINEAR = ("linucb", "linear-thompson")
+BANDITS = ("epsilon-greedy", "thompson", "ucb1", *LINEAR)
+STRATEGIES = ("shadow", "canary", "blue-green", "ab", *BANDITS)
+EXAMPLE = 'e.g. "ab 40% 30% 30% for 14d", "thompson among 3 for 14d" or "linucb on age, income for 14d"'
+COLUMNS = r"\b(?:on|adjusted by)\s+(.+?)(?=\s+(?:for|every|among|on|adjusted)\b|\s+[\d.]+[%a-z]*(?:\s|$)|$)"
+AMONG, NUMBER = r"\bamong\s+(\d+)\b", r"\d*\.?\d+"
+# What a digest leaves out where it is not used, so that it stays what it was before there were such settings.
+LATER = ("shares", "arms", "floor", "columns")
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutSpec:
     """One stage of a rollout.
 
-    steps: shares of traffic for the candidate, the last is 1; for ab the one share.  hold: least time (µs) a step lasts; for
-    shadow its length.
+    steps: shares of traffic for the candidate, the last is 1; for ab the one share of all candidates.  hold: least time (µs) a
+    step lasts; for shadow its length.
     margin: metric units by which the candidate may be worse.  alpha: risk of a wrong promotion, and of a wrong rollback, over all
     looks together: half of it is the interval's on each side, half the errors' (the guard on latency takes a tenth of it more).
     days: labelled days that must have been seen before any verdict; rows of one day are not independent.
@@ -36,6 +44,27 @@ class RolloutSpec:
     rows: int = 500
     paired: bool = True
     deadline: int = 14 * DAY
+    shares: tuple[float, ...] = ()
+    arms: int = 2
+    floor: float = 0.05
+    columns: tuple[str, ...] = ()
+
+    @property
+    def bandit(self) -> bool:
+        """Whether its shares follow rewards."""
+        return self.strategy in BANDITS
+
+    @property
+    def contextual(self) -> bool:
+        """Whether it chooses by what is known of a row."""
+        return self.strategy in LINEAR
+
+    def said(self) -> dict[str, Any]:
+        """As plain data, for a digest of the policy."""
+        return {k: v for k, v in plain(self).items() if k not in LATER or v != plain(NOTHING_SAID)[k]}
+
+
+NOTHING_SAID = RolloutSpec("shadow")
 
 
 def parse_rollout(
@@ -59,23 +88,85 @@ def parse_rollout(
 
     >>> parse_rollout("ab 20% for 21d").deadline // DAY
     21
+
+    A bandit spreads a share evenly whatever it believes, by a number or a percentage.
+
+    >>> parse_rollout("epsilon-greedy 0.1 for 14d").floor, parse_rollout("thompson among 3 for 7d").arms
+    (0.1, 3)
+    >>> parse_rollout("linucb on age, income for 14d").columns
+    ('age', 'income')
     """
     name, _, rest = text.strip().partition(" ")
     if name not in STRATEGIES:
         raise ConfigError(f"There is no strategy {name!r}.", do=nearest(name, STRATEGIES))
     spec = _given(RolloutSpec(name), margin, slice_margin, alpha, deadline, paired, days)
-    words = re.sub(r"\b(every|for)\b", " ", rest).split()
-    shares = tuple(float(w[:-1]) / 100 for w in words if w.endswith("%"))
-    times = [w for w in words if not w.endswith("%")]
+    told = _words(rest, text)
+    times = told.times
     if len(times) > 1:
         raise ConfigError(f"A stage has one duration, {text!r} has {len(times)}.", do='e.g. "canary 5% 100% every 1d"')
-    if name == "ab":
-        spec = replace(spec, steps=(AB_SHARE,), paired=False, deadline=duration(times[0]) if times else spec.deadline)
+    spec = replace(spec, columns=told.columns, arms=told.arms or 2)
+    if name == "ab" or spec.bandit:
+        spec = replace(spec, paired=False, deadline=duration(times[0]) if times else spec.deadline)
     elif times:
         spec = replace(spec, hold=duration(times[0]))
-    if shares:
-        spec = replace(spec, steps=shares)
-    return _checked(spec, text)
+    if spec.bandit:
+        floors = (*told.numbers, *told.shares)
+        return _checked(replace(spec, floor=floors[0]) if floors else spec, text, len(floors) > 1)
+    if name == "ab":
+        spec = _split(spec, told.shares, told.arms)
+    elif told.shares:
+        spec = replace(spec, steps=told.shares)
+    return _checked(spec, text, bool(told.numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What stands in the text of a stage behind its name."""
+
+    shares: tuple[float, ...]
+    numbers: tuple[float, ...]
+    times: tuple[str, ...]
+    arms: int | None
+    columns: tuple[str, ...]
+
+
+def _words(rest: str, text: str) -> _Words:
+    """Raises: ConfigError for columns or arms that are named twice."""
+    columns, arms = re.findall(COLUMNS, rest), re.findall(AMONG, rest)
+    if len(columns) > 1 or len(arms) > 1:
+        raise ConfigError("Columns and arms are named once.", seen=text, do=EXAMPLE)
+    words = re.sub(rf"{COLUMNS}|{AMONG}|\b(?:every|for)\b", " ", rest).split()
+    shares = tuple(float(w[:-1]) / 100 for w in words if w.endswith("%"))
+    numbers = tuple(float(w) for w in words if re.fullmatch(NUMBER, w))
+    times = tuple(w for w in words if not w.endswith("%") and not re.fullmatch(NUMBER, w))
+    named = tuple(c.strip() for c in columns[0].split(",") if c.strip()) if columns else ()
+    return _Words(shares, numbers, times, int(arms[0]) if arms else None, named)
+
+
+def _split(spec: RolloutSpec, shares: tuple[float, ...], arms: int | None) -> RolloutSpec:
+    """An A/B test's arms: one share is the candidate's, several are those of all arms, none is an even split.
+
+    Raises: ConfigError where the shares are not of all traffic, or not those of the arms.
+    """
+    arms = arms or max(2, len(shares))
+    if len(shares) == 1 and arms == 2:
+        shares = (1 - shares[0], shares[0])
+    shares = shares or (1 / arms,) * arms
+    if len(shares) != arms or arms < 2 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+        raise ConfigError("An A/B test has one share between 0 and 100 %, or those of all arms.", seen=str(shares), do=EXAMPLE)
+    candidates = shares[1] if arms == 2 else 1 - shares[0]
+    return replace(spec, arms=arms, steps=(candidates,), shares=shares if arms > 2 else ())
+
+
+def check_stages(specs: tuple[RolloutSpec, ...]) -> tuple[RolloutSpec, ...]:
+    """The stages, if they can follow each other: what chooses between several arms, or learns from rewards, comes last.
+
+    Raises: ConfigError.
+    """
+    for spec in specs[:-1]:
+        if spec.bandit or spec.arms > 2:
+            raise ConfigError(f"The stage {spec.strategy!r} ends the rollout: no other follows it.", do="Put it last.")
+    return specs
 
 
 def _given(
@@ -98,13 +189,20 @@ def _given(
     return replace(spec, **{name: value for name, value in changes.items() if value is not None})
 
 
-def _checked(spec: RolloutSpec, text: str) -> RolloutSpec:
+def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:
+    """odd: numbers were left over."""
     if spec.strategy == "canary" and (list(spec.steps) != sorted(set(spec.steps)) or spec.steps[-1] != 1.0):
         raise ConfigError("A canary's shares grow to 100 %.", seen=text, do='e.g. "canary 5% 25% 100%"')
-    if spec.strategy == "ab" and (len(spec.steps) != 1 or not 0 < spec.steps[0] < 1):
-        raise ConfigError("An A/B test has one share, between 0 and 100 %.", seen=text, do='e.g. "ab 50% for 14d"')
     if any(not 0 < share <= 1 for share in spec.steps):
         raise ConfigError("A share is above 0 and at most 100 %.", seen=text)
+    if odd or not 0 <= spec.floor <= 1:
+        raise ConfigError("A bandit takes one number, the share that it spreads evenly; no other stage takes one.", seen=text)
+    if spec.arms < 2 or (spec.arms > 2 and spec.strategy != "ab" and not spec.bandit):
+        raise ConfigError("An A/B test and a bandit may have more than two arms, no stage less.", seen=text, do=EXAMPLE)
+    if bool(spec.columns) != spec.contextual and (spec.strategy, len(spec.columns)) != ("ab", 1):
+        raise ConfigError("A linear bandit chooses by columns; an A/B test may be adjusted by one.", seen=text, do=EXAMPLE)
+    if spec.contextual and spec.floor == 0:
+        raise ConfigError("Without a floor no arm of a linear bandit can be judged.", seen=text, do=EXAMPLE)
     if not 0 < spec.alpha < 0.5 or spec.margin < 0 or spec.hold < 0 or spec.days < 1:
         raise ConfigError("An impossible rollout.", seen=f"alpha={spec.alpha}, margin={spec.margin}, days={spec.days}")
     if spec.deadline <= spec.hold * (len(spec.steps) if spec.strategy == "canary" else 1):

@@ -22,7 +22,7 @@ from loudly.errors import RolloutError
 from loudly.loop import traffic
 from loudly.loop.slices import slice_rows
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import ARMS, Replies, Router, finite
+from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router, finite
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
@@ -77,7 +77,7 @@ class Answering:
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and logs that."""
         rows, units, router = self.prepared(rows)
-        replies = router.give_up(units, attempt.scoring)
+        replies = router.give_up(rows, units, attempt.scoring)
         self._log(rows, replies, attempt, range(len(attempt.sizes)))
         return replies
 
@@ -178,9 +178,9 @@ def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[R
     if live.strategy is not None:
         with live.tally.spend("rollout"):
             classes = live.ready[live.state.champion or ""].task is not Task.REGRESSION
-            both = replies.scores["control"], replies.scores["candidate"]
+            both = replies.scores[CONTROL], replies.scores[CANDIDATE]
             live.disagreement.add(*both, slice_rows(live.system, rows), classes=classes)
-        for index, arm in enumerate(ARMS):
+        for index, arm in enumerate(replies.names):
             live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
         for one, units in calls or ((replies, rows[live.system.key].to_list()),):
             told = one.answered, live.answering.failing(one, units), one.seconds

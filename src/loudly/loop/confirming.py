@@ -14,7 +14,8 @@ from loudly.core.seams import Strategy
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.loop.labelled import feedback_of
 from loudly.loop.policy import Unconfirmed
-from loudly.serve.router import ARMS
+from loudly.loop.strategies import strategy_of
+from loudly.serve.router import CANDIDATE, CONTROL
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,26 +40,26 @@ class Confirming:
     def follow(self, strategy: Strategy | None = None, state: dict[str, Any] | None = None) -> None:
         """Takes up what the ledger says is unconfirmed: with the strategy and state that promoted it, or anew after a restart."""
         live, known = self._live, self._live.state.confirming
-        if known is None or known.stage >= len(live.system.rollout):
+        spec = live.system.rollout[known.stage] if known is not None and known.stage < len(live.system.rollout) else None
+        if known is None or spec is None or spec.bandit or spec.arms > 2:
             self._started, self._strategy, self._state, self._verdict = None, None, {}, None
             return
         if known.started == self._started:
             return
         if strategy is None or state is None:
             live.adopt(known.version)
-            strategy = live.retraining.strategy(live.system.rollout[known.stage], live.ready[known.version].task)
-            arms = tuple(Arm(name, version) for name, version in zip(ARMS, (known.previous, known.version), strict=True))
-            state = strategy.init(arms, known.stage_at)
+            strategy = strategy_of(live.system, spec, live.ready[known.version].task, 0)
+            state = strategy.init((Arm(CONTROL, known.previous), Arm(CANDIDATE, known.version)), known.stage_at)
         self._started, self._strategy, self._state = known.started, strategy, state
         self._verdict = Verdict(Decision.UNDECIDED, strategy.name, "promoted; labels are still to come", missing="labels")
 
-    def labels(self, rows: pl.DataFrame, truth: Floats) -> None:
+    def labels(self, rows: pl.DataFrame, truth: Floats, now: int) -> None:
         """Labelled rows that have come; those of the rollout are judged."""
         if self._strategy is None:
             return
         mine = rows["_rollout"].to_numpy() == self._started
         if mine.any():
-            given = feedback_of(self._live.system, rows.filter(mine), truth[mine], self._live.clock.now())
+            given = feedback_of(self._live.system, rows.filter(mine), truth[mine], now, (CONTROL, CANDIDATE))
             self._state, self._verdict = self._strategy.update(self._state, given)
 
     def advance(self, now: int) -> None:

@@ -17,7 +17,6 @@ from loudly.core.seams import Contributions, Model
 from loudly.errors import DataError, LoudlyError, ModelError
 from loudly.loop.serving import ORIGINAL, Ready
 from loudly.serve.explanation import Explanation
-from loudly.serve.router import ARMS
 from loudly.serve.rows import Rows
 from loudly.stats.shapley import MOST_EXACT, shapley
 
@@ -59,12 +58,12 @@ class Explaining:
         """
         until = stopwatch() + seconds
         rows, units, router = self._live.answering.prepared(rows)
-        told = router.give_up(units, "")  # who answers whom, without asking a model
+        told = router.give_up(rows, units, "")  # who answers whom, without asking a model
         table = rows.table()
         found: dict[int, Explanation] = {}
         for index in np.unique(told.arm).tolist():
             mine = np.flatnonzero(told.arm == index)
-            made = self._by(told.versions[index], ARMS[index], table[mine], until)
+            made = self._by(told.versions[index], told.names[index], table[mine], until)
             found.update(zip(mine.tolist(), made, strict=True))
         return [found[i] for i in range(table.height)]
 

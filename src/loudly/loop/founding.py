@@ -12,6 +12,7 @@ from loudly.data.snapshot import load, snapshot
 from loudly.errors import DataError
 from loudly.loop.live import Live
 from loudly.loop.retraining import policy_digest
+from loudly.serve.context import check_columns
 from loudly.validate.checks import judge_table
 from loudly.validate.key_predictors import FEWEST, find_key_predictors, judge_key_predictors, key_predictor_of
 from loudly.validate.key_predictors import blocking as blocking_keys
@@ -42,6 +43,8 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         raise DataError("No row of the table has a label.", seen=f"{table.height:,} rows", do="Check the label column.")
     with live.tally.spend("data"):
         dataset = snapshot(labelled, live.stores.blobs, system.name, schema, system.time)
+    for spec in system.rollout:
+        check_columns(spec.columns, schema)
     live.event("system_loaded", name=system.name, policy=policy_digest(system))
     live.record(*live.sides.report(live.clock.now()))
     with live.tally.spend("validate"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from loudly.core.seams import Feedback
 from loudly.loop import traffic
 from loudly.loop.slices import slice_rows
-from loudly.serve.router import ARMS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from loudly.loop.system import System
 
 
-def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int) -> Feedback:
-    """Rows of the traffic log whose labels have come. truth: (n,) encoded labels.  at: when they came (µs)."""
+def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int, arms: Sequence[str]) -> Feedback:
+    """Rows of the traffic log whose labels have come. truth: (n,) encoded labels.  at: when they came (µs).  arms: their names."""
     return Feedback(
         at=at,
         units=rows[system.key].to_list(),
         arm=rows["_arm"].to_numpy().astype(np.int64),
         truth=truth,
-        scores={arm: traffic.column(rows, f"_{arm}") for arm in ARMS},
+        scores={arm: traffic.column(rows, f"_{arm}") for arm in arms},
         slices=slice_rows(system, rows),
         days=sorted({int(d) for d in (rows[system.time].dt.epoch("d")).to_list()}),
     )

@@ -6,6 +6,7 @@ goes into the ledger; what is true is folded from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import RLock
 from typing import Any, assert_never
 
@@ -13,16 +14,16 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Clock, Strategy
-from loudly.core.values import Arm, Decision, Event, Verdict, plain, verdict_of
+from loudly.core.values import Decision, Event, Task, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
+from loudly.loop.arms import arms_of, beside, context_now, new_context, prepare, rivals, routing_of, teach, winner
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
-from loudly.loop.labelled import feedback_of
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.restart import refresh
@@ -31,12 +32,13 @@ from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.state import fold, fold_all
 from loudly.loop.stores import Stores
+from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
-from loudly.serve.router import Replies, Router, Routing, Served, Timer
+from loudly.serve.router import CONTROL, Replies, Router, Timer
 from loudly.validate.conform import Conformed, conform
 
 
@@ -61,6 +63,7 @@ class Live:
         self.rollout_state: dict[str, Any] = {}
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
+        self.unripe: list[pl.DataFrame] = []
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.answering = Answering(self)
@@ -132,7 +135,7 @@ class Live:
                 examples=list((*arrival.unknown, *arrival.duplicate, *arrival.changed)[:5]),
             )
         if arrival.joined.height and self.state.champion is not None:
-            self.fold_labels(arrival.joined)
+            self.fold_labels(arrival.joined, now)
         return arrival
 
     def tick(self) -> Plan:
@@ -175,12 +178,16 @@ class Live:
 
     def fold_answers(self, logged: pl.DataFrame, now: int) -> None:
         """Answered rows, as logged, go to the label book and the monitor. now: when the last of them was answered."""
+        ready = self.ready.get(self.state.champion or "")
+        if ready is not None and ready.task is Task.MULTICLASS:
+            logged = traffic.alike(logged, len(ready.classes))
         with self.tally.spend("labels"):
             self.book.predicted(logged, logged["_at"])
         with self.tally.spend("monitor"):
             self.watch.rows(logged, traffic.column(logged, "_control"), now)
 
-    def fold_labels(self, joined: pl.DataFrame) -> None:
+    def fold_labels(self, joined: pl.DataFrame, now: int) -> None:
+        """Labelled rows go to the monitor, the next training and the rollout. now: when the labels came."""
         ready = self.ready[self.state.champion or ""]
         with self.tally.spend("monitor"):
             truth = encode(joined[self.system.label], ready.classes)
@@ -188,18 +195,9 @@ class Live:
             score = traffic.column(joined, "_control")
             self.watch.labels(truth, score, at, joined)
         self.retraining.learned(joined)
-        self.confirming.labels(joined, truth)
-        if self.strategy is None:
-            return
+        self.confirming.labels(joined, truth, now)
         with self.tally.spend("rollout"):
-            mine = joined["_rollout"].to_numpy() == self._rollout_id()
-            if mine.any():
-                self._judge_rollout(joined.filter(mine), truth[mine])
-
-    def _judge_rollout(self, rows: pl.DataFrame, truth: Any) -> None:
-        assert self.strategy is not None
-        feedback = feedback_of(self.system, rows, truth, self.clock.now())
-        self.rollout_state, self.rollout_verdict = self.strategy.update(self.rollout_state, feedback)
+            teach(self, joined, now)
 
     def _aside(self, fitted: Conformed) -> None:
         for reason in fitted.aside["reason"].to_list() if fitted.aside.height else ():
@@ -240,9 +238,8 @@ class Live:
         if rollout is None or self.rollout_verdict is None:
             return None
         spec = self.system.rollout[rollout.stage]
-        return Underway(
-            rollout.version, rollout.stage, len(self.system.rollout), self.rollout_verdict, rollout.stage_at + spec.deadline
-        )
+        stages, deadline = len(self.system.rollout), rollout.stage_at + spec.deadline
+        return Underway(rollout.version, rollout.stage, stages, self.rollout_verdict, deadline, winner(self))
 
     # -- doing -------------------------------------------------------------------------------------------------------
 
@@ -290,8 +287,11 @@ class Live:
                 self.offer(made.version, trigger)
             return made.version
 
-    def offer(self, version: str, reason: str) -> None:
-        """Starts the rollout of a version; where nothing answers yet it becomes champion at once."""
+    def offer(self, version: str, reason: str, named: Sequence[str] = ()) -> None:
+        """Starts the rollout of a version; where nothing answers yet it becomes champion at once.
+
+        named: further candidates; where a stage has more arms, the newest that have passed their gate by default.
+        """
         if version not in self.state.versions:
             raise RolloutError(f"There is no version {version!r}.", seen=", ".join(self.state.versions))
         if self.state.champion is None or not self.system.rollout:
@@ -300,9 +300,14 @@ class Live:
             return
         if self.state.rollout is not None:
             raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)
-        self.adopt(version)
+        others, most = beside(self, version, named), max(spec.arms for spec in self.system.rollout)
+        prepare(self, (version, *others))
+        if len(others) < most - 2:
+            why = f"{len(others) + 2}, for no other version has passed its gate and was not judged yet"
+            self.event("guarantee_weakened", version=version, what=f"a rollout of {most} arms has fewer", reason=why)
+        more: dict[str, Json] = {"others": list(others)} if others else {}
         stages: Json = [spec.strategy for spec in self.system.rollout]
-        self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason)
+        self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason, **more)
         self.given = {}
         self.rollout_state = {}
         self._enter(version, 0, "its gate has passed")
@@ -310,9 +315,9 @@ class Live:
     def promote(self, version: str, reason: str) -> None:
         """The version answers everything from now on; the champion before stays warm."""
         because: Json = list(self.state.evidence.get(version, ()))
-        previous = self.state.champion
+        previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
-        self.event("champion_changed", version=version, previous=previous, reason=reason, because=because)
+        self.event("champion_changed", version=version, previous=previous, reason=reason, because=because, **lost)
         self.confirming.follow(self.strategy, self.rollout_state)
         self._end_rollout()
         self.crown(version)
@@ -323,8 +328,9 @@ class Live:
         state = self.state
         if state.rollout is not None and version == state.champion:
             self.roll_back(state.rollout.version, f"{version}, which it was held against, is rolled back")
-        answers, stays = self.given.get("candidate", 0), state.previous if version == state.champion else state.champion
-        self.event("version_rolled_back", version=version, champion=stays, reason=reason, answers=answers)
+        answers, gone = sum(n for arm, n in self.given.items() if arm != CONTROL), rivals(self, version)
+        stays = state.previous if version == state.champion else state.champion
+        self.event("version_rolled_back", version=version, champion=stays, reason=reason, answers=answers, **gone)
         self._end_rollout()
         if version == state.champion and state.previous is not None:
             self.promote(state.previous, f"{version} was rolled back: {reason}")
@@ -332,7 +338,7 @@ class Live:
     def _judged(self, version: str, verdict: Verdict | None) -> None:
         self._report_disagreement(version)
         if verdict is not None:
-            self.event("rollout_judged", version=version, verdict=plain(verdict))
+            self.event("rollout_judged", version=version, verdict=plain(verdict), **rivals(self, version))
 
     def _report_disagreement(self, version: str) -> None:
         told = self.disagreement.report()
@@ -342,8 +348,9 @@ class Live:
 
     def _enter(self, version: str, stage: int, reason: str) -> None:
         spec = self.system.rollout[stage]
-        self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason)
-        self._begin_stage(version, stage, self.clock.now(), self.rollout_state.get("evidence"))
+        seen = new_context(self, spec)
+        self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
+        self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
 
     def resume_rollout(self) -> None:
         """The rollout of the ledger, or none: after a restart, or when somebody else has written."""
@@ -352,20 +359,19 @@ class Live:
         if rollout is None or rollout.stage >= len(self.system.rollout):
             self._end_rollout()
             return
-        self.adopt(rollout.version)
-        self._begin_stage(rollout.version, rollout.stage, rollout.stage_at, None)
+        self._begin_stage(rollout.stage, rollout.stage_at, None)
 
-    def _begin_stage(self, version: str, stage: int, at: int, carry: Any) -> None:
-        assert self.state.champion is not None
-        spec = self.system.rollout[stage]
-        self.strategy = self.retraining.strategy(spec, self.ready[version].task)
-        arms = (Arm("control", self.state.champion), Arm("candidate", version))
-        self.rollout_state = self.strategy.init(arms, at, carry)
+    def _begin_stage(self, stage: int, at: int, carry: Any) -> None:
+        spec, arms, context = self.system.rollout[stage], arms_of(self), context_now(self)
+        for arm in arms:
+            self.adopt(arm.version)
+        self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
+        self.rollout_state, self.unripe = self.strategy.init(arms, at, carry), []
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
 
     def _end_rollout(self) -> None:
-        self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
+        self.strategy, self.rollout_state, self.rollout_verdict, self.unripe = None, {}, None, []
         self._route()
 
     def adopt(self, version: str) -> None:
@@ -383,13 +389,7 @@ class Live:
         champion = self.state.champion
         if champion is None:
             return
-        control = Served(champion, self.ready[champion].predict, self.ready[champion].quick)
-        rollout = self.state.rollout
-        if rollout is None or self.strategy is None:
-            routing = Routing(control)
-        else:
-            candidate = Served(rollout.version, self.ready[rollout.version].predict, self.ready[rollout.version].quick)
-            routing = Routing(control, candidate, self.strategy, self.rollout_state, str(rollout.started))
+        routing = routing_of(self, champion)
         if self.router is None:
             self.router = Router(routing, self.timer)
         else:

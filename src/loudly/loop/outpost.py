@@ -23,6 +23,7 @@ from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
+from loudly.serve.context import Context
 from loudly.serve.router import Replies, Router, Routing, Served
 from loudly.validate.conform import Conformed, conform
 
@@ -35,10 +36,11 @@ class Told:
     """The routing as the wheel tells it: who answers, by which strategy in which state. rollout: its id, 0 where none runs."""
 
     control: ModelVersion
-    candidate: ModelVersion | None
+    candidates: tuple[ModelVersion, ...]
     strategy: Strategy | None
     state: Mapping[str, Any]
     rollout: int
+    context: Context | None
 
 
 def routing_of(live: Live) -> Told | None:
@@ -48,9 +50,10 @@ def routing_of(live: Live) -> Told | None:
         if state.champion is None or router is None:
             return None
         routing = router.routing
-        candidate = state.versions[routing.candidate.version] if routing.candidate else None
-        rollout = state.rollout.started if state.rollout is not None and candidate is not None else 0
-        return Told(state.versions[routing.control.version], candidate, routing.strategy, dict(routing.state), rollout)
+        candidates = tuple(state.versions[candidate.version] for candidate in routing.candidates)
+        rollout = state.rollout.started if state.rollout is not None and candidates else 0
+        control = state.versions[routing.control.version]
+        return Told(control, candidates, routing.strategy, dict(routing.state), rollout, routing.context)
 
 
 def take(live: Live, rows: pl.DataFrame, replies: Replies, rollout: int) -> None:
@@ -92,8 +95,9 @@ class Outpost:
         if told is None:
             return
         control = self._open(told.control)
-        candidate = Served(told.candidate.ref, self._open(told.candidate).predict) if told.candidate is not None else None
-        made = Routing(Served(told.control.ref, control.predict), candidate, told.strategy, told.state, str(told.rollout))
+        candidates = tuple(Served(version.ref, self._open(version).predict) for version in told.candidates)
+        ours = Served(told.control.ref, control.predict)
+        made = Routing(ours, candidates, told.strategy, told.state, str(told.rollout), context=told.context)
         self._schema, self._rollout = control.schema, told.rollout
         if self._router is None:
             self._router = Router(made)
@@ -125,7 +129,7 @@ class Outpost:
         if router is None or schema is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
         good = self._sides.live(conform(pseudonymise(rows, self._system.private, self._key), schema), schema).good
-        replies = router.give_up(good[self._system.key].to_list(), scoring)
+        replies = router.give_up(good, good[self._system.key].to_list(), scoring)
         self._give(good, replies, rollout)
         return replies
 

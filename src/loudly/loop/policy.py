@@ -51,13 +51,17 @@ class RetrainPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """The rollout that runs: who, at which stage of how many, and what its strategy says as of now."""
+    """The rollout that runs: who, at which stage of how many, and what its strategy says as of now.
+
+    winner: the version that a PASS promotes, where there are several; `version` by default.
+    """
 
     version: str
     stage: int
     stages: int
     verdict: Verdict
     deadline: int
+    winner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def _rollout(known: Known, rollout: Underway) -> Plan:
     if verdict.passed and rollout.stage + 1 < rollout.stages:
         return Plan(known.now, (NextStage(version, rollout.stage + 1, verdict.reason),))
     if verdict.passed:
-        return Plan(known.now, (Promote(version, verdict.reason, verdict),))
+        return Plan(known.now, (Promote(rollout.winner or version, verdict.reason, verdict),))
     if known.now >= rollout.deadline:
         reason = f"undecided at its deadline, so the champion stays ({verdict.missing or verdict.reason})"
         return Plan(known.now, (RollBack(version, reason, verdict),))

@@ -20,6 +20,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
+from loudly.serve.router import CONTROL
 from loudly.store.resuming import Resuming
 
 Damage = Callable[[pl.DataFrame, str], pl.DataFrame]
@@ -107,7 +108,7 @@ def _answer(live: Live, rows: pl.DataFrame) -> pl.DataFrame:
     who = np.array(replies.versions)[replies.arm]
     answer = replies.answer if replies.answer.ndim == 1 else replies.answer.argmax(axis=1).astype(float)
     return fitted.good.select(live.system.key, live.system.time).with_columns(
-        _answer=pl.Series(answer), _version=pl.Series(who), _control=pl.Series(_flat(replies.scores["control"]))
+        _answer=pl.Series(answer), _version=pl.Series(who), _control=pl.Series(_flat(replies.scores[CONTROL]))
     )
 
 

@@ -70,7 +70,7 @@ def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
         return batch.height
     arrival = live.book.arrived(batch.drop("_at"), at)
     if arrival.joined.height and live.state.champion is not None:
-        live.fold_labels(arrival.joined)
+        live.fold_labels(arrival.joined, at)
     return 0
 
 

@@ -9,15 +9,9 @@ import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json, canonical, digest
-from loudly.core.seams import Strategy
-from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Task, Verdict, plain
+from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Verdict, plain
 from loudly.data.snapshot import extend
-from loudly.deliver.ab import Ab
-from loudly.deliver.blue_green import BlueGreen
-from loudly.deliver.canary import Canary
-from loudly.deliver.rollout import RolloutSpec
-from loudly.deliver.shadow import Shadow
-from loudly.errors import DataError, ModelError, RolloutError, TrainingError
+from loudly.errors import DataError, ModelError, TrainingError
 from loudly.evaluate.card import card
 from loudly.loop.candidate import Candidate, make_candidate
 from loudly.loop.serving import Ready, make_ready
@@ -26,7 +20,6 @@ from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.loop.tuning import Tuning, starts, tune
-from loudly.metrics.table import in_traffic
 from loudly.serve.router import Router, Routing, Served
 from loudly.train.fit import takes_start
 from loudly.train.run import run_key
@@ -87,21 +80,6 @@ class Retraining:
     def reference(self) -> pl.DataFrame:
         """The rows the newest fit has seen: what windows are compared with."""
         return self._base if self._base is not None else pl.DataFrame()
-
-    def strategy(self, spec: RolloutSpec, task: Task) -> Strategy:
-        """The strategy of a stage, judging by the metric that can be followed row by row."""
-        judged = in_traffic(self.system.metric, task)
-        match spec.strategy:
-            case "shadow":
-                return Shadow(spec, judged)
-            case "canary":
-                return Canary(spec, judged)
-            case "blue-green":
-                return BlueGreen(spec, judged)
-            case "ab":
-                return Ab(spec, judged)
-            case unknown:
-                raise RolloutError(f"There is no strategy {unknown!r}.")
 
     def run(
         self,
@@ -301,7 +279,7 @@ def _fast_told(now: int, ref: str, made: Candidate) -> list[Event]:
 def policy_digest(system: System) -> str:
     """What the user's policy says, as one digest: it goes into the ledger when it changes."""
     said = {
-        "rollout": [plain(s) for s in system.rollout],
+        "rollout": [s.said() for s in system.rollout],
         "gate": plain(system.gate),
         "retrain": plain(system.retrain),
         "monitor": plain(system.monitor),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loudly.core.values import Decision, Verdict
+from loudly.loop.arms import arms_of, winner
 
 if TYPE_CHECKING:
     from loudly.core.values import Event
@@ -23,8 +24,11 @@ def standing_verdict(live: Live, version: str | None) -> Verdict:
         known, events = live.state.versions, _spoken(live, version)
     if version is None and rollout is None:
         return _undecided("rollout", "no rollout is running, and no version is named", "a rollout")
-    if rollout is not None and verdict is not None and version in (None, rollout.version):
-        told = replace(verdict, subject=rollout.version)
+    candidates = [arm.version for arm in arms_of(live)[1:]]
+    if rollout is not None and verdict is not None and (version is None or version in candidates):
+        told = replace(verdict, subject=version or rollout.version)
+        if verdict.passed and version is not None and version != winner(live):
+            return replace(told, decision=Decision.FAIL, reason=f"another arm wins: {verdict.reason}")
         if verdict.passed and rollout.stage < stages - 1:
             reason = f"stage {rollout.stage + 1} of {stages} has passed: {verdict.reason}"
             return replace(told, decision=Decision.UNDECIDED, reason=reason, missing="the stages after it")
@@ -40,6 +44,8 @@ def _past(version: str, events: list[Event]) -> Verdict:
         match event.kind:
             case "version_rolled_back":
                 return Verdict(Decision.FAIL, version, f"rolled back: {event.data['reason']}")
+            case "champion_changed" if event.data["version"] != version:
+                return Verdict(Decision.FAIL, version, f"{event.data['version']} was promoted instead: {event.data['reason']}")
             case "champion_changed" if any(e.kind == "rollout_started" for e in events):
                 return Verdict(Decision.PASS, version, f"promoted: {event.data['reason']}")
             case "champion_changed":

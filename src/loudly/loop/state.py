@@ -6,18 +6,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from loudly.core.values import Dataset, ModelVersion, Recorded, dataset_of, version_of
+from loudly.core.values import Dataset, Decision, ModelVersion, Recorded, dataset_of, version_of
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """A rollout as the ledger tells it: `started` is its position and names it."""
+    """A rollout as the ledger tells it: `started` is its position and names it.
+
+    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.
+    """
 
     version: str
     started: int
     at: int
     stage: int
     stage_at: int
+    others: tuple[str, ...] = ()
+    context: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class State:
 
     `versions` by ref; `held`: causes of alarms that are held back, and why in one word; `evidence` maps a version to the positions
     of the events that speak about it; `forgetting`: subjects that somebody asked to forget and that are not erased yet, and
-    whether old training data of theirs goes too.
+    whether old training data of theirs goes too; `passed`: versions that have passed their gate and that no traffic has judged yet,
+    the newest last.
     """
 
     position: int = 0
@@ -62,18 +68,25 @@ class State:
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     killed: bool = False
     forgetting: Mapping[str, bool] = field(default_factory=dict)
+    passed: tuple[str, ...] = ()
 
 
 def fold(state: State, recorded: Recorded) -> State:
     """One more event. Unknown kinds only move the position: an old program reads a newer ledger."""
     event, data = recorded.event, recorded.event.data
     state = replace(state, position=recorded.position, chain=recorded.chain, now=max(state.now, event.at))
-    version = data.get("version")
-    if isinstance(version, str):
-        seen = (*state.evidence.get(version, ()), recorded.position)
-        state = replace(state, evidence={**state.evidence, version: seen})
+    about = _about(data)
+    if about:
+        seen = {version: (*state.evidence.get(version, ()), recorded.position) for version in about}
+        state = replace(state, evidence={**state.evidence, **seen})
     change = _CHANGES.get(event.kind)
     return state if change is None else change(state, recorded, data)
+
+
+def _about(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The versions that an event speaks about."""
+    version, others = data.get("version"), data.get("others", ())
+    return (version, *others) if isinstance(version, str) else ()
 
 
 def fold_all(events: Iterable[Recorded], start: State | None = None) -> State:
@@ -110,17 +123,33 @@ def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any
 
 def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     at = recorded.event.at
-    return replace(state, rollout=RolloutState(data["version"], recorded.position, at, 0, at))
+    return replace(state, rollout=RolloutState(data["version"], recorded.position, at, 0, at, tuple(data.get("others", ()))))
 
 
 def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     if state.rollout is None:
         return state
-    return replace(state, rollout=replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at))
+    stage = replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, context=data.get("context"))
+    return replace(state, rollout=stage)
+
+
+def _gate_judged(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    if data["verdict"]["decision"] != Decision.PASS:
+        return _judged(state, data)
+    return replace(state, passed=(*state.passed, data["version"]))
+
+
+def _artefact_queried(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return state if data["verdict"]["decision"] == Decision.PASS else _judged(state, data)
+
+
+def _judged(state: State, data: Mapping[str, Any]) -> State:
+    """Traffic has judged versions, or their gate has refused them: they wait no more."""
+    return replace(state, passed=tuple(ref for ref in state.passed if ref not in _about(data)))
 
 
 def _rolled_back(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
-    return replace(state, rollout=None)
+    return replace(_judged(state, data), rollout=None)
 
 
 def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -129,7 +158,7 @@ def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any])
     if rollout is not None and previous is not None and rollout.version == data["version"]:
         confirming = Promotion(rollout.version, previous, rollout.started, rollout.stage, rollout.stage_at, recorded.event.at)
     return replace(
-        state,
+        _judged(state, data),
         confirming=confirming,
         champion=data["version"],
         previous=state.champion,
@@ -176,6 +205,8 @@ _CHANGES = {
     "schema_frozen": _schema_frozen,
     "run_finished": _run_finished,
     "version_registered": _version_registered,
+    "gate_judged": _gate_judged,
+    "artefact_queried": _artefact_queried,
     "rollout_started": _rollout_started,
     "stage_started": _stage_started,
     "version_rolled_back": _rolled_back,

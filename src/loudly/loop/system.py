@@ -61,6 +61,7 @@ class System:
     features: tuple[Callable[..., Any], ...] = ()
     rules: tuple[Callable[..., Any], ...] = ()
     slices: tuple[Callable[..., Any], ...] = ()
+    reward: Callable[..., Any] | None = None
     behaviours: tuple[Behaviour, ...] = ()
     gate: Gate = field(default_factory=Gate)
     rollout: tuple[RolloutSpec, ...] = ()

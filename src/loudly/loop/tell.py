@@ -66,7 +66,8 @@ def _registered(data: Mapping[str, Any]) -> str:
 
 def _champion(data: Mapping[str, Any]) -> str:
     before = data["previous"] or "nothing"
-    return f"{data['version']} is champion, after {before}: {data['reason']}"
+    others = f" and against {', '.join(data['others'])}" if data.get("others") else ""
+    return f"{data['version']} is champion, after {before}{others}: {data['reason']}"
 
 
 def _disagreement(data: Mapping[str, Any]) -> str:
@@ -74,6 +75,11 @@ def _disagreement(data: Mapping[str, Any]) -> str:
     most = [f"{name} {found['mean_gap']:.3f}" for name, found in data["by"].items() if name != "all"][:3]
     told = f"{data['version']} decides {overall['decided_otherwise']:.1%} of {overall['rows']:,} rows otherwise"
     return f"{told}, mean gap {overall['mean_gap']:.3f}" + (f"; most in {', '.join(most)}" if most else "")
+
+
+def _candidates(data: Mapping[str, Any]) -> str:
+    """The version that an event is about, with those beside it."""
+    return " beside ".join([str(data["version"]), *([", ".join(data["others"])] if data.get("others") else [])])
 
 
 def _muted(data: Mapping[str, Any]) -> str:
@@ -99,12 +105,12 @@ TELL: dict[str, Teller] = {
     "fast_form_judged": lambda d: f"{d['version']} is served from {d['serves']}: {_verdict(d)}",
     "gate_judged": lambda d: f"gate of {d['version']}: {_verdict(d)}",
     "artefact_queried": lambda d: f"{d['version']} loaded from its bytes and queried in the server: {_verdict(d)}",
-    "rollout_started": lambda d: f"rollout of {d['version']} against {d['champion']}: {d['stages']}",
+    "rollout_started": lambda d: f"rollout of {_candidates(d)} against {d['champion']}: {d['stages']}",
     "stage_started": lambda d: f"{d['version']} enters {d['strategy']}: {d['reason']}",
-    "rollout_judged": lambda d: f"rollout of {d['version']}: {_verdict(d)}",
+    "rollout_judged": lambda d: f"rollout of {_candidates(d)}: {_verdict(d)}",
     "disagreement_reported": _disagreement,
     "version_rolled_back": lambda d: (
-        f"{d['version']} rolled back after {d['answers']:,} answers; {d['champion']} answers: {d['reason']}"
+        f"{_candidates(d)} rolled back after {d['answers']:,} answers; {d['champion']} answers: {d['reason']}"
     ),
     "champion_changed": _champion,
     "promotion_confirmed": lambda d: f"{d['version']} confirmed: {d['reason']}",

@@ -16,18 +16,24 @@ import numpy as np
 import polars as pl
 
 from loudly.core.values import Field, Kind, Schema
-from loudly.serve.router import ARMS, Replies
+from loudly.serve.router import Replies, arm_names
 from loudly.serve.rows import Rows, asked, series
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 MAGIC = b"loud1"
+# What a compact record holds of each row before the scores of the arms.
+OWN = ("arm", "propensity", "answer", "fallback")
 ENCODER = msgspec.msgpack.Encoder()
+SCORES = ("_answer", "_control", "_candidate")
 
 
 def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -> pl.DataFrame:
-    """The rows with `_arm`, `_propensity`, `_answer`, `_fallback`, `_rollout`, `_at` (when, µs) and `_<arm>` scores."""
+    """The rows with `_arm`, `_propensity`, `_answer`, `_fallback`, `_rollout`, `_at` (when, µs) and `_<arm>` scores.
+
+    `_arm` is an index into `arm_names`; which version that was, the event at the position `_rollout` of the ledger says.
+    """
     return rows.with_columns(
         pl.Series("_arm", replies.arm, dtype=pl.Int8),
         pl.Series("_propensity", replies.propensity),
@@ -35,8 +41,17 @@ def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -
         pl.Series("_fallback", replies.fallback),
         pl.lit(rollout, pl.Int64).alias("_rollout"),
         pl.lit(at, pl.Int64).alias("_at") if isinstance(at, int) else pl.Series("_at", at, dtype=pl.Int64),
-        *(_scores(f"_{arm}", replies.scores[arm]) for arm in ARMS),
+        *(_scores(f"_{arm}", score) for arm, score in replies.scores.items()),
     )
+
+
+def alike(rows: pl.DataFrame, classes: int) -> pl.DataFrame:
+    """Logged rows of several classes with every score as wide as the classes, whoever has scored or failed: so batches join.
+
+    A number (the constant fallback, or NaN of an arm that did not score) stands for each class.
+    """
+    flat = [name for name, kind in rows.schema.items() if name.startswith(SCORES) and kind == pl.Float64]
+    return rows.with_columns(_scores(name, np.repeat(column(rows, name)[:, None], classes, axis=1)) for name in flat)
 
 
 def column(rows: pl.DataFrame, name: str) -> Floats:
@@ -56,7 +71,7 @@ def compact(rows: Rows, replies: Replies, rollout: int, at: int, notes: Sequence
 
     Cost: some 5 µs a row.
     """
-    scores = [replies.scores[arm].tolist() for arm in ARMS]
+    scores = [score.tolist() for score in replies.scores.values()]
     own = [replies.arm.tolist(), replies.propensity.tolist(), replies.answer.tolist(), replies.fallback.tolist(), *scores]
     return MAGIC + ENCODER.encode([_head(rows.schema), list(rows.columns.values()), own, rollout, at, notes])
 
@@ -81,12 +96,12 @@ def entry(data: bytes) -> Entry | None:
         return None
     head, columns, own, rollout, at, _ = msgspec.msgpack.decode(data[len(MAGIC) :])
     wide = bool(own[2]) and isinstance(own[2][0], list)
-    return Entry((tuple(map(tuple, head)), rollout, wide), columns, own, at)
+    return Entry((tuple(map(tuple, head)), rollout, wide, len(own) - len(OWN)), columns, own, at)
 
 
 def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
     """Entries of one kind as the table that would have been logged."""
-    head, rollout, _ = entries[0].kind
+    head, rollout, _, arms = entries[0].kind
     columns = (
         entries[0].columns
         if len(entries) == 1
@@ -102,8 +117,8 @@ def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
         np.asarray(arm, dtype=np.int64),
         np.asarray(propensity, dtype=np.float64),
         np.asarray(fallback, dtype=bool),
-        {name: np.asarray(score, dtype=np.float64) for name, score in zip(ARMS, scores, strict=True)},
-        ("", ""),
+        {name: np.asarray(score, dtype=np.float64) for name, score in zip(arm_names(arms), scores, strict=True)},
+        ("",) * arms,
         {},
         {},
         (),
@@ -129,7 +144,7 @@ def all_of(replies: Sequence[Replies]) -> Replies:
     """Replies of one routing, one after the other; counts are added."""
     if len(replies) == 1:
         return replies[0]
-    scores = {arm: np.concatenate([r.scores[arm] for r in replies]) for arm in ARMS}
+    scores = {arm: np.concatenate([r.scores[arm] for r in replies]) for arm in replies[0].names}
     return Replies(
         np.concatenate([r.answer for r in replies]),
         np.concatenate([r.arm for r in replies]),
@@ -137,8 +152,8 @@ def all_of(replies: Sequence[Replies]) -> Replies:
         np.concatenate([r.fallback for r in replies]),
         scores,
         replies[0].versions,
-        _added([r.answered for r in replies]),
-        _added([r.failed for r in replies]),
+        _added(replies[0].names, [r.answered for r in replies]),
+        _added(replies[0].names, [r.failed for r in replies]),
         tuple(e for r in replies for e in r.errors),
         {},
     )
@@ -158,8 +173,8 @@ def _head(schema: Schema) -> msgspec.Raw:
     return known[1]
 
 
-def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    return {arm: sum(c.get(arm, 0) for c in counts) for arm in ARMS}
+def _added(arms: Sequence[str], counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {arm: sum(c.get(arm, 0) for c in counts) for arm in arms}
 
 
 def _scores(name: str, values: Any) -> pl.Series:

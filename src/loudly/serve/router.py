@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from loudly.core.canon import unit_draw
-from loudly.core.seams import Strategy
+from loudly.core.seams import Assignment, Strategy
 from loudly.errors import ModelError
 from loudly.serve.attempt import Attempt
+from loudly.serve.context import Context
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
@@ -23,9 +25,18 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 CONTROL, CANDIDATE = "control", "candidate"
-ARMS = (CONTROL, CANDIDATE)
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
 Timer = Callable[[], float]
+
+
+@cache
+def arm_names(count: int) -> tuple[str, ...]:
+    """What the arms of a rollout are called, control first. They are two at least, for that is how answers are logged.
+
+    >>> arm_names(1), arm_names(4)
+    (('control', 'candidate'), ('control', 'candidate', 'candidate2', 'candidate3'))
+    """
+    return (CONTROL, CANDIDATE, *(f"{CANDIDATE}{i}" for i in range(2, count)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +63,35 @@ class Served:
 class Routing:
     """Who answers now. Without a strategy control answers everything. `salt` names the rollout; units stick to it.
 
-    fallback: the constant answer of last resort, marked as such.
+    candidates: the arms after control, in their order.  fallback: the constant answer of last resort, marked as such.
+    context: what a strategy that chooses by context sees of the rows.
     """
 
     control: Served
-    candidate: Served | None = None
+    candidates: tuple[Served, ...] = ()
     strategy: Strategy | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     salt: str = ""
     fallback: float = 0.0
+    context: Context | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arms."""
+        return arm_names(1 + len(self.candidates))
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Of the arms, in the order of `names`; "" where there is no candidate."""
+        return (self.control.version, *(c.version for c in self.candidates)) if self.candidates else (self.control.version, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Replies:
     """Answers of a batch, row by row.
 
-    answer: (n,) or (n, k).  arm: (n,) index into ("control", "candidate").  propensity: (n,).  fallback: (n,) True where the
-    arm that should have answered could not.  scores: arm -> answers of every arm that scored, NaN where it did not.
+    answer: (n,) or (n, k).  arm: (n,) index into `names`.  propensity: (n,).  fallback: (n,) True where the arm that should
+    have answered could not.  scores: arm -> answers of every arm, NaN where it did not score.  versions: of the arms.
     failed, answered: counts by arm, of rows.  errors: what was raised, for the log.  seconds: arm -> what its call took,
     where a timer runs.
     """
@@ -83,6 +106,11 @@ class Replies:
     failed: Mapping[str, int]
     errors: tuple[str, ...]
     seconds: Mapping[str, float]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arms."""
+        return arm_names(len(self.versions))
 
     def take(self, kept: Ints) -> Replies:
         """The replies of some of the rows; the counts stay."""
@@ -117,83 +145,99 @@ class Router:
         A model that raises or answers NaN is replaced by control, control by the constant fallback; both are counted.
         attempt: is told which arm is at work.
         """
-        routing, n = self._routing, table.height
-        arm, propensity, scoring = self._assign(routing, units)
+        routing = self._routing
+        if not routing.candidates:
+            return _alone(routing, table, attempt)
+        assigned = _assign(routing, table, units)
         errors: list[str] = []
+        asked: dict[str, Any] = {}
         scores: dict[str, Floats] = {}
         seconds: dict[str, float] = {}
-        for name in ARMS:
+        for index, (name, served) in enumerate(zip(routing.names, (routing.control, *routing.candidates), strict=True)):
             if attempt is not None:
                 attempt.scoring = name
-            scores[name] = self._timed(routing, name, table, arm, name in scoring, errors, seconds)
-        versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
-        if routing.candidate is None and bool(np.isfinite(scores[CONTROL]).all()):
-            sound = np.zeros(n, dtype=bool)
-            return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, {CONTROL: n, CANDIDATE: 0}, NOTHING, (), {})
-        picked, fallback = _pick(scores, arm, routing.fallback)
-        failed = {name: int((~finite(scores[name]) & _asked(arm, i, name in scoring)).sum()) for i, name in enumerate(ARMS)}
-        answered = {name: int(_asked(arm, i, name in scoring).sum()) for i, name in enumerate(ARMS)}
-        return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors), seconds)
+            asked[name] = np.ones(table.height, dtype=bool) if name in assigned.shadows else assigned.arm == index
+            begun = self._timer() if self._timer is not None and asked[name].any() else None
+            scores[name] = _score(served, table, asked[name], errors)
+            if begun is not None and self._timer is not None:
+                seconds[name] = self._timer() - begun
+        return _replies(routing, assigned, asked, scores, errors, seconds)
 
-    def give_up(self, units: Sequence[Any], scoring: str) -> Replies:
-        """The constant fallback for units whose answer did not come in time; `scoring` is the arm that was at work."""
-        routing, n = self._routing, len(units)
-        arm, propensity, _ = self._assign(routing, units)
-        versions = (routing.control.version, routing.candidate.version if routing.candidate else "")
-        scores = {name: np.full(n, np.nan) for name in ARMS}
-        lost = {name: n if name == scoring else 0 for name in ARMS}
-        answer, fallback = np.full(n, routing.fallback), np.ones(n, dtype=bool)
-        return Replies(answer, arm, propensity, fallback, scores, versions, lost, lost, ("no answer in time",), {})
+    def give_up(self, table: pl.DataFrame | Rows, units: Sequence[Any], scoring: str) -> Replies:
+        """The constant fallback for rows whose answer did not come in time; `scoring` is the arm that was at work."""
+        routing, n = self._routing, table.height
+        made = _assign(routing, table, units)
+        scores = {name: np.full(n, np.nan) for name in routing.names}
+        lost = {name: n if name == scoring else 0 for name in routing.names}
+        answer, fallback, late = np.full(n, routing.fallback), np.ones(n, dtype=bool), ("no answer in time",)
+        return Replies(answer, made.arm, made.propensity, fallback, scores, routing.versions, lost, lost, late, {})
 
-    @staticmethod
-    def _assign(routing: Routing, units: Sequence[Any]) -> tuple[Ints, Floats, tuple[str, ...]]:
-        if routing.strategy is None or routing.candidate is None:
-            return np.zeros(len(units), dtype=np.int64), np.ones(len(units)), ()
-        draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
-        made = routing.strategy.assign(routing.state, draws)
-        return made.arm, made.propensity, made.shadows
 
-    def _timed(
-        self,
-        routing: Routing,
-        name: str,
-        table: pl.DataFrame | Rows,
-        arm: Ints,
-        everything: bool,
-        errors: list[str],
-        seconds: dict[str, float],
-    ) -> Floats:
-        if self._timer is None or routing.candidate is None or not (everything or (arm == ARMS.index(name)).any()):
-            return self._score(routing, name, table, arm, everything, errors)
-        begun = self._timer()
-        made = self._score(routing, name, table, arm, everything, errors)
-        seconds[name] = self._timer() - begun
+def _alone(routing: Routing, table: pl.DataFrame | Rows, attempt: Attempt | None) -> Replies:
+    """Control answers everything: the hot path."""
+    n, errors = table.height, list[str]()
+    if attempt is not None:
+        attempt.scoring = CONTROL
+    everything = Assignment(np.zeros(n, dtype=np.int64), np.ones(n))
+    score = _try(routing.control, table, errors)
+    nothing = np.full(n, np.nan)
+    scores = {CONTROL: nothing if score is None else score, CANDIDATE: nothing}
+    if errors or not np.isfinite(scores[CONTROL]).all():
+        nobody, everybody = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
+        return _replies(routing, everything, {CONTROL: everybody, CANDIDATE: nobody}, scores, errors, {})
+    sound, answered = np.zeros(n, dtype=bool), {CONTROL: n, CANDIDATE: 0}
+    versions = routing.versions
+    return Replies(scores[CONTROL], everything.arm, everything.propensity, sound, scores, versions, answered, NOTHING, (), {})
+
+
+def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) -> Assignment:
+    """Who answers each row."""
+    if routing.strategy is None or not routing.candidates:
+        return Assignment(np.zeros(len(units), dtype=np.int64), np.ones(len(units)))
+    draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
+    return routing.strategy.assign(routing.state, draws, None if routing.context is None else routing.context.of(table))
+
+
+def _try(served: Served, table: pl.DataFrame | Rows, errors: list[str]) -> Floats | None:
+    """Scores of all rows; None where the model raised, which is noted."""
+    try:
+        return served.score(table)
+    except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the client still gets an answer
+        errors.append(f"{served.version}: {type(wrong).__name__}: {wrong}")
+        return None
+
+
+def _score(served: Served, table: pl.DataFrame | Rows, asked: Any, errors: list[str]) -> Floats:
+    """The arm's answers for the rows that ask it; NaN elsewhere and where it failed. Shapes: asked (n,)."""
+    n, count = len(asked), int(np.count_nonzero(asked))
+    made = _try(served, table if count == n else table.filter(asked), errors) if count else None
+    if made is None:
+        return np.full(n, np.nan)
+    if count == n:
         return made
-
-    @staticmethod
-    def _score(routing: Routing, name: str, table: pl.DataFrame | Rows, arm: Ints, everything: bool, errors: list[str]) -> Floats:
-        """The arm's answers for the rows it must score; NaN elsewhere and where it failed."""
-        served = routing.control if name == CONTROL else routing.candidate
-        nothing = np.full(len(arm), np.nan)
-        if served is None:
-            return nothing
-        wanted = np.ones(len(arm), dtype=bool) if everything else arm == ARMS.index(name)
-        if not wanted.any():
-            return nothing
-        try:
-            made = served.score(table if wanted.all() else table.filter(wanted))
-        except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the client still gets an answer
-            errors.append(f"{served.version}: {type(wrong).__name__}: {wrong}")
-            return nothing
-        if wanted.all():
-            return made
-        out = np.full((len(arm), *made.shape[1:]), np.nan)
-        out[wanted] = made
-        return out
+    out = np.full((n, *made.shape[1:]), np.nan)
+    out[asked] = made
+    return out
 
 
-def _asked(arm: Ints, index: int, everything: bool) -> Any:
-    return np.ones(len(arm), dtype=bool) if everything else arm == index
+def _replies(
+    routing: Routing,
+    assigned: Assignment,
+    asked: Mapping[str, Any],
+    scores: Mapping[str, Floats],
+    errors: Sequence[str],
+    seconds: Mapping[str, float],
+) -> Replies:
+    """What is told of scores that may lack some: the fallback where an arm failed, and the counts."""
+    fitting = _alike(scores)
+    lacking = {name: ~finite(score) for name, score in fitting.items()}
+    picked, fallback = _pick(tuple(fitting.values()), assigned.arm, routing.fallback)
+    failed = {name: int((lacking[name] & mine).sum()) for name, mine in asked.items()}
+    answered = {name: int(mine.sum()) for name, mine in asked.items()}
+    given = scores if not routing.candidates else fitting
+    return Replies(
+        picked, assigned.arm, assigned.propensity, fallback, given, routing.versions, answered, failed, tuple(errors), seconds
+    )
 
 
 def finite(score: Floats) -> Any:
@@ -201,20 +245,17 @@ def finite(score: Floats) -> Any:
     return np.isfinite(score) if score.ndim == 1 else np.isfinite(score).all(axis=1)
 
 
-def _pick(scores: Mapping[str, Floats], arm: Ints, constant: float) -> tuple[Floats, Any]:
-    """The answer of each row's arm; control's where that failed; the constant where both did."""
-    control, candidate = scores[CONTROL], scores[CANDIDATE]
-    if control.ndim != candidate.ndim:
-        wide = max(control.ndim, candidate.ndim)
-        shape = (control if control.ndim == wide else candidate).shape
-        control = control if control.ndim == wide else np.full(shape, np.nan)
-        candidate = candidate if candidate.ndim == wide else np.full(shape, np.nan)
-    chosen = arm == 1
-    picked = np.where(chosen[:, None] if control.ndim == 2 else chosen, candidate, control)
+def _alike(scores: Mapping[str, Floats]) -> Mapping[str, Floats]:
+    """Scores in one shape: that of control, or else of the first arm that gave a row of numbers; others count as NaN."""
+    shape = max((score.shape for score in scores.values()), key=len)
+    return {name: score if score.shape == shape else np.full(shape, np.nan) for name, score in scores.items()}
+
+
+def _pick(scores: Sequence[Floats], arm: Ints, constant: float) -> tuple[Floats, Any]:
+    """The answer of each row's arm; control's where that failed; the constant where both did. Scores of one shape."""
+    picked = np.stack(scores)[arm, np.arange(len(arm))]
     fallback = ~finite(picked)
     if fallback.any():
-        picked = picked.copy()
-        picked[fallback] = control[fallback]
-        lost = ~finite(picked)
-        picked[lost] = constant
+        picked[fallback] = scores[0][fallback]
+        picked[~finite(picked)] = constant
     return picked, fallback

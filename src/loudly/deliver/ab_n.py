@@ -1,0 +1,151 @@
+"""A/B/n test: several candidates against one control, each on the rows it answered alone; risk is split over the candidates.
+
+Each candidate is held against control as in a test of two arms, with its part of alpha (Bonferroni: whatever the tests have in
+common, control above all, one of them errs with probability alpha at most). Units are sticky, and must split over *all* arms as
+planned. The test goes on until the best is told: it ends as soon as no candidate that is still open could be better than one that
+has passed, or all are surely worse; when its time is over, the best of those that have passed wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loudly.core.seams import Assignment, Feedback
+from loudly.core.values import Arm, Decision, Verdict
+from loudly.deliver.ab import mismatch, planned
+from loudly.deliver.bandit import pick
+from loudly.deliver.evidence import add, add_counts, guards, judge, nothing_yet
+from loudly.deliver.latency import CANDIDATE, CONTROL
+from loudly.deliver.rollout import RolloutSpec
+from loudly.errors import RolloutError
+from loudly.metrics.table import MetricSpec
+from loudly.stats.clusters import Met, hashes, met_of
+from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class AbN:
+    """Arms: control first. A draw falls into the shares as on a ruler, so a unit keeps its arm for as long as the test lasts.
+
+    Where fewer arms come than the spec has shares for, these are scaled up; none are an even split.
+    """
+
+    spec: RolloutSpec
+    metric: MetricSpec
+    name: str = "ab-n"
+
+    def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        names = [arm.name for arm in arms]
+        if len(names) < 2 or len(set(names)) != len(names) or names[0] != CONTROL:
+            raise RolloutError("An A/B/n test has control and candidates, each with a name of its own.", seen=", ".join(names))
+        wanted = np.asarray(self.spec.shares[: len(names)] if len(self.spec.shares) >= len(names) else np.ones(len(names)))
+        shares = (wanted / wanted.sum()).tolist()
+        kept = carry if carry and list(carry) == names[1:] else {name: nothing_yet() for name in names[1:]}
+        units = {"ratio": SampleRatio(tuple(shares)).plain(), "met": Met().plain()}
+        return {"since": at, "now": at, "arms": names, "shares": shares, "evidence": dict(kept), **units}
+
+    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
+        return pick(np.asarray(state["shares"]), draws)
+
+    def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
+        met, counts = met_of(state["met"]).add(hashes(feedback.units), feedback.arm, len(state["arms"]))
+        ratio = sample_ratio_of(state["ratio"]).add(counts)
+        evidence = {}
+        for name, old in state["evidence"].items():
+            pair = pair_of(feedback, state["arms"].index(name), name)
+            evidence[name] = add(old, pair, self.metric, False, None if pair.context is None else pair.context[:, 0])
+        new = {**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()}
+        return new, self._verdict(new)
+
+    def observe(
+        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+    ) -> tuple[dict[str, Any], Verdict]:
+        evidence = {}
+        for name, old in state["evidence"].items():
+            given, lost, took = (_paired(counts, name) for counts in (answered, failed, seconds))
+            evidence[name] = add_counts(old, given, lost, took, self._share(state, name))
+        new = {**state, "evidence": evidence}
+        return new, self._verdict(new)
+
+    def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "now": at}
+        return new, self._verdict(new)
+
+    @staticmethod
+    def _share(state: Mapping[str, Any], name: str) -> float:
+        """The candidate's share of what it and control answer."""
+        mine = state["shares"][state["arms"].index(name)]
+        return float(mine / (mine + state["shares"][0]))
+
+    def _verdict(self, state: Mapping[str, Any]) -> Verdict:
+        subject, candidates = f"ab of {len(state['arms'])} arms", state["evidence"]
+        spec = replace(self.spec, paired=False, alpha=self.spec.alpha / len(candidates))
+        for name, evidence in candidates.items():
+            broken = guards(evidence, spec, f"{subject}: {name}")
+            if broken is not None:
+                return broken
+        off = mismatch(sample_ratio_of(state["ratio"]), state["arms"], self.spec.alpha, subject)
+        if off is not None:
+            return off
+        found = {name: _about(name, judge(evidence, spec, self.metric, subject)) for name, evidence in candidates.items()}
+        passed = sorted((v for v in found.values() if v.passed), key=lambda v: -(v.evidence[0].effect or 0.0))
+        pending = [v for v in found.values() if v.decision is Decision.UNDECIDED]
+        over = state["now"] - state["since"] >= self.spec.deadline
+        if passed and (over or not any(_may_be_better(v, passed[0]) for v in pending)):
+            return self._passes(state, subject, (passed[0], *(v for v in found.values() if v is not passed[0])))
+        everything = tuple(e for v in found.values() for e in v.evidence)
+        told = "; ".join(f"{name}: {v.reason}" for name, v in found.items())
+        if all(v.failed for v in found.values()):
+            return Verdict(Decision.FAIL, subject, told, everything)
+        missing = "; ".join(f"{name}: {self._missing(state, name, v)}" for name, v in found.items() if v in pending)
+        return Verdict(Decision.UNDECIDED, subject, told, everything, missing=missing)
+
+    def _passes(self, state: Mapping[str, Any], subject: str, found: tuple[Verdict, ...]) -> Verdict:
+        """The first of them wins, not before the least time."""
+        evidence = tuple(e for v in found for e in v.evidence)
+        if state["now"] - state["since"] < self.spec.hold:
+            wait = f"an A/B test lasts {self.spec.hold // 3_600_000_000}h at least"
+            return Verdict(Decision.UNDECIDED, subject, wait, evidence, wait, state["since"] + self.spec.hold)
+        return Verdict(Decision.PASS, subject, f"{evidence[0].about} wins: {found[0].reason}", evidence)
+
+    def _missing(self, state: Mapping[str, Any], name: str, found: Verdict) -> str:
+        alpha = self.spec.alpha / len(state["evidence"])
+        spec, share = replace(self.spec, alpha=alpha), self._share(state, name)
+        return f"{found.missing}; {planned(state['evidence'][name], spec, self.metric, share, state['since'])[0]}"
+
+
+def pair_of(feedback: Feedback, arm: int, name: str) -> Feedback:
+    """The rows that control or one candidate has answered, as those of a test of two arms."""
+    mine = (feedback.arm == 0) | (feedback.arm == arm)
+    return Feedback(
+        feedback.at,
+        [unit for unit, kept in zip(feedback.units, mine.tolist(), strict=True) if kept],
+        (feedback.arm[mine] == arm).astype(np.int64),
+        feedback.truth[mine],
+        {CONTROL: feedback.scores[CONTROL][mine], CANDIDATE: feedback.scores[name][mine]},
+        {},
+        feedback.days,
+        context=None if feedback.context is None else feedback.context[mine],
+    )
+
+
+def _paired(counts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {ours: counts[theirs] for ours, theirs in ((CONTROL, CONTROL), (CANDIDATE, name)) if theirs in counts}
+
+
+def _about(name: str, found: Verdict) -> Verdict:
+    """The verdict with its first evidence about the candidate by name."""
+    return replace(found, evidence=(replace(found.evidence[0], about=name), *found.evidence[1:]))
+
+
+def _may_be_better(pending: Verdict, best: Verdict) -> bool:
+    """Whether what is still open could have a larger effect than the lower end of the best so far."""
+    high, low = pending.evidence[0].high, best.evidence[0].low
+    return high is None or low is None or high > low

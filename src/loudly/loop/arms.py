@@ -1,0 +1,136 @@
+"""The arms of the rollout that runs: who they are, how rows are routed to them, what labels teach, and which one has won."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from loudly.core.canon import Json
+from loudly.core.values import Arm
+from loudly.errors import RolloutError
+from loudly.loop import traffic
+from loudly.loop.candidate import encode
+from loudly.loop.labelled import feedback_of
+from loudly.loop.rewards import rewards
+from loudly.serve.context import Context, check_columns, context_of, fitted
+from loudly.serve.router import Routing, Served, arm_names
+
+if TYPE_CHECKING:
+    from loudly.deliver.rollout import RolloutSpec
+    from loudly.loop.live import Live
+
+
+def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
+    """The further candidates of a rollout that begins: those named, or else the newest that have passed their gate.
+
+    As many as the stages ask for; only versions newer than the champion, which no traffic has judged.
+    Raises: RolloutError for a version that cannot take part.
+    """
+    state, wanted = live.state, max((spec.arms for spec in live.system.rollout), default=2) - 2
+    since = state.versions[state.champion].number if state.champion is not None else 0
+    free = [ref for ref in reversed(state.passed) if ref != version and state.versions[ref].number > since]
+    for ref in named:
+        if ref not in free:
+            seen = f"free: {', '.join(free) or 'none'}"
+            raise RolloutError(f"{ref} cannot take part: it has not passed its gate, or was judged before.", seen=seen)
+    if len(named) > wanted:
+        raise RolloutError(
+            f"The rollout has {wanted + 2} arms.", seen=f"{2 + len(named)} versions", do='Say "ab among N", or "thompson among N".'
+        )
+    return tuple(named or free[:wanted])
+
+
+def prepare(live: Live, versions: Sequence[str]) -> None:
+    """Whatever could refuse a rollout does so before it begins: artefacts, and columns to go by."""
+    for version in versions:
+        live.adopt(version)
+    for spec in live.system.rollout:
+        check_columns(spec.columns, live.ready[live.state.champion or ""].schema)
+
+
+def rivals(live: Live, version: str) -> dict[str, Json]:
+    """The other candidates of the running stage, as the data of an event about one; nothing where there are none."""
+    candidates = [arm.version for arm in arms_of(live)[1:]]
+    others: list[Json] = [ref for ref in candidates if ref != version]
+    return {"others": others} if version in candidates and others else {}
+
+
+def arms_of(live: Live) -> tuple[Arm, ...]:
+    """The arms of the stage that runs, control first; none where no rollout runs."""
+    rollout, champion = live.state.rollout, live.state.champion
+    if rollout is None or champion is None or rollout.stage >= len(live.system.rollout):
+        return ()
+    others = rollout.others if live.system.rollout[rollout.stage].arms > 2 else ()
+    versions = (champion, rollout.version, *others)
+    return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
+
+
+def winner(live: Live) -> str:
+    """The version that the verdict of now is about: the arm that its first evidence names, or else the candidate."""
+    verdict, arms = live.rollout_verdict, arms_of(live)
+    about = verdict.evidence[0].about if verdict is not None and verdict.evidence else ""
+    return next((arm.version for arm in arms[1:] if arm.name == about), arms[1].version)
+
+
+def routing_of(live: Live, champion: str) -> Routing:
+    """Who answers from now on."""
+    rollout = live.state.rollout
+    if rollout is None or live.strategy is None:
+        return Routing(_served(live, champion))
+    control, *candidates = (_served(live, arm.version) for arm in arms_of(live))
+    context = context_now(live) if live.system.rollout[rollout.stage].contextual else None
+    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, str(rollout.started), context=context)
+
+
+def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:
+    """What the record of a stage says of its context; nothing where it has none. Raises: ConfigError, DataError."""
+    if not spec.columns or live.state.champion is None:
+        return {}
+    schema, rows = live.ready[live.state.champion].schema, live.retraining.reference()
+    return {"context": fitted(spec.columns, schema, rows, constant=spec.contextual).plain()}
+
+
+def context_now(live: Live) -> Context | None:
+    """The context of the stage that runs."""
+    rollout = live.state.rollout
+    return context_of(rollout.context) if rollout is not None and rollout.context is not None else None
+
+
+def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
+    """Labelled rows that the running rollout has answered go to its strategy.
+
+    A bandit sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would mislead it.
+    """
+    rollout, system = live.state.rollout, live.system
+    if live.strategy is None or rollout is None:
+        return
+    spec, ready = system.rollout[rollout.stage], live.ready[live.state.champion or ""]
+    rows = joined.filter(pl.col("_rollout") == rollout.started)
+    if spec.bandit:
+        rows = _ripe(live, rows, now)
+    if rows.is_empty():
+        return
+    truth, context = encode(rows[system.label], ready.classes), context_now(live)
+    learned = rewards(system, ready.task, rows, traffic.column(rows, "_answer"), truth) if spec.bandit else None
+    feedback = replace(
+        feedback_of(system, rows, truth, now, [arm.name for arm in arms_of(live)]),
+        reward=learned,
+        propensity=rows["_propensity"].to_numpy() if spec.bandit else None,
+        context=context.of(rows) if context is not None else None,
+    )
+    live.rollout_state, live.rollout_verdict = live.strategy.update(live.rollout_state, feedback)
+
+
+def _ripe(live: Live, rows: pl.DataFrame, now: int) -> pl.DataFrame:
+    """Of these rows and those that wait, the ones whose labels have had their time."""
+    waiting = pl.concat([*live.unripe, rows], how="diagonal_relaxed")
+    ripe = pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within <= now
+    live.unripe = [rest] if (rest := waiting.filter(~ripe)).height else []
+    return waiting.filter(ripe)
+
+
+def _served(live: Live, version: str) -> Served:
+    return Served(version, live.ready[version].predict, live.ready[version].quick)

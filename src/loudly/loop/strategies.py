@@ -1,0 +1,53 @@
+"""The strategy of a rollout's stage, made from its settings."""
+
+from __future__ import annotations
+
+from loudly.core.seams import Strategy
+from loudly.core.values import Task
+from loudly.deliver.ab import Ab
+from loudly.deliver.ab_n import AbN
+from loudly.deliver.bandit import BanditSpec
+from loudly.deliver.blue_green import BlueGreen
+from loudly.deliver.canary import Canary
+from loudly.deliver.epsilon_greedy import epsilon_greedy
+from loudly.deliver.linear_thompson import linear_thompson
+from loudly.deliver.linucb import linucb
+from loudly.deliver.rollout import RolloutSpec
+from loudly.deliver.shadow import Shadow
+from loudly.deliver.thompson import thompson
+from loudly.deliver.ucb1 import ucb1
+from loudly.errors import RolloutError
+from loudly.loop.system import System
+from loudly.metrics.table import in_traffic
+
+
+def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) -> Strategy:
+    """Judging by the metric that can be followed row by row, or, a bandit, by rewards. features: of the context.
+
+    Raises: RolloutError for a strategy that does not exist.
+    """
+    judged = in_traffic(system.metric, task)
+    learns = BanditSpec(spec.floor, spec.alpha, spec.margin, spec.days, spec.hold, alone=True)
+    match spec.strategy:
+        case "shadow":
+            return Shadow(spec, judged)
+        case "canary":
+            return Canary(spec, judged)
+        case "blue-green":
+            return BlueGreen(spec, judged)
+        case "ab" if spec.arms > 2:
+            return AbN(spec, judged)
+        case "ab":
+            return Ab(spec, judged)
+        case "epsilon-greedy":
+            return epsilon_greedy(learns)
+        case "thompson":
+            return thompson(learns)
+        case "ucb1":
+            return ucb1(learns)
+        case "linucb":
+            return linucb(features, learns)
+        case "linear-thompson":
+            return linear_thompson(features, learns)
+        case unknown:
+            raise RolloutError(f"There is no strategy {unknown!r}.")
