@@ -31,7 +31,7 @@ floors: $(STAMP)
 	$(BIN)/lint-imports
 
 doctest: $(STAMP)
-	$(BIN)/python -m pytest -q --doctest-modules src/loudly -W ignore --ignore-glob='*/adapters/torch_*.py' --ignore-glob='*/adapters/xgboost_*.py'
+	$(BIN)/python -m pytest -q --doctest-modules src/loudly -W ignore --ignore-glob='*/adapters/torch_*.py' --ignore-glob='*/adapters/xgboost_*.py' --ignore-glob='*/adapters/onnx_text.py'
 
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
@@ -51,6 +51,8 @@ papers: $(STAMP)  ## Long simulations and published figures: shift detection, er
 	$(BIN)/python benchmarks/off_policy.py
 	$(BIN)/python benchmarks/estimate.py --peers
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/real_shift.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tiny_windows.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/embeddings.py
 
 lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml promises.
 	$(PYTHON) -m venv .venv-lowest

@@ -51,6 +51,8 @@ ELSEWHERE = {
     "server": "serve/test_server.py",
     "check": "validate/test_validate.py",
     "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py
+    "representation": "shift/test_represent.py",
+    "kernel": "adapters/test_torch_kernel.py",
     "reduce": "adapters/test_ray_profile.py",
     "spans": "adapters/test_otel_spans.py",
 }

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from loudly.stats.arm_process import ArmProcess
-from loudly.stats.auc import auc, auc_difference, normal_interval
-from loudly.stats.confidence_sequence import Running, interval, more_needed, radius
+from loudly.stats.auc import area, auc, auc_difference, average_precision, normal_interval
+from loudly.stats.confidence_sequence import Running, interval, radius, stretch
 from loudly.stats.divergence import hellinger, js, ks, noise, psi, total_variation
 from loudly.stats.placement import BINS, count, placements
 
@@ -40,12 +40,21 @@ def test_its_width_matches_the_published_formula() -> None:
     assert 1.4 < expected / (1.96 / np.sqrt(n)) < 2.2
 
 
-def test_more_needed_is_enough() -> None:
-    stream = Running(500, 0.0, 499.0)
-    more = more_needed(stream, 0.05, 0.05)
-    assert more is not None
-    assert radius(500 + more, 1.0, 0.05) <= 0.05 < radius((500 + more) // 2, 1.0, 0.05)
-    assert more_needed(stream, 0.05, -1.0) is None
+def test_streams_are_sure_about_when_it_was_foretold() -> None:
+    """Even odds are even: of streams that go on, half have their interval clear of the margin or of zero by then."""
+    rng, margin, sure = np.random.default_rng(5), 0.2, []
+    for _ in range(600):
+        mean = rng.uniform(-margin, 0)
+        stream = Running().add(rng.normal(mean, 1, 500))
+        factor = stretch(stream, 0.05, margin)
+        low, high = interval(stream, 0.05)
+        if low > -margin or high < 0:
+            continue
+        assert factor is not None
+        low, high = interval(stream.add(rng.normal(mean, 1, round(500 * (factor - 1)))), 0.05)
+        sure.append(low > -margin or high < 0)
+    assert 0.35 < np.mean(sure) < 0.65
+    assert stretch(Running(1, 0.0, 0.0), 0.05, margin) is None
 
 
 batches = st.lists(st.lists(st.floats(-100, 100), max_size=20), max_size=8)
@@ -94,6 +103,18 @@ def test_a_shared_outage_accuses_nobody() -> None:
                 wrong += 1
                 break
     assert wrong / 300 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=40))
+def test_the_area_and_the_average_precision_are_those_of_scikit_learn(rows: list[tuple[bool, int]]) -> None:
+    truth, score = np.array([float(t) for t, _ in rows]), np.array([float(s) for _, s in rows])
+    if 0 < truth.sum() < len(truth):
+        assert area(truth, score) == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+        assert average_precision(truth, score) == pytest.approx(average_precision_score(truth, score), abs=1e-12)
+    else:
+        assert np.isnan(area(truth, score))
+        assert np.isnan(average_precision(truth, score)) == (truth.sum() == 0)
 
 
 def test_auc_agrees_with_scikit_learn_and_its_interval_covers() -> None:

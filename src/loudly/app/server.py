@@ -103,6 +103,7 @@ class LiveFront:
             "candidate": state.rollout.version if state.rollout else None,
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
+            "held_back": dict(state.held),
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
             "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},

@@ -171,8 +171,8 @@ class Strategy(Protocol):
     `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky. `context` is (n, d), what is
     known of each unit, for strategies that choose by it; the others do not look at it.
     `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
-    `observe` is told how many answers each arm gave, how many of them failed, and the seconds its call took (nothing in a
-    replay, where time is the data's).
+    `observe` is told how many answers each arm gave, how many units failed (each counts once a rollout, and of one call at most
+    one: requests come in bursts), and the seconds its call took (nothing in a replay, where time is the data's).
     All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on.
     `carry` hands on the evidence of the stage before.
     """

@@ -9,11 +9,10 @@ from __future__ import annotations
 from threading import RLock
 from typing import Any, assert_never
 
-import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.seams import Clock, Feedback, Strategy
+from loudly.core.seams import Clock, Strategy
 from loudly.core.values import Arm, Decision, Event, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
@@ -22,20 +21,22 @@ from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
 from loudly.loop.candidate import encode
-from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
+from loudly.loop.confirming import Confirming
+from loudly.loop.labelled import feedback_of
+from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.restart import refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
-from loudly.loop.slices import slice_rows
 from loudly.loop.state import fold, fold_all
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
-from loudly.monitor.watch import Watch, WindowJudged
-from loudly.serve.router import ARMS, Replies, Router, Routing, Served, Timer
+from loudly.monitor.judged import WindowJudged
+from loudly.monitor.watch import Watch
+from loudly.serve.router import Replies, Router, Routing, Served, Timer
 from loudly.validate.conform import Conformed, conform
 
 
@@ -51,8 +52,8 @@ class Live:
         self.state = fold_all(stores.ledger.read())
         self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label)
-        self.alerts = Alerts(system.monitor)
-        self.watch = Watch(system.monitor, metric=system.metric, time=system.time)
+        self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
+        self.alerts = Alerts(system.monitor, self.watch.weight, self.watch.explain)
         self.retraining = Retraining(system, stores, self.tally)
         self.ready: dict[str, Ready] = {}
         self.router: Router | None = None
@@ -63,6 +64,7 @@ class Live:
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.answering = Answering(self)
+        self.confirming = Confirming(self)
         if self.state.champion is not None:
             self.adopt(self.state.champion)
             self.resume_rollout()
@@ -141,12 +143,13 @@ class Live:
             refresh(self)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
-                alarms = self.alerts.events(judged, now)
+                alarms = (*self.watch.told(), *self.alerts.events(judged, now, self.state.champion))
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
                 self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
                 self._route()
+            self.confirming.advance(now)
             self._report_asides()
             plan = self.plan()
         self.apply(plan)
@@ -166,7 +169,7 @@ class Live:
 
     def _notify(self, alarms: tuple[Event, ...]) -> None:
         for event in alarms:
-            if event.kind == "alarm_raised":
+            if event.kind in ("alarm_raised", "estimate_disproved"):
                 for notify in self.stores.notify:
                     notify(verdict_of(event.data["verdict"]))  # type: ignore[arg-type]
 
@@ -183,8 +186,9 @@ class Live:
             truth = encode(joined[self.system.label], ready.classes)
             at = joined[self.system.time].dt.epoch("us").to_numpy()
             score = traffic.column(joined, "_control")
-            self.watch.labels(truth, score, at)
+            self.watch.labels(truth, score, at, joined)
         self.retraining.learned(joined)
+        self.confirming.labels(joined, truth)
         if self.strategy is None:
             return
         with self.tally.spend("rollout"):
@@ -194,16 +198,7 @@ class Live:
 
     def _judge_rollout(self, rows: pl.DataFrame, truth: Any) -> None:
         assert self.strategy is not None
-        days = sorted({int(d) for d in (rows[self.system.time].dt.epoch("d")).to_list()})
-        feedback = Feedback(
-            at=self.clock.now(),
-            units=rows[self.system.key].to_list(),
-            arm=rows["_arm"].to_numpy().astype(np.int64),
-            truth=truth,
-            scores={arm: traffic.column(rows, f"_{arm}") for arm in ARMS},
-            slices=slice_rows(self.system, rows),
-            days=days,
-        )
+        feedback = feedback_of(self.system, rows, truth, self.clock.now())
         self.rollout_state, self.rollout_verdict = self.strategy.update(self.rollout_state, feedback)
 
     def _aside(self, fitted: Conformed) -> None:
@@ -237,6 +232,7 @@ class Live:
             signals=self.watch.signals(now),
             underway=self._underway(),
             killed=state.killed,
+            unconfirmed=self.confirming.known(),
         )
 
     def _underway(self) -> Underway | None:
@@ -253,7 +249,7 @@ class Live:
     def _do(self, step: Step) -> None:
         match step:
             case Retrain():
-                self.retrain(step.trigger, step.reason, stateful=step.stateful)
+                self.retrain(step.trigger, self.watch.blamed(step.trigger, step.reason), stateful=step.stateful)
             case NextStage(version, stage, reason):
                 self._report_disagreement(version)
                 self._enter(version, stage, reason)
@@ -263,6 +259,10 @@ class Live:
             case RollBack(version, reason, verdict):
                 self._judged(version, verdict)
                 self.roll_back(version, reason)
+            case Confirm(version, reason, verdict):
+                told = plain(verdict) if verdict is not None else None
+                self.event("promotion_confirmed", version=version, reason=reason, verdict=told)
+                self.confirming.follow()
             case Hold(wanted, reason):
                 if self.alerts.news(f"held {wanted}: {reason}"):
                     self.event("held", wanted=wanted, reason=reason)
@@ -313,15 +313,21 @@ class Live:
         previous = self.state.champion
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because)
+        self.confirming.follow(self.strategy, self.rollout_state)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
 
     def roll_back(self, version: str, reason: str) -> None:
-        """The candidate leaves; the champion answers everything again."""
-        answers = self.given.get("candidate", 0)
-        self.event("version_rolled_back", version=version, champion=self.state.champion, reason=reason, answers=answers)
+        """The candidate leaves; the champion answers everything again. A champion gives way to the one before it."""
+        state = self.state
+        if state.rollout is not None and version == state.champion:
+            self.roll_back(state.rollout.version, f"{version}, which it was held against, is rolled back")
+        answers, stays = self.given.get("candidate", 0), state.previous if version == state.champion else state.champion
+        self.event("version_rolled_back", version=version, champion=stays, reason=reason, answers=answers)
         self._end_rollout()
+        if version == state.champion and state.previous is not None:
+            self.promote(state.previous, f"{version} was rolled back: {reason}")
 
     def _judged(self, version: str, verdict: Verdict | None) -> None:
         self._report_disagreement(version)
@@ -341,6 +347,7 @@ class Live:
 
     def resume_rollout(self) -> None:
         """The rollout of the ledger, or none: after a restart, or when somebody else has written."""
+        self.confirming.follow()
         rollout = self.state.rollout
         if rollout is None or rollout.stage >= len(self.system.rollout):
             self._end_rollout()

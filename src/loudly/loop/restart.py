@@ -22,7 +22,7 @@ def catch_up(live: Live, folder: Path) -> int:
 
     Cost: as much as folding it the first time, less the predictions; records of single rows are folded by the thousand.
     """
-    live.alerts.reopen(live.state.alarms)
+    _watch_again(live)
     rows = 0
     waiting: list[traffic.Entry] = []
     for record in read_segments(folder) if folder.exists() else ():
@@ -34,7 +34,19 @@ def catch_up(live: Live, folder: Path) -> int:
             waiting.append(one)
         else:
             rows += _fold(live, record.kind, traffic.from_bytes(record.payload))
-    return rows + (_fold(live, "predictions", traffic.table_of(waiting)) if waiting else 0)
+    rows += _fold(live, "predictions", traffic.table_of(waiting)) if waiting else 0
+    live.watch.told()  # it was told before the restart
+    return rows
+
+
+def _watch_again(live: Live) -> None:
+    """The champion is watched from when it became one; alarms that are open stay open."""
+    champion = live.state.champion
+    if champion is not None and live.retraining.reference().height:
+        live.watch.crown(
+            live.ready[champion], live.retraining.reference(), live.state.expected.get(champion), live.state.champion_since
+        )
+    live.alerts.reopen(live.state.alarms, live.state.held)
 
 
 def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> bool:

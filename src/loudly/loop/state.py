@@ -21,11 +21,24 @@ class RolloutState:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """A promotion by a rollout whose labels have not all come yet: which rows (`started`), in which stage, and since when."""
+
+    version: str
+    previous: str
+    started: int
+    stage: int
+    stage_at: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The wheel as of a position of the ledger.
 
-    `versions` by ref; `evidence` maps a version to the positions of the events that speak about it; `forgetting`: subjects
-    that somebody asked to forget and that are not erased yet, and whether old training data of theirs goes too.
+    `versions` by ref; `held`: causes of alarms that are held back, and why in one word; `evidence` maps a version to the positions
+    of the events that speak about it; `forgetting`: subjects that somebody asked to forget and that are not erased yet, and
+    whether old training data of theirs goes too.
     """
 
     position: int = 0
@@ -42,7 +55,9 @@ class State:
     expected: Mapping[str, float] = field(default_factory=dict)
     refits: tuple[int, ...] = ()
     rollout: RolloutState | None = None
+    confirming: Promotion | None = None
     alarms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     killed: bool = False
@@ -109,22 +124,39 @@ def _rolled_back(state: State, recorded: Recorded, data: Mapping[str, Any]) -> S
 
 
 def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    rollout, previous = state.rollout, state.champion
+    confirming = None
+    if rollout is not None and previous is not None and rollout.version == data["version"]:
+        confirming = Promotion(rollout.version, previous, rollout.started, rollout.stage, rollout.stage_at, recorded.event.at)
     return replace(
         state,
+        confirming=confirming,
         champion=data["version"],
         previous=state.champion,
         champion_since=recorded.event.at,
         rollout=None,
+        held={},
     )
+
+
+def _promotion_confirmed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, confirming=None)
 
 
 def _alarm_raised(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     alarm = {**data, "position": recorded.position, "at": recorded.event.at}
-    return replace(state, alarms={**state.alarms, data["cause"]: alarm})
+    held = {k: v for k, v in state.held.items() if k != data["cause"]}
+    return replace(state, alarms={**state.alarms, data["cause"]: alarm}, held=held)
 
 
 def _alarm_cleared(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
-    return replace(state, alarms={k: v for k, v in state.alarms.items() if k != data["cause"]})
+    cause = data["cause"]
+    alarms = {k: v for k, v in state.alarms.items() if k != cause}
+    return replace(state, alarms=alarms, held={k: v for k, v in state.held.items() if k != cause})
+
+
+def _alarms_muted(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, held={**state.held, **data.get("kinds", {})})
 
 
 def _kill_switch_set(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -148,8 +180,10 @@ _CHANGES = {
     "stage_started": _stage_started,
     "version_rolled_back": _rolled_back,
     "champion_changed": _champion_changed,
+    "promotion_confirmed": _promotion_confirmed,
     "alarm_raised": _alarm_raised,
     "alarm_cleared": _alarm_cleared,
+    "alarms_muted": _alarms_muted,
     "kill_switch_set": _kill_switch_set,
     "subject_forgotten": _subject_forgotten,
     "subject_erased": _subject_erased,
