@@ -30,6 +30,11 @@ told = {}
 with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
     told["ready"] = client.get("/ready").status_code
     told["answers"] = client.post("/predict", json=rows).json()["answers"]
+    for _ in range(10):  # the first one loads the model
+        why = client.post("/explain", json=rows[:2])
+        if why.status_code != 503:
+            break
+    told["why"] = why.json()
     told["bad"] = client.post("/predict", json={**rows[0], "income": "much"}).status_code
     told["labels"] = client.post("/feedback", json=labels).json()
     told["argo"] = client.get("/analysis/argo").json()["result"]
@@ -81,6 +86,11 @@ def test_many_doors_answer_as_one_server_and_the_wheel_comes_back(tmp_path: Path
     batch = pl.read_parquet(tmp_path / "out.parquet")
     assert [a["prediction"] for a in told["answers"]] == batch["prediction"].to_list()
     assert {a["version"] for a in told["answers"]} == {"loans/1"}
+    assert "explanations" in told["why"], told["why"]
+    for why, answer in zip(told["why"]["explanations"], told["answers"], strict=False):
+        assert why["base"] + sum(why["contributions"].values()) == pytest.approx(why["score"])
+        assert why["prediction"] == pytest.approx(answer["prediction"])
+    assert len(told["why"]["explanations"]) == 2
     assert told["bad"] == 422
     assert told["labels"] == {"joined": 100, "unknown": 0, "repeated": 0}
     assert told["argo"] == "UNDECIDED"

@@ -140,7 +140,7 @@ class DoorFront:
         """Nothing waits here: what was answered is with the wheel."""
 
     def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]:
-        made: Sequence[Explanation] = self._asked("explain", rows, min(seconds, ACK_SECONDS))
+        made: Sequence[Explanation] = ray.get(self._wheel.explain.remote(rows, seconds), timeout=seconds)
         return made
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
