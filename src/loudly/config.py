@@ -56,6 +56,7 @@ class ServerConfig:
     fallback where late = "fallback".  inline: ask the model on the event loop instead of a thread: quicker where it takes some
     microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take.
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
+    max_versions: how many may be loaded at once, the routed ones among them.
     fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
     """
 
@@ -76,6 +77,7 @@ class ServerConfig:
     slow: float = 30.0
     drain: float = 5.0
     fast_forms: bool = True
+    max_versions: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "late": (lambda word: word in ("refuse", "fallback"), '"refuse" or "fallback"'),
     "most_bytes": (lambda size: size >= 1, "at least one byte"),
     "most_rows": (lambda rows: rows >= 1, "at least one row"),
+    "max_versions": (lambda count: count >= 2, "at least two, a champion and a candidate"),
     "slow": (lambda seconds: seconds > 0, "seconds above 0"),
     "drain": (lambda seconds: seconds >= 0, "seconds, or 0 to shut the doors at once"),
 }

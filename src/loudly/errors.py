@@ -20,6 +20,7 @@ LoudlyError
 ├── ModelError               a model cannot be stored, loaded or queried
 │   └── UntrustedModel       loading would execute code that the ledger does not vouch for
 ├── RolloutError             an impossible rollout: one is running, an unknown version
+├── Conflict                 what is asked for does not fit what is true now: too many versions, one that is in use
 └── ReplayError              history that cannot be replayed
 
 Each message says what happened, what was seen and what to do.
@@ -113,6 +114,9 @@ class UntrustedModel(ModelError): ...
 
 
 class RolloutError(LoudlyError): ...
+
+
+class Conflict(LoudlyError): ...
 
 
 class ReplayError(LoudlyError): ...

@@ -123,10 +123,10 @@ class DoorFront:
         replies, fitted = self._outpost.answer(rows.table(), lambda: _kept(attempt))
         if fitted.aside.height:
             raise DataError("A row could not be cast.", seen="; ".join(fitted.aside["reason"].to_list()))
-        return answered_of(replies)
+        return answered_of(replies, attempt)
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Answered:
-        return answered_of(self._outpost.give_up(rows.table(), attempt.scoring))
+        return answered_of(self._outpost.give_up(rows.table(), attempt.scoring), attempt)
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         self._outpost.lost += rows.height

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,25 @@ class LiveFront:
     def label_name(self) -> str:
         return self.live.system.label
 
-    def schema(self) -> Schema | None:
+    def schema(self, version: str = "") -> Schema | None:
         champion = self.live.state.champion
+        if version:
+            return self.live.pins.of(version)[0].schema if version in self.live.pins.loaded() else None
         return self.live.ready[champion].schema if champion else None
+
+    def loaded(self) -> Sequence[str]:
+        return self.live.pins.loaded()
+
+    def repository(self) -> Sequence[tuple[str, bool, str]]:
+        pins, known = self.live.pins, self.live.state.versions
+        loaded = pins.loaded()
+        return [(v, v in loaded, "" if v in loaded else pins.failed.get(v, "not loaded")) for v in known]
+
+    def load(self, version: str, most: int) -> None:
+        self.live.pins.load(version, most)
+
+    def unload(self, version: str) -> None:
+        self.live.pins.unload(version)
 
     def example(self) -> Mapping[str, Any]:
         """The newest row of the training table, as a request would send it."""
@@ -64,10 +80,10 @@ class LiveFront:
         return self.live.state.champion
 
     def answer(self, rows: Rows, attempt: Attempt) -> Answered:
-        return answered_of(self.live.answering.answer(rows, attempt))
+        return answered_of(self.live.answering.answer(rows, attempt), attempt)
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Answered:
-        return answered_of(self.live.answering.give_up(rows, attempt))
+        return answered_of(self.live.answering.give_up(rows, attempt), attempt)
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         self.live.answering.lose(rows, attempt)
@@ -96,6 +112,7 @@ class LiveFront:
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
+            "loaded": list(self.live.pins.loaded()),
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
@@ -107,10 +124,10 @@ class LiveFront:
             self.live.stores.traffic.flush()
 
 
-def answered_of(replies: Replies) -> Answered:
+def answered_of(replies: Replies, attempt: Attempt) -> Answered:
     """Replies as a server tells them, row by row."""
     arm = replies.arm.tolist()
-    versions, arms = [replies.versions[a] for a in arm], [ARMS[a] for a in arm]
+    versions, arms = [replies.versions[a] for a in arm], ["pinned" if attempt.version else ARMS[a] for a in arm]
     return Answered(replies.answer.tolist(), versions, arms, replies.propensity.tolist(), replies.fallback.tolist())
 
 
@@ -174,6 +191,7 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
     rows = catch_up(live, config.root / "traffic")
+    live.pins.follow()
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
@@ -187,7 +205,10 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
 
 
 def _tell_forms(live: Live, console: Console) -> None:
-    """What each version is served from; a fast form that passed and cannot be read here is said aloud and recorded."""
+    """What each version is served from; one that was loaded and cannot be, or a fast form that cannot be read, is said aloud."""
+    for ref, reason in live.pins.failed.items():
+        console.print(f"[bold red]LOUD[/] {ref} was loaded and cannot be loaded again: {escape(reason)}", highlight=False)
+        live.event("guarantee_weakened", version=ref, what="a loaded version", reason=reason)
     for ref, ready in live.ready.items():
         console.print(f"loudly {live.system.name}: {ref} is served from {ready.served}: {ready.told}", highlight=False)
         lost = live.stores.fast and ready.served == ORIGINAL and ready.bundle.meta.get("fast", {}).get("passed")

@@ -42,6 +42,7 @@ class Waiting:
     rollout: int
     at: int
     kind: tuple[Any, ...]
+    pinned: str
 
 
 class Answering:
@@ -57,9 +58,10 @@ class Answering:
     def answer(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers and logs the rows; requests that were given up meanwhile are left out of the log.
 
-        Raises: RolloutError while there is no champion, DataError where the champion has changed and its schema does not fit.
+        Raises: RolloutError while there is no champion, NotFound where a version is named that is not loaded, DataError where
+        the champion has changed and its schema does not fit.
         """
-        rows, units, router = self._ready(rows)
+        rows, units, router = self._ready(rows, attempt.version)
         replies = router.answer(rows, units, attempt)
         late = attempt.close()
         if not late:
@@ -73,14 +75,15 @@ class Answering:
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and logs that."""
-        rows, units, router = self._ready(rows)
+        rows, units, router = self._ready(rows, attempt.version)
         replies = router.give_up(units, attempt.scoring)
         self._log(rows, replies, attempt, range(len(attempt.sizes)))
         return replies
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
-        self._lost.append((attempt.scoring, rows.height))
+        if not attempt.version:
+            self._lost.append((attempt.scoring, rows.height))
 
     def settle(self) -> None:
         """Folds what waits where that is worth it and nobody else holds the lock."""
@@ -112,7 +115,11 @@ class Answering:
         table = joined([w.rows for w in group]).table()
         replies = traffic.all_of([w.replies for w in group])
         at = np.repeat([w.at for w in group], [w.rows.height for w in group])
-        live.fold_answers(traffic.logged(table, replies, group[0].rollout, at), group[-1].at)
+        logged = traffic.logged(table, replies, group[0].rollout, at)
+        if group[0].pinned:
+            live.pins.predicted(traffic.marked(logged, group[0].pinned))
+            return
+        live.fold_answers(logged, group[-1].at)
         if group[0].rollout == _rollout(live):
             count(live, table, replies, (*(w.replies for w in group), *self._late_calls(replies)))
 
@@ -124,12 +131,16 @@ class Answering:
             calls.append(replace(replies, answered={arm: rows}, failed={arm: rows}, seconds={}))
         return calls
 
-    def _ready(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
+    def _ready(self, rows: Rows, version: str) -> tuple[Rows, list[Any], Router]:
         live = self._live
         router, champion = live.router, live.state.champion
-        if router is None or champion is None:
+        if version:
+            ready, router = live.pins.of(version)
+        elif router is None or champion is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
-        schema = live.ready[champion].schema
+        else:
+            ready = live.ready[champion]
+        schema = ready.schema
         if rows.schema is not schema:
             rows = checked(of_table(conform(rows.table(), schema, keys=False).good, schema))
         if live.system.private:
@@ -149,13 +160,15 @@ class Answering:
 
     def _log(self, rows: Rows, replies: Replies, attempt: Attempt, kept: Any) -> None:
         live = self._live
-        now, rollout = live.clock.now(), _rollout(live)
+        now, pinned = live.clock.now(), attempt.version
+        rollout = 0 if pinned else _rollout(live)
         if live.stores.traffic is not None:
             notes = [(*attempt.notes[i], attempt.sizes[i]) for i in kept] if attempt.notes else ()
-            live.stores.traffic.append("predictions", traffic.compact(rows, replies, rollout, now, notes))
-        kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, *live.watch.cell(now))
+            payload = traffic.compact(rows, replies, rollout, now, notes, pinned)
+            live.stores.traffic.append("pinned" if pinned else "predictions", payload)
+        kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
         self._rows += rows.height
-        self._waiting.append(Waiting(rows, replies, rollout, now, kind))
+        self._waiting.append(Waiting(rows, replies, rollout, now, kind, pinned))
 
 
 def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[Replies, ...] = ()) -> None:

@@ -22,6 +22,7 @@ from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
 from loudly.loop.candidate import encode
+from loudly.loop.pins import Pins
 from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.restart import refresh
@@ -63,6 +64,7 @@ class Live:
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.answering = Answering(self)
+        self.pins = Pins(self)
         if self.state.champion is not None:
             self.adopt(self.state.champion)
             self.resume_rollout()
@@ -121,7 +123,7 @@ class Live:
 
     def _feedback(self, labels: pl.DataFrame, now: int) -> Arrival:
         with self.tally.spend("labels"):
-            arrival = self.book.arrived(labels, now)
+            arrival = self.pins.arrived(labels, now)
         if arrival.unknown or arrival.duplicate or arrival.changed:
             self.event(
                 "labels_unmatched",

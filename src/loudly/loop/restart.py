@@ -56,7 +56,10 @@ def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
     if kind == "predictions":
         live.fold_answers(batch, at)
         return batch.height
-    arrival = live.book.arrived(batch.drop("_at"), at)
+    if kind == "pinned":
+        live.pins.predicted(batch)
+        return batch.height
+    arrival = live.pins.arrived(batch.drop("_at"), at)
     if arrival.joined.height and live.state.champion is not None:
         live.fold_labels(arrival.joined)
     return 0
@@ -69,6 +72,8 @@ def refresh(live: Live) -> bool:
         live.state = fold(live.state, recorded)
     if live.state.position == before.position:
         return False
+    if live.state.loaded != before.loaded:
+        live.pins.tidy()
     champion = live.state.champion
     if champion is not None and champion != before.champion:
         live.adopt(champion)

@@ -25,7 +25,8 @@ class State:
     """The wheel as of a position of the ledger.
 
     `versions` by ref; `evidence` maps a version to the positions of the events that speak about it; `forgetting`: subjects
-    that somebody asked to forget and that are not erased yet, and whether old training data of theirs goes too.
+    that somebody asked to forget and that are not erased yet, and whether old training data of theirs goes too; `loaded`: versions
+    that answer whoever names them, beside the routing.
     """
 
     position: int = 0
@@ -47,6 +48,7 @@ class State:
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     killed: bool = False
     forgetting: Mapping[str, bool] = field(default_factory=dict)
+    loaded: tuple[str, ...] = ()
 
 
 def fold(state: State, recorded: Recorded) -> State:
@@ -139,6 +141,14 @@ def _subject_erased(state: State, recorded: Recorded, data: Mapping[str, Any]) -
     return replace(state, forgetting={k: v for k, v in state.forgetting.items() if k != data["subject"]})
 
 
+def _version_loaded(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, loaded=(*(v for v in state.loaded if v != data["version"]), data["version"]))
+
+
+def _version_unloaded(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, loaded=tuple(v for v in state.loaded if v != data["version"]))
+
+
 _CHANGES = {
     "dataset_versioned": _dataset_versioned,
     "schema_frozen": _schema_frozen,
@@ -153,4 +163,6 @@ _CHANGES = {
     "kill_switch_set": _kill_switch_set,
     "subject_forgotten": _subject_forgotten,
     "subject_erased": _subject_erased,
+    "version_loaded": _version_loaded,
+    "version_unloaded": _version_unloaded,
 }
