@@ -242,14 +242,18 @@ class Server:
     async def _health(self, _: Request) -> Reply:
         return Reply(200, b'{"status":"alive"}')
 
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered."""
+        return self.front.schema() is not None and not self.draining and not self.batcher.dead
+
     async def _ready(self, _: Request) -> Reply:
         schema = self.front.schema()
-        if schema is None:
-            return Reply(503, encoded({"ready": False, "reason": "there is no champion"}))
-        if self.draining or self.batcher.dead:
-            reason = "it is told to stop" if self.draining else "no thread is left that the model has not kept"
-            return Reply(503, encoded({"ready": False, "reason": reason}))
-        return Reply(200, encoded({"ready": True, "schema_version": schema.version}))
+        if schema is not None and self.ready:
+            return Reply(200, encoded({"ready": True, "schema_version": schema.version}))
+        stopped = "it is told to stop" if self.draining else "no thread is left that the model has not kept"
+        reason = "there is no champion" if schema is None else stopped
+        return Reply(503, encoded({"ready": False, "reason": reason}))
 
     async def _status(self, _: Request) -> Reply:
         return Reply(200, json.dumps(dict(await self._aside(self.front.status))).encode())

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
 from loudly.app import operate, verbs
-from loudly.config import read_config
+from loudly.config import read_config, secret
 from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
-from loudly.errors import LoudlyError
+from loudly.errors import ConfigError, LoudlyError
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
 from loudly.loop.serving import ORIGINAL
@@ -27,6 +27,19 @@ from loudly.serve.front import Answered
 from loudly.serve.router import ARMS, Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
+
+
+class Project(Protocol):
+    """What a server needs of a user's App."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def folder(self) -> Path | None: ...
+
+    @property
+    def system(self) -> System: ...
 
 
 class LiveFront:
@@ -181,12 +194,36 @@ class Ticker:
         self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)
 
 
-def run_server(system: System, name: str, folder: Path | None, host: str | None, port: int | None) -> None:
-    """Serves until it is told to stop. Raises: ExtraMissing without the `serve` extra."""
-    config = read_config(folder)
-    build = resolve("server", config.server.kind)
-    run = resolve("server", "uvicorn")
-    opened = verbs.open_stores(name, folder, traffic=True)
+def run_server(projects: Sequence[Project], host: str | None, port: int | None) -> None:
+    """Serves until it is told to stop: one project at the root, several under `/models/NAME`, each with stores of its own.
+
+    Address and drain are those of the first. Raises: ExtraMissing without the `serve` extra, ConfigError where two share a store.
+    """
+    apart(projects)
+    first = read_config(projects[0].folder).server
+    where = host or first.host
+    servers = {project.name: _server(project, where) for project in projects}
+    app = resolve("server", "models")(servers) if len(servers) > 1 else servers[projects[0].name]
+    resolve("server", "uvicorn")(app, where, port or first.port, first.drain)
+
+
+def apart(projects: Sequence[Project]) -> None:
+    """Projects of one process share nothing. Raises: ConfigError for two of one name, one folder of stores, or one database."""
+    known: set[tuple[str, str]] = set()
+    for project in projects:
+        store, root = read_config(project.folder).store, read_config(project.folder).root.resolve()
+        ledger = secret(store.url) if store.ledger not in ("sqlite", "memory") else ""
+        for what, value in (("name", project.name), ("folder of stores", str(root)), ("ledger", ledger)):
+            if value and (what, value) in known:
+                do = "Give each project a name, a folder and a database of its own."
+                raise ConfigError(f"Two projects of one process share their {what}.", seen=project.name, do=do)
+            known.add((what, value))
+
+
+def _server(project: Project, where: str) -> Any:
+    """The server of a project, caught up with its log; what is said at the start is said."""
+    system, config = project.system, read_config(project.folder)
+    opened = verbs.open_stores(project.name, project.folder, traffic=True)
     keep = operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
@@ -194,14 +231,12 @@ def run_server(system: System, name: str, folder: Path | None, host: str | None,
     live.pins.follow()
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
-    console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
+    console.print(f"loudly {project.name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
     _tell_forms(live, console)
     ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
-    where = host or config.server.host
     if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
         console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
-    app = build(LiveFront(live), ticker.start, ticker.stop, config.server)
-    run(app, where, port or config.server.port, config.server.drain)
+    return resolve("server", config.server.kind)(LiveFront(live), ticker.start, ticker.stop, config.server)
 
 
 def _tell_forms(live: Live, console: Console) -> None:
