@@ -56,7 +56,8 @@ class ServerConfig:
     fallback where late = "fallback".  inline: ask the model on the event loop instead of a thread: quicker where it takes some
     microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take.
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
-    max_versions: how many may be loaded at once, the routed ones among them.
+    workers: processes that answer; 1 answers in the process of the wheel.  most_spooled: bytes that each keeps while the wheel is
+    away; what comes then is answered, counted and lost.  max_versions: how many may be loaded at once, the routed ones among them.
     fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
     """
 
@@ -78,6 +79,8 @@ class ServerConfig:
     drain: float = 5.0
     fast_forms: bool = True
     max_versions: int = 8
+    workers: int = 1
+    most_spooled: int = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "late": (lambda word: word in ("refuse", "fallback"), '"refuse" or "fallback"'),
     "most_bytes": (lambda size: size >= 1, "at least one byte"),
     "most_rows": (lambda rows: rows >= 1, "at least one row"),
+    "workers": (lambda count: count >= 1, "at least one process"),
+    "most_spooled": (lambda size: size >= 2**20, "at least a MiB"),
     "max_versions": (lambda count: count >= 2, "at least two, a champion and a candidate"),
     "slow": (lambda seconds: seconds > 0, "seconds above 0"),
     "drain": (lambda seconds: seconds >= 0, "seconds, or 0 to shut the doors at once"),

@@ -15,7 +15,7 @@ from typing import Any
 
 from loudly.adapters import inference_protocol as v2
 from loudly.adapters.asgi_request import Reply, Request, encoded
-from loudly.errors import Conflict, LoudlyError, NotFound, RolloutError, StaleWriter
+from loudly.errors import Conflict, LoudlyError, NotFound, RolloutError, StaleWriter, WheelAway
 from loudly.serve.front import Front
 
 Body = Callable[[Request], Awaitable[bytes]]
@@ -29,7 +29,7 @@ def status_of(error: LoudlyError) -> int:
             return 404
         case Conflict() | StaleWriter():
             return 409
-        case RolloutError():
+        case RolloutError() | WheelAway():
             return 503
         case _:
             return 422

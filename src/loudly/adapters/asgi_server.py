@@ -39,6 +39,7 @@ HTML = b"text/html; charset=utf-8"
 MOST_LABELLING = 64
 ODD = (list, dict)
 LARGE_BODY = 128 * 1024
+MEASURE_SECONDS = 0.25
 Work = Callable[[Request], Awaitable[Reply]]
 
 
@@ -87,9 +88,12 @@ class Server:
     async def running(self) -> AsyncIterator[None]:
         """Around serving: starts what must run beside it; at the end all that was answered is on disk."""
         self._on_start()
+        measuring = asyncio.get_running_loop().create_task(self._keep_measuring()) if self.meters.shared else None
         try:
             yield
         finally:
+            if measuring is not None:
+                measuring.cancel()
             for batcher in (self.batcher, *self.named.all()):
                 batcher.stop()
             await asyncio.get_running_loop().run_in_executor(None, self.front.flush)
@@ -260,10 +264,18 @@ class Server:
 
     async def _metrics(self, _: Request) -> Reply:
         status = await self._aside(self.front.status)
+        return Reply(200, self.meters.told(status, *self._measured()), TEXT)
+
+    def _measured(self) -> tuple[int, int, int]:
+        """Rows that wait, threads that are stuck, batches given to the models."""
         all_of = (self.batcher, *self.named.all())
-        waiting, stuck, batches = (sum(getattr(b, what) for b in all_of) for what in ("waiting", "stuck", "batches"))
-        told = self.meters.told(status, waiting, stuck, batches)
-        return Reply(200, told, TEXT)
+        return sum(b.waiting for b in all_of), sum(b.stuck for b in all_of), sum(b.batches for b in all_of)
+
+    async def _keep_measuring(self) -> None:
+        """Where others tell what we measure, they find it new."""
+        while True:
+            self.meters.measured(*self._measured())
+            await asyncio.sleep(MEASURE_SECONDS)
 
     async def _analysis(self, request: Request) -> Reply:
         body = await self._body(request) if request.method == "POST" else b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,18 +16,22 @@ from loudly.app import operate, verbs
 from loudly.config import read_config, secret
 from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
-from loudly.errors import ConfigError, LoudlyError
+from loudly.errors import ConfigError, LoudlyError, WheelAway
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
+from loudly.loop.taking import Taking, outcome_of
 from loudly.plugins import resolve
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered
 from loudly.serve.router import ARMS, Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
+from loudly.store.spools import Spools
+
+SPOOLS = "spools"
 
 
 class Project(Protocol):
@@ -105,14 +110,7 @@ class LiveFront:
         self.live.answering.settle()
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-        system = self.live.system
-        table = pl.DataFrame(
-            {system.key: [str(row[system.key]) for row in labels], system.label: [row[system.label] for row in labels]},
-            strict=False,
-        )
-        arrival = self.live.feedback(table)
-        repeated = len(arrival.duplicate) + len(arrival.changed)
-        return {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
+        return outcome_of(self.live.feedback(label_table(self.live.system, labels)))
 
     def verdict(self, version: str | None) -> Verdict:
         return standing_verdict(self.live, version)
@@ -135,6 +133,20 @@ class LiveFront:
     def flush(self) -> None:
         if self.live.stores.traffic is not None:
             self.live.stores.traffic.flush()
+
+
+def ask_front(front: LiveFront, what: str, given: Sequence[Any]) -> Any:
+    """What a door may ask of a wheel that is elsewhere. Raises: WheelAway for what this wheel does not know."""
+    known = {f.__name__: f for f in (front.example, front.status, front.verdict, front.repository, front.load, front.unload)}
+    if what not in known:
+        raise WheelAway(f"This wheel cannot be asked {what!r}.", seen=", ".join(known), do="Run one version of loudly everywhere.")
+    return known[what](*given)
+
+
+def label_table(system: System, labels: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Labels of clients as a table of key and label."""
+    keys, values = [str(row[system.key]) for row in labels], [row[system.label] for row in labels]
+    return pl.DataFrame({system.key: keys, system.label: values}, strict=False)
 
 
 def answered_of(replies: Replies, attempt: Attempt) -> Answered:
@@ -220,23 +232,49 @@ def apart(projects: Sequence[Project]) -> None:
             known.add((what, value))
 
 
-def _server(project: Project, where: str) -> Any:
-    """The server of a project, caught up with its log; what is said at the start is said."""
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """The one Live of a project that serves, caught up with its log. taking: takes over what workers have spooled."""
+
+    live: Live
+    front: LiveFront
+    ticker: Ticker
+    taking: Taking
+
+
+def open_wheel(project: Project) -> Wheel:
+    """The wheel of a project as its ledger, its log and its spools left it; what is said at the start is said."""
     system, config = project.system, read_config(project.folder)
     opened = verbs.open_stores(project.name, project.folder, traffic=True)
     keep = operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
-    rows = catch_up(live, config.root / "traffic")
+    taken: dict[str, int] = {}
+    rows = catch_up(live, config.root / "traffic", taken)
+    taking = Taking(live, Spools(config.root / SPOOLS, taken))
+    spooled = taking.drain()
     live.pins.follow()
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
-    console.print(f"loudly {project.name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
+    told = f"; {spooled:,} records of workers taken over" if spooled else ""
+    console.print(f"loudly {project.name}: {standing}; {rows:,} logged rows folded in again{told}", highlight=False)
     _tell_forms(live, console)
     ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
-    if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
-        console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
-    return resolve("server", config.server.kind)(LiveFront(live), ticker.start, ticker.stop, config.server)
+    return Wheel(live, LiveFront(live), ticker, taking)
+
+
+def warn_of_strangers(project: Project, where: str) -> None:
+    """Says aloud where everybody may ask."""
+    if not read_config(project.folder).server.keys and where not in ("127.0.0.1", "::1", "localhost"):
+        told = f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys"
+        Console(stderr=True).print(told, highlight=False)
+
+
+def _server(project: Project, where: str) -> Any:
+    """The server of a project that has its wheel in the same process."""
+    wheel, settings = open_wheel(project), read_config(project.folder).server
+    warn_of_strangers(project, where)
+    return resolve("server", settings.kind)(wheel.front, wheel.ticker.start, wheel.ticker.stop, settings)
 
 
 def _tell_forms(live: Live, console: Console) -> None:

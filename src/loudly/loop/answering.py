@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from loudly.loop.live import Live
+    from loudly.loop.sides import Sides
+    from loudly.loop.system import System
 
+Notes = list[tuple[str, str, int]]
 FOLD_ROWS = 512
 MOST_ROWS = 4096
 
@@ -45,6 +48,34 @@ class Waiting:
     pinned: str
 
 
+class Fit:
+    """Rows of a request as a version's model takes them: in its schema, private columns hidden, side columns joined."""
+
+    def __init__(self, system: System, key: bytes, sides: Sides) -> None:
+        self._system, self._key, self._sides = system, key, sides
+        self._wide: tuple[Schema, Schema] | None = None
+
+    def rows(self, rows: Rows, schema: Schema) -> Rows:
+        """Raises: DataError where the rows do not fit."""
+        private = self._system.private
+        if rows.schema is not schema:
+            rows = checked(of_table(conform(rows.table(), schema, keys=False).good, schema))
+        if private:
+            hidden = {name: _hidden(rows.columns[name], self._key) for name in private if name in rows.columns}
+            rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
+        if self._system.sides or schema.role(Role.SIDE):
+            fitted = self._sides.live(conform(rows.table(), schema, keys=False), schema)
+            rows = of_table(fitted.good, self._widened(schema))
+        return rows
+
+    def _widened(self, schema: Schema) -> Schema:
+        """The schema of rows with their side columns: as if they had been sent."""
+        if self._wide is None or self._wide[0] is not schema:
+            sent = tuple(replace(f, role=Role.INPUT) if f.role is Role.SIDE else f for f in schema.fields)
+            self._wide = (schema, Schema(sent))
+        return self._wide[1]
+
+
 class Answering:
     """Answers rows for a Live and keeps them until they are folded. Many threads may answer; whoever holds the lock folds."""
 
@@ -53,7 +84,7 @@ class Answering:
         self._waiting: deque[Waiting] = deque()
         self._lost: deque[tuple[str, int]] = deque()
         self._rows = 0
-        self._wide: tuple[Schema, Schema] | None = None
+        self._fit = Fit(live.system, live.key, live.sides)
 
     def answer(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers and logs the rows; requests that were given up meanwhile are left out of the log.
@@ -63,21 +94,16 @@ class Answering:
         """
         rows, units, router = self._ready(rows, attempt.version)
         replies = router.answer(rows, units, attempt)
-        late = attempt.close()
-        if not late:
-            self._log(rows, replies, attempt, range(len(attempt.sizes)))
-        elif len(late) < len(attempt.sizes):
-            kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
-            mask = np.isin(np.arange(rows.height), kept)
-            whole = [i for i in range(len(attempt.sizes)) if i not in late]
-            self._log(rows.filter(mask), replies.take(kept), attempt, whole)
+        kept = still_wanted(rows, replies, attempt)
+        if kept is not None:
+            self._log(*kept, attempt)
         return replies
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and logs that."""
         rows, units, router = self._ready(rows, attempt.version)
         replies = router.give_up(units, attempt.scoring)
-        self._log(rows, replies, attempt, range(len(attempt.sizes)))
+        self._log(rows, replies, notes_of(attempt), attempt)
         return replies
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
@@ -140,30 +166,14 @@ class Answering:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
         else:
             ready = live.ready[champion]
-        schema = ready.schema
-        if rows.schema is not schema:
-            rows = checked(of_table(conform(rows.table(), schema, keys=False).good, schema))
-        if live.system.private:
-            hidden = {name: _hidden(rows.columns[name], live.key) for name in live.system.private if name in rows.columns}
-            rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
-        if live.system.sides or schema.role(Role.SIDE):
-            fitted = live.sides.live(conform(rows.table(), schema, keys=False), schema)
-            rows = of_table(fitted.good, self._widened(schema))
+        rows = self._fit.rows(rows, ready.schema)
         return rows, list(rows.columns[live.system.key]), router
 
-    def _widened(self, schema: Schema) -> Schema:
-        """The schema of rows with their side columns: as if they had been sent."""
-        if self._wide is None or self._wide[0] is not schema:
-            sent = tuple(replace(f, role=Role.INPUT) if f.role is Role.SIDE else f for f in schema.fields)
-            self._wide = (schema, Schema(sent))
-        return self._wide[1]
-
-    def _log(self, rows: Rows, replies: Replies, attempt: Attempt, kept: Any) -> None:
+    def _log(self, rows: Rows, replies: Replies, notes: Notes, attempt: Attempt) -> None:
         live = self._live
         now, pinned = live.clock.now(), attempt.version
         rollout = 0 if pinned else _rollout(live)
         if live.stores.traffic is not None:
-            notes = [(*attempt.notes[i], attempt.sizes[i]) for i in kept] if attempt.notes else ()
             payload = traffic.compact(rows, replies, rollout, now, notes, pinned)
             live.stores.traffic.append("pinned" if pinned else "predictions", payload)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
@@ -183,6 +193,23 @@ def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[Replies
         for one in calls or (replies,):
             told = one.answered, one.failed, one.seconds
             live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
+
+
+def notes_of(attempt: Attempt) -> Notes:
+    """Request id, traceparent and rows of each request, for the log."""
+    return [(*note, size) for note, size in zip(attempt.notes, attempt.sizes, strict=True)] if attempt.notes else []
+
+
+def still_wanted(rows: Rows, replies: Replies, attempt: Attempt) -> tuple[Rows, Replies, Notes] | None:
+    """Ends the attempt: what is to be logged of it, without the requests that were given up; None where all were."""
+    late, notes = attempt.close(), notes_of(attempt)
+    if not late:
+        return rows, replies, notes
+    if len(late) == len(attempt.sizes):
+        return None
+    kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
+    mask = np.isin(np.arange(rows.height), kept)
+    return rows.filter(mask), replies.take(kept), [note for i, note in enumerate(notes) if i not in late]
 
 
 def _rollout(live: Live) -> int:

@@ -119,9 +119,10 @@ class Live:
             self.stores.traffic.append("labels", traffic.to_bytes(labels.with_columns(_at=pl.lit(now, pl.Int64))))
         with self.lock:
             self.answering.fold()
-            return self._feedback(labels, now)
+            return self.labelled(labels, now)
 
-    def _feedback(self, labels: pl.DataFrame, now: int) -> Arrival:
+    def labelled(self, labels: pl.DataFrame, now: int) -> Arrival:
+        """Labels that are logged already. The caller holds the lock, and has folded the answers before."""
         with self.tally.spend("labels"):
             arrival = self.pins.arrived(labels, now)
         if arrival.unknown or arrival.duplicate or arrival.changed:

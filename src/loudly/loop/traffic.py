@@ -52,28 +52,41 @@ def to_bytes(rows: pl.DataFrame) -> bytes:
 
 
 def compact(
-    rows: Rows, replies: Replies, rollout: int, at: int, notes: Sequence[tuple[str, str, int]] = (), pinned: str = ""
+    rows: Rows,
+    replies: Replies,
+    rollout: int,
+    at: int,
+    notes: Sequence[tuple[str, str, int]] = (),
+    pinned: str = "",
+    calls: bool = False,
 ) -> bytes:
     """The same as `to_bytes(logged(...))` would keep, without a table. notes: request id, traceparent and rows of each request.
 
-    pinned: the version that was asked by name, whose table says so in `_version`.
+    pinned: the version that was asked by name, whose table says so in `_version`.  calls: with what a rollout counts of it.
     Cost: some 5 µs a row.
     """
     scores = [replies.scores[arm].tolist() for arm in ARMS]
     own = [replies.arm.tolist(), replies.propensity.tolist(), replies.answer.tolist(), replies.fallback.tolist(), *scores]
-    more = {"pinned": pinned} if pinned else {}
+    more: dict[str, Any] = {"pinned": pinned} if pinned else {}
+    if calls:
+        more["calls"] = (replies.answered, replies.failed, replies.seconds)
     return MAGIC + ENCODER.encode([_head(rows.schema), list(rows.columns.values()), own, rollout, at, notes, more])
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A compact record, taken apart. Entries of one `kind` make one table."""
+    """A compact record, taken apart. Entries of one `kind` make one table. calls: rows answered and failed, seconds, by arm."""
 
     kind: tuple[Any, ...]
     columns: list[list[Any]]
     own: list[list[Any]]
     at: int
     pinned: str = ""
+    calls: tuple[Mapping[str, int], Mapping[str, int], Mapping[str, float]] = ({}, {}, {})
+
+    @property
+    def rollout(self) -> int:
+        return int(self.kind[1])
 
     @property
     def rows(self) -> int:
@@ -87,7 +100,9 @@ def entry(data: bytes) -> Entry | None:
     head, columns, own, rollout, at, _, *rest = msgspec.msgpack.decode(data[len(MAGIC) :])
     wide = bool(own[2]) and isinstance(own[2][0], list)
     more = rest[0] if rest else {}
-    return Entry((tuple(map(tuple, head)), rollout, wide), columns, own, at, more.get("pinned", ""))
+    return Entry(
+        (tuple(map(tuple, head)), rollout, wide), columns, own, at, more.get("pinned", ""), more.get("calls", ({}, {}, {}))
+    )
 
 
 def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
@@ -117,6 +132,14 @@ def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
     )
     made = logged(rows, replies, rollout, np.repeat([e.at for e in entries], [e.rows for e in entries]))
     return marked(made, entries[0].pinned)
+
+
+def replies_of(table: pl.DataFrame) -> Replies:
+    """The replies that a logged table tells of; what a rollout counts of them is not in it."""
+    scores = {arm: column(table, f"_{arm}") for arm in ARMS}
+    fallback, propensity = table["_fallback"].to_numpy(), table["_propensity"].to_numpy()
+    arm = table["_arm"].to_numpy().astype(np.int64)
+    return Replies(column(table, "_answer"), arm, propensity, fallback, scores, ("",) * len(scores), {}, {}, (), {})
 
 
 def marked(rows: pl.DataFrame, pinned: str) -> pl.DataFrame:
