@@ -230,3 +230,35 @@ def test_two_who_write_at_once_one_is_told_409(server: Server, monkeypatch: pyte
         assert httpx.post(f"{server.url}{SHOW.format(2)}").status_code == 409
     assert "2" not in {v for v, state in states(server).items() if state == "READY"}
     assert httpx.post(f"{server.url}{SHOW.format(2)}").status_code == 200
+
+
+def test_two_admins_who_promote_at_once_one_is_heard_and_the_other_told_409(server: Server) -> None:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        position = client.get("/status").json()["ledger"]
+        statuses: list[int] = []
+
+        def promote(version: str) -> None:
+            said = {"version": version, "ledger": position, "reason": "it is mine"}
+            statuses.append(httpx.post(f"{server.url}/promote", json=said, timeout=30).status_code)
+
+        threads = [threading.Thread(target=promote, args=(version,)) for version in ("2", "3", "2", "3")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(statuses) == [200, 409, 409, 409]
+        changes = [r.event.data["version"] for r in server.live.stores.ledger.read(position) if r.event.kind == "champion_changed"]
+        assert changes == [client.get("/status").json()["champion"]]
+        now = client.get("/status").json()["ledger"]
+        assert client.post("/promote", json={"version": "1", "ledger": now, "reason": "back"}).json() == {"champion": "world/1"}
+        for said in (
+            {},
+            {"version": "1"},
+            {"version": "1", "ledger": "x", "reason": "y"},
+            {"version": "1", "ledger": 1, "reason": ""},
+        ):
+            assert client.post("/promote", json=said).status_code == 422
+        now = client.get("/status").json()["ledger"]
+        assert client.post("/promote", json={"version": "9", "ledger": now, "reason": "none"}).status_code == 404
+        server.live.event("kill_switch_set", on=True, reason="a test")
+        assert client.post("/promote", json={"version": "2", "ledger": now + 1, "reason": "no"}).status_code == 409

@@ -1,4 +1,4 @@
-"""The model repository extension of the Open Inference Protocol: which versions there are, and loading and unloading them.
+"""Which versions there are: the model repository extension of the Open Inference Protocol, and promotion by hand.
 
 A version is named in the path, `/v2/repository/models/NAME/versions/N/load`, or in the body, `{"parameters": {"version": "N"}}`.
 
@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from loudly.adapters import inference_protocol as v2
+from loudly.adapters.asgi_codec import Refused
 from loudly.adapters.asgi_request import Reply, Request, encoded
 from loudly.errors import Conflict, LoudlyError, NotFound, RolloutError, StaleWriter, WheelAway
 from loudly.serve.front import Front
@@ -36,7 +37,7 @@ def status_of(error: LoudlyError) -> int:
 
 
 class Repository:
-    """The three requests of the extension. most: versions that may be loaded at once."""
+    """The three requests of the extension, and `POST /promote`. most: versions that may be loaded at once."""
 
     def __init__(self, front: Front, most: int, body: Body, aside: Aside) -> None:
         self._front, self._most, self._body, self._aside = front, most, body, aside
@@ -50,6 +51,19 @@ class Repository:
             if loaded or not ready:
                 told.append({"name": name, "version": number, "state": "READY" if loaded else "UNAVAILABLE", "reason": reason})
         return Reply(200, encoded(told))
+
+    async def promote(self, request: Request) -> Reply:
+        """A version answers everything, unless something was decided since the ledger was at the position that is named."""
+        said = await self._said(request)
+        version, position, reason = (said.get(name) for name in ("version", "ledger", "reason"))
+        if not isinstance(version, str | int) or not isinstance(position, int) or not (isinstance(reason, str) and reason):
+            told = 'an object: version, ledger (the position that /status told) and reason (why), as in {"version": "2", ...}'
+            raise Refused(422, {"detail": told})
+        try:
+            await self._aside(lambda: self._front.promote(str(version), position, reason))
+        except LoudlyError as wrong:
+            raise Refused(status_of(wrong), {"detail": str(wrong)}) from wrong
+        return Reply(200, encoded({"champion": self._front.version()}))
 
     async def load(self, request: Request) -> Reply:
         """A version answers whoever names it, from now on."""

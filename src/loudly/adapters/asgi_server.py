@@ -79,6 +79,7 @@ class Server:
             model: ("GET", "", self._v2_model),
             f"{model}/ready": ("GET", "", self._v2_model_ready),
             f"{model}/infer": ("POST", "predict", self._infer),
+            "/promote": ("POST", "admin", keeper.promote),
             "/v2/repository/index": ("POST", "admin", keeper.index),
             f"{repository}/load": ("POST", "admin", keeper.load),
             f"{repository}/unload": ("POST", "admin", keeper.unload),

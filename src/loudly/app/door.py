@@ -112,6 +112,10 @@ class Door:
         self._line.ask("unload", version)
         self._look()
 
+    def promote(self, version: str, position: int, reason: str) -> None:
+        self._line.ask("promote", version, position, reason)
+        self._look()
+
     def answer(self, rows: Rows, attempt: Attempt) -> Answered:
         return answered_of(self._outpost.answer(rows, attempt), attempt)
 

@@ -16,9 +16,9 @@ from loudly.app import operate, verbs
 from loudly.config import read_config, secret
 from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
-from loudly.errors import ConfigError, LoudlyError, WheelAway
+from loudly.errors import ConfigError, Conflict, LoudlyError, StaleWriter, WheelAway
 from loudly.loop.live import Live
-from loudly.loop.restart import catch_up
+from loudly.loop.restart import catch_up, refresh
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
@@ -97,6 +97,21 @@ class LiveFront:
     def version(self) -> str | None:
         return self.live.state.champion
 
+    def promote(self, version: str, position: int, reason: str) -> None:
+        """Two who decide at once have read the same ledger: the first is heard, the second is told to read again."""
+        live = self.live
+        with live.lock:
+            refresh(live)
+            if live.state.position != position:
+                seen = f"the ledger is at {live.state.position}, you have read {position}"
+                raise StaleWriter("Something was decided meanwhile.", seen=seen, do="Read /status again, and decide again.")
+            ref = verbs.full_name(live.state, live.system.name, version)
+            gate = verbs.gate_of(live, ref)
+            if live.state.killed or not gate.passed:
+                seen = "the kill switch is on" if live.state.killed else f"{gate.decision} {gate.reason}"
+                raise Conflict(f"{ref} may not be promoted.", seen=seen, do="Release the switch, or train another version.")
+            live.promote(ref, f"promoted by hand: {reason}")
+
     def answer(self, rows: Rows, attempt: Attempt) -> Answered:
         return answered_of(self.live.answering.answer(rows, attempt), attempt)
 
@@ -137,7 +152,8 @@ class LiveFront:
 
 def ask_front(front: LiveFront, what: str, given: Sequence[Any]) -> Any:
     """What a door may ask of a wheel that is elsewhere. Raises: WheelAway for what this wheel does not know."""
-    known = {f.__name__: f for f in (front.example, front.status, front.verdict, front.repository, front.load, front.unload)}
+    changing = (front.load, front.unload, front.promote)
+    known = {f.__name__: f for f in (front.example, front.status, front.verdict, front.repository, *changing)}
     if what not in known:
         raise WheelAway(f"This wheel cannot be asked {what!r}.", seen=", ".join(known), do="Run one version of loudly everywhere.")
     return known[what](*given)

@@ -46,6 +46,7 @@ class SpoolLine:
         self._spool, self._folder, self._clock = spool, folder, WallClock()
         self._known: tuple[tuple[int, int], Told | None] = ((0, 0), None)
         self._looks = 0
+        self._gone: WheelAway | None = None
 
     @property
     def lost(self) -> int:
@@ -61,9 +62,16 @@ class SpoolLine:
         return self._known[1]
 
     def check(self) -> None:
+        """Asks now and then; in between it is as it was."""
         self._looks += 1
         if self._looks % CHECK_LOOKS == 0:
-            ask(self._folder / LINE, "ready", patience=CHECK_SECONDS)
+            try:
+                ask(self._folder / LINE, "ready", patience=CHECK_SECONDS)
+                self._gone = None
+            except WheelAway as away:
+                self._gone = away
+        if self._gone is not None:
+            raise self._gone
 
     def hand_over(self, kind: str, payload: bytes) -> None:
         self._spool.append(kind, payload)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from loudly.errors import LoudlyError
+from loudly.errors import DataError, LoudlyError
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
 from loudly.loop.answering import count
@@ -27,15 +27,18 @@ Outcome = Mapping[str, Any] | LoudlyError
 
 
 def take(live: Live, records: Sequence[Record]) -> dict[str, Outcome]:
-    """Logs and folds records of outposts: predictions first, then labels. Returns by origin what became of the labels."""
+    """Logs and folds records of outposts: predictions first, then labels. Returns by origin what became of the labels.
+
+    Labels that cannot be folded are not logged: they would stand in the way of every restart.
+    """
     labels = [record for record in records if record.kind == "labels"]
     rest = _in_order(record for record in records if record.kind != "labels")
-    for record in (*rest, *labels):
-        if live.stores.traffic is not None and record.kind != "given_up":
-            live.stores.traffic.append(record.kind, record.payload, record.origin)
+    _log(live, [record for record in rest if record.kind != "given_up"])
     with live.lock:
         _fold(live, rest)
-        return {record.origin: _label(live, record) for record in labels}
+        told = {record.origin: _label(live, record) for record in labels}
+    _log(live, [record for record in labels if not isinstance(told[record.origin], LoudlyError)])
+    return told
 
 
 class Taking:
@@ -72,6 +75,12 @@ class Taking:
         if origin not in self._told:
             self.drain()
         return self._told.pop(origin, {})
+
+
+def _log(live: Live, records: Iterable[Record]) -> None:
+    if live.stores.traffic is not None:
+        for record in records:
+            live.stores.traffic.append(record.kind, record.payload, record.origin)
 
 
 def _in_order(records: Iterable[Record]) -> list[Record]:
@@ -115,11 +124,13 @@ def _given_up(live: Live, record: Record) -> None:
 
 
 def _label(live: Live, record: Record) -> Outcome:
-    table = traffic.from_bytes(record.payload)
     try:
+        table = traffic.from_bytes(record.payload)
         return outcome_of(live.labelled(table.drop("_at"), int(table["_at"][-1])))
     except LoudlyError as wrong:
         return wrong
+    except Exception as wrong:  # noqa: BLE001 - whatever a client has sent, the other records are folded
+        return DataError("These labels cannot be joined.", seen=f"{type(wrong).__name__}: {wrong}".splitlines()[0])
 
 
 def outcome_of(arrival: Arrival) -> dict[str, Any]:

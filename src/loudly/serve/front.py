@@ -29,6 +29,7 @@ class Front(Protocol):
     answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
     `version` is the champion. `schema` is of a version that is loaded, of the champion for "". `loaded` can be asked by name;
     `repository` tells of every version that is registered whether it can, and why not; `load` and `unload` change that.
+    `promote` makes a version champion where the ledger is still at `position`, and raises StaleWriter where it is not.
     `verdict` is on a version, or for None on the candidate of the running rollout.
     """
 
@@ -52,6 +53,8 @@ class Front(Protocol):
     def load(self, version: str, most: int) -> None: ...
 
     def unload(self, version: str) -> None: ...
+
+    def promote(self, version: str, position: int, reason: str) -> None: ...
 
     def example(self) -> Mapping[str, Any]: ...
 
