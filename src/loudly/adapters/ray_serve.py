@@ -58,6 +58,7 @@ class RayLine:
     """The wheel over Ray. An answered batch waits until the wheel has it."""
 
     lost = 0
+    refused = ""
 
     def __init__(self, wheel: Any) -> None:
         self._wheel = wheel

@@ -29,13 +29,16 @@ class Line(Protocol):
     """How a door reaches the wheel.
 
     told: the routing as it was told last.  check: whether the wheel is there.  hand_over: an answered batch; it returns when that
-    cannot be lost any more.
-    labels: a table of labels, to what became of them.  ask: anything else, by its name.  lost: records that had no room.
+    cannot be lost any more.  labels: a table of labels, to what became of them.  ask: anything else, by its name.
+    lost: records that had no room.  refused: why the disk takes nothing now, or "".
     Raises: WheelAway from `told`, `check` and `ask`.
     """
 
     @property
     def lost(self) -> int: ...
+
+    @property
+    def refused(self) -> str: ...
 
     def told(self) -> Told | None: ...
 
@@ -59,6 +62,7 @@ class Door:
         self._clock = WallClock()
         self._outpost = Outpost(system, stores, key, self._clock, line.hand_over, stopwatch)
         self._said = (0, 0)
+        self._refused = ""
         self._away = ""
         self._status: Mapping[str, Any] = {}
         self._stop = threading.Event()
@@ -160,6 +164,11 @@ class Door:
         if wrong != self._away:
             self._away = wrong
             self._say(f"answers go on as told last: {wrong}" if wrong else "the wheel is back")
+        if self._line.refused != self._refused:
+            self._refused = self._line.refused
+            self._say(
+                f"the disk refuses the spool, answers wait in memory: {self._refused}" if self._refused else "it takes them again"
+            )
         lost = (self._outpost.lost, self._line.lost)
         if lost != self._said:
             self._said = lost

@@ -275,7 +275,13 @@ def open_wheel(project: Project) -> Wheel:
     told = f"; {spooled:,} records of workers taken over" if spooled else ""
     console.print(f"loudly {project.name}: {standing}; {rows:,} logged rows folded in again{told}", highlight=False)
     _tell_forms(live, console)
-    ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
+    house = operate.House(live, opened, keep)
+
+    def keep_house() -> None:
+        taking.drain()  # what is to be forgotten may stand in a spool still
+        house.tidy()
+
+    ticker = Ticker(live, config.server.tick, keep_house)
     return Wheel(live, LiveFront(live), ticker, taking)
 
 

@@ -52,6 +52,10 @@ class SpoolLine:
     def lost(self) -> int:
         return self._spool.lost
 
+    @property
+    def refused(self) -> str:
+        return self._spool.refused
+
     def told(self) -> Told | None:
         """From the file, which is there while the wheel is away, too."""
         path = self._folder / TOLD
@@ -77,16 +81,17 @@ class SpoolLine:
         self._spool.append(kind, payload)
 
     def labels(self, table: pl.DataFrame) -> Mapping[str, Any]:
-        """Where the wheel is away they wait in the spool, and that is said."""
+        """Where the wheel is away, or its disk refuses, they wait in the spool, and that is said."""
         now = self._clock.now()
         sequence = self._spool.append("labels", traffic.to_bytes(table.with_columns(_at=pl.lit(now, pl.Int64))))
         if not sequence:
             raise WheelAway("The wheel is away and the spool is full.", do="Send the labels again later.")
+        waiting = {"joined": 0, "unknown": 0, "repeated": 0, "spooled": table.height}
         try:
             told: Mapping[str, Any] = self.ask("labels", f"{self._spool.root.name}:{sequence}")
         except WheelAway:
-            return {"joined": 0, "unknown": 0, "repeated": 0, "spooled": table.height}
-        return told
+            return waiting
+        return told or waiting
 
     def ask(self, what: str, *given: Any) -> Any:
         return ask(self._folder / LINE, what, *given)
