@@ -1,78 +1,246 @@
-"""How often the canary is wrong, by simulation: looked at after every day of labels.
+"""How often verdicts are wrong, by simulation, and how long they take; looked at after every label and every failed request.
 
-Prints, for equal models and for one worse than the margin, how often each was promoted and rolled back, with 95 % intervals,
-beside the naive judge that compares means by a z-test at every look. Run: python benchmarks/verdicts.py
+Errors: equal error rates and worse ones, by the guard and by what others do. Quality: canary and A/B test, accuracy and AUC,
+labels on time, late, missing, missing by class and in bursts of one user, for equal models and for one worse by exactly the
+margin, each with a Clopper-Pearson interval; delays against a fixed sample, group-sequential tests and mSPRT. Samples of the runs
+go through the strategies themselves. Exits 1 where a promise fails.
+
+Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twelve minutes on one core; --quick: 100 runs of a part, for CI)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import request_errors as requests
+import sequential_tests as peers
+from rollouts import ARMS, PROMOTED, ROLLED_BACK, UNDECIDED, Rollouts, Traffic, World, drawn, feedback, served
+from scipy.stats import beta
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
-from loudly.core.values import Arm
+from loudly.core.seams import Strategy
+from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
-from loudly.deliver.rollout import parse_rollout
+from loudly.deliver.rollout import RolloutSpec, parse_rollout
 from loudly.metrics.table import metric
-from loudly.stats.auc import auc_difference
 
-RUNS, DAYS, ROWS, MARGIN = 1000, 14, 400, 0.03
-ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
-
-
-def day(rng: np.random.Generator, number: int, quality: float) -> Feedback:
-    """Labelled rows of one day, scored by both versions."""
-    truth = (rng.random(ROWS) < 0.3).astype(float)
-    shared = rng.normal(0, 0.8, ROWS)
-    control, candidate = (1 / (1 + np.exp(-(d * truth + shared + rng.normal(0, 0.6, ROWS)))) for d in (1.0, quality))
-    return Feedback(
-        number * DAY, [""] * ROWS, np.zeros(ROWS, dtype=np.int64), truth, {"control": control, "candidate": candidate}, {}, [number]
-    )
+ALPHA, CHUNK, NEVER = 0.05, 1000, requests.NEVER
+TEXT = {"canary": "canary 10% 50% 100%", "ab": "ab 50%"}
+MARGINS = {("canary", "accuracy"): 0.02, ("canary", "roc_auc"): 0.03, ("ab", "accuracy"): 0.06, ("ab", "roc_auc"): 0.08}
+LABELS = ("on time", "late", "missing", "missing by class", "bursts of 5")
+LOSSES, LONG = (0.01, 0.02, 0.05), World("accuracy", 0.0, days=100, rows=300)
+Promise = tuple[str, bool]
 
 
-def ours(rng: np.random.Generator, quality: float) -> str:
-    """The canary's verdict."""
-    canary = Canary(replace(parse_rollout("canary 10% 50% 100%"), margin=MARGIN), metric("roc_auc"))
-    state = canary.init(ARMS, 0)
-    for number in range(DAYS):
-        state, _ = canary.update(state, day(rng, number, quality))
-        state, verdict = canary.advance(state, (number + 1) * DAY)
-        if verdict.passed or verdict.failed:
-            return "promoted" if verdict.passed else "rolled back"
-    return "undecided"
+def made(kind: str, of: str, margin: float, **settings: int) -> tuple[RolloutSpec, Strategy]:
+    """The settings and the strategy itself."""
+    spec = replace(parse_rollout(TEXT[kind], margin=margin), **settings)
+    return spec, {"canary": Canary, "ab": Ab}[kind](spec, metric(of))
 
 
-def naive(rng: np.random.Generator, quality: float) -> str:
-    """A z-test on the AUC difference of all rows so far, at every look, at 5 %."""
-    kept: list[Feedback] = []
-    for number in range(DAYS):
-        kept.append(day(rng, number, quality))
-        columns = (
-            np.concatenate([f.truth for f in kept]),
-            *(np.concatenate([f.scores[a] for f in kept]) for a in ("candidate", "control")),
+def rate(hits: int, n: int) -> str:
+    """A share with its Clopper-Pearson interval."""
+    low = beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, n - hits) if hits < n else 1.0
+    return f"{hits / n:6.1%} [{low:5.1%}, {high:5.1%}]"
+
+
+def kept(hits: int, n: int, alpha: float = ALPHA) -> bool:
+    """Whether a rate is not above alpha by more than two standard errors."""
+    return hits / n <= alpha + 2 * (alpha * (1 - alpha) / n) ** 0.5
+
+
+def median(times: np.ndarray) -> str:
+    """The median of times, of which some never come."""
+    middle = np.median(times.astype(float))
+    return f"{middle:9,.0f}" if middle < NEVER / 4 else "    never"
+
+
+def errors(runs: int) -> Iterator[Promise]:
+    """The guard on errors."""
+    alike = {"equal": (0.002, 0.002), "bursts": (0.002, 0.002), "at 2 %": (0.02, 0.02)}
+    rates = alike | {"to 1 %": (0.002, 0.01), "to 5 %": (0.002, 0.05)}
+    failures = {name: requests.drawn(given, runs, 1, 5 if name == "bursts" else 1) for name, given in rates.items()}
+    found = {}
+    for name, drawn_ in failures.items():
+        mine = {"loudly, every failure": requests.guard(drawn_), "by request, a warning": requests.guard(drawn_, True)}
+        found[name] = mine | requests.peers(drawn_)
+    print(f"\nErrors: candidate at 10 %, {requests.REQUESTS:,} requests, {runs:,} runs: rolled back, and after how many requests")
+    print(" " * 36 + "0.2 %, equal            in bursts of 5          2 %, equal              0.2->1 %  0.2->5 %")
+    for name in found["equal"]:
+        shares = "  ".join(rate(int((found[c][name] < NEVER).sum()), runs) for c in alike)
+        print(f"  {name:34}{shares}  {median(found['to 1 %'][name])} {median(found['to 5 %'][name])}")
+    ours = {name: d["loudly, every failure"] for name, d in found.items()}
+    for name in alike:
+        hits = int((ours[name] < NEVER).sum())
+        yield f"equal errors ({name}) rolled back in at most half of alpha", kept(hits, runs, ALPHA / 2)
+    for name, most in (("to 1 %", 5500), ("to 5 %", 1000)):
+        soonest = np.sort(ours[name])[round(runs / 2 - runs**0.5)]  # the lower end of an interval for the median
+        yield f"0.2 % {name} found after {most:,} requests at most, by the median", bool(soonest <= most)
+    yield "the guard that serves comes to the same, failure by failure", all(requests.same(d, 3) for d in failures.values())
+
+
+def world(of: str, worse: float, labels: str, days: int) -> World:
+    """Rollouts of 300 rows a day."""
+    burst = 5 if labels.startswith("bursts") else 1
+    return World(of, worse, "on time" if burst > 1 else labels, burst=burst, days=days, rows=300)
+
+
+def judged(at: World, spec: RolloutSpec, runs: int, strategy: Strategy | None) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Ends of all runs and labels until then; with whether the run that ended soonest does so in the strategy itself."""
+    ends, labels, same = [], [], True
+    for first in range(0, runs, CHUNK):
+        traffic = drawn(at, min(CHUNK, runs - first), first + 1)
+        found = Rollouts(at, spec, traffic).run()
+        ends.append(found.end)
+        labels.append(np.where(found.end == UNDECIDED, NEVER, found.label + 1))
+        if first == 0 and strategy is not None:
+            run = int(np.argmin(labels[0]))
+            told = served(strategy, at, traffic, run, 1400)
+            seen = (int(found.end[run]), int(found.label[run]))
+            same = told == (seen if seen[1] <= 1400 else (UNDECIDED, -1))
+    return np.concatenate(ends), np.concatenate(labels), same
+
+
+def quality(runs: int, days: int, wanted: tuple[str, ...]) -> Iterator[Promise]:
+    """Every cell: equal models, and one worse by exactly the margin."""
+    print(f"\nQuality, {days} days of 300 rows, looked at after every label, {runs:,} runs a cell, alpha {ALPHA:g}")
+    print(" " * 53 + "equal: rolled back     promoted  labels   worse by the margin: promoted  rolled back")
+    agree = True
+    for (kind, of), margin in MARGINS.items():
+        spec, strategy = made(kind, of, margin)
+        for labels in wanted:
+            same, equal, when = True, *judged(world(of, 0.0, labels, days), spec, runs, None)[:2]
+            worse, _, same = judged(world(of, margin, labels, days), spec, runs, strategy)
+            wrong = [int((equal == ROLLED_BACK).sum()), int((worse == PROMOTED).sum())]
+            name = f"{kind}, {of}, margin {margin:g}, {labels}"
+            print(f"  {name:50}{rate(wrong[0], runs)}  {np.mean(equal == PROMOTED):7.1%} {median(when)}", end="")
+            print(f"        {rate(wrong[1], runs)}  {np.mean(worse == ROLLED_BACK):7.1%}", flush=True)
+            yield f"{name}: neither error above alpha", kept(wrong[0], runs) and kept(wrong[1], runs)
+            agree &= same
+    yield "the strategies that serve come to the same, label by label", agree
+
+
+def ours(kind: str, runs: int, worse: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ends and labels of long rollouts with a margin of 0.02."""
+    spec, _ = made(kind, "accuracy", 0.02, deadline=LONG.days * DAY)
+    return judged(replace(LONG, worse=worse), spec, runs, None)[:2]
+
+
+def delays(runs: int) -> Iterator[Promise]:
+    """Against tests that know when to look, and one that does not."""
+    most = LONG.days * LONG.rows
+    values = {}
+    for worse in (0.0, *LOSSES):
+        t = drawn(replace(LONG, worse=worse), runs, 1)
+        values[worse] = ((t.control != t.truth).astype(np.float32) - (t.candidate != t.truth)).astype(np.float32)
+    deviation = float(values[0.0].std())
+    tests = [lambda _: peers.naive(12, most), lambda loss: peers.fixed(peers.sample_size(loss, deviation))]
+    tests += [lambda _, k=kind: peers.group(k, 10, most) for kind in ("obrien-fleming", "pocock")]
+    tests += [lambda _: peers.msprt(deviation, 0.02, most)]
+    print(f"\nDelays: canary on accuracy, margin 0.02, labels on time, {most:,} at most, {runs:,} runs; medians, in labels")
+    print(" " * 29 + "equal: rolled back    worse .02: promoted   to promote   losses found: .01      .02       .05")
+    for test in tests:
+        peer = {loss: peers.ends(test(loss), values[loss], 0.02) for loss in LOSSES}
+        equal, worse = peers.ends(test(0.02), values[0.0], 0.02), peer[0.02]
+        _row(test(0.02).name, runs, equal, worse, peer)
+    for kind in ("canary", "ab"):
+        found = {loss: ours(kind, runs, loss) for loss in LOSSES}
+        equal = ours(kind, runs, 0.0)
+        _row(f"loudly, {kind}, every label", runs, equal, found[0.02], found)
+        wrong = int((equal[0] == ROLLED_BACK).sum()), int((found[0.02][0] == PROMOTED).sum())
+        yield f"{kind} for 100 days: neither error above alpha", kept(wrong[0], runs) and kept(wrong[1], runs)
+
+
+def _row(name: str, runs: int, equal: Ends, worse: Ends, found: dict[float, Ends]) -> None:
+    wrong = int((equal[0] == ROLLED_BACK).sum()), int((worse[0] == PROMOTED).sum())
+    when = [median(np.where(end == ROLLED_BACK, label, NEVER)) for end, label in found.values()]
+    promoted = median(np.where(equal[0] == PROMOTED, equal[1], NEVER))
+    print(f"  {name:26}{rate(wrong[0], runs)}  {rate(wrong[1], runs)}  {promoted}      {' '.join(when)}", flush=True)
+
+
+Ends = tuple[np.ndarray, np.ndarray]
+
+
+def slow_class(runs: int) -> Iterator[Promise]:
+    """The harm sits in the class whose labels come late, so that those after a promotion take it back; or never: a warning."""
+    print("\nWorse by the margin by positives alone: their labels are late (mean 3 days, others 1), or missing (60 %, others 17 %)")
+    for labels in ("late", "missing by class"):
+        at = replace(world("accuracy", 0.02, labels, 14), slow_only=True)
+        spec, _ = made("canary", "accuracy", 0.02)
+        traffic = drawn(at, runs, 1)
+        found = Rollouts(at, spec, traffic).run()
+        promoted = np.flatnonzero(found.end == PROMOTED)
+        stay = len(promoted) - sum(_taken_back(traffic, run, found.when[run], spec.margin) for run in promoted)
+        print(
+            f"  {labels:18} promoted {rate(len(promoted), runs)}   and not taken back by labels that came later {rate(stay, runs)}"
         )
-        gap, error = auc_difference(*columns)
-        if abs(gap) > 1.96 * error:
-            return "promoted" if gap > 0 else "rolled back"
-    return "undecided"
+        if labels == "late":
+            yield "late labels of the harmed class: at most alpha stay promoted", kept(stay, runs)
 
 
-def rates(judge: Callable[[np.random.Generator, float], str], quality: float) -> str:
-    """Shares of the three ends over all runs."""
-    ends = [judge(np.random.default_rng(seed), quality) for seed in range(RUNS)]
-    told = []
-    for end in ("promoted", "rolled back", "undecided"):
-        share = ends.count(end) / RUNS
-        reach = 1.96 * (share * (1 - share) / RUNS) ** 0.5
-        told.append(f"{end} {share:6.1%} ± {reach:4.1%}")
-    return "   ".join(told)
+def _taken_back(traffic: Traffic, run: int, when: int, margin: float) -> bool:
+    """Whether the effect is below the margin once all labels of the rows answered by then are there."""
+    mine = (traffic.asked[:, run] * DAY < when) & (traffic.at[:, run] < 28 * DAY)
+    truth = traffic.truth[mine, run]
+    return float((traffic.control[mine, run] != truth).mean() - (traffic.candidate[mine, run] != truth).mean()) <= -margin
+
+
+def forecasts(runs: int) -> Iterator[Promise]:
+    """What an undecided verdict says of the labels it still needs, asked after 1,000."""
+    print("\nForetold after 1,000 labels, as a multiple of what it then took: median, and share within 1/2 to 2")
+    for kind, margin in (("canary", 0.02), ("ab", 0.06)):
+        for worse in (0.0, margin):
+            spec, strategy = made(kind, "accuracy", margin, days=2, deadline=40 * DAY)
+            at = World("accuracy", worse, days=40, rows=300)
+            traffic = drawn(at, runs, 2)
+            found = Rollouts(at, spec, traffic).run()
+            told = [_foretold(strategy, traffic, run, found) for run in np.flatnonzero(found.label > 1000)]
+            rows, when = np.array([t for t in told if t is not None]).T
+            middle, inside = float(np.median(rows)), float(np.mean((rows > 0.5) & (rows < 2)))
+            name = f"{kind}, {'equal' if worse == 0 else 'worse by the margin'}"
+            print(f"  {name:30}labels {middle:5.2f}  {inside:4.0%}     time {np.median(when):5.2f}     ({len(rows):,} runs)")
+            yield f"{name}: foretold within a factor of two", 0.5 < middle < 2 and 0.5 < float(np.median(when)) < 2
+
+
+def _foretold(strategy: Strategy, traffic: Traffic, run: int, found: Rollouts) -> tuple[float, float] | None:
+    state = strategy.init(ARMS, 0)
+    for first in range(0, 1000, 250):
+        state, verdict = strategy.update(state, feedback(traffic, run, first, first + 250, strategy.spec.paired))  # type: ignore[attr-defined]
+    told, now = re.search(r"about ([\d,]+) more labelled rows", verdict.missing), int(traffic.at[750, run])
+    if told is None or verdict.expected_at is None:
+        return None
+    rows = int(told[1].replace(",", "")) / (found.label[run] + 1 - 1000)
+    return rows, (verdict.expected_at - now) / (int(found.when[run]) - now)
+
+
+def main() -> None:
+    """Prints all tables, then what was promised and whether it holds."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=2000, help="rollouts a cell")
+    parser.add_argument("--quick", action="store_true", help="100 runs of a part, for CI")
+    given = parser.parse_args()
+    begun, runs = time.perf_counter(), 100 if given.quick else given.runs
+    tables = {f"{kind}, {k} looks": abs(peers.constant(kind, k) - c) < 1e-3 for (kind, k), c in peers.PUBLISHED.items()}
+    promises: list[Promise] = [("boundaries are those of Jennison & Turnbull's tables", all(tables.values()))]
+    promises += errors(runs)
+    promises += quality(runs, 6 if given.quick else 14, LABELS[::3] if given.quick else LABELS)
+    if not given.quick:
+        promises += delays(max(20, runs // 5))
+        promises += slow_class(runs)
+    promises += forecasts(max(60, runs // 10))
+    print()
+    for what, holds in promises:
+        print(f"{'holds' if holds else 'FAILS'}  {what}")
+    print(f"{time.perf_counter() - begun:,.0f} s")
+    sys.exit(0 if all(holds for _, holds in promises) else 1)
 
 
 if __name__ == "__main__":
-    for name, quality in (("equal models", 1.0), ("worse by more than the margin", 0.7)):
-        print(name)
-        print(f"  canary, confidence sequence      {rates(ours, quality)}")
-        print(f"  naive z-test at every look       {rates(naive, quality)}")
+    main()

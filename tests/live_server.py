@@ -21,6 +21,7 @@ from loudly.config import ServerConfig  # noqa: E402
 from loudly.core.clock import DataClock  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
+from loudly.plugins import resolve  # noqa: E402
 
 
 def free_port() -> int:
@@ -32,11 +33,14 @@ def free_port() -> int:
 class Server:
     """A uvicorn of our own in a thread, on loopback."""
 
-    def __init__(self, live: Live, settings: ServerConfig | None = None) -> None:
-        self.live = live
+    def __init__(self, live: Live, settings: ServerConfig | None = None, spans: Any = None) -> None:
+        self.live, self.front, self.settings = live, LiveFront(live), settings or ServerConfig()
         self.url = f"http://127.0.0.1:{free_port()}"
-        self.app = build(LiveFront(live), lambda: None, lambda: None, settings)
-        config = uvicorn.Config(self.app, host="127.0.0.1", port=int(self.url.rsplit(":", 1)[1]), log_level="error")
+        app = build(self.front if spans is None else spans.front(self.front), lambda: None, lambda: None, self.settings)
+        self.app = app = app if spans is None else spans.app(app)
+        if self.settings.grpc_port:
+            app = resolve("server", "grpc")(app, "127.0.0.1", self.settings)
+        config = uvicorn.Config(app, host="127.0.0.1", port=int(self.url.rsplit(":", 1)[1]), log_level="error")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 

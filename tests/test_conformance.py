@@ -51,7 +51,10 @@ ELSEWHERE = {
     "server": "serve/test_server.py",
     "check": "validate/test_validate.py",
     "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py
+    "representation": "shift/test_represent.py",
+    "kernel": "adapters/test_torch_kernel.py",
     "reduce": "adapters/test_ray_profile.py",
+    "spans": "adapters/test_otel_spans.py",
 }
 ROLLOUTS = ("shadow", "canary", "blue-green", "ab")  # the other strategies are bandits, with settings of their own
 CASES = {"ledger", "blobs", "executor", "format", "search", "tracker", "strategy", "notify", "metric", "detector"}

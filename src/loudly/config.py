@@ -54,7 +54,9 @@ class ServerConfig:
     ask.  rate: requests a second and key (0: no limit), `burst` of them at once.  batch: rows answered together at most.
     queue: rows that may wait; more are refused with 429.  deadline: seconds until a request is answered with 503, or with the
     fallback where late = "fallback".  inline: ask the model on the event loop instead of a thread: quicker where it takes some
-    microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request.  slow: seconds a body may take.
+    microseconds, but while it hangs so does the server.  most_bytes, most_rows: of one request; explain_rows of one to
+    be explained.  slow: seconds a body may take.
+    grpc_port: where gRPC listens beside HTTP; 0 for nowhere.
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
     workers: processes that answer; 1 answers in the process of the wheel.  most_spooled: bytes that each keeps while the wheel is
     away; what comes then is answered, counted and lost.  max_versions: how many may be loaded at once, the routed ones among them.
@@ -64,6 +66,7 @@ class ServerConfig:
     kind: str = "asgi"
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int = 0
     tick: float = 5.0
     keys: tuple[str, ...] = ()
     rate: float = 0.0
@@ -75,6 +78,7 @@ class ServerConfig:
     inline: bool = False
     most_bytes: int = 16 * 2**20
     most_rows: int = 10_000
+    explain_rows: int = 32
     slow: float = 30.0
     drain: float = 5.0
     fast_forms: bool = True
@@ -128,6 +132,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "port": (lambda port: 0 <= port < 65_536, "a port"),
+    "grpc_port": (lambda port: 0 <= port < 65_536, "a port, or 0 for none"),
     "tick": (lambda seconds: seconds > 0, "seconds above 0"),
     "rate": (lambda rate: rate >= 0, "requests a second, or 0 for no limit"),
     "burst": (lambda burst: burst >= 0, "a number of requests"),
@@ -136,6 +141,7 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "deadline": (lambda seconds: seconds > 0, "seconds above 0"),
     "late": (lambda word: word in ("refuse", "fallback"), '"refuse" or "fallback"'),
     "most_bytes": (lambda size: size >= 1, "at least one byte"),
+    "explain_rows": (lambda rows: rows >= 1, "at least one row"),
     "most_rows": (lambda rows: rows >= 1, "at least one row"),
     "workers": (lambda count: count >= 1, "at least one process"),
     "most_spooled": (lambda size: size >= 2**20, "at least a MiB"),

@@ -99,6 +99,17 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "energy": ("loudly.shift.detectors:ENERGY", ""),
         "mean-embedding": ("loudly.shift.detectors:MEAN_EMBEDDING", ""),
         "classifier": ("loudly.shift.detectors:CLASSIFIER", ""),
+        "disagreement": ("loudly.shift.detectors:DISAGREEMENT", ""),
+    },
+    "representation": {
+        "text": ("loudly.shift.represent.text:hashed_text", ""),
+        "image": ("loudly.shift.represent.image:small_image", ""),
+        "onnx-text": ("loudly.adapters.onnx_text:text_encoder", "text"),
+        "onnx-image": ("loudly.adapters.onnx_encoder:image_encoder", "onnx"),
+    },
+    "kernel": {
+        "numpy": ("loudly.shift.two_sample.mmd:on_numpy", ""),
+        "torch": ("loudly.adapters.torch_kernel:TorchKernel", "torch"),
     },
     "check": {},
     "source": {
@@ -116,6 +127,10 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "models": ("loudly.adapters.asgi_models:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
         "ray": ("loudly.adapters.ray_serve:run", "ray-serve"),
+        "grpc": ("loudly.adapters.grpc_server:beside", "grpc"),
+    },
+    "spans": {
+        "otel": ("loudly.adapters.otel_spans:spans", "otel"),
     },
 }
 

@@ -129,6 +129,30 @@ def test_keys_open_what_their_role_says(table: pl.DataFrame, rows: list[dict[str
         assert "key-ASK" not in client.get("/openapi.json").text
 
 
+def test_the_document_says_where_a_key_is_asked_for(table: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN", "secret")
+    with served(table, keys=("admin=env:ADMIN",)) as server, httpx.Client(base_url=server.url) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        for path, methods in paths.items():
+            for method, said in methods.items():
+                asked = client.request(method, path).status_code == 401
+                assert asked == ("401" in said["responses"]) == (said.get("security") != []), path
+
+
+def test_a_method_that_is_not_there_names_the_one_that_is(server: Server) -> None:
+    assert httpx.get(f"{server.url}/predict").headers["allow"] == "POST"
+    assert httpx.post(f"{server.url}/health").headers["allow"] == "GET"
+
+
+def test_a_label_of_another_kind_is_refused_and_not_folded_as_none(server: Server, rows: list[dict[str, Any]]) -> None:
+    httpx.post(f"{server.url}/predict", json=rows[0])
+    for label in ("yes", 1, 0.5):
+        refused = httpx.post(f"{server.url}/feedback", json={"id": rows[0]["id"], "y": label})
+        assert refused.status_code == 422
+        assert refused.json()["detail"][0]["loc"] == ["body", 0, "y"]
+    assert httpx.post(f"{server.url}/feedback", json={"id": rows[0]["id"], "y": True}).json()["joined"] == 1
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

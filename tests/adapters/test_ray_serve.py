@@ -38,9 +38,11 @@ with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
     for _ in range(120):
         try:
             told["after"] = client.get("/status").json()
-            break
+            if not told["after"]["wheel_away"]:
+                break
         except Exception:
-            time.sleep(1)
+            pass
+        time.sleep(1)
     told["again"] = client.post("/feedback", json=labels).json()
     more = [{**row, "loan_id": f"more-{i}"} for i, row in enumerate(rows[:20])]
     client.post("/predict", json=more)

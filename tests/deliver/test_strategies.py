@@ -94,7 +94,7 @@ def test_a_candidate_bad_in_one_slice_is_stopped_there_and_equal_slices_are_not(
 
 
 def test_errors_stop_a_candidate_before_any_label() -> None:
-    canary = make("canary")
+    canary = make("canary", paired=False)
     state = canary.init(ARMS, 0)
     state, verdict = canary.observe(state, {"control": 900, "candidate": 100}, {"control": 3, "candidate": 12}, {})
     assert verdict.failed

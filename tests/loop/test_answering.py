@@ -250,7 +250,7 @@ def test_a_candidate_that_comes_too_late_is_blamed_for_it() -> None:
     verdict = live.rollout_verdict
     assert verdict is not None
     assert verdict.failed
-    assert "10 of 10 failed answers are the candidate's" in verdict.reason
+    assert "10 of 10 units with failed answers are the candidate's" in verdict.reason
 
 
 def test_side_tables_are_joined_on_the_hot_path_too() -> None:

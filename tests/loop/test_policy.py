@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loudly.core.clock import DAY
-from loudly.core.values import Decision, Verdict
-from loudly.loop.plan import Hold, NextStage, Promote, Retrain, RollBack, explain, headline
-from loudly.loop.policy import Governor, Known, RetrainPolicy, Stage, Underway, decide
+from loudly.core.values import Decision, Evidence, Verdict
+from loudly.loop.plan import Confirm, Hold, NextStage, Promote, Retrain, RollBack, explain, headline
+from loudly.loop.policy import Governor, Known, RetrainPolicy, Stage, Unconfirmed, Underway, decide
 
 HARM = Verdict(Decision.FAIL, "performance", "roc_auc fell by 0.05")
 FINE = Verdict(Decision.PASS, "performance", "as expected")
@@ -74,6 +74,28 @@ def test_stages_of_continual_learning() -> None:
         (step,) = decide(HURT, RetrainPolicy(stage)).steps
         assert isinstance(step, Retrain)
         assert step.stateful is stateful
+
+
+def promoted(effect: float, decision: Decision = Decision.UNDECIDED, waiting: int = 50, until: int = 200 * DAY) -> Known:
+    seen = Evidence("confidence sequence", effect, tolerance=-0.02)
+    verdict = Verdict(decision, "canary", "as labels say", (seen,), missing="labels")
+    return replace(CALM, unconfirmed=Unconfirmed("m/2", "m/1", verdict, waiting, until))
+
+
+def test_a_promotion_is_confirmed_or_taken_back_when_its_labels_have_come() -> None:
+    def step(known: Known) -> object:
+        return next(iter(decide(known, RetrainPolicy()).steps), None)
+
+    assert step(promoted(0.0)) is None
+    assert step(promoted(-0.05)) is None, "labels are still to come, and nothing is sure"
+    assert isinstance(step(promoted(-0.05, Decision.FAIL)), RollBack)
+    assert isinstance(step(promoted(0.0, waiting=0)), Confirm)
+    assert isinstance(step(promoted(-0.05, waiting=0)), RollBack)
+    late = step(promoted(0.0, until=99 * DAY))
+    assert isinstance(late, Confirm)
+    assert "50 of its rows never got a label" in late.reason
+    assert isinstance(step(promoted(-0.05, until=99 * DAY)), RollBack)
+    assert isinstance(step(replace(promoted(-0.05, Decision.FAIL), killed=True)), Hold)
 
 
 def test_rollout_verdicts() -> None:

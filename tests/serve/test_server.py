@@ -79,7 +79,9 @@ def test_too_much_is_refused(server: Server) -> None:
 
 def test_the_document_is_typed_from_the_schema(server: Server) -> None:
     document = httpx.get(f"{server.url}/openapi.json").json()
-    row = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
+    row = document["components"]["schemas"]["Row"]
+    sent = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert sent[0] == {"$ref": "#/components/schemas/Row"}
     assert row["properties"]["x1"]["type"] == "number"
     assert row["properties"]["at"]["format"] == "date-time"
     assert set(row["required"]) == {"id", "at", "x1", "x2", "group"}
@@ -232,13 +234,15 @@ def start(folder: Path, port: int, err: Any = subprocess.DEVNULL, limit: int | N
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    process = subprocess.Popen([LOUDLY, "serve", "--port", str(port)], cwd=folder, stderr=err, preexec_fn=bound)
-    for _ in range(300):
+    process = subprocess.Popen([LOUDLY, "serve", "--port", str(port)], cwd=folder, stderr=err, preexec_fn=bound if limit else None)
+    for _ in range(1200):
         try:
             if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
                 return process
         except httpx.TransportError:
             time.sleep(0.05)
+    process.kill()
+    process.wait()
     raise AssertionError("the server did not come up")
 
 

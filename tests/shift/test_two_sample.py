@@ -33,7 +33,12 @@ def test_ks_distances_are_scipys(n: int, m: int, ties: bool, seed: int) -> None:
     a, b = rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
     if ties:
         a, b = a.round(), b.round()
-    assert ks_distances(a, b) == pytest.approx([stats.ks_2samp(a[:, j], b[:, j]).statistic for j in range(3)])
+    assert ks_distances(a, b) == pytest.approx(
+        [
+            stats.ks_2samp(a[:, j], b[:, j], method="asymp").statistic
+            for j in range(3)  # its exact p-value warns at some sizes
+        ]
+    )
 
 
 @pytest.mark.parametrize("n", [5, 20, 200, 1000])

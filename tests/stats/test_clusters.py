@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from loudly.stats.auc import auc
-from loudly.stats.clusters import Clusters, Met, clusters_of, hashes, met_of
+from loudly.stats.clusters import Clusters, Met, block_difference, block_mean, clusters_of, hashes, met_of
 from loudly.stats.gains import Gains
 
 
@@ -70,3 +72,50 @@ def test_met_units_are_counted_once_in_bounded_memory() -> None:
     assert again == met
     assert len(met.kept) < 500 < sum(counts) < 5000
     assert 0.07 < counts[1] / sum(counts) < 0.13
+
+
+def days_of(rng: Any, days: int, rows: int, spread: float, between: float) -> tuple[Any, Any]:
+    """Rows whose day has an error of its own; days differ in size."""
+    size = rng.integers(rows // 2, rows * 3 // 2, days)
+    day = np.repeat(np.arange(days), size)
+    return rng.normal(0, spread, len(day)) + rng.normal(0, between, days)[day], day
+
+
+@pytest.mark.parametrize("days", [6, 15, 40])
+def test_a_mean_over_days_is_covered_where_rows_alone_are_far_too_sure(days: int) -> None:
+    hits = []
+    for seed in range(600):
+        values, day = days_of(np.random.default_rng((seed, days)), days, 60, 1.0, 0.5)
+        hits.append([abs(made.value) <= made.reach(0.05) for made in (block_mean(values, day), block_mean(values))])
+    by_day, by_row = np.mean(hits, axis=0)
+    assert by_day >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / 600)
+    assert by_row < 0.6
+
+
+def test_a_difference_within_days_is_covered_and_its_days_cancel() -> None:
+    """Both groups have rows on every day: what the day does to both is no difference."""
+    hits, widths = [], []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        values, day = days_of(rng, 12, 60, 1.0, 0.8)
+        values += (rng.normal(0, 0.4, 12)[day]) * (inside := rng.random(len(day)) < 0.3)
+        both = (day[inside], day[~inside])
+        made = block_difference(values[inside], values[~inside], both)
+        apart = block_difference(values[inside], values[~inside], (both[0], both[1] + 100))
+        hits.append(abs(made.value) <= made.reach(0.05))
+        widths.append(made.error / apart.error)
+    assert np.mean(hits) >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.median(widths) < 0.7
+
+
+def test_without_blocks_it_is_welch_and_one_block_tells_nothing() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=30), rng.normal(0.5, 2, size=50)
+    made, judge = block_difference(a, b), stats.ttest_ind(a, b, equal_var=False)
+    low, high = judge.confidence_interval(0.9)
+    assert (made.value - made.reach(0.1), made.value + made.reach(0.1)) == pytest.approx((low, high))
+    each = block_mean(a, np.arange(30))
+    assert each.error == pytest.approx(block_mean(a).error), "blocks of one row are rows"
+    assert block_mean(a, np.zeros(30)).reach(0.05) == np.inf
+    assert block_difference(a, b, (np.zeros(30), np.arange(50))).reach(0.05) == np.inf
+    assert block_difference(np.ones(9), np.zeros(9)).reach(0.05) == 0.0

@@ -23,11 +23,8 @@ def test_power_of_a_proportion_at_one_look_and_at_the_last_of_a_sequence(share: 
     ):
         one, two = (rng.binomial(n, rate, runs) / n for n in (size.control, size.candidate))
         spread = [np.sqrt(p * (1 - p)) for p in (one, two)]
-        if sure:
-            unit = [radius(n, 1.0, 0.025) for n in (size.control, size.candidate)]
-            reach = unit[0] * spread[0] + unit[1] * spread[1]
-        else:
-            reach = 1.959964 * np.sqrt(spread[0] ** 2 / size.control + spread[1] ** 2 / size.candidate)
+        error = np.sqrt(spread[0] ** 2 / size.control + spread[1] ** 2 / size.candidate)
+        reach = (radius(size.rows, 1.0, 0.05) * np.sqrt(size.rows) if sure else 1.959964) * error
         assert np.mean(two - one - reach > -margin) == pytest.approx(power, abs=0.03)
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from loudly.stats.arm_process import ArmProcess
 from loudly.stats.auc import auc, auc_difference, normal_interval
-from loudly.stats.confidence_sequence import Running, interval, more_needed, radius
+from loudly.stats.confidence_sequence import Running, interval, radius, stretch
 from loudly.stats.divergence import hellinger, js, ks, noise, psi, total_variation
 from loudly.stats.placement import BINS, count, placements
 
@@ -40,12 +40,21 @@ def test_its_width_matches_the_published_formula() -> None:
     assert 1.4 < expected / (1.96 / np.sqrt(n)) < 2.2
 
 
-def test_more_needed_is_enough() -> None:
-    stream = Running(500, 0.0, 499.0)
-    more = more_needed(stream, 0.05, 0.05)
-    assert more is not None
-    assert radius(500 + more, 1.0, 0.05) <= 0.05 < radius((500 + more) // 2, 1.0, 0.05)
-    assert more_needed(stream, 0.05, -1.0) is None
+def test_streams_are_sure_about_when_it_was_foretold() -> None:
+    """Even odds are even: of streams that go on, half have their interval clear of the margin or of zero by then."""
+    rng, margin, sure = np.random.default_rng(5), 0.2, []
+    for _ in range(600):
+        mean = rng.uniform(-margin, 0)
+        stream = Running().add(rng.normal(mean, 1, 500))
+        factor = stretch(stream, 0.05, margin)
+        low, high = interval(stream, 0.05)
+        if low > -margin or high < 0:
+            continue
+        assert factor is not None
+        low, high = interval(stream.add(rng.normal(mean, 1, round(500 * (factor - 1)))), 0.05)
+        sure.append(low > -margin or high < 0)
+    assert 0.35 < np.mean(sure) < 0.65
+    assert stretch(Running(1, 0.0, 0.0), 0.05, margin) is None
 
 
 batches = st.lists(st.lists(st.floats(-100, 100), max_size=20), max_size=8)

@@ -37,9 +37,9 @@ SHOWN = 10
 class Refused(Exception):
     """A request that gets an answer other than 200: status and body, as FastAPI's clients know them."""
 
-    def __init__(self, status: int, content: Any, retry_after: float | None = None) -> None:
+    def __init__(self, status: int, content: Any, retry_after: float | None = None, allow: str = "") -> None:
         super().__init__(status)
-        self.status, self.content, self.retry_after = status, content, retry_after
+        self.status, self.content, self.retry_after, self.allow = status, content, retry_after, allow
 
 
 class Codec:

@@ -23,8 +23,8 @@ Body = Callable[[Request], Awaitable[bytes]]
 Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-def status_of(error: LoudlyError) -> int:
-    """The status that says what an error of ours is to a client."""
+def status_of(error: Exception) -> int:
+    """The status that says what an error is to a client."""
     match error:
         case NotFound():
             return 404

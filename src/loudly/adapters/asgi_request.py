@@ -18,7 +18,7 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 ID = re.compile(rb"[\x21-\x7e]{1,128}")
-TRACE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACE = re.compile(rb"(?!ff)([0-9a-f]{2})(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-.*)?")
 JSON = b"application/json"
 PATIENCE = 8
 
@@ -58,8 +58,8 @@ class Request:
                 self.key = self.key or value.strip()
             elif name == b"x-request-id" and ID.fullmatch(value):
                 self.id = value
-            elif name == b"traceparent" and TRACE.fullmatch(value):
-                self.trace = value
+            elif name == b"traceparent":
+                self.trace = _trace(value)
         self.id = self.id or os.urandom(16).hex().encode()
 
     @property
@@ -112,6 +112,14 @@ class Request:
             size += len(message.get("body", b""))
 
 
+def _trace(value: bytes) -> bytes:
+    """A traceparent in version 00; of a later version what 00 knows is taken. Source: W3C Trace Context, 3.2.4."""
+    found = TRACE.fullmatch(value)
+    if found is None or (found[1] == b"00" and found[3]):
+        return b""
+    return b"00" + found[2]
+
+
 def too_large(most: int) -> Refused:
     """413, which names the limit."""
     return Refused(413, {"detail": f"a request may have {most:,} bytes at most"})
@@ -122,6 +130,8 @@ def refusal(refused: Refused) -> Reply:
     headers: list[tuple[bytes, bytes]] = []
     if refused.retry_after is not None:
         headers.append((b"retry-after", str(max(1, round(refused.retry_after + 0.5))).encode()))
+    if refused.allow:
+        headers.append((b"allow", refused.allow.encode()))
     if refused.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if refused.status in (408, 413):

@@ -1,7 +1,7 @@
 """The HTTP server: a plain ASGI application in front of the wheel, without a framework.
 
-`POST /predict` (a row, a list of rows, or columns), `POST /feedback`, `GET /health`, `/ready`, `/status`, `/metrics`, `/docs`,
-`/openapi.json`, and the Open Inference Protocol under `/v2`. It runs alone, or mounted in another application:
+`POST /predict` (a row, a list of rows, or columns), `/explain`, `/feedback`, `GET /health`, `/ready`, `/status`, `/metrics`,
+`/docs`, `/openapi.json`, and the Open Inference Protocol under `/v2`. It runs alone, or mounted in another application:
 `app.mount("/model", server)`, with `async with server.running():` in that application's own lifespan.
 """
 
@@ -19,8 +19,11 @@ from loudly.adapters import inference_protocol as v2
 from loudly.adapters.admission import Door, keys_of
 from loudly.adapters.asgi_codec import Codec, Refused, answers, objects
 from loudly.adapters.asgi_document import document, page
+from loudly.adapters.asgi_explain import Explainer
+from loudly.adapters.asgi_labels import held
 from loudly.adapters.asgi_repository import Repository, status_of
 from loudly.adapters.asgi_request import Gone, Receive, Reply, Request, Send, encoded, refusal
+from loudly.adapters.asgi_schemas import label_field
 from loudly.adapters.batching import Batcher, Batchers, Full, Late
 from loudly.adapters.meters import Meters
 from loudly.config import ServerConfig
@@ -37,7 +40,6 @@ LOG = logging.getLogger("loudly.serve")
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 MOST_LABELLING = 64
-ODD = (list, dict)
 LARGE_BODY = 128 * 1024
 MEASURE_SECONDS = 0.25
 Work = Callable[[Request], Awaitable[Reply]]
@@ -57,6 +59,7 @@ class Server:
         self.meters = Meters()
         self.batcher = self._batcher("")
         self.named = Batchers(self._batcher)
+        self._explainer = Explainer(front, settings)
         self._on_start, self._on_stop = on_start, on_stop
         self._codecs: dict[str, Codec] = {}
         self._document: tuple[Schema | None, bytes] | None = None
@@ -66,6 +69,7 @@ class Server:
         # path -> method, role that it needs, what does it
         self._paths: dict[str, tuple[str, str, Work]] = {
             "/predict": ("POST", "predict", self._predict),
+            "/explain": ("POST", "predict", self._explain),
             "/feedback": ("POST", "feedback", self._feedback),
             "/health": ("GET", "", self._health),
             "/ready": ("GET", "", self._ready),
@@ -132,7 +136,8 @@ class Server:
         except Gone:
             return
         except Exception:
-            LOG.exception("LOUD request %s failed, trace %s", request.id.decode(), request.trace.decode() or "none")
+            known = {"request_id": request.id.decode(), "trace_id": request.trace[3:35].decode()}
+            LOG.exception("LOUD request %(request_id)s failed, trace %(trace_id)s", known, extra=known)
             reply = refusal(Refused(500, {"detail": f"an error of the server's own; request {request.id.decode()}"}))
         headers = [(b"content-type", reply.kind), (b"content-length", b"%d" % len(reply.body)), (b"x-request-id", request.id)]
         if request.trace:
@@ -153,7 +158,7 @@ class Server:
             found = self._paths[self._versioned(request)]
         method, role, work = found
         if request.method != method:
-            raise Refused(405, {"detail": "Method Not Allowed"})
+            raise Refused(405, {"detail": "Method Not Allowed"}, allow=method)
         if role:
             self._admit(request, role)
         return request.path if request.path in self._paths else "/v2/models/versions", work
@@ -200,6 +205,9 @@ class Server:
         self.meters.answered(answered, first, last)
         return Reply(200, answers(codec.version, answered, first, last))
 
+    async def _explain(self, request: Request) -> Reply:
+        return await self._explainer.reply(self._reader(""), await self._body(request))
+
     async def _answer(self, rows: Rows, request: Request) -> tuple[Answered, int]:
         """The batch's answers, and where the request's own begin. Raises: Refused."""
         try:
@@ -223,18 +231,12 @@ class Server:
         if self._labelling >= MOST_LABELLING:
             raise Refused(429, {"detail": "too many labels are waiting"}, 1.0)
         rows = objects(await self._body(request), self.settings.most_rows)
-        needed = (self.front.key, self.front.label_name)
-        missing = [{"loc": ["body", i, n], "msg": "missing"} for i, row in enumerate(rows) for n in needed if row.get(n) is None]
-        if missing:
-            raise Refused(422, {"detail": missing})
-        odd = [{"loc": ["body", i, n], "msg": "one value"} for i, row in enumerate(rows) for n in needed if isinstance(row[n], ODD)]
-        if odd:
-            raise Refused(422, {"detail": odd})
+        held(rows, self.front.key, self.front.label_name, label_field(self.front.schema()))
         self._labelling += 1
         try:
             told = await asyncio.get_running_loop().run_in_executor(None, self.front.label, rows)
         except (LoudlyError, OverflowError, UnicodeError) as error:
-            raise Refused(422, {"detail": str(error)}) from error
+            raise Refused(status_of(error), {"detail": str(error)}) from error
         finally:
             self._labelling -= 1
         for what, count in told.items():
@@ -286,7 +288,8 @@ class Server:
     async def _openapi(self, _: Request) -> Reply:
         schema = self.front.schema()
         if self._document is None or self._document[0] is not schema:
-            made = await self._aside(lambda: document(self.front, self.settings.most_rows, bool(self.settings.keys)))
+            most = self.settings.most_rows, self.settings.explain_rows
+            made = await self._aside(lambda: document(self.front, *most, bool(self.settings.keys)))
             self._document = (schema, encoded(made))
         return Reply(200, self._document[1])
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xgboost as xgb
 
+from loudly.core.seams import Contributions
 from loudly.errors import ModelError
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
+
+
+SPACES = {
+    "binary:logistic": "log-odds",
+    "multi:softprob": "logits",
+    **dict.fromkeys(("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror"), "output"),
+}
 
 
 class XGBoostFormat:
@@ -51,6 +60,17 @@ class XGBoostModel:
         self._booster = booster
         best = booster.attr("best_iteration")
         self._rounds = (0, int(best) + 1) if best is not None else (0, 0)
+
+    def contributions(self, X: Floats, _: Floats) -> Contributions | None:
+        """Exact TreeSHAP over the training rows that the trees remember; None for an objective whose link is another."""
+        said = json.loads(self._booster.save_config())
+        space = SPACES.get(said["learner"]["objective"]["name"])
+        if space is None:
+            return None
+        rows = xgb.DMatrix(np.asarray(X, dtype=np.float32))
+        made = self._booster.predict(rows, pred_contribs=True, iteration_range=self._rounds, validate_features=False)
+        made = np.asarray(made, dtype=np.float64).reshape(len(X), -1, X.shape[1] + 1)
+        return Contributions("tree-shap", space, made[0, :, -1], made[:, :, :-1].transpose(0, 2, 1))
 
     def predict(self, X: Floats) -> Floats:
         """(n,) or (n, k). XGBoost itself rounds rows to float32."""

@@ -21,8 +21,11 @@ from loudly.loop.outpost import Outpost, Told
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
+from loudly.serve.explanation import Explanation
 from loudly.serve.front import Answered
 from loudly.serve.rows import Rows
+
+EXPLAIN_SECONDS = 5.0
 
 
 class Line(Protocol):
@@ -134,6 +137,10 @@ class Door:
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         return self._line.labels(label_table(self._system, labels))
+
+    def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]:
+        made: Sequence[Explanation] = self._line.ask("explain", rows, min(seconds, EXPLAIN_SECONDS))
+        return made
 
     def verdict(self, version: str | None) -> Verdict:
         try:

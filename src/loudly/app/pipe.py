@@ -28,6 +28,8 @@ def ask(path: Path, what: str, *given: Any, patience: float = PATIENCE_SECONDS) 
             wrong, told = line.recv()
     except (OSError, EOFError) as gone:
         raise WheelAway("The wheel cannot be reached.", seen=type(gone).__name__) from gone
+    if wrong == "TimeoutError":
+        raise TimeoutError(told[0])
     if wrong:
         raise _error(wrong, told)
     return told
@@ -60,6 +62,8 @@ def _answer(line: Connection[Any, Any], work: Work) -> None:
             told: tuple[str, Any] = ("", work(what, given))
         except LoudlyError as wrong:
             told = (type(wrong).__name__, (wrong.what, wrong.seen, wrong.do))
+        except TimeoutError as late:
+            told = ("TimeoutError", (str(late), "", ""))
         except Exception as wrong:  # noqa: BLE001 - whatever it is, who asked is told
             told = ("WheelAway", (f"The wheel failed: {type(wrong).__name__}: {wrong}", "", ""))
         try:

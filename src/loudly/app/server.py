@@ -13,19 +13,21 @@ from rich.console import Console
 from rich.markup import escape
 
 from loudly.app import operate, verbs
-from loudly.config import read_config, secret
+from loudly.config import ServerConfig, read_config, secret
 from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
 from loudly.errors import ConfigError, Conflict, LoudlyError, StaleWriter, WheelAway
+from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up, refresh
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
 from loudly.loop.taking import Taking, outcome_of
-from loudly.plugins import resolve
+from loudly.plugins import available, resolve
 from loudly.serve.attempt import Attempt
-from loudly.serve.front import Answered
+from loudly.serve.explanation import Explanation
+from loudly.serve.front import Answered, Front
 from loudly.serve.router import ARMS, Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
@@ -52,6 +54,7 @@ class LiveFront:
 
     def __init__(self, live: Live) -> None:
         self.live = live
+        self._explaining = Explaining(live)
 
     @property
     def name(self) -> str:
@@ -124,6 +127,9 @@ class LiveFront:
     def settle(self) -> None:
         self.live.answering.settle()
 
+    def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]:
+        return self._explaining.explain(rows, seconds)
+
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         return outcome_of(self.live.feedback(label_table(self.live.system, labels)))
 
@@ -153,7 +159,8 @@ class LiveFront:
 def ask_front(front: LiveFront, what: str, given: Sequence[Any]) -> Any:
     """What a door may ask of a wheel that is elsewhere. Raises: WheelAway for what this wheel does not know."""
     changing = (front.load, front.unload, front.promote)
-    known = {f.__name__: f for f in (front.example, front.status, front.verdict, front.repository, *changing)}
+    reading = (front.example, front.status, front.verdict, front.repository, front.explain)
+    known = {f.__name__: f for f in (*reading, *changing)}
     if what not in known:
         raise WheelAway(f"This wheel cannot be asked {what!r}.", seen=", ".join(known), do="Run one version of loudly everywhere.")
     return known[what](*given)
@@ -230,8 +237,7 @@ def run_server(projects: Sequence[Project], host: str | None, port: int | None) 
     apart(projects)
     first = read_config(projects[0].folder).server
     where = host or first.host
-    servers = {project.name: _server(project, where) for project in projects}
-    app = resolve("server", "models")(servers) if len(servers) > 1 else servers[projects[0].name]
+    app = application([_part(project, where) for project in projects], where)
     resolve("server", "uvicorn")(app, where, port or first.port, first.drain)
 
 
@@ -292,11 +298,29 @@ def warn_of_strangers(project: Project, where: str) -> None:
         Console(stderr=True).print(told, highlight=False)
 
 
-def _server(project: Project, where: str) -> Any:
-    """The server of a project that has its wheel in the same process."""
-    wheel, settings = open_wheel(project), read_config(project.folder).server
+Part = tuple[Front, Callable[[], None], Callable[[], None], ServerConfig]
+
+
+def application(parts: Sequence[Part], host: str) -> Any:
+    """The application over fronts, each with what runs around serving: with spans where a provider is set, with gRPC on `host`
+    where a port is named. Several fronts stand under their names, and what is said once is said by the first.
+    """
+    spans = resolve("spans", "otel")() if available("spans", "otel") else None
+    servers = {
+        front.name: resolve("server", settings.kind)(front if spans is None else spans.front(front), start, stop, settings)
+        for front, start, stop, settings in parts
+    }
+    app = resolve("server", "models")(servers) if len(servers) > 1 else next(iter(servers.values()))
+    app = app if spans is None else spans.app(app)
+    settings = parts[0][3]
+    return resolve("server", "grpc")(app, host, settings) if settings.grpc_port else app
+
+
+def _part(project: Project, where: str) -> Part:
+    """A project that has its wheel in the same process."""
+    wheel = open_wheel(project)
     warn_of_strangers(project, where)
-    return resolve("server", settings.kind)(wheel.front, wheel.ticker.start, wheel.ticker.stop, settings)
+    return wheel.front, wheel.ticker.start, wheel.ticker.stop, read_config(project.folder).server
 
 
 def _tell_forms(live: Live, console: Console) -> None:

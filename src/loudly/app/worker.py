@@ -23,7 +23,7 @@ from loudly.app import verbs
 from loudly.app.door import Door
 from loudly.app.pipe import ask
 from loudly.app.project import load_app
-from loudly.app.server import SPOOLS
+from loudly.app.server import SPOOLS, application
 from loudly.app.wheel import LINE, TOLD, follow_life
 from loudly.core.clock import WallClock
 from loudly.errors import LoudlyError, WheelAway
@@ -110,7 +110,7 @@ def main(words: str) -> None:
         config.root / SPOOLS / name, rotate=ROTATE_BYTES, through=True, seal_every=SEAL_SECONDS, most=config.server.most_spooled
     )
     door = Door(app.system, stores, verbs.private_key(config), SpoolLine(spool, folder), said["name"], FOLLOW_SECONDS)
-    server = resolve("server", config.server.kind)(door, door.start, partial(_end, door, spool), config.server)
+    server = application([(door, door.start, partial(_end, door, spool), config.server)], said["host"])
     follow_life(int(said["life"]), lambda: os.kill(os.getpid(), signal.SIGTERM))
     listening = socket.socket(fileno=int(said["door"]))
     resolve("server", "uvicorn")(server, "", 0, config.server.drain, listening)

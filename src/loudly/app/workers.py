@@ -93,6 +93,7 @@ class Supervisor:
             "file": str(self._file),
             "folder": str(self._folder),
             "door": self._door.fileno(),
+            "host": self._door.getsockname()[0],
             "life": self._life,
             "name": name,
             "reason": reason,

@@ -74,6 +74,21 @@ class Model(Protocol):
     def predict(self, X: Floats) -> Floats: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """What each column contributed to scores: base + the sum over columns = score, in a space.
+
+    A loaded model that knows it has `contributions(X, background) -> Contributions | None`: X (n, d), background (m, d).
+    method: "tree-shap" or "linear".  space: "log-odds" (the logistic function makes the prediction of it), "logits" (softmax)
+    or "output" (it is the prediction).  base: (k,).  parts: (n, d, k).
+    """
+
+    method: str
+    space: str
+    base: Floats
+    parts: Floats
+
+
 class ModelFormat(Protocol):
     """How fitted estimators become bytes and back. `executes_code` says whether loading could run code."""
 
@@ -156,8 +171,8 @@ class Strategy(Protocol):
     `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky. `context` is (n, d), what is
     known of each unit, for strategies that choose by it; the others do not look at it.
     `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
-    `observe` is told how many answers each arm gave, how many of them failed, and the seconds its call took (nothing in a
-    replay, where time is the data's).
+    `observe` is told how many answers each arm gave, how many units failed (each counts once a rollout, and of one call at most
+    one: requests come in bursts), and the seconds its call took (nothing in a replay, where time is the data's).
     All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on.
     `carry` hands on the evidence of the stage before.
     """

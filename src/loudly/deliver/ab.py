@@ -17,6 +17,7 @@ from loudly.core.clock import DAY
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.evidence import GUARD, add, add_counts, guards, judge, nothing_yet, spread
+from loudly.deliver.forecast import dated
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
@@ -88,7 +89,8 @@ class Ab:
             return Verdict(Decision.UNDECIDED, subject, wait, found.evidence, wait, state["since"] + spec.hold)
         if found.decision is Decision.UNDECIDED:
             planned, expected = self._planned(state)
-            return replace(found, missing=f"{found.missing}; {planned}", expected_at=expected)
+            found = dated(found, state["since"] + spec.deadline)
+            return replace(found, missing=f"{found.missing}; {planned}", expected_at=found.expected_at or expected)
         return found
 
     def _planned(self, state: Mapping[str, Any]) -> tuple[str, int | None]:

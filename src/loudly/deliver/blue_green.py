@@ -11,6 +11,7 @@ import numpy as np
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.evidence import add, add_counts, judge, nothing_yet, settled
+from loudly.deliver.forecast import dated
 from loudly.deliver.latency import CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
@@ -41,7 +42,7 @@ class BlueGreen:
     def observe(
         self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 1.0)}
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.5)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
@@ -49,4 +50,5 @@ class BlueGreen:
         return new, self._verdict(new)
 
     def _verdict(self, state: Mapping[str, Any]) -> Verdict:
-        return judge(state["evidence"], self.spec, self.metric, self.name)
+        found = judge(state["evidence"], self.spec, self.metric, self.name)
+        return dated(found, state["since"] + self.spec.deadline)

@@ -17,6 +17,7 @@ import numpy as np
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.evidence import SUSPECT, add, add_counts, judge, nothing_yet, settled
+from loudly.deliver.forecast import dated
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
@@ -49,7 +50,8 @@ class Canary:
     def observe(
         self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, self.share(state))}
+        share = 0.5 if self.spec.paired else self.share(state)
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, share)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
@@ -70,4 +72,4 @@ class Canary:
         if found.passed and state["now"] - state["since"] < self.spec.hold:
             wait = f"the first step lasts until {self.spec.hold // 3_600_000_000}h after its start"
             return Verdict(Decision.UNDECIDED, found.subject, wait, found.evidence, wait, state["since"] + self.spec.hold)
-        return found
+        return dated(found, state["since"] + self.spec.deadline)

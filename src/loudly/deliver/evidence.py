@@ -16,12 +16,13 @@ from loudly.core.clock import DAY
 from loudly.core.seams import Feedback
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
+from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.clusters import clusters_of, hashes
-from loudly.stats.confidence_sequence import Running, interval, more_needed
+from loudly.stats.confidence_sequence import Running, cautious, difference, interval
 from loudly.stats.cuped import Cuped, cuped_of
 from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
 WARM_UP = 100
-# Errors and latency may stop a rollout too: each takes a tenth of the risk besides.
-GUARD = 0.1
+# An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and
+# the sample ratio, which rolls nothing back) take a tenth besides.
+ERRORS, GUARD = 0.5, 0.1
 SUSPECT_ERRORS = 1.64
 INFORMATIVE = 1.5
+# Metrics whose rows have values within 1 of their mean.
+BOUNDED = ("roc_auc", "accuracy", "brier")
 SUSPECT = "well overall, but suspect in a slice"
 NO_ROWS: dict[str, Any] = {"day": None, "truth": [], CONTROL: [], CANDIDATE: [], "slices": {}}
 
@@ -44,7 +48,10 @@ def nothing_yet() -> dict[str, Any]:
     return {
         "rows": 0,
         "days": [],
+        "arrived": nothing_arrived(),
         "gain": Gains().plain(),
+        "bursts": [],
+        "farthest": 0.0,
         "batches": [],
         "each": {CONTROL: Gains().plain(), CANDIDATE: Gains().plain()},
         "clusters": {CONTROL: [], CANDIDATE: []},
@@ -68,6 +75,7 @@ def add(
     values = {arm: _values(evidence, feedback, arm, metric) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
     out["rows"] = evidence["rows"] + len(feedback.truth)
+    out["arrived"] = arrived(evidence["arrived"], feedback)
     out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
     if _ranks(metric):
         out["seen"] = {arm: _seen(evidence["seen"][arm], feedback, arm) for arm in values}
@@ -76,8 +84,9 @@ def add(
     if paired:
         gains = values[CANDIDATE] - values[CONTROL]
         known = np.isfinite(gains)
-        positive = feedback.truth > 0.5 if _ranks(metric) else None
-        out["gain"] = gains_of(evidence["gain"]).add(gains[known], _of(positive, known)).plain()
+        positive = _of(feedback.truth > 0.5 if _ranks(metric) else None, known)
+        out["gain"] = gains_of(evidence["gain"]).add(gains[known], positive).plain()
+        out["bursts"] = clusters_of(evidence["bursts"]).add(gains[known], hashes(feedback.units)[known], positive).plain()
         scores = feedback.scores if _ranks(metric) else values
         out["today"] = today_with(out["today"], feedback, scores, known)
         return out
@@ -126,12 +135,9 @@ def add_counts(
 ) -> dict[str, Any]:
     """The evidence with a stretch of answers more: how many each arm gave, how many failed, how long its call took.
 
-    assigned: the candidate's share by assignment; it counts where only one arm was called in the stretch.
+    failed: units, each counted once (`Failing`).  assigned: the candidate's share by assignment, 1/2 where both arms score all.
     """
-    total = answered.get(CONTROL, 0) + answered.get(CANDIDATE, 0)
-    seen = answered.get(CANDIDATE, 0) / total if total else 0.0
-    share = seen if 0 < seen < 1 else assigned
-    errors = arm_process_of(evidence["errors"]).add(failed.get(CANDIDATE, 0), failed.get(CONTROL, 0), share)
+    errors = arm_process_of(evidence["errors"]).add(failed.get(CANDIDATE, 0), failed.get(CONTROL, 0), assigned)
     told = {arm: evidence["answered"][arm] + answered.get(arm, 0) for arm in (CONTROL, CANDIDATE)}
     timed = add_calls(evidence["timed"], answered, seconds, assigned) if seconds else evidence["timed"]
     return {**evidence, "errors": errors.plain(), "answered": told, "timed": timed}
@@ -142,9 +148,9 @@ def guards(evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verd
     errors = arm_process_of(evidence["errors"])
     answered = evidence["answered"]
     share = answered[CANDIDATE] / max(1, answered[CANDIDATE] + answered[CONTROL])
-    if errors.worse(GUARD * spec.alpha, share):
+    if errors.worse(ERRORS * spec.alpha, share):
         seen = Evidence("which arm erred", float(errors.candidate), n=errors.candidate + errors.control, about="errors")
-        reason = f"{errors.candidate} of {errors.candidate + errors.control} failed answers are the candidate's"
+        reason = f"{errors.candidate} of {errors.candidate + errors.control} units with failed answers are the candidate's"
         return Verdict(Decision.FAIL, subject, reason, (seen,))
     slow = late(evidence["timed"], GUARD * spec.alpha)
     if slow is not None:
@@ -161,13 +167,14 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     lacking = _lacking(evidence, spec)
     overall, stream = _overall(evidence, spec, metric)
     if lacking:
-        return Verdict(Decision.UNDECIDED, subject, f"too early to judge: {lacking} wanting", (overall,), missing=lacking)
+        reason, at = f"too early to judge: {lacking} wanting", _lacking_until(evidence, spec)
+        return Verdict(Decision.UNDECIDED, subject, reason, (overall,), lacking, at)
     slices = _slice_evidence(evidence, spec, metric)
     suspect = tuple(s for s in slices if _suspect(s, evidence, spec))
     sure = tuple(s for s in suspect if _surely_worse(s, spec.alpha / len(slices)))
     if sure:
         return Verdict(Decision.FAIL, subject, f"surely worse in a slice: {_told(sure)}", (overall, *sure))
-    found = _decide(overall, stream, spec, subject)
+    found = _decide(overall, stream, evidence, spec, subject)
     if suspect and found.passed:
         reason = f"{SUSPECT}: {_told(suspect)}"
         return Verdict(Decision.UNDECIDED, subject, reason, (overall, *suspect), missing="labelled days to clear or confirm it")
@@ -191,39 +198,60 @@ def _told(slices: tuple[Evidence, ...]) -> str:
     return ", ".join(f"{s.about} {s.effect:+.3f} [{s.low:+.3f}, {s.high:+.3f}]" for s in slices)
 
 
-def _decide(overall: Evidence, stream: Running, spec: RolloutSpec, subject: str) -> Verdict:
+def _decide(overall: Evidence, stream: Running, evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verdict:
     if overall.effect is None or overall.low is None or overall.high is None:
         return Verdict(Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels")
     told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
     if overall.low > -spec.margin:
-        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}", (overall,))
+        rest = _unlabelled(overall, evidence, spec)
+        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{_rest(rest)}", (overall, *rest))
     if overall.high < 0 and (overall.p_value is None or overall.p_value < spec.alpha):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (overall,))
-    more = more_needed(stream, spec.alpha, overall.effect + spec.margin)
-    missing = f"about {more:,} more labelled rows" if more is not None else "it looks worse; labels until the deadline"
-    return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing=missing)
+    more = rows_needed(stream, evidence["rows"], spec.margin, spec.alpha)
+    missing = f"about {more:,} more labelled rows" if more is not None else "labels until the deadline"
+    at = when(evidence["arrived"], more) if more is not None else None
+    return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing, at)
+
+
+def _unlabelled(overall: Evidence, evidence: Mapping[str, Any], spec: RolloutSpec) -> tuple[Evidence, ...]:
+    """The answered rows without a label, where there are any: taken to be like the labelled ones, with what would overturn that."""
+    counts = [evidence["answered"][arm] for arm in (CONTROL, CANDIDATE)]
+    labelled = evidence["rows"]
+    rest = (max(counts) if spec.paired else sum(counts)) - labelled
+    if rest <= 0 or overall.effect is None:
+        return ()
+    overturn = -spec.margin - labelled / rest * (overall.effect + spec.margin)
+    method = "estimated as the labelled rows are"
+    return (Evidence(method, overall.effect, n=rest, about="rows without a label", unit=overall.unit, tolerance=overturn),)
+
+
+def _rest(found: tuple[Evidence, ...]) -> str:
+    return "".join(f"; {e.n:,} {e.about} taken to be alike (they overturn it below {e.tolerance:+.3f})" for e in found)
 
 
 def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, Running]:
+    """The effect with its interval, rows of one unit as one cluster, and the stream that it rests on."""
     if spec.paired:
-        gain = gains_of(evidence["gain"])
-        stream = gain.stream()
-        effect, (low, high) = gain.mean, gain.interval(spec.alpha)
-        method = "paired asymptotic confidence sequence"
+        found = clusters_of(evidence["bursts"]).stream(gains_of(evidence["gain"]))
+        stream = cautious(found, _range(evidence, metric))
+        method, p_value = "paired asymptotic confidence sequence, units as clusters", batches_p(evidence["batches"])
     else:
-        control, stream = (_by_unit(evidence, arm) for arm in (CONTROL, CANDIDATE))
-        one, two = interval(control, spec.alpha / 2), interval(stream, spec.alpha / 2)
-        effect, low, high = stream.mean - control.mean, two[0] - one[1], two[1] - one[0]
-        method = "two-arm asymptotic confidence sequence, units as clusters"
+        stream = difference(*(cautious(_by_unit(evidence, arm), _range(evidence, metric)) for arm in (CONTROL, CANDIDATE)))
+        method, p_value = "two-arm asymptotic confidence sequence, units as clusters", None
+    effect, (low, high) = stream.mean, interval(stream, spec.alpha)
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
-    p_value = _batches_p(evidence["batches"]) if spec.paired else None
-    found = Evidence(
+    told = Evidence(
         method, known, finite(low), finite(high), stream.n, "candidate - control", metric.name, 1 - spec.alpha, -spec.margin,
         p_value=p_value,
         detail=detail,
     )  # fmt: skip
-    return found, stream
+    return told, stream
+
+
+def _range(evidence: Mapping[str, Any], metric: MetricSpec) -> float:
+    """How far a row's value may lie from the mean: 1 where it is bounded so, else the farthest seen."""
+    return 1.0 if metric.name in BOUNDED else float(evidence["farthest"])
 
 
 def _by_unit(evidence: Mapping[str, Any], arm: str) -> Running:
@@ -255,11 +283,11 @@ def _one_slice(name: str, found: Mapping[str, Any], spec: RolloutSpec, metric: M
         metric.name,
         1 - alpha,
         -spec.slice_margin,
-        p_value=_batches_p(found["batches"]),
+        p_value=batches_p(found["batches"]),
     )
 
 
-def _batches_p(batches: list[float]) -> float | None:
+def batches_p(batches: list[float]) -> float | None:
     """One-sided p-value that the mean over batches is not below zero, with batches as the units."""
     n = len(batches)
     if n < 3:
@@ -275,6 +303,14 @@ def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec) -> str:
     if evidence["rows"] < spec.rows:
         wanting.append(f"{spec.rows - evidence['rows']:,} more labelled rows")
     return " and ".join(wanting)
+
+
+def _lacking_until(evidence: Mapping[str, Any], spec: RolloutSpec) -> int | None:
+    """When the labelled days and rows that are wanted at least are likely to be there."""
+    seen = evidence["arrived"]
+    times = [days_needed(seen, max(0, spec.days - len(evidence["days"]))), when(seen, max(0, spec.rows - evidence["rows"]))]
+    known = [at for at in times if at is not None]
+    return max(known) if known else None
 
 
 def _ranks(metric: MetricSpec) -> bool:
@@ -293,6 +329,11 @@ def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: M
     if metric.loss is None:
         raise ValueError(metric.name)
     return -metric.loss(feedback.truth, score)
+
+
+def _farthest(values: Floats) -> float:
+    known = np.abs(values[np.isfinite(values)])
+    return float(known.max()) if len(known) else 0.0
 
 
 def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, list[int]]:

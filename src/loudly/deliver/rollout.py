@@ -19,8 +19,8 @@ class RolloutSpec:
 
     steps: shares of traffic for the candidate, the last is 1; for ab the one share.  hold: least time (µs) a step lasts; for
     shadow its length.
-    margin: metric units by which the candidate may be worse.  alpha: risk of a wrong verdict on quality, over all looks
-    together (the guards on errors and latency take a tenth of it more, each).
+    margin: metric units by which the candidate may be worse.  alpha: risk of a wrong promotion, and of a wrong rollback, over all
+    looks together: half of it is the interval's on each side, half the errors' (the guard on latency takes a tenth of it more).
     days: labelled days that must have been seen before any verdict; rows of one day are not independent.
     paired: both versions score each row of the rollout, so that labels judge both on the same rows; right where the answer
     does not influence the label.  slice_margin: the same for each declared slice.  deadline: µs after the stage began.

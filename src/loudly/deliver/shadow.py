@@ -46,7 +46,7 @@ class Shadow:
     def observe(
         self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.0)}
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.5)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

@@ -44,6 +44,10 @@ class LabelBook:
         """How many predictions have no label yet."""
         return sum(batch.height for batch in self._waiting)
 
+    def waiting_of(self, column: str, value: object) -> int:
+        """How many predictions have no label yet, of those with that value in a column."""
+        return sum(int((batch[column] == value).sum()) for batch in self._waiting if column in batch.columns)
+
     def predicted(self, rows: pl.DataFrame, at: int | pl.Series) -> None:
         """Remembers rows answered at `at` (µs; one for all, or one each); `rows` carries whatever the label should meet."""
         if self.key not in rows.columns:

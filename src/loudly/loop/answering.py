@@ -9,6 +9,7 @@ batch or all at once: counts add, and batches are cut where the time that they c
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ import numpy as np
 
 from loudly.core.values import Role, Schema, Task
 from loudly.data.pseudonym import pseudonym
+from loudly.deliver.failing import Failing
 from loudly.errors import RolloutError
 from loudly.loop import traffic
 from loudly.loop.slices import slice_rows
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import ARMS, Replies, Router
+from loudly.serve.router import ARMS, Replies, Router, finite
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
@@ -82,7 +84,8 @@ class Answering:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
-        self._lost: deque[tuple[str, int]] = deque()
+        self._lost: deque[tuple[Attempt, list[Any]]] = deque()
+        self._failing = (0, Failing())
         self._rows = 0
         self._fit = Fit(live.system, live.key, live.sides)
 
@@ -92,7 +95,7 @@ class Answering:
         Raises: RolloutError while there is no champion, NotFound where a version is named that is not loaded, DataError where
         the champion has changed and its schema does not fit.
         """
-        rows, units, router = self._ready(rows, attempt.version)
+        rows, units, router = self.prepared(rows, attempt.version)
         replies = router.answer(rows, units, attempt)
         kept = still_wanted(rows, replies, attempt)
         if kept is not None:
@@ -101,7 +104,7 @@ class Answering:
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and logs that."""
-        rows, units, router = self._ready(rows, attempt.version)
+        rows, units, router = self.prepared(rows, attempt.version)
         replies = router.give_up(units, attempt.scoring)
         self._log(rows, replies, notes_of(attempt), attempt)
         return replies
@@ -109,7 +112,7 @@ class Answering:
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
         if not attempt.version:
-            self._lost.append((attempt.scoring, rows.height))
+            self._lost.append((attempt, list(rows.columns[self._live.system.key])))
 
     def settle(self) -> None:
         """Folds what waits where that is worth it and nobody else holds the lock."""
@@ -147,17 +150,29 @@ class Answering:
             return
         live.fold_answers(logged, group[-1].at)
         if group[0].rollout == _rollout(live):
-            count(live, table, replies, (*(w.replies for w in group), *self._late_calls(replies)))
+            calls = [(w.replies, list(w.rows.columns[live.system.key])) for w in group]
+            count(live, table, replies, (*calls, *self._late_calls(replies)))
 
-    def _late_calls(self, replies: Replies) -> list[Replies]:
-        """Those that came too late, as calls of the arm that was at work."""
-        calls = []
+    def failing(self, replies: Replies, units: Sequence[Any]) -> Mapping[str, int]:
+        """How many units of each arm failed for the first time in this rollout, by this call."""
+        if not any(replies.failed.values()):
+            return replies.failed
+        rollout = _rollout(self._live)
+        known = self._failing[1] if self._failing[0] == rollout else Failing()
+        known, counts = known.add(units, _failed(replies, len(units)))
+        self._failing = rollout, known
+        return counts
+
+    def _late_calls(self, replies: Replies) -> list[tuple[Replies, list[Any]]]:
+        """Those that came too late, as calls of the arm that was at work; requests of one attempt are one call."""
+        lost: dict[Attempt, list[Any]] = {}
         while self._lost:
-            arm, rows = self._lost.popleft()
-            calls.append(replace(replies, answered={arm: rows}, failed={arm: rows}, seconds={}))
-        return calls
+            attempt, units = self._lost.popleft()
+            lost.setdefault(attempt, []).extend(units)
+        return [(late_call(replies, attempt.scoring, len(units)), units) for attempt, units in lost.items()]
 
-    def _ready(self, rows: Rows, version: str) -> tuple[Rows, list[Any], Router]:
+    def prepared(self, rows: Rows, version: str = "") -> tuple[Rows, list[Any], Router]:
+        """Rows as a version takes them (pseudonyms, side columns), their units, and who answers. Raises: as `answer`."""
         live = self._live
         router, champion = live.router, live.state.champion
         if version:
@@ -181,8 +196,8 @@ class Answering:
         self._waiting.append(Waiting(rows, replies, rollout, now, kind, pinned))
 
 
-def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[Replies, ...] = ()) -> None:
-    """Counts answers, failures and disagreement for the rollout that runs. calls: the same, call by call."""
+def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[Replies, Sequence[Any]], ...] = ()) -> None:
+    """Counts answers, failures and disagreement for the rollout that runs. calls: the same, call by call, with its units."""
     if live.strategy is not None:
         with live.tally.spend("rollout"):
             classes = live.ready[live.state.champion or ""].task is not Task.REGRESSION
@@ -190,8 +205,8 @@ def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[Replies
             live.disagreement.add(*both, slice_rows(live.system, rows), classes=classes)
         for index, arm in enumerate(ARMS):
             live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
-        for one in calls or (replies,):
-            told = one.answered, one.failed, one.seconds
+        for one, units in calls or ((replies, rows[live.system.key].to_list()),):
+            told = one.answered, live.answering.failing(one, units), one.seconds
             live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
 
 
@@ -210,6 +225,21 @@ def still_wanted(rows: Rows, replies: Replies, attempt: Attempt) -> tuple[Rows, 
     kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
     mask = np.isin(np.arange(rows.height), kept)
     return rows.filter(mask), replies.take(kept), [note for i, note in enumerate(notes) if i not in late]
+
+
+def _failed(replies: Replies, n: int) -> dict[str, Any]:
+    """Arm -> (n,) rows that it was asked for and did not answer."""
+    found = {}
+    for arm, (name, score) in enumerate(replies.scores.items()):
+        asked = replies.answered.get(name, 0)
+        found[name] = ~finite(score) & ((replies.arm == arm) | (asked == n)) & (asked > 0)
+    return found
+
+
+def late_call(replies: Replies, arm: str, n: int) -> Replies:
+    """A call of `n` units that the arm did not answer in time, beside replies of the same routing."""
+    nothing = {name: np.full(n, np.nan) for name in replies.scores}
+    return replace(replies, arm=np.zeros(n, dtype=np.int64), scores=nothing, answered={arm: n}, failed={arm: n}, seconds={})
 
 
 def _rollout(live: Live) -> int:

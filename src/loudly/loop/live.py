@@ -9,11 +9,10 @@ from __future__ import annotations
 from threading import RLock
 from typing import Any, assert_never
 
-import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.seams import Clock, Feedback, Strategy
+from loudly.core.seams import Clock, Strategy
 from loudly.core.values import Arm, Decision, Event, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
@@ -22,21 +21,22 @@ from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
 from loudly.loop.candidate import encode
+from loudly.loop.confirming import Confirming
+from loudly.loop.labelled import feedback_of
 from loudly.loop.pins import Pins
-from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
+from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.restart import refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
-from loudly.loop.slices import slice_rows
 from loudly.loop.state import fold, fold_all
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch, WindowJudged
-from loudly.serve.router import ARMS, Replies, Router, Routing, Served, Timer
+from loudly.serve.router import Replies, Router, Routing, Served, Timer
 from loudly.validate.conform import Conformed, conform
 
 
@@ -65,6 +65,7 @@ class Live:
         self.asides: dict[str, int] = {}
         self.answering = Answering(self)
         self.pins = Pins(self)
+        self.confirming = Confirming(self)
         if self.state.champion is not None:
             self.adopt(self.state.champion)
             self.resume_rollout()
@@ -125,13 +126,9 @@ class Live:
         """Labels that are logged already. The caller holds the lock, and has folded the answers before."""
         with self.tally.spend("labels"):
             arrival = self.pins.arrived(labels, now)
-        if arrival.unknown or arrival.duplicate or arrival.changed:
-            self.event(
-                "labels_unmatched",
-                unknown=len(arrival.unknown),
-                duplicate=len(arrival.duplicate) + len(arrival.changed),
-                examples=list((*arrival.unknown, *arrival.duplicate, *arrival.changed)[:5]),
-            )
+        if odd := (*arrival.unknown, *arrival.duplicate, *arrival.changed):
+            twice = len(arrival.duplicate) + len(arrival.changed)
+            self.event("labels_unmatched", unknown=len(arrival.unknown), duplicate=twice, examples=list(odd[:5]))
         if arrival.joined.height and self.state.champion is not None:
             self.fold_labels(arrival.joined)
         return arrival
@@ -150,6 +147,7 @@ class Live:
             if self.strategy is not None:
                 self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
                 self._route()
+            self.confirming.advance(now)
             self._report_asides()
             plan = self.plan()
         self.apply(plan)
@@ -188,6 +186,7 @@ class Live:
             score = traffic.column(joined, "_control")
             self.watch.labels(truth, score, at)
         self.retraining.learned(joined)
+        self.confirming.labels(joined, truth)
         if self.strategy is None:
             return
         with self.tally.spend("rollout"):
@@ -197,16 +196,7 @@ class Live:
 
     def _judge_rollout(self, rows: pl.DataFrame, truth: Any) -> None:
         assert self.strategy is not None
-        days = sorted({int(d) for d in (rows[self.system.time].dt.epoch("d")).to_list()})
-        feedback = Feedback(
-            at=self.clock.now(),
-            units=rows[self.system.key].to_list(),
-            arm=rows["_arm"].to_numpy().astype(np.int64),
-            truth=truth,
-            scores={arm: traffic.column(rows, f"_{arm}") for arm in ARMS},
-            slices=slice_rows(self.system, rows),
-            days=days,
-        )
+        feedback = feedback_of(self.system, rows, truth, self.clock.now())
         self.rollout_state, self.rollout_verdict = self.strategy.update(self.rollout_state, feedback)
 
     def _aside(self, fitted: Conformed) -> None:
@@ -240,6 +230,7 @@ class Live:
             signals=self.watch.signals(now),
             underway=self._underway(),
             killed=state.killed,
+            unconfirmed=self.confirming.known(),
         )
 
     def _underway(self) -> Underway | None:
@@ -266,6 +257,10 @@ class Live:
             case RollBack(version, reason, verdict):
                 self._judged(version, verdict)
                 self.roll_back(version, reason)
+            case Confirm(version, reason, verdict):
+                told = plain(verdict) if verdict is not None else None
+                self.event("promotion_confirmed", version=version, reason=reason, verdict=told)
+                self.confirming.follow()
             case Hold(wanted, reason):
                 if self.alerts.news(f"held {wanted}: {reason}"):
                     self.event("held", wanted=wanted, reason=reason)
@@ -316,15 +311,21 @@ class Live:
         previous = self.state.champion
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because)
+        self.confirming.follow(self.strategy, self.rollout_state)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
 
     def roll_back(self, version: str, reason: str) -> None:
-        """The candidate leaves; the champion answers everything again."""
-        answers = self.given.get("candidate", 0)
-        self.event("version_rolled_back", version=version, champion=self.state.champion, reason=reason, answers=answers)
+        """The candidate leaves; the champion answers everything again. A champion gives way to the one before it."""
+        state = self.state
+        if state.rollout is not None and version == state.champion:
+            self.roll_back(state.rollout.version, f"{version}, which it was held against, is rolled back")
+        answers, stays = self.given.get("candidate", 0), state.previous if version == state.champion else state.champion
+        self.event("version_rolled_back", version=version, champion=stays, reason=reason, answers=answers)
         self._end_rollout()
+        if version == state.champion and state.previous is not None:
+            self.promote(state.previous, f"{version} was rolled back: {reason}")
 
     def _judged(self, version: str, verdict: Verdict | None) -> None:
         self._report_disagreement(version)
@@ -344,6 +345,7 @@ class Live:
 
     def resume_rollout(self) -> None:
         """The rollout of the ledger, or none: after a restart, or when somebody else has written."""
+        self.confirming.follow()
         rollout = self.state.rollout
         if rollout is None or rollout.stage >= len(self.system.rollout):
             self._end_rollout()

@@ -138,7 +138,8 @@ class Outpost:
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Tells of rows whose client was told that no answer came in time: the arm that was at work has failed them."""
         if not attempt.version and self._standing is not None:
-            self._send("given_up", msgspec.msgpack.encode((self._standing.rollout, attempt.scoring, rows.height)), 0)
+            told = (self._standing.rollout, attempt.scoring, id(attempt), list(rows.columns[self._system.key]))
+            self._send("given_up", msgspec.msgpack.encode(told), 0)
 
     def _asked(self, version: str) -> tuple[Router, Schema, int]:
         standing = self._standing

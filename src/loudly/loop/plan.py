@@ -47,6 +47,15 @@ class RollBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """The labels of a promotion's rollout have come, or have had their time, and nothing speaks against it."""
+
+    version: str
+    reason: str
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Something wanted to happen and was not allowed to: a guarantee at work, said aloud."""
 
@@ -54,7 +63,7 @@ class Hold:
     reason: str
 
 
-Step = Retrain | NextStage | Promote | RollBack | Hold
+Step = Retrain | NextStage | Promote | RollBack | Confirm | Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,8 @@ def headline(step: Step) -> str:
             return f"promote {version}: {reason}"
         case RollBack(version, reason):
             return f"roll back {version}: {reason}"
+        case Confirm(version, reason):
+            return f"confirm {version}: {reason}"
         case Hold(wanted, reason):
             return f"hold {wanted}: {reason}"
         case _:

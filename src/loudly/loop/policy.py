@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from loudly.core.clock import DAY, iso, span
 from loudly.core.values import Verdict
-from loudly.loop.plan import Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
+from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 
 
 class Stage(StrEnum):
@@ -61,6 +61,17 @@ class Underway:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A promotion that waits for labels: what its strategy says by now, how many rows wait, and until when (µs)."""
+
+    version: str
+    previous: str
+    verdict: Verdict
+    waiting: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """All the policy may look at. Times in µs; `refits` are the times of past fits, the first training included."""
 
@@ -74,10 +85,14 @@ class Known:
     signals: tuple[tuple[str, Verdict], ...]
     underway: Underway | None
     killed: bool
+    unconfirmed: Unconfirmed | None = None
 
 
 def decide(known: Known, policy: RetrainPolicy) -> Plan:
     """What happens next and why. Pure: same arguments, same plan."""
+    settled = _settled(known, known.unconfirmed) if known.unconfirmed is not None else None
+    if settled is not None:
+        return Plan(known.now, (settled,))
     if known.underway is not None:
         return _rollout(known, known.underway)
     wanted = _trigger(known, policy)
@@ -88,6 +103,22 @@ def decide(known: Known, policy: RetrainPolicy) -> Plan:
     stateful = policy.stage in (Stage.STATEFUL, Stage.CONTINUAL) and known.champion is not None
     step: Step = Hold(f"retrain on {trigger}", barrier) if barrier else Retrain(trigger, reason, stateful)
     return Plan(known.now, (step,))
+
+
+def _settled(known: Known, promotion: Unconfirmed) -> Step | None:
+    """Back to the champion before, or confirmed; None while labels are still to come and nothing is sure."""
+    verdict, version = promotion.verdict, promotion.version
+    found = verdict.evidence[0] if verdict.evidence else None
+    over = promotion.waiting == 0 or known.now >= promotion.until
+    below = found is not None and None not in (found.effect, found.tolerance) and found.effect <= found.tolerance  # type: ignore[operator]
+    if verdict.failed or (over and below):
+        late = f"labels that came after the promotion: {verdict.reason}"
+        back = RollBack(version, late, verdict)
+        return Hold(f"rollback of {version}", f"the kill switch is set; {late}") if known.killed else back
+    if not over:
+        return None
+    never = f"; {promotion.waiting:,} of its rows never got a label" if promotion.waiting else ""
+    return Confirm(version, f"the labels of its rollout have come{never}; {verdict.reason}", verdict)
 
 
 def _rollout(known: Known, rollout: Underway) -> Plan:

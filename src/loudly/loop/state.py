@@ -21,6 +21,18 @@ class RolloutState:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """A promotion by a rollout whose labels have not all come yet: which rows (`started`), in which stage, and since when."""
+
+    version: str
+    previous: str
+    started: int
+    stage: int
+    stage_at: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The wheel as of a position of the ledger.
 
@@ -43,6 +55,7 @@ class State:
     expected: Mapping[str, float] = field(default_factory=dict)
     refits: tuple[int, ...] = ()
     rollout: RolloutState | None = None
+    confirming: Promotion | None = None
     alarms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -111,13 +124,22 @@ def _rolled_back(state: State, recorded: Recorded, data: Mapping[str, Any]) -> S
 
 
 def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    rollout, previous = state.rollout, state.champion
+    confirming = None
+    if rollout is not None and previous is not None and rollout.version == data["version"]:
+        confirming = Promotion(rollout.version, previous, rollout.started, rollout.stage, rollout.stage_at, recorded.event.at)
     return replace(
         state,
+        confirming=confirming,
         champion=data["version"],
         previous=state.champion,
         champion_since=recorded.event.at,
         rollout=None,
     )
+
+
+def _promotion_confirmed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, confirming=None)
 
 
 def _alarm_raised(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -158,6 +180,7 @@ _CHANGES = {
     "stage_started": _stage_started,
     "version_rolled_back": _rolled_back,
     "champion_changed": _champion_changed,
+    "promotion_confirmed": _promotion_confirmed,
     "alarm_raised": _alarm_raised,
     "alarm_cleared": _alarm_cleared,
     "kill_switch_set": _kill_switch_set,

@@ -6,19 +6,22 @@ all spools are read once more before they are folded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from loudly.errors import DataError, LoudlyError
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
-from loudly.loop.answering import count
+from loudly.loop.answering import count, late_call
 from loudly.loop.live import Live
 from loudly.loop.restart import batches
+from loudly.loop.traffic import Entry
+from loudly.serve.router import Replies
 from loudly.store.segments import Record
 from loudly.store.spools import Spools
 
@@ -98,29 +101,41 @@ def _in_order(records: Iterable[Record]) -> list[Record]:
 def _fold(live: Live, records: Sequence[Record]) -> None:
     """As answers of our own. Those of a rollout that is over count no more."""
     live.answering.fold()
-    for record in records:
-        if record.kind == "given_up":
-            _given_up(live, record)
+    _given_up(live, [record for record in records if record.kind == "given_up"])
     for kind, entries, table in batches(live, records):
         match kind:
             case "predictions":
                 live.fold_answers(table, int(table["_at"][-1]))
                 if live.state.rollout is not None and entries and entries[0].rollout == live.state.rollout.started:
                     replies = traffic.replies_of(table)
-                    calls = tuple(replace(replies, answered=a, failed=f, seconds=s) for a, f, s in (e.calls for e in entries))
-                    count(live, table, replies, calls)
+                    count(live, table, replies, tuple(_calls(replies, table[live.system.key].to_list(), entries)))
             case "pinned":
                 live.pins.predicted(table)
             case _:
                 continue
 
 
-def _given_up(live: Live, record: Record) -> None:
-    """Answers that came too late, as failures of the arm that was at work."""
-    rollout, arm, rows = msgspec.msgpack.decode(record.payload)
-    if live.strategy is not None and live.state.rollout is not None and live.state.rollout.started == rollout:
-        told = live.strategy.observe(live.rollout_state, {arm: rows}, {arm: rows}, {})
-        live.rollout_state, live.rollout_verdict = told
+def _calls(replies: Replies, units: list[Any], entries: Sequence[Entry]) -> Iterator[tuple[Replies, list[Any]]]:
+    """The replies of a table call by call, as they were given, each with its units."""
+    at = 0
+    for one in entries:
+        answered, failed, seconds = one.calls
+        mine = replies.take(np.arange(at, at + one.rows))
+        yield replace(mine, answered=answered, failed=failed, seconds=seconds), units[at : at + one.rows]
+        at += one.rows
+
+
+def _given_up(live: Live, records: Sequence[Record]) -> None:
+    """Answers that came too late, as failures of the arm that was at work; requests of one attempt are one call."""
+    lost: dict[tuple[Any, ...], list[Any]] = {}
+    for record in records:
+        rollout, arm, attempt, units = msgspec.msgpack.decode(record.payload)
+        lost.setdefault((record.origin.rpartition(":")[0], rollout, arm, attempt), []).extend(units)
+    for (_, rollout, arm, _), units in lost.items():
+        if live.strategy is not None and live.router is not None and live.state.rollout and live.state.rollout.started == rollout:
+            one = late_call(live.router.give_up(units, arm), arm, len(units))
+            told = live.strategy.observe(live.rollout_state, one.answered, live.answering.failing(one, units), one.seconds)
+            live.rollout_state, live.rollout_verdict = told
 
 
 def _label(live: Live, record: Record) -> Outcome:

@@ -98,6 +98,7 @@ TELL: dict[str, Teller] = {
         f"{d['version']} rolled back after {d['answers']:,} answers; {d['champion']} answers: {d['reason']}"
     ),
     "champion_changed": _champion,
+    "promotion_confirmed": lambda d: f"{d['version']} confirmed: {d['reason']}",
     "window_judged": lambda d: f"window {d['window']} rev {d['revision']}: {d['summary']}",
     "alarm_raised": lambda d: f"ALARM {d['cause']}: {d['reason']}",
     "alarm_cleared": lambda d: f"cleared {d['cause']}: {d['reason']}",

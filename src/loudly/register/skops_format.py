@@ -11,7 +11,9 @@ import numpy as np
 import skops.io as sio
 from sklearn.base import BaseEstimator
 
+from loudly.core.seams import Contributions
 from loudly.errors import ModelError, UntrustedModel
+from loudly.register.additive import linear_contributions
 from loudly.register.threads import OneThread
 
 if TYPE_CHECKING:
@@ -59,6 +61,10 @@ class SklearnModel:
     def predict(self, X: Floats) -> Floats:
         with self._threads.held():
             return self._predict(X)
+
+    def contributions(self, X: Floats, background: Floats) -> Contributions | None:
+        """Of a linear model; None of any other."""
+        return linear_contributions(self.estimator, X, background)
 
     def _predict(self, X: Floats) -> Floats:
         if hasattr(self.estimator, "predict_proba"):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from loudly.core.values import Schema, Verdict
 from loudly.serve.attempt import Attempt
+from loudly.serve.explanation import Explanation
 from loudly.serve.rows import Rows
 
 
@@ -31,6 +32,7 @@ class Front(Protocol):
     `repository` tells of every version that is registered whether it can, and why not; `load` and `unload` change that.
     `promote` makes a version champion where the ledger is still at `position`, and raises StaleWriter where it is not.
     `verdict` is on a version, or for None on the candidate of the running rollout.
+    `explain` logs nothing, and raises TimeoutError after so many seconds.
     """
 
     @property
@@ -65,6 +67,8 @@ class Front(Protocol):
     def lose(self, rows: Rows, attempt: Attempt) -> None: ...
 
     def settle(self) -> None: ...
+
+    def explain(self, rows: Rows, seconds: float) -> Sequence[Explanation]: ...
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]: ...
 

@@ -73,10 +73,11 @@ def _problem(row: int, given: Mapping[str, Any], field: Field) -> Problem | None
             return None
         seen = "null" if field.name in given else "nothing"
         return Problem(row, field.name, expectation(field), seen)
-    return None if _fits(value, field.kind) else Problem(row, field.name, expectation(field), repr(value)[:80])
+    return None if fits(value, field.kind) else Problem(row, field.name, expectation(field), repr(value)[:80])
 
 
-def _fits(value: Any, kind: Kind) -> bool:
+def fits(value: Any, kind: Kind) -> bool:
+    """Whether a value of JSON is one of this kind."""
     match kind:
         case Kind.NUMBER:
             return isinstance(value, int | float) and not isinstance(value, bool)

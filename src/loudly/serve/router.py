@@ -131,7 +131,7 @@ class Router:
             sound = np.zeros(n, dtype=bool)
             return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, {CONTROL: n, CANDIDATE: 0}, NOTHING, (), {})
         picked, fallback = _pick(scores, arm, routing.fallback)
-        failed = {name: int((~_finite(scores[name]) & _asked(arm, i, name in scoring)).sum()) for i, name in enumerate(ARMS)}
+        failed = {name: int((~finite(scores[name]) & _asked(arm, i, name in scoring)).sum()) for i, name in enumerate(ARMS)}
         answered = {name: int(_asked(arm, i, name in scoring).sum()) for i, name in enumerate(ARMS)}
         return Replies(picked, arm, propensity, fallback, scores, versions, answered, failed, tuple(errors), seconds)
 
@@ -196,7 +196,8 @@ def _asked(arm: Ints, index: int, everything: bool) -> Any:
     return np.ones(len(arm), dtype=bool) if everything else arm == index
 
 
-def _finite(score: Floats) -> Any:
+def finite(score: Floats) -> Any:
+    """(n,) which rows an arm has answered. Shapes: score (n,) or (n, k)."""
     return np.isfinite(score) if score.ndim == 1 else np.isfinite(score).all(axis=1)
 
 
@@ -210,10 +211,10 @@ def _pick(scores: Mapping[str, Floats], arm: Ints, constant: float) -> tuple[Flo
         candidate = candidate if candidate.ndim == wide else np.full(shape, np.nan)
     chosen = arm == 1
     picked = np.where(chosen[:, None] if control.ndim == 2 else chosen, candidate, control)
-    fallback = ~_finite(picked)
+    fallback = ~finite(picked)
     if fallback.any():
         picked = picked.copy()
         picked[fallback] = control[fallback]
-        lost = ~_finite(picked)
+        lost = ~finite(picked)
         picked[lost] = constant
     return picked, fallback

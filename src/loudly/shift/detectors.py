@@ -9,6 +9,7 @@
 | `energy` | the same without a bandwidth | quadratic | heavy tails |
 | `mean-embedding` | as mmd, approximately | linear | above 5,000 rows |
 | `classifier` | interactions of columns | one fit | hundreds of rows and more |
+| `disagreement` | rows where the reference taught nothing | 300 small systems | 10 to 50 rows |
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from loudly.core.values import Evidence
 from loudly.shift.rank_embedding import fit
 from loudly.shift.two_sample.classifier import classifier
+from loudly.shift.two_sample.disagreement import fit_disagreement
 from loudly.shift.two_sample.energy import energy
 from loudly.shift.two_sample.kolmogorov_smirnov import kolmogorov_smirnov
 from loudly.shift.two_sample.mean_embedding import mean_embedding
@@ -70,6 +72,10 @@ def _ranked(reference: Floats, window: Floats, rng: np.random.Generator) -> Evid
     return found.evidence[0] if found.evidence else Evidence("rank embedding, permuted", None, about=found.reason)
 
 
+def _disagreed(reference: Floats, window: Floats, rng: np.random.Generator) -> Evidence:
+    return fit_disagreement(reference, seed=int(rng.integers(2**31))).check(window)
+
+
 KS = TwoSample("ks", lambda a, b, rng: kolmogorov_smirnov(a, b), 1_000_000)
 MMD = TwoSample("mmd", lambda a, b, rng: mmd(a, b, rng=rng), 5_000)
 MMD_AGG = TwoSample("mmd-agg", lambda a, b, rng: mmd_agg(a, b, rng=rng), 2_000)
@@ -78,3 +84,4 @@ ENERGY = TwoSample("energy", lambda a, b, rng: energy(a, b, rng=rng), 5_000)
 MEAN_EMBEDDING = TwoSample("mean-embedding", lambda a, b, rng: mean_embedding(a, b, rng=rng), 20_000)
 CLASSIFIER = TwoSample("classifier", lambda a, b, rng: classifier(a, b, rng=rng), 20_000)
 RANK_EMBEDDING = TwoSample("rank-embedding", _ranked, 50_000)
+DISAGREEMENT = TwoSample("disagreement", _disagreed, 1_000)

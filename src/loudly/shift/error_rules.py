@@ -4,7 +4,7 @@ The tree is grown on one half of the rows and judged on the other, so a rule tha
 and is not told. With the losses of a reference period a rule also says what was so before: rows that were always hard are
 no news.
 
-Source: Breiman et al. 1984 (the tree); Welch 1947 (the intervals), Bonferroni over the leaves.
+Source: Breiman et al. 1984 (the tree); Welch 1947 (the intervals; by days a jackknife), Bonferroni over the leaves.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import t as student
 from sklearn.tree import DecisionTreeRegressor
 
 from loudly.errors import DataError
+from loudly.stats.clusters import block_difference
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -63,11 +63,14 @@ def error_rules(
     depth: int = 3,
     alpha: float = 0.05,
     seed: int = 0,
+    days: tuple[Any, Any] | None = None,
 ) -> tuple[Rule, ...]:
     """Rules under which rows are answered surely worse than others, the costliest (effect times rows) first.
 
     Shapes: loss (n,), any number per row that is larger where the answer was worse (0/1 errors, squared errors).
     Rows whose loss is not known (NaN) are left out. Fewer than 120 rows tell no rule: the answer is empty.
+    days: the day of each row, and of each reference row (None without a reference). Rows of one day err alike, so the tree is
+    then grown on half of the days and the intervals take days, not rows, as what was drawn. Without days rows count as independent.
 
     Raises: DataError where loss and table are not of one length.
     """
@@ -75,51 +78,73 @@ def error_rules(
     if len(told) != table.height:
         raise DataError("Every row needs its loss.", seen=f"{len(told)} losses, {table.height} rows", do="join them by key first")
     known = np.isfinite(told)
+    at_day = None if days is None else _days(days[0], table.height)[known]
     table, told = table.filter(pl.Series(known)), told[known]
     if table.height < 4 * SMALLEST_LEAF:
         return ()
     inputs, tests = _inputs(table, columns, table)
-    half = np.random.default_rng(seed).random(table.height) < 0.5
+    half = _half(table.height, at_day, np.random.default_rng(seed))
+    if min(half.sum(), (~half).sum()) < 2 * SMALLEST_LEAF:
+        return ()
     leaf = max(SMALLEST_LEAF, table.height // 100)
     tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=leaf, random_state=seed).fit(inputs[half], told[half])
     paths = _paths(tree, tests)
     at = tree.apply(inputs[~half])
-    past = None if reference is None else _past(tree, tests, columns, reference, table)
-    rules = [_rule(text, told[~half], at == node, alpha / len(paths), node, past) for node, text in paths.items()]
+    past = None if reference is None else _past(tree, tests, columns, reference, table, days)
+    held = told[~half], None if at_day is None else at_day[~half]
+    rules = [_rule(text, held, at == node, alpha / len(paths), node, past) for node, text in paths.items()]
     return tuple(sorted((r for r in rules if r is not None and r.low > 0), key=lambda r: -r.effect * r.rows))
 
 
-def _rule(text: str, loss: Floats, inside: Any, alpha: float, node: int, past: tuple[Any, Floats] | None) -> Rule | None:
+def _rule(
+    text: str, held: tuple[Floats, Any], inside: Any, alpha: float, node: int, past: tuple[Any, Floats, Any] | None
+) -> Rule | None:
+    loss, day = held
     if min(inside.sum(), (~inside).sum()) < 5 or not text:
         return None
-    effect, low, high = _welch(loss[inside], loss[~inside], alpha)
+    found = block_difference(loss[inside], loss[~inside], None if day is None else (day[inside], day[~inside]))
     before, news = None, True
     if past is not None:
-        then = past[1][past[0] == node]
+        mine = past[0] == node
+        then = past[1][mine]
         if len(then) >= 5:
-            before, news = float(then.mean()), _welch(loss[inside], then, alpha)[1] > 0
-    return Rule(text, int(inside.sum()), float(inside.mean()), float(loss[inside].mean()), effect, low, high, before, news)
+            risen = block_difference(loss[inside], then, None if day is None else (day[inside], past[2][mine]))
+            before, news = float(then.mean()), risen.value - risen.reach(alpha) > 0
+    reach = found.reach(alpha)
+    return Rule(
+        text, int(inside.sum()), float(inside.mean()), float(loss[inside].mean()), found.value, found.value - reach,
+        found.value + reach, before, news,
+    )  # fmt: skip
 
 
-def _welch(a: Floats, b: Floats, alpha: float) -> tuple[float, float, float]:
-    """Difference of means with its interval."""
-    va, vb = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
-    gap = float(a.mean() - b.mean())
-    if va + vb == 0:
-        return gap, gap, gap
-    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    reach = float(student.ppf(1 - alpha / 2, freedom) * np.sqrt(va + vb))
-    return gap, gap - reach, gap + reach
+def _half(n: int, day: Any, rng: np.random.Generator) -> Any:
+    """(n,) which rows grow the tree: half of the rows, or of the days."""
+    if day is None:
+        return rng.random(n) < 0.5
+    names, codes = np.unique(day, return_inverse=True)
+    return (rng.permutation(len(names)) < len(names) // 2)[codes]
+
+
+def _days(given: Any, n: int) -> Any:
+    made = np.asarray(given)
+    if made.shape != (n,):
+        raise DataError("Every row needs its day.", seen=f"{made.shape} days, {n} rows")
+    return made
 
 
 def _past(
-    tree: Any, tests: Sequence[_Test], columns: Sequence[str], reference: tuple[pl.DataFrame, Any], table: pl.DataFrame
-) -> tuple[Any, Floats]:
+    tree: Any,
+    tests: Sequence[_Test],
+    columns: Sequence[str],
+    reference: tuple[pl.DataFrame, Any],
+    table: pl.DataFrame,
+    days: tuple[Any, Any] | None,
+) -> tuple[Any, Floats, Any]:
     losses = np.asarray(reference[1], dtype=np.float64)
     known = np.isfinite(losses)
     inputs, same = _inputs(reference[0].filter(pl.Series(known)), columns, table)
     assert list(same) == list(tests)
-    return tree.apply(inputs), losses[known]
+    return tree.apply(inputs), losses[known], None if days is None else _days(days[1], len(losses))[known]
 
 
 def _inputs(table: pl.DataFrame, columns: Sequence[str], like: pl.DataFrame) -> tuple[Floats, list[_Test]]:

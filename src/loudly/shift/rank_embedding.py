@@ -15,7 +15,8 @@ Source: Rabanser et al. 2019 (task and protocol); Anderson & Darling 1952 (expan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ import numpy as np
 from loudly.core.canon import Json
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError
-from loudly.shift.encode import Encoding, encoding_of
+from loudly.shift.encode import Encoding, encoding_of, spoken
 from loudly.shift.table import as_table
 from loudly.stats.permutation import aggregate, subsets, window_means
 
@@ -91,27 +92,34 @@ class RankReference:
         >>> reference.check(rng.normal(size=(200, 3)) + [0, 0, 0.5]).decision.value
         'FAIL'
         """
-        frame = as_table(window, self.encoding.names)[0]
+        frame, notes = as_table(window, self.encoding.names)
         if frame.height == 0:
             return Verdict(Decision.UNDECIDED, "shift", "the window has no rows", missing="rows")
+        given, told = frame.height, _scores(scores, frame.height, self.score_ranks)
+        rng = np.random.default_rng((self.seed, given))
+        if given > MOST_ROWS:
+            kept = np.sort(rng.permutation(given)[:MOST_ROWS])
+            frame, told = frame[kept], None if told is None else told[kept]
         rows = self.encoding(frame)
-        told = _scores(scores, len(rows), self.score_ranks)
-        rng = np.random.default_rng((self.seed, len(rows)))
-        if len(rows) > MOST_ROWS:
-            kept = np.sort(rng.permutation(len(rows))[:MOST_ROWS])
-            rows, told = rows[kept], None if told is None else told[kept]
         embedded = self.embed(rows, told)
         families = self._families(embedded, len(rows), permutations, rng)
         p, each = aggregate([found for _, found in families])
         detail: dict[str, Json] = {name: value for (name, _), value in zip(families, each, strict=True)}
         detail |= {"rows_used": len(rows), "permutations": permutations}
+        said = (
+            *(f"reference: {n}" for n in self.encoding.notes),
+            *(f"window: {n}" for n in spoken(notes) if n.split(":")[0] in self.encoding.names),
+        )
+        if said:
+            detail["notes"] = list(said)
         effects = self._effects(rows, told, embedded[2][:, 0], alpha)
         largest = abs(effects[0].effect or 0.0)
         whole = Evidence(
-            "rank embedding, permuted", largest, n=frame.height, about="all columns", unit="largest effect", tolerance=tolerance,
+            "rank embedding, permuted", largest, n=given, about="all columns", unit="largest effect", tolerance=tolerance,
             p_value=p, detail=detail,
         )  # fmt: skip
-        return _verdict(whole, effects, alpha, tolerance)
+        found = _verdict(whole, effects, alpha, tolerance)
+        return replace(found, reason=f"{found.reason}; LOUD: {'; '.join(said)}") if said else found
 
     def embed(self, rows: Floats, scores: Floats | None) -> tuple[Single, ...]:
         """The four embeddings of each row; a missing cell stands in the middle of everything but the missing family."""
@@ -192,19 +200,21 @@ def _moves(ranks: Ranks, rows: Floats, names: tuple[str, ...]) -> list[_Effect]:
 FAMILIES = ("location", "spread", "novelty", "missing", "scores")
 
 
-def fit(reference: Any, scores: Any = None, *, seed: int = 0) -> RankReference:
+def fit(
+    reference: Any, scores: Any = None, *, embed: Mapping[str, Callable[[Any], Floats]] | None = None, seed: int = 0
+) -> RankReference:
     """Fits a reference: half of its rows for ranks, half for the null. Shapes: a table or (n, d); scores (n,) or (n, k).
 
+    embed: a representation for each column of text or images; without one such a column is left out, and every verdict says so.
     Raises: DataError for fewer than 20 rows, or no column that can be compared.
     """
-    frame = as_table(reference)[0]
-    encoding = encoding_of(frame)
+    encoding, frame = encoding_of(reference, embed), as_table(reference)[0]
     if frame.height < FEWEST:
         raise DataError(
             "The reference is too small.", seen=f"{frame.height} rows", do=f"Give at least {FEWEST}; thousands are better."
         )
     if not encoding.names:
-        raise DataError("The reference has no column of numbers or categories.", seen=", ".join(encoding.left_out) or "no columns")
+        raise DataError("The reference has no column that can be compared.", seen="; ".join(encoding.notes) or "no columns")
     rows = encoding(frame)
     order = np.random.default_rng(seed).permutation(len(rows))
     one, two = order[: len(rows) // 2], order[len(rows) // 2 :][:MOST_ROWS]
@@ -222,14 +232,22 @@ def fit(reference: Any, scores: Any = None, *, seed: int = 0) -> RankReference:
     return RankReference(encoding, bare.ranks, centre, scale, distances, score_ranks, held, means, len(rows), seed)
 
 
-def detect(reference: Any, window: Any, reference_scores: Any = None, window_scores: Any = None, *, alpha: float = 0.05) -> Verdict:
+def detect(
+    reference: Any,
+    window: Any,
+    reference_scores: Any = None,
+    window_scores: Any = None,
+    *,
+    embed: Mapping[str, Callable[[Any], Floats]] | None = None,
+    alpha: float = 0.05,
+) -> Verdict:
     """Has the window moved from the reference? `fit` and `check` in one call; fit once where many windows are checked.
 
     >>> rng = np.random.default_rng(1)
     >>> detect(rng.normal(size=(500, 2)), rng.normal(size=(100, 2)) * 3).failed
     True
     """
-    return fit(reference, reference_scores).check(window, window_scores, alpha=alpha)
+    return fit(reference, reference_scores, embed=embed).check(window, window_scores, alpha=alpha)
 
 
 def _verdict(whole: Evidence, effects: tuple[Evidence, ...], alpha: float, tolerance: float) -> Verdict:

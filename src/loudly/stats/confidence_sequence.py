@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from scipy.special import ndtr
+
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
@@ -73,17 +75,46 @@ def interval(stream: Running, alpha: float, best_at: int = 3000) -> tuple[float,
     return stream.mean - reach, stream.mean + reach
 
 
-def more_needed(stream: Running, alpha: float, room: float, best_at: int = 3000) -> int | None:
-    """How many more values would bring the half-width down to `room`, if the deviation stays; None where never."""
-    if room <= 0 or stream.n < 2:
+def difference(first: Running, second: Running) -> Running:
+    """Mean of the second minus mean of the first, of two independent arms, as one stream of as many values as both have."""
+    n, mean = first.n + second.n, second.mean - first.mean
+    if first.n < 2 or second.n < 2:
+        return Running(0, mean)
+    variance = n * (first.deviation**2 / first.n + second.deviation**2 / second.n)
+    return Running(n, mean, variance * (n - 1))
+
+
+def cautious(stream: Running, reach: float) -> Running:
+    """The stream as if two more values, `reach` above and below the mean, had been seen: what is rare has its spread, too.
+
+    Without it a stream of 0/1 values has no spread until the first 1 is seen, and too little after the first few.
+    """
+    return Running(stream.n, stream.mean, stream.m2 + 2 * reach * reach)
+
+
+def stretch(stream: Running, alpha: float, margin: float, best_at: int = 3000) -> float | None:
+    """By which factor the stream must grow until, with even odds, its interval lies above -margin or below 0; None where never.
+
+    The mean to come is as uncertain as what has been seen leaves it: N(mean, deviation² (1/n - 1/m)) after m values.
+
+    >>> stretch(Running(1000, 0.0, 999.0), 0.05, 0.2) < stretch(Running(1000, 0.0, 999.0), 0.05, 0.1)
+    True
+    """
+    n, deviation = stream.n, stream.deviation
+    if n < 2 or deviation == 0:
         return None
-    n = stream.n
-    while radius(n, stream.deviation, alpha, best_at) > room:
-        n *= 2
-        if n > 10**9:
+
+    def odds(factor: float) -> float:
+        spread = deviation * math.sqrt((1 - 1 / factor) / n)
+        reach = radius(round(n * factor), deviation, alpha, best_at)
+        return float(ndtr((stream.mean + margin - reach) / spread) + ndtr((-stream.mean - reach) / spread))
+
+    low, high = 1.0, 2.0
+    while odds(high) < 0.5:
+        low, high = high, 2 * high
+        if high > 10**6:
             return None
-    low, high = n // 2, n
-    while high - low > max(1, n // 100):
-        middle = (low + high) // 2
-        low, high = (low, middle) if radius(middle, stream.deviation, alpha, best_at) <= room else (middle, high)
-    return max(0, high - stream.n)
+    while high - low > 0.01 * low:
+        middle = (low + high) / 2
+        low, high = (low, middle) if odds(middle) >= 0.5 else (middle, high)
+    return high

@@ -76,8 +76,8 @@ def sequential(margin: float, deviation: float, power: float = 0.8, alpha: float
 
     def enough(rows: int) -> bool:
         one, two = max(2, round(rows * (1 - share))), max(2, round(rows * share))
-        reach = radius(one, deviation, alpha / 2) + radius(two, deviation, alpha / 2)
-        return reach + z * deviation * math.sqrt(1 / one + 1 / two) <= margin
+        error = deviation * math.sqrt(1 / one + 1 / two)
+        return radius(one + two, error * math.sqrt(one + two), alpha) + z * error <= margin
 
     high = 4
     while not enough(high) and high < MOST:

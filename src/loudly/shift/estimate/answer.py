@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtri
+from scipy.stats import t as student
 
 from loudly.core.canon import Json, finite
 from loudly.core.values import Decision, Evidence, Verdict
-from loudly.shift.estimate.expected import BETTER, expected
+from loudly.errors import DataError
+from loudly.shift.estimate.expected import BETTER, Expected, expected
+from loudly.stats.clusters import block_mean
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -66,16 +69,21 @@ def harm(found: Evidence, reference: float, tolerance: float, *, better: int | N
     return Verdict(Decision.FAIL if failed else Decision.PASS, SUBJECT, said, (found,))
 
 
-def confirmed(found: Evidence, realised: float, error: float, n: int, assumes: str, *, looks: int = 1) -> Verdict:
+def confirmed(
+    found: Evidence, realised: float, error: float, n: int, assumes: str, *, looks: int = 1, freedom: float = np.inf
+) -> Verdict:
     """What labels say against what was estimated for the same rows: FAIL where they differ by more than chance allows.
 
     error: standard error of (realised - estimated) for these rows.  looks: how often one means to look in all; the risk of
-    a false FAIL is shared among them.
+    a false FAIL is shared among them.  freedom: days less one, where the error is of days and not of rows.
     """
     if found.effect is None or not np.isfinite(realised) or n < FEWEST_LABELS:
         missing = f"at least {FEWEST_LABELS} labelled rows, of every class"
         return Verdict(Decision.UNDECIDED, CONFIRMED, f"{n} labelled rows cannot tell", (found,), missing=missing)
-    reach = -float(ndtri((1 - found.confidence) / 2 / max(looks, 1))) * error
+    if not np.isfinite(error) or freedom < 1:
+        missing = "labelled rows of at least two days"
+        return Verdict(Decision.UNDECIDED, CONFIRMED, "rows of one day cannot tell", (found,), missing=missing)
+    reach = -float(student.ppf((1 - found.confidence) / 2 / max(looks, 1), freedom)) * error
     low, high = found.effect - reach, found.effect + reach
     gap = realised - found.effect
     seen = Evidence(
@@ -89,8 +97,33 @@ def confirmed(found: Evidence, realised: float, error: float, n: int, assumes: s
     return Verdict(Decision.FAIL, CONFIRMED, reason, (seen, found))
 
 
+def of_days(values: Floats, days: Any, error: float) -> tuple[float, float]:
+    """The error of a mean of rows and its degrees of freedom: `error` where rows are independent; by days never less than that.
+
+    Shapes: values (n,), days (n,) or None.
+    """
+    if days is None:
+        return error, np.inf
+    made = block_mean(values, days)
+    return max(error, made.error), made.freedom
+
+
+def day_of(days: Any, kept: Any) -> Any:
+    """The days of the rows that are kept. Raises: DataError where not every row has one."""
+    if days is None:
+        return None
+    made = np.asarray(days)
+    if made.shape != kept.shape:
+        raise DataError("Every row needs its day.", seen=f"{made.shape} days, {len(kept)} rows")
+    return made[kept]
+
+
+def by_labels(metric: str, score: Floats, truth: Floats) -> Expected:
+    """The metric by labels; NaN where the labelled rows cannot tell."""
+    return expected(metric, score, truth if score.ndim == 1 else np.eye(score.shape[1])[truth.astype(int)])
+
+
 def realised(metric: str, score: Floats, truth: Floats) -> tuple[float, float]:
-    """The metric by labels and its standard error; NaN where the labelled rows cannot tell."""
-    chance = truth if score.ndim == 1 else np.eye(score.shape[1])[truth.astype(int)]
-    found = expected(metric, score, chance)
+    """The metric by labels and its standard error over independent rows."""
+    found = by_labels(metric, score, truth)
     return found.value, found.error

@@ -19,7 +19,7 @@ from scipy.special import xlogy
 from loudly.core.canon import Json
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, nearest
-from loudly.shift.estimate.answer import confirmed, realised, told, untold
+from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
 from loudly.shift.estimate.labelled import labelled, scores, sound
 
 if TYPE_CHECKING:
@@ -87,17 +87,21 @@ class Atc:
             detail["note"] = "all rows of the window are equally sure: the threshold calls all of them right or none"
         return told(f"{METHOD} by {self.by}", "accuracy", float(share), error, n, ASSUMES, self.confidence, detail)
 
-    def check_against(self, score: ArrayLike, truth: ArrayLike, *, looks: int = 1) -> Verdict:
-        """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold."""
+    def check_against(self, score: ArrayLike, truth: ArrayLike, *, looks: int = 1, days: ArrayLike | None = None) -> Verdict:
+        """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold.
+
+        days: the day of each row, where rows of one day err alike.
+        """
         s, y = scores(score), np.asarray(truth, dtype=np.float64)
         kept = sound(s) & np.isfinite(y)
         found = self.estimate(s[kept])
         if found.effect is None:
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
         value, error = realised("accuracy", s[kept], y[kept])
-        return confirmed(
-            found, value, float(np.hypot(error, float(str(found.detail["error"])))), len(y[kept]), ASSUMES, looks=looks
-        )
+        both = float(np.hypot(error, float(str(found.detail["error"]))))
+        gaps = (_decided(s[kept]) == y[kept]).astype(np.float64) - (_sure(s[kept], self.by) >= self.threshold)
+        both, freedom = of_days(gaps, day_of(days, kept), both)
+        return confirmed(found, value, both, len(y[kept]), ASSUMES, looks=looks, freedom=freedom)
 
 
 def _threshold(sure: Floats, right: Floats, weight: Floats) -> float:

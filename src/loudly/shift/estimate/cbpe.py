@@ -19,7 +19,7 @@ import numpy as np
 from loudly.core.canon import Json, finite
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import DataError
-from loudly.shift.estimate.answer import confirmed, realised, told, untold
+from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
 from loudly.shift.estimate.calibrate import AS_GIVEN, Calibration, calibrate
 from loudly.shift.estimate.expected import Expected, expected, known
 from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
@@ -90,10 +90,11 @@ class Cbpe:
         error = float(np.hypot(found.error, self._unsure(s, found)))
         return told(self.method, self.metric, found.value, error, len(s), self.assumes, self.confidence, detail)
 
-    def check_against(self, score: ArrayLike, truth: ArrayLike, *, looks: int = 1) -> Verdict:
+    def check_against(self, score: ArrayLike, truth: ArrayLike, *, looks: int = 1, days: ArrayLike | None = None) -> Verdict:
         """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold.
 
         The interval holds for these very rows: it allows for the chance in their labels and in the calibration.
+        days: the day of each row, where rows of one day err alike; without days the rows count as independent.
         """
         y = np.asarray(truth, dtype=np.float64)
         given = scores(score)
@@ -104,8 +105,9 @@ class Cbpe:
             return confirmed(found, float("nan"), 0.0, len(s), self.assumes)
         p = self.chances(s)
         made = expected(self.metric, s, p)
-        error = float(np.hypot(_label_noise(made.gradient, p), self._unsure(s, made)))
-        return confirmed(found, realised(self.metric, s, y)[0], error, len(s), self.assumes, looks=looks)
+        noise, freedom = of_days(_pulls(made.gradient, p, y), day_of(days, kept), _label_noise(made.gradient, p))
+        error = float(np.hypot(noise, self._unsure(s, made)))
+        return confirmed(found, realised(self.metric, s, y)[0], error, len(s), self.assumes, looks=looks, freedom=freedom)
 
     def chances(self, score: Floats) -> Floats:
         """Calibrated probabilities, in the shape of the scores."""
@@ -156,6 +158,13 @@ def _against_rest(given: Labelled, c: int, weight: Floats | None, method: str) -
         level = float(np.average(truth, weights=weight))
         return Calibration("constant", np.array([0.0, 1.0]), np.array([level, level]), np.zeros((0, 2)), {})
     return calibrate(given.score[:, c], truth, weight, method=method)
+
+
+def _pulls(gradient: Floats, p: Floats, y: Floats) -> Floats:
+    """(n,) what each label adds to the gap, times n: their mean is the gap, to first order."""
+    seen = y if p.ndim == 1 else np.eye(p.shape[1])[y.astype(int)]
+    pulled = gradient * (seen - p)
+    return np.asarray(len(y) * (pulled if p.ndim == 1 else pulled.sum(axis=1)))
 
 
 def _label_noise(gradient: Floats, p: Floats) -> float:

@@ -20,9 +20,10 @@ from threadpoolctl import threadpool_limits
 from loudly.core.canon import Json
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, DataError, nearest
-from loudly.shift.estimate.answer import confirmed, told, untold
+from loudly.shift.estimate.answer import confirmed, day_of, of_days, told, untold
 from loudly.shift.estimate.density import Columns, columns_of, folds
 from loudly.shift.estimate.labelled import FEWEST
+from loudly.stats.clusters import block_mean
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -116,8 +117,13 @@ class Dle:
             detail,
         )
 
-    def check_against(self, prediction: ArrayLike, inputs: Inputs, truth: ArrayLike, *, looks: int = 1) -> Verdict:
-        """The estimate for rows with truths against what these say; FAIL means that the assumption does not hold."""
+    def check_against(
+        self, prediction: ArrayLike, inputs: Inputs, truth: ArrayLike, *, looks: int = 1, days: ArrayLike | None = None
+    ) -> Verdict:
+        """The estimate for rows with truths against what these say; FAIL means that the assumption does not hold.
+
+        days: the day of each row, where rows of one day err alike.
+        """
         f, y = np.asarray(prediction, dtype=np.float64), np.asarray(truth, dtype=np.float64)
         kept = np.isfinite(f) & np.isfinite(y)
         found = self.estimate(np.where(kept, f, np.nan), inputs)
@@ -125,9 +131,9 @@ class Dle:
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
         mean, _, learned = self._mean(f[kept], self.columns.array(inputs)[kept])
         loss = _loss(self.metric, f[kept], y[kept])
-        residual = (loss - learned).std(ddof=1) / np.sqrt(len(loss)) if len(loss) > 1 else np.inf
-        error = float(np.hypot(residual, self._unsure(f[kept], self.columns.array(inputs)[kept])))
-        return confirmed(found, _shown(self.metric, loss.mean()), self._scaled(mean, error), len(loss), ASSUMES, looks=looks)
+        residual, freedom = of_days(loss - learned, day_of(days, kept), block_mean(loss - learned).error)
+        error = self._scaled(mean, float(np.hypot(residual, self._unsure(f[kept], self.columns.array(inputs)[kept]))))
+        return confirmed(found, _shown(self.metric, loss.mean()), error, len(loss), ASSUMES, looks=looks, freedom=freedom)
 
     def _mean(self, f: Floats, X: Floats) -> tuple[float, float, Floats]:
         """Mean loss of a window, its standard error over rows drawn anew, and each row's learned loss."""

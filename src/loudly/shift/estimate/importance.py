@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loudly.core.values import Evidence, Verdict
-from loudly.shift.estimate.answer import confirmed, realised, told, untold
+from loudly.shift.estimate.answer import by_labels, confirmed, day_of, of_days, told, untold
 from loudly.shift.estimate.density import Columns, columns_of, density
 from loudly.shift.estimate.expected import expected, known
 from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
@@ -68,13 +68,19 @@ class Importance:
         detail = spoken(ratio, len(self.X))
         return told(METHOD, self.metric, found.value, found.error, int(kept.sum()), ASSUMES, self.confidence, detail)
 
-    def check_against(self, score: ArrayLike, inputs: Inputs, truth: ArrayLike, *, looks: int = 1) -> Verdict:
-        """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold."""
+    def check_against(
+        self, score: ArrayLike, inputs: Inputs, truth: ArrayLike, *, looks: int = 1, days: ArrayLike | None = None
+    ) -> Verdict:
+        """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold.
+
+        days: the day of each row, where rows of one day err alike.
+        """
         s, y = scores(score), np.asarray(truth, dtype=np.float64)
         kept = sound(s) & np.isfinite(y)
         found = self.estimate(np.where(kept if s.ndim == 1 else kept[:, None], s, np.nan), inputs)
         if found.effect is None:
             return confirmed(found, float("nan"), 0.0, int(kept.sum()), ASSUMES)
-        value, error = realised(self.metric, s[kept], y[kept])
+        seen = by_labels(self.metric, s[kept], y[kept])
+        error, freedom = of_days(len(seen.influence) * seen.influence, day_of(days, kept), seen.error)
         both = float(np.hypot(error, float(str(found.detail["error"]))))
-        return confirmed(found, value, both, int(kept.sum()), ASSUMES, looks=looks)
+        return confirmed(found, seen.value, both, int(kept.sum()), ASSUMES, looks=looks, freedom=freedom)

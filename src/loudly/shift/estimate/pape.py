@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loudly.core.values import Evidence, Verdict
-from loudly.shift.estimate.answer import confirmed, untold
+from loudly.shift.estimate.answer import confirmed, day_of, untold
 from loudly.shift.estimate.cbpe import Cbpe, calibrations
 from loudly.shift.estimate.density import Columns, Density, columns_of, density
 from loudly.shift.estimate.expected import expected, known
@@ -67,14 +67,20 @@ class Pape:
         found = self._window(score, inputs)
         return found if isinstance(found, Evidence) else self._told(*found)
 
-    def check_against(self, score: ArrayLike, inputs: Inputs, truth: ArrayLike, *, looks: int = 1) -> Verdict:
-        """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold."""
+    def check_against(
+        self, score: ArrayLike, inputs: Inputs, truth: ArrayLike, *, looks: int = 1, days: ArrayLike | None = None
+    ) -> Verdict:
+        """The estimate for labelled rows against what their labels say; FAIL means that the assumption does not hold.
+
+        days: the day of each row, where rows of one day err alike.
+        """
         found = self._window(score, inputs)
         if isinstance(found, Evidence):
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
         made, s, ratio = found
-        given = scores(score)
-        return replace_evidence(made.check_against(s, np.asarray(truth, dtype=np.float64)[sound(given)], looks=looks), ratio)
+        kept = sound(scores(score))
+        y = np.asarray(truth, dtype=np.float64)[kept]
+        return replace_evidence(made.check_against(s, y, looks=looks, days=day_of(days, kept)), ratio)
 
     def _window(self, score: ArrayLike, inputs: Inputs) -> Evidence | tuple[Cbpe, Floats, Density]:
         given = scores(score)

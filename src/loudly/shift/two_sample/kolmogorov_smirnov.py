@@ -77,8 +77,15 @@ def holm(p: Floats, alpha: float) -> Any:
     >>> holm(np.array([0.01, 0.2, 0.02]), 0.05).tolist()
     [True, False, True]
     """
-    order = np.argsort(p)
-    passes = np.minimum.accumulate(p[order] <= alpha / (len(p) - np.arange(len(p))))
-    out = np.empty(len(p), dtype=bool)
-    out[order] = passes
+    return holm_p_values(p) <= alpha
+
+
+def holm_p_values(p: Floats) -> Floats:
+    """Holm's adjusted p-values, to be held against alpha as they are. Shape: (d,).
+
+    >>> holm_p_values(np.array([0.01, 0.2, 0.02])).tolist()
+    [0.03, 0.2, 0.04]
+    """
+    order, out = np.argsort(p), np.empty(len(p))
+    out[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
     return out

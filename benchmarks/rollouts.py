@@ -1,0 +1,358 @@
+"""Rollouts by the thousand: traffic of a known law, judged after every label, all runs at once.
+
+`Rollouts` does what the strategies of `loudly.deliver` do, with runs as the vector, so that 2,000 rollouts can be looked at after
+each of their thousands of labels; `served` puts the same labels, one by one, through the strategies themselves. verdicts.py shows
+on a sample that both come to the same end at the same label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln, ndtr, ndtri
+
+from loudly.core.clock import DAY
+from loudly.core.seams import Feedback, Strategy
+from loudly.core.values import Arm
+from loudly.deliver.days import today_with
+from loudly.deliver.evidence import GUARD, WARM_UP, batches_p, nothing_yet, settled
+from loudly.deliver.rollout import RolloutSpec
+from loudly.metrics.table import metric
+from loudly.stats.clusters import BUCKETS, hashes
+from loudly.stats.placement import BINS, grid
+from loudly.stats.sample_ratio import CONCENTRATION
+
+ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
+PROMOTED, ROLLED_BACK, UNDECIDED = 1, -1, 0
+BLOCK = 32
+LESS = (np.arange(BLOCK) < np.arange(BLOCK)[:, None]).astype(np.float32)
+UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.  labels: on time, late, missing, missing by class.
+
+    slow_only: the harm sits in the class whose labels come late or are missing.  burst: rows of a unit, all alike.
+    share: of the candidate, where arms are judged on what they answered.
+    """
+
+    metric: str
+    worse: float
+    labels: str = "on time"
+    burst: int = 1
+    slow_only: bool = False
+    share: float = 0.5
+    days: int = 14
+    rows: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Labels in order of arrival. All (labels, runs). at: µs, beyond the end where none comes.  asked: days.  day: whole days."""
+
+    at: np.ndarray
+    asked: np.ndarray
+    day: np.ndarray
+    unit: np.ndarray
+    arm: np.ndarray
+    truth: np.ndarray
+    control: np.ndarray
+    candidate: np.ndarray
+
+
+POSITIVES, MISSED, FALSE_ALARMS = 0.3, 0.3, 0.15
+
+
+def _wrong(rng: np.random.Generator, positive: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Decisions gone wrong: of control, and of a candidate that differs in a tenth of the rows and errs `worse` more often."""
+    base = np.where(positive, MISSED, FALSE_ALARMS)
+    control = rng.random(positive.shape) < base
+    more = np.where(positive, world.worse / POSITIVES, 0.0) if world.slow_only else world.worse
+    turned = np.where(control, 0.25, 0.25 * base / (1 - base) + more / (1 - base))
+    return control, control ^ (rng.random(positive.shape) < turned)
+
+
+def _scores(rng: np.random.Generator, positive: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of AUC 0.76, and others of AUC 0.76 less `worse`."""
+    good = 1.0
+    bad = float(np.sqrt(2) * ndtri(ndtr(good / np.sqrt(2)) - world.worse))
+    shared = rng.normal(0, 0.8, positive.shape)
+    return tuple(1 / (1 + np.exp(-(d * positive + shared + rng.normal(0, 0.6, positive.shape)))) for d in (good, bad))  # type: ignore[return-value]
+
+
+def drawn(world: World, runs: int, seed: int) -> Traffic:
+    """The labels of `runs` rollouts."""
+    rng = np.random.default_rng(seed)
+    n = world.days * world.rows
+    units = -(-n // world.burst)
+    when = np.sort(rng.random((n, runs)), axis=0) * world.days
+    positive = rng.random((units, runs)) < POSITIVES
+    arm = rng.random((units, runs)) < world.share
+    control, candidate = (_scores if world.metric == "roc_auc" else _wrong)(rng, positive, world)
+    if world.metric == "accuracy":
+        control, candidate = control ^ positive, candidate ^ positive
+    unit = np.repeat(np.arange(units), world.burst)[:n]
+    positive, arm, control, candidate = (column[unit] for column in (positive, arm, control, candidate))
+    comes = when + _delay(rng, positive, world.labels)
+    order = np.argsort(comes, axis=0, kind="stable")
+    come = [np.take_along_axis(column, order, axis=0) for column in (comes, when, positive, arm, control, candidate)]
+    at = np.minimum(come[0], 2.0 * world.days) * DAY
+    return Traffic(
+        at.astype(np.int64),
+        come[1].astype(np.float32),
+        come[1].astype(np.int16),
+        unit[order].astype(np.int32),
+        come[3].astype(np.int8),
+        come[2].astype(np.int8),
+        come[4].astype(np.float64 if world.metric == "roc_auc" else np.int8),
+        come[5].astype(np.float64 if world.metric == "roc_auc" else np.int8),
+    )
+
+
+def _delay(rng: np.random.Generator, positive: np.ndarray, labels: str) -> np.ndarray:
+    """Days from row to label; infinite where none comes. Labels of positives are the slow ones and those most often missing."""
+    if labels == "late":
+        return rng.exponential(np.where(positive, 3.0, 1.0))
+    if labels in ("missing", "missing by class"):
+        gone = np.where(positive, 0.6, 0.12 / 0.7) if labels == "missing by class" else 0.3
+        return np.where(rng.random(positive.shape) < gone, np.inf, 0.0)
+    return np.zeros(positive.shape)
+
+
+class Side:
+    """What `Gains` and `Clusters` hold of one stream of values, for many runs."""
+
+    def __init__(self, runs: int) -> None:
+        self.n, self.mean, self.m2 = (np.zeros((runs, 2)) for _ in range(3))
+        self.sums, self.gram, self.used = np.zeros((runs, BUCKETS, 4)), np.zeros((runs, 4, 4)), np.zeros(runs)
+
+    def keep(self, kept: np.ndarray) -> None:
+        for name in ("n", "mean", "m2", "sums", "gram", "used"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def add(self, r: np.ndarray, value: np.ndarray, second: np.ndarray, bucket: np.ndarray) -> None:
+        """A value of each of the runs r; second: of the second class (0 where classes do not matter)."""
+        n = self.n[r, second] + 1
+        gap = value - self.mean[r, second]
+        mean = self.mean[r, second] + gap / n
+        self.m2[r, second] += gap * (value - mean)
+        self.n[r, second], self.mean[r, second] = n, mean
+        old = self.sums[r, bucket]
+        self.used[r] += (old[:, 0] + old[:, 2]) == 0
+        new, i = old.copy(), np.arange(len(r))
+        new[i, 2 * second] += 1
+        new[i, 2 * second + 1] += value
+        self.gram[r] += new[:, :, None] * new[:, None, :] - old[:, :, None] * old[:, None, :]
+        self.sums[r, bucket] = new
+
+    def stream(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """n as units are worth, mean, deviation."""
+        n, there = self.n, self.n > 0
+        total, both = n.sum(axis=1), there.all(axis=1)
+        spread = np.where(n > 1, self.m2 / np.maximum(n - 1, 1), 0.0)
+        of_both = total * (spread / np.maximum(n, 1)).sum(axis=1)
+        deviation = np.sqrt(np.where(both, of_both, spread.sum(axis=1)))
+        mean = np.where(both, self.mean.sum(axis=1) / 2, self.mean.sum(axis=1))
+        part = np.where(there, 1 / np.maximum(n, 1), 0.0)
+        weights = np.stack([-self.mean[:, 0] * part[:, 0], part[:, 0], -self.mean[:, 1] * part[:, 1], part[:, 1]], axis=1)
+        found = np.einsum("ri,rij,rj->r", weights, self.gram, weights) * self.used / np.maximum(self.used - 1, 1)
+        worth = deviation**2 / np.maximum(found, 1e-300)
+        worth = np.where(self.used > 1, np.minimum(total, worth), 0.0)
+        return np.where((total < 2) | (deviation == 0), total, np.floor(worth)), mean, deviation
+
+
+class Seen:
+    """Counts of one arm's scores by class and bin, for many runs: what a new row is placed among."""
+
+    def __init__(self, runs: int) -> None:
+        self.counts, self.blocks = (np.zeros(shape, dtype=np.float32) for shape in ((runs, 2, BLOCK, BLOCK), (runs, 2, BLOCK)))
+
+    def keep(self, kept: np.ndarray) -> None:
+        self.counts, self.blocks = self.counts[kept], self.blocks[kept]
+
+    def place(self, r: np.ndarray, truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Placements of one row of each of the runs r, which is then counted."""
+        bins = grid(score)
+        high, low, other = bins // BLOCK, bins % BLOCK, 1 - truth
+        inside = self.counts[r, other, high]
+        blocks = self.blocks[r, other]
+        under = np.einsum("rb,rb->r", blocks, LESS[high]) + np.einsum("rb,rb->r", inside, UP_TO[low])
+        under, total = under.astype(np.float64), blocks.sum(axis=1).astype(np.float64)
+        self.counts[r, truth, high, low] += 1
+        self.blocks[r, truth, high] += 1
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(total > 0, np.where(truth == 1, under, total - under) / total, np.nan)
+
+
+def radii(n: np.ndarray, deviation: np.ndarray, alpha: float, best_at: int = 3000) -> np.ndarray:
+    """`loudly.stats.confidence_sequence.radius`, for many."""
+    rho2 = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha)) + 1) / best_at
+    room, safe = n * rho2 + 1, np.maximum(n, 1)
+    reach = deviation * np.sqrt(2 * room / (safe * safe * rho2) * np.log(np.sqrt(room) / alpha))
+    return np.where(n < 2, np.inf, reach)
+
+
+def _cautious(n: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`loudly.stats.confidence_sequence.cautious` for values within 1 of their mean: n, mean, variance."""
+    return n, mean, deviation**2 + np.where(n > 1, 2 / np.maximum(n - 1, 1), 0.0)
+
+
+class Rollouts:
+    """Many rollouts of one strategy under way: state, and what has become of each."""
+
+    def __init__(self, world: World, spec: RolloutSpec, traffic: Traffic) -> None:
+        assert BLOCK * BLOCK == BINS
+        self.world, self.spec, self.traffic = world, spec, traffic
+        runs = traffic.at.shape[1]
+        self.live = np.arange(runs)
+        self.sides = [Side(runs) for _ in range(1 if spec.paired else 2)]
+        self.seen = [Seen(runs) for _ in ARMS] if world.metric == "roc_auc" else []
+        self.days = np.zeros((runs, world.days), dtype=bool)
+        self.bucket = hashes([f"u{i}" for i in range(int(traffic.unit.max()) + 1)]) % BUCKETS
+        self.first = _first_of_unit(traffic.unit) if not spec.paired else None
+        self.units, self.off = np.zeros((runs, 2)), np.zeros(runs, dtype=bool)
+        self.today = np.zeros(runs, dtype=np.int64)
+        self.by_day: dict[int, tuple[int, dict[str, Any]]] = {}
+        self.end, self.label, self.when = np.zeros(runs, dtype=np.int64), np.full(runs, -1), np.zeros(runs, dtype=np.int64)
+
+    def run(self) -> Rollouts:
+        """To the end."""
+        for i in range(len(self.traffic.at)):
+            if len(self.live) == 0:
+                break
+            at = self.traffic.at[i, self.live]
+            over = at >= self.world.days * DAY
+            midnight = np.minimum(at // DAY, self.world.days)
+            if self.spec.paired and (midnight > self.today).any():
+                self._decide(i - 1, midnight > self.today, midnight * DAY)
+                self.today = np.maximum(self.today, midnight)
+            done = over | (self.end[self.live] != 0)
+            if done.all() or (i % 64 == 0 and done.any()):
+                self._drop(~done)
+            if len(self.live):
+                self._label(i)
+        return self
+
+    def _drop(self, kept: np.ndarray) -> None:
+        for part in (*self.sides, *self.seen):
+            part.keep(kept)
+        for name in ("live", "days", "units", "off", "today"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def _label(self, i: int) -> None:
+        t, live = self.traffic, self.live
+        open_ = (self.end[live] == 0) & (t.at[i, live] < self.world.days * DAY)
+        r = np.flatnonzero(open_)
+        run, truth, arm = live[r], t.truth[i, live[r]], t.arm[i, live[r]]
+        ranks, scores = self.world.metric == "roc_auc", (t.control[i, run], t.candidate[i, run])
+        second = (1 - truth) if ranks else np.zeros_like(truth)
+        bucket = self.bucket[t.unit[i, run]]
+        self.days[r, t.day[i, run]] = True
+        placed = [np.full(len(r), np.nan) for _ in ARMS]
+        for index, score in enumerate(scores):
+            mine = np.arange(len(r)) if self.spec.paired else np.flatnonzero(arm == index)
+            if ranks:
+                placed[index][mine] = self.seen[index].place(r[mine], truth[mine], score[mine])
+            else:
+                placed[index][mine] = -(score != truth)[mine].astype(float)
+        if self.first is not None:
+            self._count_units(i, r, run, arm)
+        if not ranks or i + 1 > WARM_UP:
+            values = [placed[1] - placed[0]] if self.spec.paired else placed
+            for side, value in zip(self.sides, values, strict=True):
+                known = np.isfinite(value)
+                side.add(r[known], value[known], second[known], bucket[known])
+        self._decide(i, open_, t.at[i, live])
+
+    def _count_units(self, i: int, r: np.ndarray, run: np.ndarray, arm: np.ndarray) -> None:
+        """The sample ratio, each unit once."""
+        new = self.first[i, run]  # type: ignore[index]
+        self.units[r, arm] += new
+        shares = np.array([1 - self.world.share, self.world.share])
+        prior = CONCENTRATION * shares
+        n = self.units
+        log_e = (gammaln(prior + n) - gammaln(prior) - n * np.log(shares)).sum(axis=1)
+        log_e -= gammaln(CONCENTRATION + n.sum(axis=1)) - gammaln(CONCENTRATION)
+        self.off |= log_e >= np.log(1 / (GUARD * self.spec.alpha))
+
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Effect, low and high."""
+        n, mean, variance = zip(*(_cautious(*side.stream()) for side in self.sides), strict=True)
+        if len(n) == 1:
+            effect, reach = mean[0], radii(n[0], np.sqrt(variance[0]), self.spec.alpha)
+        else:
+            both = np.where((n[0] > 1) & (n[1] > 1), n[0] + n[1], 0)
+            error2 = sum(v / np.maximum(k, 1) for v, k in zip(variance, n, strict=True))
+            effect, reach = mean[1] - mean[0], radii(both, np.sqrt(both * error2), self.spec.alpha)
+        return effect, effect - reach, effect + reach
+
+    def _decide(self, i: int, may: np.ndarray, at: np.ndarray) -> None:
+        spec, live = self.spec, self.live
+        if i + 1 < spec.rows:
+            return
+        may = may & (self.end[live] == 0) & (self.days.sum(axis=1) >= spec.days) & ~self.off
+        if not may.any():
+            return
+        _, low, high = self._bounds()
+        passed = may & (low > -spec.margin)
+        failed = may & ~passed & (high < 0)
+        for k in np.flatnonzero(failed) if spec.paired else ():
+            p = self._p(int(live[k]), int(at[k] // DAY))
+            failed[k] = p is None or p < spec.alpha
+        for which, end in ((passed, PROMOTED), (failed, ROLLED_BACK)):
+            run = live[which]
+            self.end[run], self.label[run], self.when[run] = end, i, at[which]
+
+    def _p(self, run: int, day: int) -> float | None:
+        """The p-value over the days of arrival before `day`: by the product itself, for it is asked for seldom."""
+        done, evidence = self.by_day.get(run, (0, nothing_yet()))
+        of, ranks, t = metric(self.world.metric), self.world.metric == "roc_auc", self.traffic
+        first = WARM_UP if ranks else 0
+        for number in range(done, day):
+            low, high = np.searchsorted(t.at[:, run], [number * DAY, (number + 1) * DAY])
+            if max(low, first) < high:
+                given = feedback(t, run, max(low, first), high, True)
+                shown = given.scores if ranks else {arm: -of.loss(given.truth, score) for arm, score in given.scores.items()}
+                today = today_with(evidence["today"], given, shown, np.ones(len(given.truth), dtype=bool))
+                evidence = settled({**evidence, "today": today}, of, (number + 1) * DAY)
+        self.by_day[run] = max(done, day), evidence
+        return batches_p(evidence["batches"])
+
+
+def _first_of_unit(unit: np.ndarray) -> np.ndarray:
+    out = np.zeros(unit.shape, dtype=bool)
+    for run in range(unit.shape[1]):
+        out[np.unique(unit[:, run], return_index=True)[1], run] = True
+    return out
+
+
+def feedback(traffic: Traffic, run: int, first: int, last: int, paired: bool) -> Feedback:
+    """The labels first..last of a run."""
+    part = slice(first, last)
+    arm = traffic.arm[part, run].astype(np.int64)
+    scores = {
+        a.name: np.where(paired | (arm == k), column[part, run].astype(np.float64), np.nan)
+        for k, (a, column) in enumerate(zip(ARMS, (traffic.control, traffic.candidate), strict=True))
+    }
+    units, days = [f"u{u}" for u in traffic.unit[part, run]], [int(d) for d in np.unique(traffic.day[part, run])]
+    return Feedback(int(traffic.at[first, run]), units, arm, traffic.truth[part, run].astype(np.float64), scores, {}, days)
+
+
+def served(strategy: Strategy, world: World, traffic: Traffic, run: int, most: int) -> tuple[int, int]:
+    """One run through the strategy itself, label by label up to `most`: its end, and the label after which it came."""
+    state, last = strategy.init(ARMS, 0), 0
+    for i, at in enumerate(traffic.at[:, run]):
+        for day in range(last + 1, min(int(at // DAY), world.days) + 1):
+            state, verdict = strategy.advance(state, day * DAY)
+            if verdict.passed or verdict.failed:
+                return (PROMOTED if verdict.passed else ROLLED_BACK), i - 1
+        if at >= world.days * DAY or i >= most:
+            break
+        last = int(at // DAY)
+        state, verdict = strategy.update(state, feedback(traffic, run, i, i + 1, strategy.spec.paired))  # type: ignore[attr-defined]
+        if verdict.passed or verdict.failed:
+            return (PROMOTED if verdict.passed else ROLLED_BACK), i
+    return UNDECIDED, -1

@@ -1,0 +1,31 @@
+"""Labelled rows of a rollout, as a strategy sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loudly.core.seams import Feedback
+from loudly.loop import traffic
+from loudly.loop.slices import slice_rows
+from loudly.serve.router import ARMS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from loudly.core.seams import Floats
+    from loudly.loop.system import System
+
+
+def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int) -> Feedback:
+    """Rows of the traffic log whose labels have come. truth: (n,) encoded labels.  at: when they came (µs)."""
+    return Feedback(
+        at=at,
+        units=rows[system.key].to_list(),
+        arm=rows["_arm"].to_numpy().astype(np.int64),
+        truth=truth,
+        scores={arm: traffic.column(rows, f"_{arm}") for arm in ARMS},
+        slices=slice_rows(system, rows),
+        days=sorted({int(d) for d in (rows[system.time].dt.epoch("d")).to_list()}),
+    )
