@@ -119,7 +119,7 @@ def test_answers_that_came_too_late_are_the_failures_of_the_arm_at_work(table: p
         post.lose(Rows(rows.schema, None, 1, part.records[:1]), attempt)
     assert wheel.rollout_verdict is not None
     assert wheel.rollout_verdict.failed
-    assert "10 of 10 failed answers are the candidate's" in wheel.rollout_verdict.reason
+    assert "10 of 10 units with failed answers are the candidate's" in wheel.rollout_verdict.reason
 
 
 def test_a_version_that_is_loaded_at_the_wheel_answers_to_its_name_at_an_outpost(table: pl.DataFrame) -> None:
