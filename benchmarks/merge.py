@@ -1,7 +1,8 @@
 """Merges of profiles a second, two by two and all at once (`total`), beside the floor: numpy adding the same bytes two by two.
 
 Profiles of 50 columns (40 numbers, 10 categories) with the embedding: of the monitor's 64 bins, of 1,024 bins, and of 1,024
-bins with the reservoir of 1,024 rows, whose merging is lazy (every 16th settles) and settled at the end.
+bins with the reservoir of 1,024 rows, whose merging is lazy and settled at the end. A merge of 1,024 bins reads and writes 2 MB:
+how many are made a second is how fast memory is, so look at the ratio.
 Run: python benchmarks/merge.py
 """
 
@@ -76,6 +77,6 @@ if __name__ == "__main__":
         measure("50 columns, 1,024 bins, embedding", Reference.fit(before, keep=0)),
         measure("50 columns, 1,024 bins, embedding, 1,024 rows", Reference.fit(before)),
     ]
-    holds = min(rates[:3]) >= PROMISED
-    print(f"{'holds' if holds else 'FAILS'}  {PROMISED:,} merges a second, with 64, 256 and 1,024 bins")
+    holds = min(rates) >= PROMISED
+    print(f"{'holds' if holds else 'FAILS'}  {PROMISED:,} merges a second, with 64, 256 and 1,024 bins, and with 1,024 rows")
     sys.exit(0 if holds else 1)

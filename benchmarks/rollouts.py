@@ -33,7 +33,7 @@ UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.  labels: on time, late, missing, missing by class.
+    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.  labels: on time, (very) late, missing (by class).
 
     slow_only: the harm sits in the class whose labels come late or are missing.  burst: rows of a unit, all alike.
     share: of the candidate, where arms are judged on what they answered.
@@ -116,6 +116,8 @@ def _delay(rng: np.random.Generator, positive: np.ndarray, labels: str) -> np.nd
     """Days from row to label; infinite where none comes. Labels of positives are the slow ones and those most often missing."""
     if labels == "late":
         return rng.exponential(np.where(positive, 3.0, 1.0))
+    if labels == "very late":
+        return np.where(positive, 8.0, 0.0)
     if labels in ("missing", "missing by class"):
         gone = np.where(positive, 0.6, 0.12 / 0.7) if labels == "missing by class" else 0.3
         return np.where(rng.random(positive.shape) < gone, np.inf, 0.0)

@@ -35,7 +35,7 @@ TEXT = {"canary": "canary 10% 50% 100%", "ab": "ab 50%"}
 MARGINS = {("canary", "accuracy"): 0.02, ("canary", "roc_auc"): 0.03, ("ab", "accuracy"): 0.06, ("ab", "roc_auc"): 0.08}
 LABELS = ("on time", "late", "missing", "missing by class", "bursts of 5")
 LOSSES, LONG = (0.01, 0.02, 0.05), World("accuracy", 0.0, days=100, rows=300)
-Promise = tuple[str, bool]
+Promise, Ends = tuple[str, bool], tuple[np.ndarray, np.ndarray]
 
 
 def made(kind: str, of: str, margin: float, **settings: int) -> tuple[RolloutSpec, Strategy]:
@@ -127,14 +127,14 @@ def quality(runs: int, days: int, wanted: tuple[str, ...]) -> Iterator[Promise]:
     yield "the strategies that serve come to the same, label by label", agree
 
 
-def ours(kind: str, runs: int, worse: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ends and labels of long rollouts with a margin of 0.02."""
-    spec, _ = made(kind, "accuracy", 0.02, deadline=LONG.days * DAY)
+def ours(kind: str, runs: int, worse: float, margin: float) -> Ends:
+    """Ends of long rollouts, and labels until then."""
+    spec, _ = made(kind, "accuracy", margin, deadline=LONG.days * DAY)
     return judged(replace(LONG, worse=worse), spec, runs, None)[:2]
 
 
 def delays(runs: int) -> Iterator[Promise]:
-    """Against tests that know when to look, and one that does not."""
+    """Against tests that know when to look, and one that does not. Losses are looked for without a margin."""
     most = LONG.days * LONG.rows
     values = {}
     for worse in (0.0, *LOSSES):
@@ -147,49 +147,43 @@ def delays(runs: int) -> Iterator[Promise]:
     print(f"\nDelays: canary on accuracy, margin 0.02, labels on time, {most:,} at most, {runs:,} runs; medians, in labels")
     print(" " * 29 + "equal: rolled back    worse .02: promoted   to promote   losses found: .01      .02       .05")
     for test in tests:
-        peer = {loss: peers.ends(test(loss), values[loss], 0.02) for loss in LOSSES}
-        equal, worse = peers.ends(test(0.02), values[0.0], 0.02), peer[0.02]
-        _row(test(0.02).name, runs, equal, worse, peer)
+        equal, worse = (peers.ends(test(0.02), values[w], 0.02) for w in (0.0, 0.02))
+        _row(test(0.02).name, runs, equal, worse, [peers.ends(test(loss), values[loss], 0.0) for loss in LOSSES])
     for kind in ("canary", "ab"):
-        found = {loss: ours(kind, runs, loss) for loss in LOSSES}
-        equal = ours(kind, runs, 0.0)
-        _row(f"loudly, {kind}, every label", runs, equal, found[0.02], found)
-        wrong = int((equal[0] == ROLLED_BACK).sum()), int((found[0.02][0] == PROMOTED).sum())
+        equal, worse = (ours(kind, runs, w, 0.02) for w in (0.0, 0.02))
+        _row(f"loudly, {kind}, every label", runs, equal, worse, [ours(kind, runs, loss, 0.0) for loss in LOSSES])
+        wrong = int((equal[0] == ROLLED_BACK).sum()), int((worse[0] == PROMOTED).sum())
         yield f"{kind} for 100 days: neither error above alpha", kept(wrong[0], runs) and kept(wrong[1], runs)
 
 
-def _row(name: str, runs: int, equal: Ends, worse: Ends, found: dict[float, Ends]) -> None:
+def _row(name: str, runs: int, equal: Ends, worse: Ends, found: list[Ends]) -> None:
     wrong = int((equal[0] == ROLLED_BACK).sum()), int((worse[0] == PROMOTED).sum())
-    when = [median(np.where(end == ROLLED_BACK, label, NEVER)) for end, label in found.values()]
+    when = [median(np.where(end == ROLLED_BACK, label, NEVER)) for end, label in found]
     promoted = median(np.where(equal[0] == PROMOTED, equal[1], NEVER))
     print(f"  {name:26}{rate(wrong[0], runs)}  {rate(wrong[1], runs)}  {promoted}      {' '.join(when)}", flush=True)
 
 
-Ends = tuple[np.ndarray, np.ndarray]
-
-
 def slow_class(runs: int) -> Iterator[Promise]:
     """The harm sits in the class whose labels come late, so that those after a promotion take it back; or never: a warning."""
-    print("\nWorse by the margin by positives alone: their labels are late (mean 3 days, others 1), or missing (60 %, others 17 %)")
-    for labels in ("late", "missing by class"):
-        at = replace(world("accuracy", 0.02, labels, 14), slow_only=True)
+    print("\nWorse by positives alone, whose labels are late (mean 3 days, others 1), 8 days late, or missing (60 %, others 17 %)")
+    for labels, worse in (("late", 0.02), ("very late", 0.02), ("very late", 0.06), ("missing by class", 0.02)):
+        at = replace(world("accuracy", worse, labels, 14), slow_only=True)
         spec, _ = made("canary", "accuracy", 0.02)
         traffic = drawn(at, runs, 1)
         found = Rollouts(at, spec, traffic).run()
         promoted = np.flatnonzero(found.end == PROMOTED)
         stay = len(promoted) - sum(_taken_back(traffic, run, found.when[run], spec.margin) for run in promoted)
-        print(
-            f"  {labels:18} promoted {rate(len(promoted), runs)}   and not taken back by labels that came later {rate(stay, runs)}"
-        )
-        if labels == "late":
-            yield "late labels of the harmed class: at most alpha stay promoted", kept(stay, runs)
+        told = f"{labels}, by {worse:g}"
+        print(f"  {told:24} promoted {rate(len(promoted), runs)}   and not taken back by later labels {rate(stay, runs)}")
+        if (labels, worse) != ("missing by class", 0.02) and (labels, worse) != ("very late", 0.02):
+            yield f"labels of the harmed class {told}: at most alpha stay promoted", kept(stay, runs)
 
 
 def _taken_back(traffic: Traffic, run: int, when: int, margin: float) -> bool:
-    """Whether the effect is below the margin once all labels of the rows answered by then are there."""
+    """Whether the effect is nearer to the margin than to none once all labels of the rows answered by then are there."""
     mine = (traffic.asked[:, run] * DAY < when) & (traffic.at[:, run] < 28 * DAY)
     truth = traffic.truth[mine, run]
-    return float((traffic.control[mine, run] != truth).mean() - (traffic.candidate[mine, run] != truth).mean()) <= -margin
+    return float((traffic.control[mine, run] != truth).mean() - (traffic.candidate[mine, run] != truth).mean()) <= -margin / 2
 
 
 def forecasts(runs: int) -> Iterator[Promise]:

@@ -90,7 +90,8 @@ def test_a_promotion_is_confirmed_or_taken_back_when_its_labels_have_come() -> N
     assert step(promoted(-0.05)) is None, "labels are still to come, and nothing is sure"
     assert isinstance(step(promoted(-0.05, Decision.FAIL)), RollBack)
     assert isinstance(step(promoted(0.0, waiting=0)), Confirm)
-    assert isinstance(step(promoted(-0.05, waiting=0)), RollBack)
+    assert isinstance(step(promoted(-0.012, waiting=0)), RollBack)
+    assert isinstance(step(promoted(-0.008, waiting=0)), Confirm)
     late = step(promoted(0.0, until=99 * DAY))
     assert isinstance(late, Confirm)
     assert "50 of its rows never got a label" in late.reason

@@ -17,10 +17,12 @@ from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.errors import ConfigError
 from loudly.metrics.table import metric
 from loudly.monitor.alerts import Alerts
+from loudly.monitor.judged import PREDICTION, Cause, WindowJudged
 from loudly.monitor.notify import terminal, to_file, to_webhook
 from loudly.monitor.performance import Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings
-from loudly.monitor.watch import PREDICTION, Cause, Watch, WindowJudged
+from loudly.monitor.shifts import JOINT
+from loudly.monitor.watch import Watch
 from loudly.validate.schema import infer_schema
 
 SETTINGS = MonitorSettings()
@@ -86,8 +88,8 @@ def test_predictions_that_move_are_told_with_an_interval_while_the_inputs_stay(t
     (as_ever,) = feed(crowned(table), table[4000:4200], START + 21 * DAY)
     assert as_ever.shifts == {}
     (judged,) = feed(crowned(table), table[4000:4200], START + 21 * DAY, gain=0.7)
-    assert list(judged.shifts) == [PREDICTION]
-    (cause,) = judged.causes
+    assert list(judged.shifts) == [PREDICTION, JOINT], "the prediction, and so all columns together"
+    cause = judged.causes[0]
     (evidence,) = cause.verdict.evidence
     assert evidence.low is not None
     assert evidence.high is not None

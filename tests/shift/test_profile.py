@@ -16,10 +16,11 @@ from loudly.errors import DataError
 from loudly.shift import fold as folding
 from loudly.shift.bins import RARE, bins_of, cells_of, lookup_of
 from loudly.shift.categories import codes_of
+from loudly.shift.embedding import GRID, Embedding, projections
 from loudly.shift.hashing import number_hash, text_hash
 from loudly.shift.profile import Profile, total
 from loudly.shift.reference import Reference
-from loudly.shift.reservoir import Reservoir
+from loudly.shift.reservoir import Reservoir, joined
 from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
 
 strange = st.sampled_from(
@@ -185,10 +186,26 @@ def test_a_reservoir_settles_before_it_grows() -> None:
     sample = REFERENCE.own.sample
     assert isinstance(sample, Reservoir)
     grown = sample
-    for _ in range(100):
+    for _ in range(200):
         grown = grown.merge(sample)
-        assert len(grown.parts) < 16
+        assert len(grown.parts) < 64
+        assert grown.held == sum(len(p.priority) for p in grown.parts) < 16 * grown.keep
     assert len(grown.rows.priority) == 8
+
+
+def test_rows_that_cannot_stay_are_dropped_before_the_sample_settles() -> None:
+    rng = np.random.default_rng(12)
+    reference = Reference.fit({"x": rng.normal(size=500)}, features=0, keep=8)
+    windows = [reference.profile({"x": rng.normal(size=200)}).sample for _ in range(40)]
+    whole = windows[0]
+    assert whole is not None
+    for sample in windows[1:]:
+        assert sample is not None
+        whole = whole.merge(sample)
+    assert whole.held < 16 * 8
+    rows = joined([w for w in windows if w is not None]).rows
+    assert np.array_equal(whole.rows.priority, rows.priority)
+    assert np.array_equal(whole.rows.values, rows.values)
 
 
 def test_counts_slide(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,3 +289,17 @@ def test_a_profile_too_large_for_its_sums_is_refused() -> None:
         total([Profile(large.plan, vector), large])
     with pytest.raises(DataError, match="Nothing to merge"):
         total([])
+
+
+def test_features_are_cosines_within_what_is_said_and_no_processor_can_round_them_otherwise() -> None:
+    turn = np.arange(4096) * (2 * np.pi / 4096)
+    for wave in (np.cos(turn) * 1024, np.sin(turn) * 1024):
+        assert np.abs(np.abs(wave - np.floor(wave)) - 0.5).min() > 1e-6
+    rng = np.random.default_rng(13)
+    made = Embedding(projections(5, 8, 2.0, 0), (), 2.0)
+    steps = rng.integers(-120, 121, (5, 3000)).astype(np.int8)
+    phase = made.weights.astype(np.float64) @ steps * (2 * np.pi / 4096)
+    exact = np.concatenate([np.cos(phase), np.sin(phase)])
+    assert np.abs(made.sums(steps[:, :1]) / GRID - exact[:, 0]).max() <= 1.3 * 2**-10
+    assert np.abs(made.sums(steps) / GRID - exact.sum(axis=1)).max() <= 1.3 * 2**-10 * 3000
+    assert np.array_equal(made.sums(steps), made.sums(steps[:, :7]) + made.sums(steps[:, 7:]))

@@ -129,3 +129,4 @@ def test_a_decision_is_the_place_of_the_interval() -> None:
     assert decide(0.04, 0.06, 0.05) is decide(-0.06, 0.0, 0.05) is Decision.UNDECIDED
     assert rows_until(lambda n: n >= 12_345, 10) in range(12_345, 13_700)
     assert rows_until(lambda n: False, 10) is None
+    assert [rows_until(lambda n, k=k: n >= k, 1) for k in (1, 2, 3, 9)] == [1, 2, 3, 9], "few rows come to an end, too"  # type: ignore[misc]

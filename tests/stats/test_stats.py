@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from loudly.stats.arm_process import ArmProcess
-from loudly.stats.auc import auc, auc_difference, normal_interval
+from loudly.stats.auc import area, auc, auc_difference, average_precision, normal_interval
 from loudly.stats.confidence_sequence import Running, interval, radius, stretch
 from loudly.stats.divergence import hellinger, js, ks, noise, psi, total_variation
 from loudly.stats.placement import BINS, count, placements
@@ -103,6 +103,18 @@ def test_a_shared_outage_accuses_nobody() -> None:
                 wrong += 1
                 break
     assert wrong / 300 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=40))
+def test_the_area_and_the_average_precision_are_those_of_scikit_learn(rows: list[tuple[bool, int]]) -> None:
+    truth, score = np.array([float(t) for t, _ in rows]), np.array([float(s) for _, s in rows])
+    if 0 < truth.sum() < len(truth):
+        assert area(truth, score) == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+        assert average_precision(truth, score) == pytest.approx(average_precision_score(truth, score), abs=1e-12)
+    else:
+        assert np.isnan(area(truth, score))
+        assert np.isnan(average_precision(truth, score)) == (truth.sum() == 0)
 
 
 def test_auc_agrees_with_scikit_learn_and_its_interval_covers() -> None:

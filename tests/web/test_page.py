@@ -18,7 +18,32 @@ POLICY = {
     "months": {m: 0.70 + i / 500 for i, m in enumerate(MONTHS)},
     "mean": 0.7083,
     "refits": ["2013-03-22", "2013-06-15"],
-    "alarms": [{"at": "2013-06-02", "cause": "feed: temp <units>"}],
+    "alarms": [
+        {"at": "2013-06-02", "cause": "feed: temp <units>"},
+        {
+            "at": "2013-07-02",
+            "cause": "performance",
+            "reason": "surely below what was expected; blamed: temp",
+            "blame": {
+                "columns": [
+                    {
+                        "column": "temp<",
+                        "unit": "KS distance",
+                        "effect": 0.5,
+                        "low": 0.4,
+                        "high": 0.6,
+                        "since": "2013-06-29 05:00",
+                        "earliest": "2013-06-29 04:00",
+                        "latest": "2013-06-29 07:00",
+                    }
+                ],
+                "slices": ["temp only in origin = EWR"],
+                "rules": ["carrier is EV (loss +0.1 [+0.05, +0.15], 9% of rows)"],
+                "kind": "concept shift (P(label | inputs) moved)",
+            },
+        },
+    ],
+    "held_back": [{"at": "2013-03-02", "cause": "shift: dewp", "kind": "harmless", "why": "no harm, as labels say"}],
     "worse_rows": 1234,
     "recovery_days": 14,
     "model": 10.0,
@@ -74,6 +99,15 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert page.count("<svg") == 1 + 1 + 3 + 1  # AUC by month, what was done, three keys of its legend, where the time went
     for policy in FIGURES["policies"].values():
         assert policy["name"] in page
+
+
+def test_every_alarm_says_what_is_blamed_and_what_was_held_back_is_counted() -> None:
+    page = render(FIGURES)
+    for said in ("<b>temp&lt;</b>, KS distance 0.50 [0.40, 0.60], since <time>2013-06-29 05:00</time>", "temp only in origin = EWR",
+                 "carrier is EV", "concept shift", "Held back, loudly: 1 times", "1 held back", "dewp"):  # fmt: skip
+        assert said in page, said
+    bare = {k: v for k, v in POLICY.items() if k != "held_back"} | {"alarms": POLICY["alarms"][:1], "name": "x"}  # type: ignore[index]
+    assert "Every alarm" not in render({"policies": {"stateless": bare}})
 
 
 def test_missing_months_leave_a_gap_and_not_an_error() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -228,9 +229,25 @@ class App:
         """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when."""
         self._labels = Labels(duration(arrive_within), arrives)
 
-    def monitor(self, settings: MonitorSettings) -> None:
-        """How windows are cut and judged, and how many alarms are affordable."""
-        self._monitor = settings
+    def monitor(
+        self,
+        settings: MonitorSettings | None = None,
+        *,
+        context: Sequence[str] | None = None,
+        alarms_a_month: float | None = None,
+        pages: str | None = None,
+    ) -> None:
+        """How windows are cut and judged, and how many alarms are affordable; the words change the settings' own.
+
+        context: columns, or "hour", "weekday", "hour_of_week", "month", "season", within which shift is judged: what they
+        explain pages nobody.  alarms_a_month: false alarms about shifts in 30 days, over all columns.  pages: which shifts page,
+        "harmful", "all" or "none".
+        """
+        said = {"context": context, "alarms_a_month": alarms_a_month, "pages": pages}
+        known: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        if "context" in known and not isinstance(context, str):
+            known["context"] = tuple(known["context"])
+        self._monitor = replace(settings or self._monitor, **known)
 
     def retrain(
         self,

@@ -146,6 +146,7 @@ class LiveFront:
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "loaded": list(self.live.pins.loaded()),
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
+            "held_back": dict(state.held),
             "waiting_for_labels": self.live.book.waiting,
             "ledger": state.position,
             "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},

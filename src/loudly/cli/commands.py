@@ -189,6 +189,7 @@ def status(file: Path, as_json: bool) -> None:
         "champion": state.champion,
         "rollout": state.rollout.version if state.rollout else None,
         "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
+        "held_back": dict(state.held),
         "versions": [{"version": r[0], "standing": r[1], "fitted": r[2], "expected": r[4]} for r in rows],
         "killed": state.killed,
     }
@@ -200,6 +201,9 @@ def status(file: Path, as_json: bool) -> None:
         out.print(table if rows else "no version yet: run `loudly train`")
         for cause, alarm in state.alarms.items():
             out.print(f"ALARM {cause} since {iso(alarm['at'])}: {alarm['reason']}")
+        if state.held:
+            told = ", ".join(f"{cause} ({why})" for cause, why in sorted(state.held.items()))
+            out.print(f"LOUD {len(state.held)} alarms held back: {told}", markup=False)
         for recorded in last:
             out.print(f"{recorded.position:>5}  {iso(recorded.event.at)}  {tell(recorded.event)}", markup=False)
 

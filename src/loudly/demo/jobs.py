@@ -12,6 +12,7 @@ import polars as pl
 from loudly.app.verbs import memory_stores
 from loudly.core.canon import finite
 from loudly.core.clock import DAY, instant, iso, stopwatch
+from loudly.core.values import Event
 from loudly.demo.app import app
 from loudly.evaluate.gate import Gate
 from loudly.loop.live import Live
@@ -100,12 +101,22 @@ def _policy(made: Replayed) -> dict[str, Any]:
         "refits": fits,
         "promoted": [iso(e.at) for e in events if e.kind == "champion_changed"][1:],
         "rolled_back": [iso(e.at) for e in events if e.kind == "version_rolled_back"],
-        "alarms": [{"at": iso(e.at), "cause": e.data["cause"]} for e in events if e.kind == "alarm_raised"],
+        "alarms": [_alarm(e) for e in events if e.kind == "alarm_raised"],
+        "held_back": [_held_back(e, str(c)) for e in events if e.kind == "alarms_muted" for c in e.data["causes"]],  # type: ignore[union-attr]
         "weeks": _weeks(made),
         "story": [f"{iso(e.at)}  {tell(e)}" for e in events if e.kind in STORY],
         "why": list(why(made.events).lines()),
         "seconds_by": {name: round(s, 3) for name, s in sorted(made.tally.seconds.items())},
     }
+
+
+def _alarm(event: Event) -> dict[str, Any]:
+    return {"at": iso(event.at), "cause": event.data["cause"], "reason": event.data["reason"], "blame": event.data["blame"]}
+
+
+def _held_back(event: Event, cause: str) -> dict[str, Any]:
+    data: Any = event.data
+    return {"at": iso(event.at), "cause": cause, "kind": data["kinds"][cause], "why": data["why"][cause]}
 
 
 def _mirrored(made: Replayed, stores: Stores, folder: Path) -> str:
@@ -127,6 +138,7 @@ STORY = (
     "champion_changed",
     "version_rolled_back",
     "alarm_raised",
+    "estimate_disproved",
     "held",
 )
 

@@ -2,8 +2,8 @@
 
 A verdict rests on the labels that were there. Those that come late may be of another kind (a fraud is reported weeks after a
 sale), so the strategy goes on judging the rows of its rollout after the promotion: surely worse is a rollback at once, and so is
-an effect below the margin when all labels are there or have had their time. Else the promotion is confirmed, and the event
-names what never got a label.
+an effect nearer to the margin than to none when all labels are there or have had their time. Else the promotion is confirmed, and
+the event names what never got a label.
 """
 
 from __future__ import annotations

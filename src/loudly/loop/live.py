@@ -35,7 +35,8 @@ from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.monitor.alerts import Alerts
-from loudly.monitor.watch import Watch, WindowJudged
+from loudly.monitor.judged import WindowJudged
+from loudly.monitor.watch import Watch
 from loudly.serve.router import Replies, Router, Routing, Served, Timer
 from loudly.validate.conform import Conformed, conform
 
@@ -52,8 +53,8 @@ class Live:
         self.state = fold_all(stores.ledger.read())
         self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label)
-        self.alerts = Alerts(system.monitor)
-        self.watch = Watch(system.monitor, metric=system.metric, time=system.time)
+        self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
+        self.alerts = Alerts(system.monitor, self.watch.weight, self.watch.explain)
         self.retraining = Retraining(system, stores, self.tally)
         self.ready: dict[str, Ready] = {}
         self.router: Router | None = None
@@ -141,7 +142,7 @@ class Live:
             refresh(self)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
-                alarms = self.alerts.events(judged, now)
+                alarms = (*self.watch.told(), *self.alerts.events(judged, now, self.state.champion))
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
@@ -167,7 +168,7 @@ class Live:
 
     def _notify(self, alarms: tuple[Event, ...]) -> None:
         for event in alarms:
-            if event.kind == "alarm_raised":
+            if event.kind in ("alarm_raised", "estimate_disproved"):
                 for notify in self.stores.notify:
                     notify(verdict_of(event.data["verdict"]))  # type: ignore[arg-type]
 
@@ -184,7 +185,7 @@ class Live:
             truth = encode(joined[self.system.label], ready.classes)
             at = joined[self.system.time].dt.epoch("us").to_numpy()
             score = traffic.column(joined, "_control")
-            self.watch.labels(truth, score, at)
+            self.watch.labels(truth, score, at, joined)
         self.retraining.learned(joined)
         self.confirming.labels(joined, truth)
         if self.strategy is None:
@@ -247,7 +248,7 @@ class Live:
     def _do(self, step: Step) -> None:
         match step:
             case Retrain():
-                self.retrain(step.trigger, step.reason, stateful=step.stateful)
+                self.retrain(step.trigger, self.watch.blamed(step.trigger, step.reason), stateful=step.stateful)
             case NextStage(version, stage, reason):
                 self._report_disagreement(version)
                 self._enter(version, stage, reason)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from loudly.core.clock import DAY, iso, span
-from loudly.core.values import Verdict
+from loudly.core.values import Evidence, Verdict
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 
 
@@ -91,7 +91,7 @@ class Known:
 def decide(known: Known, policy: RetrainPolicy) -> Plan:
     """What happens next and why. Pure: same arguments, same plan."""
     settled = _settled(known, known.unconfirmed) if known.unconfirmed is not None else None
-    if settled is not None:
+    if settled is not None and not (isinstance(settled, Hold) and known.underway is not None):
         return Plan(known.now, (settled,))
     if known.underway is not None:
         return _rollout(known, known.underway)
@@ -110,7 +110,7 @@ def _settled(known: Known, promotion: Unconfirmed) -> Step | None:
     verdict, version = promotion.verdict, promotion.version
     found = verdict.evidence[0] if verdict.evidence else None
     over = promotion.waiting == 0 or known.now >= promotion.until
-    below = found is not None and None not in (found.effect, found.tolerance) and found.effect <= found.tolerance  # type: ignore[operator]
+    below = found is not None and _nearer_the_margin(found)
     if verdict.failed or (over and below):
         late = f"labels that came after the promotion: {verdict.reason}"
         back = RollBack(version, late, verdict)
@@ -119,6 +119,11 @@ def _settled(known: Known, promotion: Unconfirmed) -> Step | None:
         return None
     never = f"; {promotion.waiting:,} of its rows never got a label" if promotion.waiting else ""
     return Confirm(version, f"the labels of its rollout have come{never}; {verdict.reason}", verdict)
+
+
+def _nearer_the_margin(found: Evidence) -> bool:
+    """Whether an effect, as far as it is known, is nearer to the margin than to none."""
+    return found.effect is not None and found.tolerance is not None and found.effect <= found.tolerance / 2
 
 
 def _rollout(known: Known, rollout: Underway) -> Plan:

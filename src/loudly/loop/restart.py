@@ -25,9 +25,11 @@ def catch_up(live: Live, folder: Path, taken: dict[str, int] | None = None) -> i
     taken: is told how far the spools of workers were taken over.
     Cost: as much as folding it the first time, less the predictions; records of single rows are folded by the thousand.
     """
-    live.alerts.reopen(live.state.alarms)
+    _watch_again(live)
     records = read_segments(folder) if folder.exists() else iter(())
-    return sum(_fold(live, kind, table) for kind, _, table in batches(live, _noted(records, {} if taken is None else taken)))
+    rows = sum(_fold(live, kind, table) for kind, _, table in batches(live, _noted(records, {} if taken is None else taken)))
+    live.watch.told()  # it was told before the restart
+    return rows
 
 
 def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[traffic.Entry], pl.DataFrame]]:
@@ -52,6 +54,16 @@ def _noted(records: Iterable[Record], taken: dict[str, int]) -> Iterator[Record]
     for record in records:
         taken_of(record, taken)
         yield record
+
+
+def _watch_again(live: Live) -> None:
+    """The champion is watched from when it became one; alarms that are open stay open."""
+    champion = live.state.champion
+    if champion is not None and live.retraining.reference().height:
+        live.watch.crown(
+            live.ready[champion], live.retraining.reference(), live.state.expected.get(champion), live.state.champion_since
+        )
+    live.alerts.reopen(live.state.alarms, live.state.held)
 
 
 def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> bool:

@@ -36,9 +36,9 @@ class Promotion:
 class State:
     """The wheel as of a position of the ledger.
 
-    `versions` by ref; `evidence` maps a version to the positions of the events that speak about it; `forgetting`: subjects
-    that somebody asked to forget and that are not erased yet, and whether old training data of theirs goes too; `loaded`: versions
-    that answer whoever names them, beside the routing.
+    `versions` by ref; `held`: causes of alarms that are held back, and why in one word; `evidence` maps a version to the positions
+    of the events that speak about it; `forgetting`: subjects that somebody asked to forget and that are not erased yet, and
+    whether old training data of theirs goes too; `loaded`: versions that answer whoever names them, beside the routing.
     """
 
     position: int = 0
@@ -57,6 +57,7 @@ class State:
     rollout: RolloutState | None = None
     confirming: Promotion | None = None
     alarms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     killed: bool = False
@@ -135,6 +136,7 @@ def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any])
         previous=state.champion,
         champion_since=recorded.event.at,
         rollout=None,
+        held={},
     )
 
 
@@ -144,11 +146,18 @@ def _promotion_confirmed(state: State, recorded: Recorded, data: Mapping[str, An
 
 def _alarm_raised(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     alarm = {**data, "position": recorded.position, "at": recorded.event.at}
-    return replace(state, alarms={**state.alarms, data["cause"]: alarm})
+    held = {k: v for k, v in state.held.items() if k != data["cause"]}
+    return replace(state, alarms={**state.alarms, data["cause"]: alarm}, held=held)
 
 
 def _alarm_cleared(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
-    return replace(state, alarms={k: v for k, v in state.alarms.items() if k != data["cause"]})
+    cause = data["cause"]
+    alarms = {k: v for k, v in state.alarms.items() if k != cause}
+    return replace(state, alarms=alarms, held={k: v for k, v in state.held.items() if k != cause})
+
+
+def _alarms_muted(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, held={**state.held, **data.get("kinds", {})})
 
 
 def _kill_switch_set(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -183,6 +192,7 @@ _CHANGES = {
     "promotion_confirmed": _promotion_confirmed,
     "alarm_raised": _alarm_raised,
     "alarm_cleared": _alarm_cleared,
+    "alarms_muted": _alarms_muted,
     "kill_switch_set": _kill_switch_set,
     "subject_forgotten": _subject_forgotten,
     "subject_erased": _subject_erased,

@@ -76,6 +76,15 @@ def _disagreement(data: Mapping[str, Any]) -> str:
     return f"{told}, mean gap {overall['mean_gap']:.3f}" + (f"; most in {', '.join(most)}" if most else "")
 
 
+def _muted(data: Mapping[str, Any]) -> str:
+    """Causes by the reason why they are held back."""
+    by_reason: dict[str, list[str]] = {}
+    for cause, reason in data["why"].items():
+        by_reason.setdefault(reason, []).append(cause)
+    told = "; ".join(f"{', '.join(causes)} ({reason})" for reason, causes in by_reason.items())
+    return f"LOUD {data['count']} alarm{'s' if data['count'] > 1 else ''} held back: {told}"
+
+
 TELL: dict[str, Teller] = {
     "system_loaded": lambda d: f"system {d['name']} with policy {d['policy'][:12]}",
     "dataset_versioned": _dataset,
@@ -102,7 +111,8 @@ TELL: dict[str, Teller] = {
     "window_judged": lambda d: f"window {d['window']} rev {d['revision']}: {d['summary']}",
     "alarm_raised": lambda d: f"ALARM {d['cause']}: {d['reason']}",
     "alarm_cleared": lambda d: f"cleared {d['cause']}: {d['reason']}",
-    "alarms_muted": lambda d: f"{d['count']} alarms over the budget of {d['budget']} were kept for the digest: {d['causes']}",
+    "alarms_muted": _muted,
+    "estimate_disproved": lambda d: f"no estimate without labels until the next champion: {d['verdict']['reason']}",
     "retrain_triggered": lambda d: f"retrain on {d['trigger']}: {d['reason']}",
     "retrain_failed": lambda d: f"retrain on {d['trigger']} made no model: {d['reason']}",
     "held": lambda d: f"held {d['wanted']}: {d['reason']}",

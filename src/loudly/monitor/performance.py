@@ -89,13 +89,14 @@ def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: Mo
 
 def measured(metric: MetricSpec, truth: Floats, score: Floats, alpha: float) -> Evidence:
     """The metric with an interval that may be looked at every window."""
-    n, value = len(truth), metric(truth, score)
+    n = len(truth)
     if metric.name == "roc_auc" and score.ndim == 1:
-        error = auc(truth, score).error
+        found = auc(truth, score)
+        value, error = found.value, found.error
     elif metric.loss is not None:
-        error = float(metric.loss(truth, score).std(ddof=1) / np.sqrt(n))
+        value, error = metric(truth, score), float(metric.loss(truth, score).std(ddof=1) / np.sqrt(n))
     else:
-        error = _bootstrap_error(metric, truth, score)
+        value, error = metric(truth, score), _bootstrap_error(metric, truth, score)
     reach = radius(n, error * float(np.sqrt(n)), alpha, best_at=n)
     return Evidence(
         "trailing windows, confidence sequence", finite(value), finite(value - reach), finite(value + reach), n, SUBJECT,

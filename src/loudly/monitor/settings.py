@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loudly.core.clock import DAY
-from loudly.errors import ConfigError
+from loudly.errors import ConfigError, nearest
+from loudly.shift.budget import Rule
+
+MONTH = 30 * DAY
+PAGED = ("harmful", "all", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,13 @@ class MonitorSettings:
     bias: largest |mean label - mean score| (binary, regression in standard deviations of the label).
     shift: KS distance (numbers, predictions) or total variation (categories) above which a column has shifted.
     alpha: risk over all looks at one champion.
-    budget: alarms a `period`; more are kept for the digest.
+    budget: alarms a `period`; more are held back and told.
+    alarms_a_month: false alarms about shifts that may be expected in 30 days in which nothing moves, over all columns; with
+    rule "share" the largest share of false ones among them.  quiet: windows without a shift before its alarm is over.
+    context: columns, or "hour", "weekday", "hour_of_week", "month", "season", within which shift is judged.
+    pages: which shifts page somebody: "harmful" (unless labels or the estimate say that they do no harm), "all", "none".
+    joint: effect above which all columns together have shifted (the rank embedding); 0 switches it off.
+    sample: rows kept of each window for it and for blame.
     """
 
     window: int = DAY
@@ -31,7 +41,29 @@ class MonitorSettings:
     alpha: float = 0.05
     budget: int = 10
     period: int = 7 * DAY
+    alarms_a_month: float = 1.0
+    rule: Rule = "count"
+    quiet: int = 7
+    context: tuple[str, ...] = ()
+    pages: str = "harmful"
+    joint: float = 0.1
+    sample: int = 200
 
     def __post_init__(self) -> None:
         if self.window <= 0 or self.trailing < 1 or not 0 < self.alpha < 0.5 or self.budget < 1:
             raise ConfigError("Impossible monitor settings.", seen=repr(self))
+        if self.alarms_a_month <= 0 or self.quiet < 1 or self.sample < 1 or not 0 <= self.joint < 1:
+            raise ConfigError("An impossible alert budget.", seen=repr(self), do="give positive numbers, and joint within [0, 1)")
+        if self.rule not in ("count", "share"):
+            raise ConfigError(f"There is no rule {self.rule!r}.", do=nearest(self.rule, ("count", "share")))
+        if self.rule == "share" and self.alarms_a_month >= 1:
+            raise ConfigError("A share of false alarms lies below 1.", seen=str(self.alarms_a_month), do="say 0.05, for instance")
+        if self.pages not in PAGED:
+            raise ConfigError(f"Shifts cannot page {self.pages!r}.", do=nearest(self.pages, PAGED))
+        if isinstance(self.context, str):
+            raise ConfigError("context is a list of columns.", seen=repr(self.context), do=f"context=[{self.context!r}]")
+
+    @property
+    def monthly(self) -> int:
+        """Windows in a month."""
+        return max(1, MONTH // self.window)

@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.clock import iso
-from loudly.core.values import Decision, Kind, Role, Schema, Task, Verdict
+from loudly.core.values import Decision, Event, Kind, Role, Schema, Task, Verdict, plain
 from loudly.metrics.table import metric as metric_named
+from loudly.monitor.blame import Blame, Case
+from loudly.monitor.checked import Checked
+from loudly.monitor.eras import Eras
+from loudly.monitor.examples import Examples
+from loudly.monitor.judged import APART, HOURS, PREDICTION, Cause, Weight, WindowJudged
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
+from loudly.monitor.sampled import Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
+from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts, joint_budget, stretch
+from loudly.monitor.strata import strata_of
 from loudly.shift.estimate.answer import harm
 from loudly.shift.estimate.cbpe import Cbpe
 from loudly.shift.estimate.expected import BETTER
-from loudly.shift.event_time import FOREVER, Batch, event_times
+from loudly.shift.event_time import event_times
 from loudly.shift.feed import FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
-from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
-from loudly.shift.verdicts import category_verdict, numeric_verdict
-from loudly.shift.window_shapes import Tumbling
-from loudly.shift.window_state import State
-from loudly.shift.windows import Windows
+from loudly.shift.profile import MOST_DISTINCT, bins_of, profile
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 FEW_VALUES = 8
-PREDICTION = "(prediction)"
 REFERENCE_ROWS = 50_000
+CONFIRMED = ("performance", "calibration", "estimate")
 
 
 class Answering(Protocol):
@@ -48,97 +51,65 @@ class Answering(Protocol):
     def predict(self, table: pl.DataFrame) -> Floats: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One thing that is wrong in a window; `cause` stays the same while it lasts.
-
-    kind: feed | shift | estimate | performance | calibration.
-    """
-
-    kind: str
-    cause: str
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class WindowJudged:
-    """A closed window and all that was found in it. `revision` counts corrections by late rows."""
-
-    start: int
-    end: int
-    revision: int
-    rows: int
-    causes: tuple[Cause, ...]
-    shifts: Mapping[str, float]
-    summary: str
-
-    @property
-    def worth_telling(self) -> bool:
-        """Whether the window goes into the ledger: something is wrong, or it corrects what was said."""
-        return bool(self.revision or any(c.kind != "shift" for c in self.causes))
-
-    def plain(self) -> dict[str, Json]:
-        """As the data of an event."""
-        causes: Json = [{"kind": c.kind, "cause": c.cause, "reason": c.verdict.reason} for c in self.causes]
-        return {
-            "window": iso(self.start),
-            "revision": self.revision,
-            "rows": self.rows,
-            "summary": self.summary,
-            "causes": causes,
-            "shifts": dict(self.shifts),
-        }
-
-
 class Watch:
     """Watches one champion's traffic; the histories outlive a change of champion."""
 
-    def __init__(self, settings: MonitorSettings, *, metric: str, time: str) -> None:
+    def __init__(self, settings: MonitorSettings, *, metric: str, time: str, key: str = "") -> None:
         self.settings, self.time = settings, time
         self.metric = metric_named(metric)
-        self.feed = FeedJudge(apart=(PREDICTION,))
+        self.feed = FeedJudge(apart=APART)
         self.trail = Trail(settings.window)
-        self._plan = Plan({})
-        # Its own clock says when windows close, so the rows' times move no watermark: any disorder is in order.
-        shape = Tumbling(settings.window)
-        self._windows: Windows[Profile] = Windows(shape, self._profile, disorder=FOREVER, lateness=settings.lateness)
-        self._state: State[Profile] = self._windows.init()
+        self.eras, self.shifts = Eras(settings), Shifts(settings)
+        self.checked = Checked(settings.enough, settings.tolerance)
+        self.examples = Examples(settings.window, settings.sample, key)
+        self._key, self._plan, self._reference = key, Plan({}), pl.DataFrame()
+        self._joint = Joint(settings.alpha, settings.joint, joint_budget(settings).level)
         self._scores: dict[int, list[Floats]] = {}
         self._broken: list[tuple[int, int]] = []
+        self._news: list[Event] = []
         self._task: Task | None = None
         self._expected: float | None = None
         self._since = 0
         self._folded = 0
+        self._unseen, self._kind = False, ""
         self.too_late = self.timeless = 0
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
+        self._calibrated: tuple[tuple[int, int], Verdict] | None = None
 
     # -- the champion ------------------------------------------------------------------------------------------------
 
     def crown(self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int) -> None:
-        """A champion and the rows it has learned from: what windows are compared with from now on."""
+        """A champion and the rows it has learned from: what windows are compared with from the next one on."""
         self._task, self._expected, self._since = champion.task, expected, now
         watched = [f for f in champion.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
         sample = reference.tail(REFERENCE_ROWS)
         fresh = {f.name: bins_of(sample[f.name]) for f in watched if f.name in sample.columns}
         cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
+        thin = Plan(dict(fresh), cells, MOST_DISTINCT)
         if champion.task is not Task.MULTICLASS and fresh:
-            fresh[PREDICTION] = bins_of(pl.Series(PREDICTION, champion.predict(sample)))
-        first = not self._plan.bins
-        # Windows under way keep the bins they began with; a new reference begins with the next window.
-        self._plan = Plan(fresh, cells, MOST_DISTINCT)
-        if first:
-            self._learn_from(reference)
-        self._state = self._windows.init()
-        self._confirmed = None
+            sample = sample.with_columns(pl.Series(PREDICTION, champion.predict(sample)))
+            fresh[PREDICTION] = bins_of(sample[PREDICTION])
+        fresh[HOURS] = bins_of(pl.Series(HOURS, [0]))
+        if not self.eras.begun:
+            self._learn_from(reference, thin)
+        spread = tuple(n for n in fresh if n not in APART)[:8]
+        plan = Plan(fresh, cells, MOST_DISTINCT, keep=self.settings.sample, key=self._key, spread=spread)
+        strata = strata_of(sample, self.settings.context, self.time, plan) if self.settings.context else None
+        kept = reference_sample(sample, plan)
+        self._plan, self._reference = plan, table_of(kept, plan)
+        self.eras.begin(plan, strata, now)
+        self.shifts.begin(plan, strata)
+        self.examples.begin(tuple(n for n in fresh if n not in APART))
+        self.checked.begin(self._folded)
+        if self.settings.joint and strata is None:
+            self._joint.begin(kept, plan)
+        self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
 
-    def _learn_from(self, reference: pl.DataFrame) -> None:
+    def _learn_from(self, reference: pl.DataFrame, plan: Plan) -> None:
         """The training rows, cut into the same windows, teach the feed judge what is normal."""
         starts = reference[self.time].dt.epoch("us") // self.settings.window
         for (_,), rows in reference.with_columns(_w=starts).group_by("_w", maintain_order=True):
-            self.feed.learn(self._profile(rows))
-
-    def _profile(self, rows: pl.DataFrame) -> Profile:
-        return profile(rows, self._plan)
+            self.feed.learn(profile(rows, plan))
 
     # -- folding -----------------------------------------------------------------------------------------------------
 
@@ -147,55 +118,61 @@ class Watch:
 
         Later ones are counted in `too_late`, rows without a time in `timeless`; the router has answered them all the same.
         """
-        if table.is_empty() or not self._plan.bins:
+        if table.is_empty() or not self.eras.begun:
             return
-        batch = Batch(self._told(table, scores), event_times(table[self.time], "UTC"))
-        starts = batch.at // self.settings.window * self.settings.window
+        at = event_times(table[self.time], "UTC")
+        starts = at // self.settings.window * self.settings.window
         for cut in cuts(starts):
             self._scores.setdefault(int(starts[cut[0]]), []).append(scores[cut])
-        self._state, step = self._windows.fold(self._state, batch, now)
-        self.too_late += sum(late.rows for late in step.too_late)
-        self.timeless += step.timeless
-
-    def _told(self, table: pl.DataFrame, scores: Floats) -> pl.DataFrame:
-        """The rows with what the champion said of them, where that is one number a row."""
-        return table.with_columns(pl.Series(PREDICTION, scores)) if PREDICTION in self._plan.bins else table
+        told = table.with_columns(pl.Series(PREDICTION, scores)) if PREDICTION in self._plan.bins else table
+        late, timeless = self.eras.fold(told, at, now)
+        self.too_late += late
+        self.timeless += timeless
 
     def cell(self, now: int) -> tuple[int, int]:
         """Rows that arrive within one cell of time may be folded together: neither a window nor its lateness ends in it."""
         window = self.settings.window
         return now // window, (now - 1 - self.settings.lateness) // window
 
-    def labels(self, truth: Floats, score: Floats, at: Ints) -> None:
-        """Labelled rows, by their event time."""
+    def labels(self, truth: Floats, score: Floats, at: Ints, rows: pl.DataFrame | None = None) -> None:
+        """Labelled rows, by their event time. rows: what was answered, for the rules of errors."""
         self._folded += len(truth)
         self.trail.add(truth, score, at)
+        if rows is not None:
+            self.examples.add(rows, truth, score, at)
 
     def close(self, now: int) -> tuple[WindowJudged, ...]:
         """Judges the windows that have ended by `now`, and again those that late rows have changed."""
-        self._state, step = self._windows.advance(self._state, now)
-        spoken = sorted(step.spoken, key=lambda s: (s.revision > 0, s.start))
-        judged = [self._judge(s.start, s.value, s.revision, now) for s in spoken if s.value is not None]
+        self._check(now)
+        judged = [
+            self._judge(s.start, s.value, s.revision, now, own=era.plan is self._plan)
+            for era, s in self.eras.close(now)
+            if s.value is not None
+        ]
         oldest = now - self.settings.window - self.settings.lateness
         self._scores = {s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window}
         self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
         return tuple(judged)
 
+    def told(self) -> tuple[Event, ...]:
+        """What has become known since the last time, beside the windows: an estimate disproved, contexts that are new."""
+        news, self._news = tuple(self._news), []
+        return news
+
     # -- what is known -----------------------------------------------------------------------------------------------
 
     def signals(self, now: int) -> tuple[tuple[str, Verdict], ...]:
-        """The ranked evidence of harm: confirmed performance, estimated performance, impact of shift."""
-        return (
-            ("performance", self.performance(now)),
-            ("calibration", self.calibration(now)),
-            ("estimate", self.estimate(now)),
-        )
+        """The ranked evidence of harm: confirmed performance, estimated performance."""
+        return tuple(zip(CONFIRMED, (self.performance(now), self.calibration(now), self.estimate(now)), strict=True))
 
     def calibration(self, now: int) -> Verdict:
         """Whether scores are right on average, confirmed by labels."""
         if self._task is Task.MULTICLASS:
             return Verdict(Decision.UNDECIDED, "calibration", "judged for one score a row", missing="scores of two classes")
-        return calibration(self.trail, self.settings, now, self._since)
+        asked = (now, self._folded)
+        if self._calibrated is None or self._calibrated[0] != asked:
+            self._calibrated = (asked, calibration(self.trail, self.settings, now, self._since))
+        return self._calibrated[1]
 
     def performance(self, now: int) -> Verdict:
         """Confirmed by labels."""
@@ -206,10 +183,15 @@ class Watch:
         return self._confirmed[1]
 
     def estimate(self, now: int) -> Verdict:
-        """Estimated without labels (CBPE); it assumes calibrated scores and no concept shift, and says so."""
+        """Estimated without labels (CBPE); it assumes calibrated scores and no concept shift, and says so.
+
+        Once labels have disproved it, it says nothing until the next champion.
+        """
         subject = "estimated performance"
-        if self._task is not Task.BINARY or self.metric.name not in BETTER or self._expected is None:
+        if not self._estimable():
             return Verdict(Decision.UNDECIDED, subject, "no estimator for this metric", missing="labels")
+        if self.checked.disproved:
+            return Verdict(Decision.UNDECIDED, subject, "labels have disproved it", missing="labels, or the next champion")
         first = max(self._since, now - self.settings.trailing * self.settings.window)
         recent = [s for start, batch in self._scores.items() if start >= first for s in batch]
         score = np.concatenate(recent) if recent else np.zeros(0)
@@ -219,24 +201,86 @@ class Watch:
         if score.min() < 0 or score.max() > 1:
             return Verdict(Decision.UNDECIDED, subject, "the scores are no probabilities", missing="labels, or scores in [0, 1]")
         found = Cbpe.as_given(self.metric.name).estimate(score)
-        return harm(found, self._expected, 3 * self.settings.tolerance)
+        return harm(found, self._expected or 0.0, 3 * self.settings.tolerance)
+
+    def _estimable(self) -> bool:
+        return self._task is Task.BINARY and self.metric.name in BETTER and self._expected is not None
+
+    def weight(self, now: int) -> Weight:
+        """Whether a shift matters as of now, by the best evidence there is: labels, then the estimate, unless it was disproved."""
+        confirmed = self.performance(now)
+        if confirmed.failed:
+            return Weight(False, "part", "the alarm about performance is open and blames it")
+        if self.calibration(now).failed:
+            return Weight(False, "part", "the alarm about calibration is open and blames it")
+        if confirmed.passed:
+            return Weight(False, "harmless", f"no harm, as labels say: {confirmed.reason}")
+        estimated = self.estimate(now)
+        if estimated.passed:
+            return Weight(False, "harmless", f"no harm, as estimated: {estimated.reason}")
+        if estimated.failed:
+            return Weight(True, "harm", f"harm is estimated: {estimated.reason}")
+        if estimated.missing == "answers":
+            return Weight(False, "waiting", f"whether it does harm cannot be told yet: {estimated.reason}")
+        return Weight(True, "unknown", f"whether it does harm cannot be told without labels: {estimated.reason}")
 
     def broken_spans(self) -> tuple[tuple[int, int], ...]:
         """Event time of all windows in which the feed was broken: never data to learn from."""
         return tuple(self._broken)
 
+    # -- blame -------------------------------------------------------------------------------------------------------
+
+    def explain(self, cause: Cause, window: WindowJudged) -> tuple[Verdict, Mapping[str, Json]]:
+        """The verdict of a cause with what is to blame, as text and as data. Cost: some tenths of a second."""
+        case, blame = self._case(), Blame()
+        match cause.kind:
+            case "feed":
+                blame = case.feed(cause.verdict.evidence[0].about, window.start)
+            case "shift":
+                moved = [c.cause.removeprefix("shift: ") for c in window.causes if c.kind == "shift"]
+                blame = case.shift([m for m in moved if m != JOINT], self._kind_of(case))
+            case _:
+                blame = case.loss(self.shifts.columns, self._kind_of(case))
+        told = f"{cause.verdict.reason}; {blame.told}" if blame.told else cause.verdict.reason
+        return replace(cause.verdict, reason=told), blame.plain()
+
+    def _case(self) -> Case:
+        return Case(self.settings, self._plan, self._reference, self.shifts.windows, self.examples)
+
+    def _kind_of(self, case: Case) -> str:
+        """Told once a champion, when an alarm first asks and there are rows to tell it from."""
+        self._kind = self._kind or case.kind()
+        return self._kind
+
+    def blamed(self, trigger: str, reason: str) -> str:
+        """The reason of a retraining with what is to blame, where evidence of harm asks for it."""
+        told = self._case().loss(self.shifts.columns, self._kind).told if trigger in CONFIRMED and self.eras.begun else ""
+        return f"{reason}; {told}" if told else reason
+
     # -- judging -----------------------------------------------------------------------------------------------------
 
-    def _judge(self, start: int, window: Profile, revision: int, now: int) -> WindowJudged:
-        breaks = self.feed.judge(window)
+    def _check(self, now: int) -> None:
+        """The estimate against the labels that have come; one that they disprove is told, and used no more."""
+        if not self._estimable() or not self.checked.due(self._folded):
+            return
+        first = max(self._since, now - self.settings.trailing * self.settings.window)
+        truth, score, _windows = self.trail.since(first)
+        if len(truth) < self.settings.enough or not np.isfinite(score).all() or score.min() < 0 or score.max() > 1:
+            return
+        if self.checked.look(Cbpe.as_given(self.metric.name), score, truth, self._folded):
+            assert self.checked.verdict is not None
+            self._news.append(Event("estimate_disproved", now, {"verdict": plain(self.checked.verdict)}))
+
+    def _judge(self, start: int, window: Seen, revision: int, now: int, *, own: bool) -> WindowJudged:
+        breaks = self.feed.judge(window.profile)
         span = (start, start + self.settings.window)
         self._broken = [s for s in self._broken if s != span] + ([span] if breaks else [])
         causes = [Cause("feed", f"feed: {b.cause}", b.verdict) for b in breaks]
         if not breaks and revision == 0:
-            self.feed.learn(window)
-        moved = self._moved(window)
-        shifts = {name: round(verdict.evidence[0].effect or 0.0, 4) for name, verdict in moved.items()}
-        causes += [Cause("shift", f"shift: {name}", verdict) for name, verdict in moved.items()]
+            self.feed.learn(window.profile)
+        moves = self._moves(start, window, revision, now) if own else Moves({})
+        shifts = {name: round(verdict.evidence[0].effect or 0.0, 4) for name, verdict in moves.verdicts.items()}
+        causes += [Cause("shift", f"shift: {name}", verdict) for name, verdict in moves.verdicts.items()]
         confirmed = self.performance(now)
         if confirmed.failed:
             causes.append(Cause("performance", SUBJECT, confirmed))
@@ -245,22 +289,28 @@ class Watch:
             causes.append(Cause("calibration", "calibration", biased))
         told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or "as it should be"
         far = f"; moved: {', '.join(f'{n} {s:.2f}' for n, s in shifts.items())}" if shifts else ""
-        return WindowJudged(start, span[1], revision, window.rows, tuple(causes), shifts, told + far)
+        raised, cleared = (tuple(f"shift: {n}" for n in names) for names in (moves.raised, moves.cleared))
+        return WindowJudged(start, span[1], revision, window.profile.rows, tuple(causes), shifts, told + far, raised, cleared)
 
-    def _moved(self, window: Profile) -> dict[str, Verdict]:
-        """Columns, and the predictions, that surely moved by more than is tolerated; the farthest first.
+    def _together(self, start: int, window: Seen) -> Verdict | None:
+        """All columns at once, where a day of windows (or a longer window) ends."""
+        size = stretch(self.settings)
+        end = start + self.settings.window
+        if end // size == start // size:
+            return None
+        before = [w.profile.sample for s, w in sorted(self.shifts.windows.items()) if end - size <= s < start]
+        return self._joint.check([s for s in (*before, window.profile.sample) if s is not None])
 
-        Numbers by KS distance, categories by total variation, from counts, with intervals that hold at every look; the risk is
-        shared among the columns.
-        """
-        found = {}
-        for name, column in window.columns.items():
-            bins = self._plan.bins[name]
-            if column.sound == 0 or bins.counts.sum() == 0 or bins.size < 2:
-                continue
-            judge_it = category_verdict if bins.edges is None else numeric_verdict
-            alpha = self.settings.alpha / len(window.columns)
-            verdict = judge_it(bins.counts, column.counts, self.settings.shift, name, alpha)
-            if verdict.failed:
-                found[name] = verdict
-        return dict(sorted(found.items(), key=lambda kv: -(kv[1].evidence[0].effect or 0.0)))
+    def _moves(self, start: int, window: Seen, revision: int, now: int) -> Moves:
+        joint = None
+        if self.settings.joint and not self.settings.context and not revision:
+            joint = self._together(start, window)
+        moves = self.shifts.judge(start, window, joint, again=revision > 0)
+        if moves.unseen and not self._unseen:
+            self._unseen = True
+            within = ", ".join(self.settings.context)
+            told = (
+                f"{moves.unseen:.0%} of a window's rows are in contexts ({within}) that the reference never saw: nothing is judged"
+            )
+            self._news.append(Event("guarantee_weakened", now, {"what": "shift within context", "reason": told}))
+        return moves

@@ -1,7 +1,8 @@
 """The bins of category values: names by a perfect hash of their bytes, the known rest by its hash, all else unseen.
 
 Polars keeps a text of up to 12 bytes as two words (its length and its bytes). Where all named categories are that short, a row
-is coded by one multiplication of its words and a comparison with the category found there; longer ones go through an Enum.
+is coded by multiplications of its words and one comparison with the category found there (both words mixed into one: a text
+never seen is taken for a category with a chance of 2⁻⁶⁴); longer ones go through an Enum.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from loudly.shift.hashing import text_hash
+from loudly.shift.hashing import GOLDEN, text_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,25 +23,30 @@ if TYPE_CHECKING:
     from loudly.shift.bins import Bins
 
     Words = NDArray[np.uint64]
+    Codes = NDArray[np.int64] | NDArray[np.int32]
 
 SHORT = 12
 FEW = 256
 TRIES = 64
+# Rows at a time: what is computed of them stays near the processor.
+PIECE = 8192
 
 
-def codes_of(values: pl.Series, bins: Bins) -> Ints:
+def codes_of(values: pl.Series, bins: Bins, out: Codes | None = None) -> Codes:
     """The bin of each text: a named category, a bucket of a known one, or the last for unseen; missing is `size`.
 
-    A column of type Enum is looked up by its codes; other types must have been made text.
+    A column of type Enum is looked up by its codes; other types must have been made text. Shapes: out (n,), if it is given.
     """
+    codes = np.empty(len(values), dtype=np.int64) if out is None else out
     if isinstance(values.dtype, pl.Enum):
         table = np.r_[codes_of(values.dtype.categories, bins), bins.size]
         physical = values.to_physical()
         if values.null_count():
             physical = physical.cast(pl.Int64).fill_null(len(table) - 1)
-        made: Ints = table[physical.to_numpy()]
-        return made
-    size, codes = bins.size, _named(values, bins.categories, bins.size - 1)
+        codes[:] = table[physical.to_numpy()]
+        return codes
+    size = bins.size
+    _named(values, bins.categories, size - 1, codes)
     if values.null_count():
         codes[values.is_null().to_numpy()] = size
     if bins.known is not None:
@@ -50,27 +56,37 @@ def codes_of(values: pl.Series, bins: Bins) -> Ints:
     return codes
 
 
-def _named(text: pl.Series, categories: tuple[str, ...], unseen: int) -> Ints:
+def _named(text: pl.Series, categories: tuple[str, ...], unseen: int, codes: Codes) -> None:
     """Named categories by their place, all else as unseen."""
-    if not categories:
-        return np.full(len(text), unseen, dtype=np.int64)
-    names = names_of(categories) if len(text) >= FEW else None
+    names = names_of(categories) if categories and len(text) >= FEW else None
     words = views(text) if names is not None else None
     if names is not None and words is not None:
-        at = names.codes.take(_slot(words, names.odd, names.shift), mode="clip")
-        same = (names.words[:, 0].take(at) == words[:, 0]) & (names.words[:, 1].take(at) == words[:, 1])
-        return np.where(same, at, unseen)
-    found = text.cast(_enum(categories), strict=False).to_physical()
-    if not found.null_count():
-        return found.to_numpy().astype(np.int64)
-    return found.cast(pl.Int64).fill_null(unseen).to_numpy(writable=True)
+        whole, slot = np.empty(PIECE, dtype=np.uint64), np.empty(PIECE, dtype=np.uint64)
+        for at in range(0, len(words), PIECE):
+            part = words[at : at + PIECE]
+            w, s = whole[: len(part)], slot[: len(part)]
+            np.multiply(part[:, 1], GOLDEN, out=w)
+            np.bitwise_xor(w, part[:, 0], out=w)
+            np.multiply(w, names.odd, out=s)
+            where = np.right_shift(s, names.shift, out=s).view(np.int64)
+            # No slot is outside: "wrap" only says that nothing need be looked after.
+            found = names.codes.take(where, mode="wrap")
+            other = names.wholes.take(where, mode="wrap") != w
+            if other.any():
+                found[other] = unseen
+            codes[at : at + PIECE] = found
+    elif not categories:
+        codes[:] = unseen
+    else:
+        named = text.cast(_enum(categories), strict=False).to_physical()
+        codes[:] = (named.cast(pl.Int64).fill_null(unseen) if named.null_count() else named).to_numpy()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Names:
-    """A perfect hash: slot -> place of the one category that may lie there; words (k, 2) of each category."""
+    """A perfect hash: slot -> place of the one category that may lie there, and its words mixed into one."""
 
-    words: Words
+    wholes: Words
     codes: Ints
     odd: np.uint64
     shift: np.uint64
@@ -83,20 +99,15 @@ def names_of(categories: tuple[str, ...]) -> Names | None:
     if words is None or max(len(c.encode()) for c in categories) > SHORT:
         return None
     bits = min(18, max(8, 2 * len(categories).bit_length()))
-    shift, rng = np.uint64(64 - bits), np.random.default_rng(0)
+    shift, rng, whole = np.uint64(64 - bits), np.random.default_rng(0), words[:, 1] * GOLDEN ^ words[:, 0]
     for _ in range(TRIES):
         odd = rng.integers(2**64, dtype=np.uint64) | np.uint64(1)
-        slots = _slot(words, odd, shift)
+        slots = (whole * odd) >> shift
         if len(np.unique(slots)) == len(slots):
             codes = np.zeros(1 << bits, dtype=np.int64)
             codes[slots] = np.arange(len(slots))
-            return Names(np.ascontiguousarray(words), codes, odd, shift)
+            return Names(whole[codes], codes, odd, shift)
     return None
-
-
-def _slot(words: Words, odd: np.uint64, shift: np.uint64) -> Ints:
-    mixed = (words[:, 1] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 0]) * odd
-    return (mixed >> shift).astype(np.int64)
 
 
 def views(text: pl.Series) -> Words | None:

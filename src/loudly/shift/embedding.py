@@ -2,10 +2,10 @@
 
 Each row becomes cosines and sines of D random projections; the mean over rows is the state, and the distance of two means is
 the maximum mean discrepancy (MMD). A value enters as the place of its bin: the mean of the reference's values there,
-standardised by the reference, on a grid of 1/64 within ±8 standard deviations, so that no outlier outweighs all else.
-Projections are kept on a grid of 2⁻¹⁰, so phases are exact in float32 however rows are blocked, and cosines are summed on a
-grid of 2⁻¹⁰: any split of the rows gives the same integers. (On two kinds of processors a cosine may differ in its last bit,
-and then one in about 10⁴ may fall on the other side of a grid step: there, and only there, bytes can differ.)
+standardised by the reference, on a grid of 1/16 within ±7.5 standard deviations, so that no outlier outweighs all else.
+Phases are turns. Projections are kept on a grid, so phases are exact in float32 however rows are blocked and whichever way a
+processor adds; then they are rounded to 1/4,096 of a turn, and cosine and sine are looked up as integers of 2⁻¹⁰: any split of
+the rows gives the same integers on every machine.
 
 Source: Rahimi & Recht 2007; Gretton et al. 2012 (MMD); Keriven, Garreau & Poli 2020 (the mean as state).
 """
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
     Singles = NDArray[np.float32]
-    Steps = NDArray[np.int16]
+    Steps = NDArray[np.int8]
 
-STEP = 64.0
-REACH = 8.0
+STEP = 16.0
+REACH = 7.5
 GRID = 1024.0
-# Adding and taking away this rounds a float32 to a multiple of 2**-10.
-ROUND = np.float32(1.5 * 2**13)
-ROWS = 4096
+# A turn has so many places; projections are in 1/64 of one, and a phase of 2**18 places needs 24 bits: float32 holds it.
+TURN, PART = 4096, 64.0
+# Added to a float32, this rounds it to an integer, which then stands in its lowest bits.
+ROUND = np.float32(1.5 * 2**23)
+ROWS = 2048
 PAIR_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """weights (D, d), for columns in steps of 1/64.  scores: for each column the steps of each bin, and then of missing values,
+    """weights (D, d): places of a turn for each step.  scores: for each column the steps of each bin, and then of missing values,
     -inf and +inf.  bandwidth: of the kernel.
     """
 
@@ -53,34 +55,43 @@ class Embedding:
         """(2D,) sums over rows, in units of 2**-10, of the features of rows given as columns of steps (d, n)."""
         half = len(self.weights)
         made = np.zeros(2 * half, dtype=np.int64)
-        phase = np.empty((half, min(ROWS, steps.shape[1])), dtype=np.float32)
-        wave = np.empty_like(phase)
+        size = (half, min(ROWS, steps.shape[1]))
+        phase, place, wave = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
+        numbers = np.empty((len(steps), size[1]), dtype=np.float32)
         for at in range(0, steps.shape[1], ROWS):
             part = steps[:, at : at + ROWS]
-            p, w = phase[:, : part.shape[1]], wave[:, : part.shape[1]]
-            np.matmul(self.weights, part.astype(np.float32), out=p)
-            made[:half] += _summed(np.cos(p, out=w))
-            made[half:] += _summed(np.sin(p, out=w))
+            x, p, i, w = (whole[:, : part.shape[1]] for whole in (numbers, phase, place, wave))
+            np.copyto(x, part)
+            np.matmul(self.weights, x, out=p)
+            np.add(p, ROUND, out=p)
+            np.bitwise_and(p.view(np.int32), TURN - 1, out=i)
+            both = WAVES.take(i, out=w, mode="wrap").sum(axis=1)
+            cosines = ((both + 2**31) & (2**32 - 1)) - 2**31
+            made[:half] += cosines
+            made[half:] += (both - cosines) >> 32
         return made
 
 
-def _summed(wave: Singles) -> Ints:
-    np.add(wave, ROUND, out=wave)
-    np.subtract(wave, ROUND, out=wave)
-    # 4,096 multiples of 2**-10 within ±1 need 22 bits: every partial sum is exact, in any order.
-    made: Ints = (wave.sum(axis=1) * GRID).astype(np.int64)
+def _waves() -> Ints:
+    """Of each place of a turn: the cosine in the lower 32 bits, the sine above; sums of 2,048 of them stay apart."""
+    turn = np.arange(TURN) * (2 * np.pi / TURN)
+    made: Ints = np.rint(np.cos(turn) * GRID).astype(np.int64) + (np.rint(np.sin(turn) * GRID).astype(np.int64) << 32)
     return made
 
 
+WAVES = _waves()
+
+
 def projections(columns: int, features: int, bandwidth: float, seed: int) -> Singles:
-    """(features, columns) Gaussian projections on the grid, per step of 1/64.
+    """(features, columns) Gaussian projections on the grid, in places of a turn for each step of 1/16.
 
     Shrunk a little where a row of extreme values could leave the exact range of float32.
     """
     drawn = np.random.default_rng(seed).standard_normal((features, columns)) / bandwidth
     reach = np.abs(drawn).sum(axis=1, keepdims=True) * REACH
     drawn *= np.minimum(1.0, 250.0 / np.maximum(reach, 1e-12))
-    return (np.round(drawn * GRID) / GRID / STEP).astype(np.float32)
+    places = drawn * (TURN / (2 * np.pi) / STEP)
+    return (np.round(places * PART) / PART).astype(np.float32)
 
 
 def median_bandwidth(steps: Steps, seed: int) -> float:
@@ -107,12 +118,12 @@ def number_scores(counts: Ints, sums: Floats, edges: Floats) -> Steps:
     place[some] = sums[some] / counts[some]
     before = np.cumsum(counts)
     if not before[-1]:
-        return np.zeros(len(counts) + 4, dtype=np.int16)
+        return np.zeros(len(counts) + 4, dtype=np.int8)
     low, middle, high = (place[np.searchsorted(before, q * before[-1])] for q in (0.25, 0.5, 0.75))
     spread = (high - low) / 1.349 or np.sqrt(np.average((place[some] - middle) ** 2, weights=counts[some]))
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.clip(np.round((place - middle) / (spread or 1.0) * STEP), -REACH * STEP, REACH * STEP)
-    made: Steps = np.r_[steps, 0.0, -REACH * STEP, REACH * STEP, 0.0].astype(np.int16)
+    made: Steps = np.r_[steps, 0.0, -REACH * STEP, REACH * STEP, 0.0].astype(np.int8)
     return made
 
 
@@ -128,7 +139,7 @@ def category_scores(counts: Ints) -> Steps:
     spread = float(np.sqrt((share * (place - mean) ** 2).sum())) or 1.0
     steps = np.clip(np.round((place - mean) / spread * STEP), -REACH * STEP, REACH * STEP)
     steps[-1] = 3 * STEP  # unseen categories lie apart from all seen
-    made: Steps = np.r_[steps, 0.0].astype(np.int16)
+    made: Steps = np.r_[steps, 0.0].astype(np.int8)
     return made
 
 

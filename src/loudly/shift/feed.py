@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.shift.profile import Column, Profile
 from loudly.shift.units import unit_change
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
 
 FEWEST_ROWS = 50
 FEWEST_WINDOWS = 14
@@ -35,6 +39,15 @@ class ColumnHistory:
     cells: dict[str, list[float]] = field(default_factory=dict)
     kinds: list[int] = field(default_factory=list)
     known: set[float] | None = field(default_factory=set)
+    _sorted: Floats | None = None
+
+    @property
+    def lattice(self) -> Floats:
+        """The known values, sorted."""
+        known = self.known or set()
+        if self._sorted is None or len(self._sorted) != len(known):
+            self._sorted = np.array(sorted(known))
+        return self._sorted
 
     def learn(self, column: Column) -> None:
         """One good window more."""
@@ -123,7 +136,7 @@ def _jumped(name: str, column: Column, past: ColumnHistory) -> Break | None:
 def _units(name: str, column: Column, past: ColumnHistory) -> Break | None:
     if past.known is None or not past.known or not column.distinct or len(past.missing) < FEWEST_WINDOWS:
         return None
-    change = unit_change(column.distinct, np.array(sorted(past.known)))
+    change = unit_change(column.distinct, past.lattice)
     if change is None:
         return None
     familiar, before = 1 - change.left, 1 - change.unknown

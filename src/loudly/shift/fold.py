@@ -1,8 +1,7 @@
 """Rows folded into the counts of a plan: blocks of rows, columns within, threads over stripes of rows.
 
-Cost: about 4 ns a number and 8 ns a category text on one core, plus 2.6 ns a projection of the embedding and row. What takes the
-time, measured on one core: one weighted bincount 1.1 ns (counts and sums at once), the table 0.8 ns, centring, scaling and
-rounding 0.6 ns, squares 0.1 ns. Memory: a few MB a thread, whatever the rows.
+Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are. No pass holds Python's
+lock. Memory: a few MB a thread, whatever the rows.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from scipy.sparse import csc_array
 from threadpoolctl import ThreadpoolController
 
-from loudly.shift.bins import DROP, HIGH, LOW, NAN, RARE, Bins, is_number, numbers_of
+from loudly.shift.bins import DROP, LOW, NAN, RARE, Bins, is_number, numbers_of
 from loudly.shift.categories import codes_of
-from loudly.shift.plan import ABSENT, BITS, HIGHS, LOWS, MISTYPED, NANS, NULLS, SQUARES, Place, Plan
+from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,39 +29,86 @@ if TYPE_CHECKING:
 
     Far = dict[str, dict[int, int]]
 
+# Rows at a time: smaller blocks cost calls, larger ones memory.
 BLOCK = 32768
 # Fewer rows are searched for: no table is made for an hour of little traffic.
 FEW = 4096
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-# Adding this and taking away ROUND - ONE rounds a number within ±1 to a multiple of 2**-18 and adds ONE, so that one weighted
-# count gives both the count and the sum of a bin: 32,768 such numbers need 15 + 16 + 18 bits, and every sum of them is exact.
-ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**17
+# Adding ROUND and taking it away rounds a number within ±1 to a multiple of 2**-18; with ONE added, one weighted count gives
+# both the count and the sum of a bin.
+ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**18
 UNIT = 2.0**BITS
+# Of so many rows the numbers alone sum to less than ONE / 2, and with the ones to less than 53 bits: nothing is rounded.
+EXACT = 2**17 - 1
+WHOLE = np.ones(1)
 SQUARED = -1
 BLAS = ThreadpoolController()
 
 
 @dataclass(slots=True)
 class Scratch:
-    """The buffers and the sums of one thread."""
+    """The buffers and the sums of one thread.
+
+    weighted, ones: sparse matrices of one column whose row indices are `code`; times one they are a count by code, in compiled
+    code that needs no lock of Python's.  held: (columns, codes) such counts that are not in the vector yet, of `waiting` rows.
+    """
 
     vector: Ints
     rows: int
-    columns: int
+    plan: Plan
+    waiting: int = 0
     far: Far = field(default_factory=dict)
     d: Floats = field(init=False)
     atom: Floats = field(init=False)
+    w: Floats = field(init=False)
     cell: Ints = field(init=False)
-    code: Ints = field(init=False)
+    code: NDArray[np.int32] = field(init=False)
     y: NDArray[np.float32] = field(init=False)
     short: NDArray[np.int16] = field(init=False)
-    steps: NDArray[np.int16] = field(init=False)
+    steps: NDArray[np.int8] = field(init=False)
+    held: Floats = field(init=False)
+    weighted: Any = field(init=False)
+    ones: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.d, self.atom = np.empty(self.rows), np.empty(self.rows)
-        self.cell, self.code = np.empty(self.rows, dtype=np.int64), np.empty(self.rows, dtype=np.int64)
-        self.y, self.short = np.empty(self.rows, dtype=np.float32), np.empty(self.rows, dtype=np.int16)
-        self.steps = np.empty((self.columns, self.rows), dtype=np.int16)
+        rows, columns = self.rows, len(self.plan.bins)
+        most = max((b.size for b in self.plan.bins.values()), default=0) + RARE + 1
+        self.d, self.atom, self.w = np.empty(rows), np.empty(rows), np.empty(rows)
+        self.cell, self.code = np.empty(rows, dtype=np.int64), np.zeros(rows, dtype=np.int32)
+        self.y, self.short = np.empty(rows, dtype=np.float32), np.empty(rows, dtype=np.int16)
+        self.steps = np.empty((columns if self.plan.embedding else 0, rows), dtype=np.int8)
+        self.held = np.zeros((columns, most))
+        self.weighted, self.ones = _counter(self.w, self.code, most), _counter(np.ones(rows), self.code, most)
+
+    def block(self, n: int) -> None:
+        """The next block has `n` rows; before sums could be rounded, they go into the vector."""
+        if self.waiting + n > EXACT:
+            self.settle()
+        self.waiting += n
+        self.vector[0] += n
+        self.weighted.indptr[1] = self.ones.indptr[1] = n
+
+    def settle(self) -> None:
+        """Counts and sums that wait go into the vector."""
+        v = self.vector
+        for (name, bins), both in zip(self.plan.bins.items(), self.held, strict=True):
+            place, size = self.plan.places[name], bins.size
+            if not bins.numeric:
+                v[place.counts : place.sums] += both[:size].astype(np.int64)
+                v[place.head + NULLS] += int(both[size])
+                continue
+            counts = np.rint(both[: size + RARE] * (1 / ONE))
+            v[place.counts : place.sums] += counts[:size].astype(np.int64)
+            v[place.sums : place.end] += ((both[:size] - counts[:size] * ONE) * UNIT).astype(np.int64)
+            v[place.head + NANS : place.head + HIGHS + 1] += counts[size:].astype(np.int64)
+        self.held[:], self.waiting = 0.0, 0
+
+
+def _counter(values: Floats, code: NDArray[np.int32], most: int) -> Any:
+    """A matrix (most, 1) over these very arrays: what is written into them is what it counts next."""
+    made: Any = csc_array((most, 1))
+    made.data, made.indices, made.indptr = values, code, np.array([0, len(code)], dtype=np.int32)
+    return made
 
 
 def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints, Far]:
@@ -110,20 +157,21 @@ def _stripe(table: pl.DataFrame, plan: Plan, start: int, stop: int) -> Scratch:
     """One thread's rows, block by block."""
     blocks = -(-(stop - start) // BLOCK)
     size = -(-(stop - start) // blocks)
-    made = Scratch(plan.zero(), size, len(plan.bins) if plan.embedding else 0)
+    made = Scratch(plan.zero(), size, plan)
     columns = {series.name: series for series in table.get_columns()}
     with np.errstate(over="ignore", invalid="ignore"):
         for a in range(start, stop, size):
             _block(columns, plan, made, a, min(size, stop - a))
+    made.settle()
     return made
 
 
 def _block(columns: dict[str, pl.Series], plan: Plan, s: Scratch, at: int, n: int) -> None:
-    s.vector[0] += n
+    s.block(n)
     for j, (name, bins) in enumerate(plan.bins.items()):
-        place = plan.places[name]
         steps = s.steps[j, :n] if plan.embedding else None
         if name not in columns:
+            place = plan.places[name]
             s.vector[place.head + NULLS] += n
             s.vector[place.head + ABSENT] += n
             if steps is not None:
@@ -131,22 +179,16 @@ def _block(columns: dict[str, pl.Series], plan: Plan, s: Scratch, at: int, n: in
             continue
         values = columns[name].slice(at, n)
         if bins.numeric:
-            _numbers(values, name, bins, place, plan, s, n)
-            codes = s.code[:n]
+            _numbers(values, name, bins, plan, s, n)
+            s.held[j] += s.weighted @ WHOLE
         else:
-            codes = _texts(values, bins, place, s)
+            codes_of(as_text(values), bins, s.code[:n])
+            s.held[j] += s.ones @ WHOLE
         if steps is not None and plan.embedding is not None:
-            plan.embedding.scores[j].take(codes, out=steps, mode="clip")
+            # No code is outside: "wrap" only says that nothing need be looked after.
+            plan.embedding.scores[j].take(s.code[:n], out=steps, mode="wrap")
     if plan.embedding is not None:
         s.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(s.steps[:, :n])
-
-
-def _texts(values: pl.Series, bins: Bins, place: Place, s: Scratch) -> Ints:
-    codes = codes_of(as_text(values), bins)
-    counts = np.bincount(codes, minlength=bins.size + 1)
-    s.vector[place.counts : place.counts + bins.size] += counts[: bins.size]
-    s.vector[place.head + NULLS] += counts[bins.size]
-    return codes
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -163,68 +205,60 @@ def read(values: pl.Series) -> Floats:
     return numbers_of(values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False))
 
 
-def _numbers(values: pl.Series, name: str, bins: Bins, place: Place, plan: Plan, s: Scratch, n: int) -> None:
-    """Counts, sums and squares of one block of a number column."""
+def _numbers(values: pl.Series, name: str, bins: Bins, plan: Plan, s: Scratch, n: int) -> None:
+    """Codes and weights of one block of a number column, and what is not counted by code: nulls, squares, far values."""
     before = values.null_count()
     values = values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False)
-    lost, raw = values.null_count(), numbers_of(values)
-    size, code, d, y = bins.size, s.code[:n], s.d[:n], s.y[:n]
-    np.subtract(raw, np.float64(bins.centre), out=d)
+    lost, raw = values.null_count(), np.asarray(numbers_of(values), dtype=np.float64)
+    size, code, d = bins.size, s.code[:n], s.d[:n]
+    np.subtract(raw, bins.centre, out=d)
     np.multiply(d, 2.0**-bins.exponent, out=d)
-    np.copyto(y, d, casting="unsafe")
-    _coded(raw, bins, plan, name, s, n)
+    np.copyto(s.y[:n], d, casting="unsafe")
+    most = _coded(raw, bins, plan, name, s, n)
     np.add(d, ROUND, out=d)
-    np.subtract(d, ROUND - ONE, out=d)
-    both: Floats = np.bincount(code, d, size + 4).astype(np.float64, copy=False)
-    odd = int(code.max()) >= size
-    if odd:
-        far = _refined(raw, bins, code, d, both)
+    np.subtract(d, ROUND, out=d)
+    head, v = plan.places[name].head, s.vector
+    if most >= size:
+        far = _refined(raw, bins, code, d) if most > size + NAN else None
         if far is not None:
             s.far = added(s.far, {name: far})
-    counts = np.rint(both * (1 / ONE))
-    np.subtract(d, ONE, out=d)
-    if odd:
         np.copyto(d, 0.0, where=code >= size)
-    head, v = place.head, s.vector
     v[head + SQUARES] += int(np.dot(d, d) * UNIT**2)
-    v[place.counts : place.sums] += counts[:size].astype(np.int64)
-    v[place.sums : place.end] += ((both[:size] - counts[:size] * ONE) * UNIT).astype(np.int64)
-    v[head + NULLS] += lost
-    v[head + MISTYPED] += lost - before
-    if odd:
-        v[head + NANS] += int(np.count_nonzero(code == size + NAN)) - lost
-        v[head + LOWS] += int(np.count_nonzero(code == size + LOW))
-        v[head + HIGHS] += int(np.count_nonzero(code == size + HIGH))
+    np.add(d, ONE, out=s.w[:n])
+    if lost:
+        v[head + NULLS] += lost
+        v[head + NANS] -= lost
+        v[head + MISTYPED] += lost - before
 
 
-def _coded(raw: Any, bins: Bins, plan: Plan, name: str, s: Scratch, n: int) -> None:
-    """The bin of each number, or a code past the last bin, into `s.code`."""
-    code, cell = s.code[:n], s.cell[:n]
+def _coded(raw: Floats, bins: Bins, plan: Plan, name: str, s: Scratch, n: int) -> int:
+    """The bin of each number, or a code past the last bin, into `s.code`; the largest code."""
+    code, cell, short = s.code[:n], s.cell[:n], s.short[:n]
     if n < FEW and name not in plan.tables:
-        code[:] = bins.search(np.asarray(raw, dtype=np.float64))
+        code[:] = bins.search(raw)
         np.copyto(code, bins.size + RARE, where=(np.abs(s.d[:n]) >= 1) & (code < bins.size))
-        return
+        return int(code.max())
     lookup = plan.lookup(name)
     np.right_shift(s.y[:n].view(np.uint32), DROP, out=cell)
-    lookup.table.take(cell, out=s.short[:n], mode="clip")
-    np.copyto(code, s.short[:n])
+    lookup.table.take(cell, out=short, mode="wrap")
+    np.copyto(code, short)
     if lookup.atoms is not None:
-        atom = lookup.atoms.take(code, out=s.atom[:n], mode="clip")
-        np.add(code, raw > atom, out=code)
-        np.subtract(code, raw < atom, out=code)
+        atom = lookup.atoms.take(code, out=s.atom[:n], mode="wrap")
+        for beside, way in ((raw > atom, np.add), (raw < atom, np.subtract)):
+            if beside.any():
+                way(code, beside, out=code)
+    return int(short.max())
 
 
-def _refined(raw: Any, bins: Bins, code: Ints, d: Floats, both: Floats) -> dict[int, int] | None:
-    """Searches for what the table could not tell and adds it to `both`; returns the exact sums of values far outside."""
+def _refined(raw: Floats, bins: Bins, code: NDArray[np.int32], d: Floats) -> dict[int, int] | None:
+    """Searches for what the table could not tell; returns the exact sums of values far outside, which count as 0 elsewhere."""
     at = np.flatnonzero(code >= bins.size + LOW)
-    values = np.asarray(raw[at], dtype=np.float64)
+    values = raw[at]
     found = bins.search(values)
     scaled = (values - bins.centre) * 2.0**-bins.exponent
     far = np.isfinite(values) & (np.abs(scaled) >= 1)
-    d[at[far]] = ONE
+    d[at[far]] = 0.0
     code[at] = found
-    inside = found < bins.size
-    both[: bins.size] += np.bincount(found[inside], d[at[inside]], bins.size)
     return far_sums(values[far], found[far], bins) if far.any() else None
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+STEPS = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
+LAST = np.uint64(31)
 
 
 def mixed(words: Words) -> Words:
@@ -28,9 +30,14 @@ def mixed(words: Words) -> Words:
     10451216379200822465
     """
     z = words + GOLDEN
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    high = np.empty_like(z)
+    for shift, odd in STEPS:
+        np.right_shift(z, shift, out=high)
+        np.bitwise_xor(z, high, out=z)
+        np.multiply(z, odd, out=z)
+    np.right_shift(z, LAST, out=high)
+    np.bitwise_xor(z, high, out=z)
+    return z
 
 
 def text_hash(text: pl.Series) -> Words:

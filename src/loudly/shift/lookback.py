@@ -44,36 +44,49 @@ def lookback_log_e(
     held, seen = np.asarray(reference, dtype=np.int64), np.asarray(windows, dtype=np.int64)
     if seen.ndim != 2 or seen.shape[1:] != held.shape:
         raise DataError("Windows must be (t, k) counts in the reference's k bins.", seen=str(seen.shape), do=f"k is {len(held)}")
-    sums = np.vstack([np.zeros((1, len(held)), dtype=np.int64), np.cumsum(seen, axis=0)])
+    sums = np.zeros((len(held), len(seen) + 1), dtype=np.int64)
+    np.cumsum(seen.T, axis=1, out=sums[:, 1:])
     at = np.arange(len(seen)) if worth == -math.inf else np.flatnonzero(_most(held, sums, lengths) >= worth)
     out = np.full(len(seen), -math.inf)
     if len(at) == 0:
         return out
-    judge = log_e_ordered if ordered else log_e
-    told = [np.where(at + 1 >= n, judge(held, sums[at + 1] - sums[np.maximum(0, at + 1 - n)]), -math.inf) for n in lengths]
-    out[at] = logsumexp(told, axis=0) - np.log(np.maximum(1, (np.asarray(lengths) <= at[:, None] + 1).sum(axis=1)))
+    judge, n = log_e_ordered if ordered else log_e, np.asarray(lengths)[:, None]
+    counts = sums[:, at + 1] - sums[:, np.maximum(0, at + 1 - n)].transpose(1, 0, 2)
+    told = np.where(at + 1 >= n, judge(held, counts.transpose(0, 2, 1)), -math.inf)
+    out[at] = logsumexp(told, axis=0) - np.log(np.maximum(1, (n <= at + 1).sum(axis=0)))
     return out
 
 
 def _most(held: Any, sums: Any, lengths: Sequence[int]) -> Floats:
-    """(t,) an upper bound of the log e-values, half the two-sample G statistic.
+    """(t,) an upper bound of the log e-values: of each length half the two-sample G statistic, and of these the log of the mean.
 
     The smallest over p is at most that at the pooled shares, and no bet on the window (nor one on a cut of its order) beats
-    its largest likelihood, so log E <= l(held) + l(window) - l(held + window).
+    its largest likelihood, so log E <= l(held) + l(window) - l(held + window). Shapes: sums (k, t + 1), cumulative.
     """
-    fit = [n for n in lengths if n < len(sums)]
-    longest = max((int((sums[n:] - sums[:-n]).sum(axis=1).max()) for n in fit), default=0) + int(held.sum())
-    grid = np.arange(longest + 1.0)
-    table = xlogy(grid, grid) if longest <= MOST_LOOKED_UP else None
+    windows = sums.shape[1] - 1
+    fit = [n for n in lengths if n <= windows]
+    rows = sums.sum(axis=0)
+    longest = max((int((rows[n:] - rows[:-n]).max()) for n in fit), default=0)
+    each, whole = _gain(held, longest), _gain(held.sum(keepdims=True), longest)
+    before = float(xlogy(held, held).sum() - xlogy(held.sum(), held.sum()))
+    out = np.full((len(fit), windows), -math.inf)
+    for i, n in enumerate(fit):
+        gain = each(sums[:, n:] - sums[:, :-n]).sum(axis=0) - whole((rows[n:] - rows[:-n])[None])[0]
+        out[i, n - 1 :] = before + gain
+    most = out.max(axis=0, initial=-math.inf)
+    # Where even the largest is small, so is the mean, and its logarithm need not be taken.
+    high = np.flatnonzero(most > math.log(len(lengths)))
+    most[high] = logsumexp(out[:, high], axis=0) - np.log((np.asarray(lengths)[:, None] <= high + 1).sum(axis=0))
+    return np.asarray(most)
 
-    def terms(counts: Any) -> Any:
-        return xlogy(counts, counts) if table is None else table[counts]
 
-    def likelihood(counts: Any) -> Any:
-        return terms(counts).sum(axis=-1) - terms(counts.sum(axis=-1))
-
-    out = np.full(len(sums) - 1, -float(likelihood(held)))
-    for n in fit:
-        counts = sums[n:] - sums[:-n]
-        out[n - 1 :] = np.maximum(out[n - 1 :], likelihood(counts) - likelihood(counts + held))
-    return np.asarray(out + likelihood(held))
+def _gain(held: Any, longest: int) -> Any:
+    """counts (k, t) -> x log x - (x + held) log (x + held) of each, by a table where no count is very large."""
+    before = held[:, None]
+    if longest > MOST_LOOKED_UP:
+        return lambda counts: xlogy(counts, counts) - xlogy(counts + before, counts + before)
+    grid = np.arange(longest + int(held.max(initial=0)) + 1.0)
+    terms = xlogy(grid, grid)
+    table = np.stack([terms[: longest + 1] - terms[h : h + longest + 1] for h in held])
+    begins = np.arange(len(held))[:, None] * (longest + 1)
+    return lambda counts: table.take(counts + begins)

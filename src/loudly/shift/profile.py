@@ -157,11 +157,11 @@ class Profile:
         self._same(other)
         if self.rows + other.rows > FULL:
             self._fits(other)
-        both = self._besides(other, self.vector + other.vector)
-        return replace(both, sample=self.sample.merge(other.sample)) if self.sample and other.sample else both
+        sample = self.sample.merge(other.sample) if self.sample and other.sample else None
+        return self._besides(other, self.vector + other.vector, sample)
 
-    def _besides(self, other: Profile, vector: Ints) -> Profile:
-        """The sum of all that is not in the vector; no sample."""
+    def _besides(self, other: Profile, vector: Ints, sample: Reservoir | None = None) -> Profile:
+        """The sum of all that is neither in the vector nor in the sample."""
         alike = partial(_distinct_sum, self.plan.distinct)
         return Profile(
             self.plan,
@@ -170,6 +170,7 @@ class Profile:
             _each(self.distinct, other.distinct, alike) if self.plan.distinct else self.distinct,
             _each(self.cells, other.cells, _cells_sum) if self.plan.cells else self.cells,
             _counted(self.added, other.added) if other.added else self.added,
+            sample,
         )
 
     def subtract(self, other: Profile) -> Profile:

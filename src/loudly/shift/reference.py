@@ -26,6 +26,7 @@ from loudly.shift.table import as_table
 
 if TYPE_CHECKING:
     from loudly.core.seams import Ints
+    from loudly.shift.categories import Codes
 
 BINS = 1024
 FEATURES = 16
@@ -146,7 +147,7 @@ def _embedding(table: pl.DataFrame, bins: Mapping[str, Bins], features: int, see
     return Embedding(projections(len(bins), features, bandwidth, seed), tuple(scores), bandwidth)
 
 
-def _codes(values: pl.Series, bins: Bins) -> Ints:
+def _codes(values: pl.Series, bins: Bins) -> Codes:
     return bins.search(np.asarray(read(values), dtype=np.float64)) if bins.numeric else codes_of(as_text(values), bins)
 
 

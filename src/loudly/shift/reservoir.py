@@ -9,6 +9,7 @@ Source: Efraimidis & Spirakis 2006; Cohen & Kaplan 2007 (bottom-k).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-# Parts that wait to be merged: merging is lazy, and memory stays within this many samples.
-MOST_PARTS = 16
+# Merging is lazy: parts wait, until there are so many of them or as many rows as in so many full samples.
+MOST_PARTS, MOST_SAMPLES = 64, 16
+BLOCK = 8192
 MULTIPLY = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -46,19 +48,29 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservoir:
-    """At most `keep` rows, as parts that have not been merged yet."""
+    """At most `keep` rows, as parts that are not merged yet, `held` rows in all; none above `bound` can be among the least."""
 
     keep: int
     parts: tuple[Rows, ...]
+    held: int
+    bound: float = math.inf
 
     def merge(self, other: Reservoir) -> Reservoir:
-        """Of both the rows of least priority. Cost: about 1 µs, and every 16th time a selection."""
-        both = Reservoir(self.keep, self.parts + other.parts)
-        return both if len(both.parts) < MOST_PARTS else both.settled()
+        """Of both the rows of least priority. Cost: some µs, and a selection every so often."""
+        mine, theirs = self._under(other.bound), other._under(self.bound)
+        both = Reservoir(self.keep, mine.parts + theirs.parts, mine.held + theirs.held, min(mine.bound, theirs.bound))
+        return both if len(both.parts) < MOST_PARTS and both.held < MOST_SAMPLES * self.keep else both.settled()
+
+    def _under(self, bound: float) -> Reservoir:
+        """Without rows that cannot be among the least when merged with a sample of that bound."""
+        if bound >= self.bound:
+            return self
+        parts = tuple(_under(p, bound) for p in self.parts)
+        return Reservoir(self.keep, parts, sum(len(p.priority) for p in parts), bound)
 
     def settled(self) -> Reservoir:
         """The same sample in one part."""
-        return self if len(self.parts) == 1 else Reservoir(self.keep, (_least(self.parts, self.keep),))
+        return self if len(self.parts) == 1 else sample_of(self.keep, _least(self.parts, self.keep))
 
     @property
     def rows(self) -> Rows:
@@ -78,7 +90,21 @@ class Reservoir:
 def joined(samples: Sequence[Reservoir]) -> Reservoir:
     """All samples as one, in one selection."""
     parts = tuple(p for s in samples for p in s.parts)
-    return Reservoir(samples[0].keep, (_least(parts, samples[0].keep),))
+    return sample_of(samples[0].keep, _least(parts, samples[0].keep))
+
+
+def sample_of(keep: int, rows: Rows) -> Reservoir:
+    """A settled sample; while it is not full, it turns nobody away."""
+    n = len(rows.priority)
+    return Reservoir(keep, (rows,), n, float(rows.priority[-1]) if keep and n == keep else math.inf)
+
+
+def _under(rows: Rows, bound: float) -> Rows:
+    """What may still be among the least, as a copy: a view would keep all the rest in memory."""
+    n = int(rows.priority.searchsorted(bound, side="right"))
+    if n == len(rows.priority):
+        return rows
+    return Rows(rows.priority[:n].copy(), rows.tie[:n].copy(), rows.weight[:n].copy(), rows.values[:n].copy())
 
 
 def _least(parts: tuple[Rows, ...], keep: int) -> Rows:
@@ -87,16 +113,18 @@ def _least(parts: tuple[Rows, ...], keep: int) -> Rows:
     at = np.arange(len(priority))
     if len(at) > keep:
         at = np.flatnonzero(priority <= np.partition(priority, keep - 1)[keep - 1])
-    tie = np.concatenate([p.tie for p in parts])[at]
-    at = at[np.lexsort((tie, priority[at]))[:keep]]
+    tie = np.concatenate([p.tie for p in parts])
+    at = at[np.lexsort((tie[at], priority[at]))[:keep]]
+    values = np.empty((len(at), parts[0].values.shape[1]))
+    weight = np.concatenate([p.weight for p in parts])[at]
+    # In the order of rows each part's are together; where each of them goes is known.
+    order = np.argsort(at)
     starts = np.cumsum([0, *(len(p.priority) for p in parts)])
-    part = np.searchsorted(starts, at, side="right") - 1
-    made = Rows(priority[at], np.empty(len(at), np.uint64), np.empty(len(at)), np.empty((len(at), parts[0].values.shape[1])))
-    for i in np.unique(part):
-        mine = np.flatnonzero(part == i)
-        rows = at[mine] - starts[i]
-        made.tie[mine], made.weight[mine], made.values[mine] = parts[i].tie[rows], parts[i].weight[rows], parts[i].values[rows]
-    return made
+    ends = np.searchsorted(at[order], starts)
+    for p, start, a, b in zip(parts, starts, ends, ends[1:], strict=False):
+        if b > a:
+            values[order[a:b]] = p.values[at[order[a:b]] - start]
+    return Rows(priority[at], tie[at], weight, values)
 
 
 def reservoir_of(table: pl.DataFrame, plan: Plan) -> Reservoir:
@@ -115,7 +143,7 @@ def reservoir_of(table: pl.DataFrame, plan: Plan) -> Reservoir:
         best = np.flatnonzero(priority <= np.partition(priority, plan.keep - 1)[plan.keep - 1])
         at, priority, heavy = at[best], priority[best], heavy[best]
     values, tie = _values(table, plan, at)
-    return Reservoir(plan.keep, (_least((Rows(priority, tie, heavy, values),), plan.keep),))
+    return sample_of(plan.keep, _least((Rows(priority, tie, heavy, values),), plan.keep))
 
 
 def _candidates(draw: Words, keep: int) -> NDArray[np.intp]:
@@ -133,16 +161,20 @@ def _candidates(draw: Words, keep: int) -> NDArray[np.intp]:
 
 
 def _draws(table: pl.DataFrame, plan: Plan) -> Words:
-    """(n,) a hash of each row's key, or of the columns that tell rows apart best."""
+    """(n,) a hash of each row's key, or of the columns that tell rows apart best; in blocks that stay near the processor."""
     made = np.zeros(table.height, dtype=np.uint64)
     for name in (plan.key,) if plan.key else plan.spread:
         if name not in table.columns:
             made = mixed(made)
             continue
-        values = table[name]
-        numeric = plan.bins[name].numeric if name in plan.bins else is_number(values.dtype)
-        hashed = number_hash(read(values)) if numeric else text_hash(as_text(values))
-        made = mixed(made * MULTIPLY ^ hashed)
+        column = table[name]
+        numeric = plan.bins[name].numeric if name in plan.bins else is_number(column.dtype)
+        for at in range(0, len(column), BLOCK):
+            values, part = column.slice(at, BLOCK), made[at : at + BLOCK]
+            hashed = number_hash(read(values)) if numeric else text_hash(as_text(values))
+            np.multiply(part, MULTIPLY, out=part)
+            np.bitwise_xor(part, hashed, out=part)
+            part[:] = mixed(part)
     return made
 
 
@@ -155,12 +187,17 @@ def _weights(table: pl.DataFrame, plan: Plan) -> Floats | None:
 
 def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floats, Words]:
     """(k, d) the rows, and a hash of each whole."""
-    picked = {s.name: s for s in table.select(n for n in plan.bins if n in set(table.columns))[at].get_columns()} if len(at) else {}
     values = np.full((len(plan.bins), len(at)), np.nan)
+    columns = {s.name: s for s in table.get_columns() if s.name in plan.bins} if len(at) else {}
+    plain = {n: s for n, s in columns.items() if plan.bins[n].numeric and s.dtype == pl.Float64 and not s.null_count()}
+    others = [name for name in columns if name not in plain]
+    picked = {s.name: s for s in table.select(others)[at].get_columns()} if others else {}
     for j, (name, bins) in enumerate(plan.bins.items()):
-        if name not in picked:
+        if name in plain:
+            values[j] = plain[name].to_numpy()[at]
+        elif name not in picked:
             continue
-        if bins.numeric:
+        elif bins.numeric:
             values[j] = read(picked[name])
         else:
             codes = codes_of(as_text(picked[name]), bins)

@@ -111,7 +111,7 @@ def rows_until(settled: Callable[[int], bool], n: int) -> int | None:
         low, high = high, high * 2
         if high > MOST_ROWS:
             return None
-    while high - low > high // 10:
+    while high - low > max(1, high // 10):
         middle = (low + high) // 2
         low, high = (low, middle) if settled(middle) else (middle, high)
     return high

@@ -21,13 +21,13 @@ from loudly.shift.embedding import Embedding
 from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile
 from loudly.shift.reference import Reference
-from loudly.shift.reservoir import Reservoir, Rows
+from loudly.shift.reservoir import Reservoir, Rows, sample_of
 
 if TYPE_CHECKING:
     from loudly.core.canon import Json
     from loudly.core.seams import Ints
 
-MAGIC, FORMAT = b"LOUD", 1
+MAGIC, FORMAT = b"LOUD", 2
 WIDTHS = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<i8"))
 HEAD = struct.Struct("<4sH16sII")
 
@@ -105,7 +105,7 @@ def _sample(data: bytes, at: int, rows: int | None, plan: Plan) -> Reservoir | N
     tie = np.frombuffer(data, np.uint64, rows, at + 8 * rows)
     weight = np.frombuffer(data, np.float64, rows, at + 16 * rows)
     values = np.frombuffer(data, np.float64, rows * columns, at + 24 * rows).reshape(rows, columns)
-    return Reservoir(plan.keep, (Rows(priority, tie, weight, values),))
+    return sample_of(plan.keep, Rows(priority, tie, weight, values))
 
 
 def _stretches(plan: Plan) -> Iterator[tuple[int, int]]:
@@ -162,7 +162,7 @@ def reference_of(data: Mapping[str, Any]) -> Reference:
     e = data["embedding"]
     embedding = None
     if e is not None:
-        scores = tuple(np.array(s, dtype=np.int16) for s in e["scores"])
+        scores = tuple(np.array(s, dtype=np.int8) for s in e["scores"])
         embedding = Embedding(np.array(e["weights"], dtype=np.float32), scores, e["bandwidth"])
     plan = Plan(bins, tuple(cells), distinct, embedding, keep, key, weight, tuple(spread))
     return Reference(plan, profile_of(data["own"], plan), {n: tuple(t) for n, t in data["notes"].items()})

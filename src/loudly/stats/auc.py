@@ -40,6 +40,36 @@ def auc(truth: Floats, score: Floats) -> Auc:
     return Auc(float(above.mean()), float(np.sqrt(variance)), above, below)
 
 
+def area(truth: Floats, score: Floats) -> float:
+    """The AUC alone, from ranks (Mann & Whitney 1947): exact but for one division, at the cost of one sort.
+
+    >>> area(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.4, 0.8]))
+    0.875
+    """
+    positive = truth > 0.5
+    m = int(positive.sum())
+    n = len(truth) - m
+    if m == 0 or n == 0:
+        return float("nan")
+    return (float(rankdata(score)[positive].sum()) - m * (m + 1) / 2) / (m * n)
+
+
+def average_precision(truth: Floats, score: Floats) -> float:
+    """The mean of precision over the positives, each at the threshold that first calls it; NaN without positives.
+
+    >>> round(average_precision(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])), 4)
+    0.8333
+    """
+    if len(score) == 0:
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = np.cumsum(truth[order] > 0.5)[ends]
+    if hits[-1] == 0:
+        return float("nan")
+    return float((np.diff(hits, prepend=0) * (hits / (ends + 1))).sum() / hits[-1])
+
+
 def auc_difference(truth: Floats, a: Floats, b: Floats) -> tuple[float, float]:
     """AUC of `a` minus AUC of `b` on the same rows, and its standard error."""
     first, second = auc(truth, a), auc(truth, b)

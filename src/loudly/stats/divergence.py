@@ -94,81 +94,81 @@ def chi2(reference: Counts, window: Counts) -> tuple[float, int]:
     return float((gap**2 / (a + b)).sum()), len(a) - 1
 
 
-def all_of(reference: Counts, window: Counts, floor: float = 1e-4) -> dict[str, float]:
-    """js, hellinger, psi, kl, total_variation and chi2 of one pair of counts: each as by itself, all in one pass.
+def all_of(reference: Counts, window: Counts, floor: float = 1e-4) -> dict[str, Floats]:
+    """js, hellinger, psi, kl, total_variation and chi2 of many pairs of counts: each as by itself, all in one pass.
 
-    Both sides must have rows.
+    Shapes: (..., k) to (...,). Every row must have counts on both sides.
     """
     a, b = np.asarray(reference, dtype=np.float64), np.asarray(window, dtype=np.float64)
-    n, m = a.sum(), b.sum()
+    n, m = a.sum(axis=-1, keepdims=True), b.sum(axis=-1, keepdims=True)
     p, q = a / n, b / m
     gap, root, middle = p - q, np.sqrt(p) - np.sqrt(q), (p + q) / 2
     high, low = np.maximum(q, floor), np.maximum(p, floor)
-    log, total = np.log(high / low), high.sum()
-    bits = (rel_entr(p, middle) + rel_entr(q, middle)).sum() / (2 * np.log(2))
+    log, total = np.log(high / low), high.sum(axis=-1)
+    bits = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2))
     both = np.where(middle > 0, a + b, 1.0)
     return {
-        "js": float(np.sqrt(max(0.0, bits))),
-        "hellinger": float(np.sqrt((root @ root) / 2)),
-        "psi": float((high - low) @ log),
-        "kl": float(high @ log / total - np.log(total / low.sum())),
-        "total_variation": float(np.abs(gap).sum() / 2),
-        "chi2": float((gap * gap / both).sum() * n * m),
+        "js": np.sqrt(np.maximum(0.0, bits)),
+        "hellinger": np.sqrt((root * root).sum(axis=-1) / 2),
+        "psi": ((high - low) * log).sum(axis=-1),
+        "kl": (high * log).sum(axis=-1) / total - np.log(total / low.sum(axis=-1)),
+        "total_variation": np.abs(gap).sum(axis=-1) / 2,
+        "chi2": (gap * gap / both).sum(axis=-1) * n[..., 0] * m[..., 0],
     }
 
 
-def ks_bounds(reference: Counts, window: Counts, atoms: NDArray[np.bool_]) -> tuple[float, float]:
+def ks_bounds(reference: Counts, window: Counts, atoms: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """The least and the largest value that the KS statistic of the rows can have, given counts; equal where all bins are atoms.
 
     Inside a bin of shares p and q the gap D of the distribution functions moves within [D - q, D + p], D at its lower edge.
-    Shapes: counts (k,), atoms (k,) bins that hold a single value.
+    Shapes: counts (..., k), atoms (..., k) bins that hold a single value; to (...,). Every row must have counts on both sides.
     """
-    p, q = shares(reference), shares(window)
-    after = np.cumsum(p - q)
-    before = after - (p - q)
-    low = float(max(after.max(), -after.min()))
-    inside = np.maximum(before + p, q - before)
-    inside[atoms] = 0.0
-    return low, max(low, float(inside.max()))
+    p, q = (c / np.sum(c, axis=-1, keepdims=True) for c in (reference, window))
+    gap = p - q
+    after = np.cumsum(gap, axis=-1)
+    before = after - gap
+    low = np.maximum(after.max(axis=-1), -after.min(axis=-1))
+    inside = np.where(atoms, 0.0, np.maximum(before + p, q - before))
+    return low, np.maximum(low, inside.max(axis=-1))
 
 
 def wasserstein(
-    edges: Floats, centre: float, reference: tuple[Counts, Floats], window: tuple[Counts, Floats], atoms: NDArray[np.bool_]
-) -> tuple[float, float]:
+    edges: Floats, centre: Floats, reference: tuple[Counts, Floats], window: tuple[Counts, Floats], atoms: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
     """Bounds on the Wasserstein-1 distance of the rows, from counts and sums per bin: the lower one is the estimate.
 
     In each bin the integral of F - G is known exactly from the sums, tails included; it is the bin's part of the distance
     unless F - G changes sign inside, and by how much that can matter is bounded.
-    Shapes: edges (k-1,), counts and sums (k,); sums are of x - centre.
+    Shapes: edges (..., k-1), centre (...,), counts and sums (..., k), to (...,); sums are of x - centre. Every row must have
+    counts on both sides.
     """
-    p, q = shares(reference[0]), shares(window[0])
-    n, m = np.sum(reference[0]), np.sum(window[0])
-    if min(n, m) == 0:
-        return float("nan"), float("nan")
-    sums_p, sums_q = reference[1] / n, window[1] / m
-    if len(edges) == 0:
-        gap = abs(float(sums_p[0] - sums_q[0]))
-        return gap, float("inf")
-    at = edges - centre
-    before = np.r_[0.0, (np.cumsum(p) - np.cumsum(q))[:-1]]
+    n, m = (np.sum(side[0], axis=-1, keepdims=True) for side in (reference, window))
+    p, sums_p, q, sums_q = reference[0] / n, reference[1] / n, window[0] / m, window[1] / m
+    if edges.shape[-1] == 0:
+        gap = np.abs(sums_p[..., 0] - sums_q[..., 0])
+        return gap, np.full_like(gap, np.inf)
+    at = edges - np.asarray(centre)[..., None]
+    after = np.cumsum(p, axis=-1) - np.cumsum(q, axis=-1)
+    before = np.concatenate((np.zeros_like(after[..., :1]), after[..., :-1]), axis=-1)
     after = before + p - q
-    low, high = np.r_[at[0], at], np.r_[at, at[-1]]
+    low, high = np.concatenate((at[..., :1], at), axis=-1), np.concatenate((at, at[..., -1:]), axis=-1)
     width = np.where(atoms, 0.0, high - low)
     # How much mass p spread over the bin adds to the integral of F beyond its lower edge; the last bin counts from above.
     add_p, add_q = high * p - sums_p, high * q - sums_q
-    add_p[-1], add_q[-1] = sums_p[-1] - low[-1] * p[-1], sums_q[-1] - low[-1] * q[-1]
+    add_p[..., -1], add_q[..., -1] = (s[..., -1] - low[..., -1] * r[..., -1] for s, r in ((sums_p, p), (sums_q, q)))
     gap = before * width + add_p - add_q
-    gap[-1] = add_q[-1] - add_p[-1]
+    gap[..., -1] = add_q[..., -1] - add_p[..., -1]
     # The part of the bin where F - G has the other sign: at most what the mass inside can turn, from either edge.
-    signed = np.where(gap >= 0, before, -before)
-    moved = np.where(gap >= 0, add_q, add_p) + np.maximum(0.0, -signed) * width
-    from_below = np.maximum(0.0, np.where(gap >= 0, q - before, p + before)) * width
-    from_above = np.maximum(0.0, np.where(gap >= 0, p - after, q + after)) * width
+    up = gap >= 0
+    signed = np.where(up, before, -before)
+    moved = np.where(up, add_q, add_p) + np.maximum(0.0, -signed) * width
+    from_below = np.maximum(0.0, np.where(up, q, p) - signed) * width
+    from_above = np.maximum(0.0, np.where(up, p - after, q + after)) * width
     turned = np.maximum(0.0, np.minimum(np.minimum(moved, from_below), from_above))
-    turned[[0, -1]] = np.maximum(0.0, np.minimum(add_p, add_q))[[0, -1]]
-    turned = np.where(atoms, 0.0, turned)
-    value = float(np.abs(np.where(atoms, 0.0, gap)).sum())
-    return value, value + 2 * float(turned.sum())
+    ends = [0, -1]
+    turned[..., ends] = np.maximum(0.0, np.minimum(add_p, add_q)[..., ends])
+    value = np.abs(np.where(atoms, 0.0, gap)).sum(axis=-1)
+    return value, value + 2 * np.where(atoms, 0.0, turned).sum(axis=-1)
 
 
 def ks_noise(reference_n: int, window_n: int) -> float:

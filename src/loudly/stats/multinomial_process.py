@@ -101,8 +101,9 @@ def log_e_ordered(reference: Counts, window: Counts, cuts: int = 15) -> Floats:
 
 def _least(held: Floats, seen: Floats, told: Floats) -> Floats:
     """The minimum over p by its dual: the largest over s of s·log Q - l(held + s·seen) + h(s)."""
-    bound = [s * told - log_likelihood(held + s * seen).sum(axis=-1) + float(entr(s) + entr(1 - s)) for s in SLOPES]
-    return np.asarray(np.max(bound, axis=0))
+    s = np.array(SLOPES).reshape(-1, *(1,) * np.ndim(told))
+    bound = s * told - log_likelihood(held + s[..., None, None] * seen).sum(axis=-1) + entr(s) + entr(1 - s)
+    return np.asarray(bound.max(axis=0))
 
 
 @dataclass(frozen=True, slots=True)

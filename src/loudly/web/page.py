@@ -3,7 +3,9 @@
 `render` takes plain data, as `figures.json` and `loudly demo --json` have it. What is absent leaves its section out:
 
     policies    key -> {name, mean, months: {"2013-03": AUC | None}, refits: [day], promoted: [day], rolled_back: [day],
-                alarms: [{at: day, cause}], worse_rows, recovery_days, model: s, wheel: s, story: ["day  sentence"], why: [line]};
+                alarms: [{at: day, cause, reason, blame: {columns, slices, rules, kind} (both optional)}],
+                held_back: [{at: day, cause, kind, why}] (optional), worse_rows, recovery_days,
+                model: s, wheel: s, story: ["day  sentence"], why: [line]};
                 keys never, fortnight, stateless, stateful; the yardstick is fortnight, or stateless where that is absent
     rehearsals  key -> {name, named: [sentence], first: day | None, refits_on_it, held: [sentence]}
     bad         key -> {name, gate: sentence, stopped_by, stopped_at: day, answers, reason: sentence,
@@ -23,6 +25,7 @@ from html import escape
 from itertools import chain, repeat
 from typing import Any
 
+from loudly.web.alarms import alarms
 from loudly.web.chart import Interval, Mark, bars, dots, legend, lines, strip, style
 
 STYLE = """
@@ -77,6 +80,7 @@ def render(figures: Mapping[str, Any]) -> str:
         *_rehearsals(figures.get("rehearsals", {})),
         *_bad(figures.get("bad", {})),
         *_leaks(figures.get("leaks", ())),
+        *alarms(ours.get("alarms", ()), ours.get("held_back", ())),
         *_story(ours.get("story", ())),
         *_why(ours.get("why", ())),
         _foot(figures),
@@ -134,7 +138,7 @@ def _figures(policies: Mapping[str, Any]) -> str:
             escape(one["name"]),
             f"{one['mean']:.4f}",
             str(len(one["refits"])),
-            str(len(one["alarms"])),
+            _alarms_counted(one),
             f"{one['worse_rows']:,}",
             f"{one['recovery_days']} d",
             f"{one['model']:.1f} s",
@@ -143,6 +147,11 @@ def _figures(policies: Mapping[str, Any]) -> str:
         for one in policies.values()
     ]
     return _table(heads, rows, ours=[key in OURS for key in policies])
+
+
+def _alarms_counted(policy: Mapping[str, Any]) -> str:
+    held = len(policy.get("held_back", ()))
+    return f'{len(policy["alarms"])}<div class="soft">{held} held back</div>' if held else str(len(policy["alarms"]))
 
 
 def _marks(policy: Mapping[str, Any], months: Sequence[str]) -> list[Mark]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 BLOCK = 4096
+# Up to so many values one by one are quicker than arrays.
+SHORT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,11 @@ class Adwin:
         waited = len(state.pending)
         checks = (waited + len(values)) // self.clock
         if not checks:
-            return replace(state, pending=(*state.pending, *values.tolist())), len(values), False
+            held = (*state.pending, *values.tolist())
+            made = AdwinState(state.centre, state.counts, state.sums, state.squares, state.start, state.now, held, state.skipped)
+            return made, len(values), False
+        if len(values) <= SHORT:
+            return self._short(state, [*state.pending, *values.tolist()])
         values = np.concatenate((state.pending, values))
         used = checks * self.clock
         centre = float(values[0]) if state.centre is None else state.centre
@@ -114,6 +120,49 @@ class Adwin:
         if self.restart:
             return AdwinState(skipped=state.skipped), (at + 1) * self.clock - waited, True
         return self._shrunk(grown.window(at, state, centre)), (at + 1) * self.clock - waited, True
+
+    def _short(self, state: AdwinState, values: list[float]) -> tuple[AdwinState, int, bool]:
+        """The same for a few values, one by one: the same arithmetic, and so the same bits, without arrays."""
+        centre = values[0] if state.centre is None else state.centre
+        sums, squares = _by_size(state.sums, state.counts), _by_size(state.squares, state.counts)
+        now, square = state.now
+        waited, used = len(state.pending), 0
+        while len(values) - used >= self.clock:
+            fresh = [value - centre for value in values[used : used + self.clock]]
+            ends, squared = [*accumulate(fresh, initial=now)], [*accumulate([x * x for x in fresh], initial=square)]
+            now, square, used = ends[-1], squared[-1], used + self.clock
+            _merged(sums, ends[1:], self.buckets)
+            _merged(squares, squared[1:], self.buckets)
+            if self._divides(sums, now - state.start[0], square - state.start[1], state.start[0]):
+                if self.restart:
+                    return AdwinState(skipped=state.skipped), used - waited, True
+                return self._shrunk(_window(state, centre, sums, squares, (now, square), ())), used - waited, True
+        made = _window(state, centre, sums, squares, (now, square), tuple(values[used:]))
+        return made, len(values) - waited, False
+
+    def _divides(self, sums: list[list[float]], total: float, square: float, start: float) -> bool:
+        """Whether some cut divides the window; buckets by size, the small ones first."""
+        width = sum(len(own) << size for size, own in enumerate(sums))
+        if width <= self.grace:
+            return False
+        spread, mean = max(0.0, (square - total * total / width) / width), total / width
+        least = 2 * spread * math.log(2 * math.log(max(width, 2)) / self.delta) / width * (1 - 2e-9)
+        n0, near = 0, []
+        for size in range(len(sums) - 1, -1, -1):
+            step = 1 << size
+            for end in sums[size]:
+                n0 += step
+                excess = end - n0 * mean - start
+                if excess * excess >= n0 * (width - n0) * least:
+                    near.append((n0, excess))
+        if near[-1][0] == width:
+            near.pop()
+        if not near:
+            return False
+        # The logarithm as arrays take it: it may differ from that of `math` in the last bit.
+        room = np.log(2 * np.log(np.maximum(np.float64(width), 2)) / self.delta)
+        where, apart = np.array(near).T
+        return bool(self._cuts(where, apart, width, spread, room).any())
 
     def _first_cut(self, grown: _Growth, state: AdwinState) -> int | None:
         """The first check at which some cut divides the window into parts of different means.
@@ -247,6 +296,40 @@ def _summed(state: AdwinState, values: Floats) -> Floats:
     np.multiply(values, values, out=ends[1, 1:])
     found: Floats = np.add.accumulate(ends, axis=1, out=ends)
     return found
+
+
+def _by_size(values: tuple[float, ...], counts: tuple[int, ...]) -> list[list[float]]:
+    """What is kept for each bucket, size by size."""
+    ends = [0, *accumulate(counts)]
+    return [list(values[a:b]) for a, b in pairwise(ends)]
+
+
+def _merged(held: list[list[float]], fresh: list[float], most: int) -> None:
+    """Adds the ends of new values to the smallest buckets, and passes on the ends of pairs that merge."""
+    for own in held:
+        own += fresh
+        pairs = (len(own) - most + 1) >> 1
+        if pairs <= 0:
+            return
+        fresh = own[1 : 2 * pairs : 2]
+        del own[: 2 * pairs]
+    while fresh:
+        held.append(fresh)
+        pairs = max(0, (len(fresh) - most + 1) >> 1)
+        held[-1], fresh = fresh[2 * pairs :], fresh[1 : 2 * pairs : 2]
+
+
+def _window(
+    before: AdwinState,
+    centre: float,
+    sums: list[list[float]],
+    squares: list[list[float]],
+    now: tuple[float, float],
+    pending: tuple[float, ...],
+) -> AdwinState:
+    counts = tuple(map(len, sums))
+    ends, squared = (tuple(chain.from_iterable(own)) for own in (sums, squares))
+    return AdwinState(centre, counts, ends, squared, before.start, now, pending, before.skipped)
 
 
 def _rebased(state: AdwinState) -> AdwinState:

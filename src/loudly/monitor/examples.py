@@ -1,0 +1,51 @@
+"""Labelled rows of a champion, a sample of each window: what the rules of its errors and the kind of a shift are learned from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from loudly.shift.hashing import text_hash
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats, Ints
+
+DRAW, TRUTH, SCORE = "(draw)", "(truth)", "(score)"
+MOST_WINDOWS = 64
+
+
+class Examples:
+    """At most `keep` labelled rows of each window, those whose keys hash lowest, whatever the order in which labels come."""
+
+    def __init__(self, window: int, keep: int, key: str) -> None:
+        self._window, self._keep, self._key = window, keep, key
+        self._columns: tuple[str, ...] = ()
+        self._rows: dict[int, pl.DataFrame] = {}
+
+    def begin(self, columns: tuple[str, ...]) -> None:
+        """A new champion: its own rows only."""
+        self._columns, self._rows = columns, {}
+
+    def add(self, rows: pl.DataFrame, truth: Floats, score: Floats, at: Ints) -> None:
+        """Labelled rows. Shapes: truth, score, at (n,)."""
+        if score.ndim != 1 or self._key not in rows.columns or not self._columns:
+            return
+        draw = text_hash(rows[self._key].cast(pl.String))
+        for start in np.unique(at // self._window * self._window).tolist():
+            picked = np.flatnonzero((at // self._window * self._window == start) & np.isfinite(score) & np.isfinite(truth))
+            picked = picked[np.argsort(draw[picked], kind="stable")[: self._keep]]
+            new = rows.select(c for c in self._columns if c in rows.columns)[picked].with_columns(
+                pl.Series(DRAW, draw[picked]), pl.Series(TRUTH, truth[picked]), pl.Series(SCORE, score[picked])
+            )
+            if start in self._rows:
+                new = pl.concat([self._rows[start], new], how="diagonal_relaxed").sort(DRAW, maintain_order=True).head(self._keep)
+            self._rows[start] = new
+        for start in sorted(self._rows)[: -2 * MOST_WINDOWS]:
+            del self._rows[start]
+
+    def between(self, first: int, end: int) -> pl.DataFrame:
+        """The sample of the windows that begin in [first, end)."""
+        found = [rows for start, rows in sorted(self._rows.items()) if first <= start < end]
+        return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()

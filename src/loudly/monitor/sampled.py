@@ -1,0 +1,86 @@
+"""The rows that are kept of a window, as a table again; and the test of all columns together on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loudly.core.values import Verdict
+from loudly.monitor.judged import APART, PREDICTION
+from loudly.shift.plan import Plan
+from loudly.shift.rank_embedding import FAMILIES, RankReference, fit
+from loudly.shift.reservoir import Reservoir, joined, reservoir_of
+
+REFERENCE_SAMPLE = 1000
+FEWEST = 50
+PERMUTATIONS, MOST_PERMUTATIONS = 199, 1999
+
+
+def table_of(sample: Reservoir | None, plan: Plan) -> pl.DataFrame:
+    """Kept rows in the columns of the plan: numbers as they were, categories by name, those the reference does not know as one."""
+    values = sample.rows.values if sample is not None else np.zeros((0, len(plan.bins)))
+    made = []
+    for (name, bins), column in zip(plan.bins.items(), values.T, strict=True):
+        if bins.numeric:
+            made.append(pl.Series(name, column, dtype=pl.Float64, nan_to_null=True))
+            continue
+        names = np.array([*bins.categories, "(unseen)"], dtype=object)
+        known = np.isfinite(column)
+        codes = np.minimum(np.where(known, column, 0).astype(np.int64), len(bins.categories))
+        made.append(pl.Series(name, [n if k else None for n, k in zip(names[codes], known, strict=True)], dtype=pl.String))
+    return pl.DataFrame(made)
+
+
+def reference_sample(reference: pl.DataFrame, plan: Plan) -> Reservoir:
+    """At most 1,000 rows of the reference."""
+    return reservoir_of(reference, replace(plan, keep=REFERENCE_SAMPLE))
+
+
+class Joint:
+    """The default test of `loudly.shift` on the rows that are kept of each window.
+
+    A category stands as the share that its value has in the reference: one number a column, so the test stays cheap.
+    level: the smallest p-value that the alert budget asks for.
+    """
+
+    def __init__(self, alpha: float, tolerance: float, level: float) -> None:
+        self._alpha, self._tolerance = alpha, tolerance
+        # The least of five p-values, calibrated, must be able to reach the level of the budget.
+        self._permutations = min(MOST_PERMUTATIONS, max(PERMUTATIONS, math.ceil(len(FAMILIES) / level)))
+        self._plan = Plan({})
+        self._fitted: RankReference | None = None
+
+    def begin(self, reference: Reservoir, plan: Plan) -> None:
+        """Another reference, as `reference_sample` gives it."""
+        self._plan = plan
+        self._fitted = fit(*self._split(reference)) if len(reference.rows.values) >= FEWEST else None
+
+    def check(self, samples: Sequence[Reservoir]) -> Verdict | None:
+        """Whether windows have moved, taken together; None where there is nothing to compare."""
+        if self._fitted is None or not samples:
+            return None
+        window = joined(samples)
+        if len(window.rows.values) < FEWEST:
+            return None
+        rows, scores = self._split(window)
+        if (scores is None) != (self._fitted.score_ranks is None):
+            return None
+        return self._fitted.check(rows, scores, alpha=self._alpha, tolerance=self._tolerance, permutations=self._permutations)
+
+    def _split(self, sample: Reservoir) -> tuple[pl.DataFrame, Any]:
+        """Inputs as numbers, and scores where all are there."""
+        inputs, scores = {}, None
+        for (name, bins), column in zip(self._plan.bins.items(), sample.rows.values.T, strict=True):
+            if name == PREDICTION:
+                scores = column if np.isfinite(column).all() else None
+            elif bins.numeric and name not in APART:
+                inputs[name] = column
+            elif not bins.numeric:
+                share = np.append(bins.counts / max(1, int(bins.counts.sum())), np.nan)
+                inputs[f"how common {name} is"] = share[np.nan_to_num(column, nan=bins.size).astype(np.int64)]
+        return pl.DataFrame(inputs), scores
