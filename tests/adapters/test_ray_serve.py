@@ -81,7 +81,8 @@ def test_many_doors_answer_as_one_server_and_the_wheel_comes_back(tmp_path: Path
     told: dict[str, Any] = json.loads((tmp_path / "told.json").read_text())
     assert told["ready"] == 200
     batch = pl.read_parquet(tmp_path / "out.parquet")
-    assert [a["prediction"] for a in told["answers"]] == batch["prediction"].to_list()
+    # a door serves the fast form, as the server does; the batch asks the original
+    assert [a["prediction"] for a in told["answers"]] == pytest.approx(batch["prediction"].to_list(), rel=1e-12)
     assert {a["version"] for a in told["answers"]} == {"loans/1"}
     assert told["bad"] == 422
     assert told["labels"] == {"joined": 100, "unknown": 0, "repeated": 0}
