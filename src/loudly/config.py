@@ -58,6 +58,8 @@ class ServerConfig:
     be explained.  slow: seconds a body may take.
     grpc_port: where gRPC listens beside HTTP; 0 for nowhere.
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
+    workers: processes that answer; 1 answers in the process of the wheel.  most_spooled: bytes that each keeps while the wheel is
+    away; what comes then is answered, counted and lost.  max_versions: how many may be loaded at once, the routed ones among them.
     fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
     """
 
@@ -80,6 +82,9 @@ class ServerConfig:
     slow: float = 30.0
     drain: float = 5.0
     fast_forms: bool = True
+    max_versions: int = 8
+    workers: int = 1
+    most_spooled: int = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,9 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "most_bytes": (lambda size: size >= 1, "at least one byte"),
     "explain_rows": (lambda rows: rows >= 1, "at least one row"),
     "most_rows": (lambda rows: rows >= 1, "at least one row"),
+    "workers": (lambda count: count >= 1, "at least one process"),
+    "most_spooled": (lambda size: size >= 2**20, "at least a MiB"),
+    "max_versions": (lambda count: count >= 2, "at least two, a champion and a candidate"),
     "slow": (lambda seconds: seconds > 0, "seconds above 0"),
     "drain": (lambda seconds: seconds >= 0, "seconds, or 0 to shut the doors at once"),
 }

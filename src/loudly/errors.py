@@ -19,7 +19,9 @@ LoudlyError
 ├── TrainingError            the user's train function failed or returned no model
 ├── ModelError               a model cannot be stored, loaded or queried
 │   └── UntrustedModel       loading would execute code that the ledger does not vouch for
+├── WheelAway                the one process that decides cannot be reached just now
 ├── RolloutError             an impossible rollout: one is running, an unknown version
+├── Conflict                 what is asked for does not fit what is true now: too many versions, one that is in use
 └── ReplayError              history that cannot be replayed
 
 Each message says what happened, what was seen and what to do.
@@ -112,7 +114,13 @@ class ModelError(LoudlyError): ...
 class UntrustedModel(ModelError): ...
 
 
+class WheelAway(LoudlyError): ...
+
+
 class RolloutError(LoudlyError): ...
+
+
+class Conflict(LoudlyError): ...
 
 
 class ReplayError(LoudlyError): ...

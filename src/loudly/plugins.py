@@ -125,6 +125,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     },
     "server": {
         "asgi": ("loudly.adapters.asgi_server:build", "serve"),
+        "models": ("loudly.adapters.asgi_models:build", "serve"),
         "uvicorn": ("loudly.adapters.uvicorn_run:run", "serve"),
         "ray": ("loudly.adapters.ray_serve:run", "ray-serve"),
         "grpc": ("loudly.adapters.grpc_server:beside", "grpc"),

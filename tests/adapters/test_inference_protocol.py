@@ -43,7 +43,7 @@ def test_health_and_metadata(server: Server) -> None:
     get = lambda path: httpx.get(f"{server.url}{path}")  # noqa: E731
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/world/ready", "/v2/models/world/versions/1/ready"):
         assert get(path).status_code == 200, path
-    assert get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert get("/v2").json()["extensions"] == ["binary_tensor_data", "model_repository"]
     model = get("/v2/models/world").json()
     assert {i["name"]: i["datatype"] for i in model["inputs"]} == {t["name"]: t["datatype"] for t in tensors([])}
     assert model["versions"] == ["1"]

@@ -43,9 +43,11 @@ with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
     for _ in range(120):
         try:
             told["after"] = client.get("/status").json()
-            break
+            if not told["after"]["wheel_away"]:
+                break
         except Exception:
-            time.sleep(1)
+            pass
+        time.sleep(1)
     told["again"] = client.post("/feedback", json=labels).json()
     more = [{**row, "loan_id": f"more-{i}"} for i, row in enumerate(rows[:20])]
     client.post("/predict", json=more)
@@ -84,7 +86,8 @@ def test_many_doors_answer_as_one_server_and_the_wheel_comes_back(tmp_path: Path
     told: dict[str, Any] = json.loads((tmp_path / "told.json").read_text())
     assert told["ready"] == 200
     batch = pl.read_parquet(tmp_path / "out.parquet")
-    assert [a["prediction"] for a in told["answers"]] == batch["prediction"].to_list()
+    # a door serves the fast form, as the server does; the batch asks the original
+    assert [a["prediction"] for a in told["answers"]] == pytest.approx(batch["prediction"].to_list(), rel=1e-12)
     assert {a["version"] for a in told["answers"]} == {"loans/1"}
     assert "explanations" in told["why"], told["why"]
     for why, answer in zip(told["why"]["explanations"], told["answers"], strict=False):

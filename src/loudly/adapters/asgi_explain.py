@@ -10,9 +10,10 @@ import asyncio
 from dataclasses import asdict
 
 from loudly.adapters.asgi_codec import Codec, Refused
+from loudly.adapters.asgi_repository import status_of
 from loudly.adapters.asgi_request import Reply, encoded
 from loudly.config import ServerConfig
-from loudly.errors import LoudlyError, RolloutError
+from loudly.errors import LoudlyError
 from loudly.serve.front import Front
 
 MOST_WAITING = 4
@@ -37,10 +38,8 @@ class Explainer:
                     return await self._explained(codec, body)
         except TimeoutError as late:
             raise Refused(503, {"detail": f"no explanation within {self._deadline:g} s; ask for fewer rows"}, 1.0) from late
-        except RolloutError as error:
-            raise Refused(503, {"detail": str(error)}) from error
         except LoudlyError as error:
-            raise Refused(422, {"detail": str(error)}) from error
+            raise Refused(status_of(error), {"detail": str(error)}) from error
         finally:
             self._waiting -= 1
 

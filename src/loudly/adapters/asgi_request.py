@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -38,13 +39,15 @@ class Reply:
 class Request:
     """What came in. id: the client's own X-Request-Id, or a new one.  trace: its W3C traceparent, or nothing.
 
-    key: of `Authorization: Bearer KEY` or `X-API-Key: KEY`.  length: of the body, as it was announced, or -1.
+    key: of `Authorization: Bearer KEY` or `X-API-Key: KEY`.  version: who is asked by name, "" for nobody.  length: of the
+    body, as it was announced, or -1.
     """
 
-    __slots__ = ("_receive", "headers", "id", "key", "length", "method", "path", "trace")
+    __slots__ = ("_receive", "headers", "id", "key", "length", "method", "path", "query", "trace", "version")
 
-    def __init__(self, method: str, path: str, headers: Headers, receive: Receive) -> None:
-        self.method, self.path, self.headers, self._receive = method, path, headers, receive
+    def __init__(self, method: str, path: str, headers: Headers, receive: Receive, query: bytes = b"") -> None:
+        self.method, self.path, self.headers, self._receive, self.query = method, path, headers, receive, query
+        self.version = ""
         self.id, self.trace, self.key, self.length = b"", b"", b"", -1
         for name, value in headers:
             if name == b"content-length":
@@ -63,6 +66,10 @@ class Request:
     def note(self) -> tuple[str, str]:
         """Request id and traceparent, for the log."""
         return self.id.decode(), self.trace.decode()
+
+    def asked(self, name: str) -> str | None:
+        """A parameter of the query; the last one where it is given twice."""
+        return dict(parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)).get(name) if self.query else None
 
     def header(self, name: bytes) -> str | None:
         """A header by its name in lower case."""

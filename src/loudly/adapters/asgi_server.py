@@ -21,16 +21,17 @@ from loudly.adapters.asgi_codec import Codec, Refused, answers, objects
 from loudly.adapters.asgi_document import document, page
 from loudly.adapters.asgi_explain import Explainer
 from loudly.adapters.asgi_labels import held
+from loudly.adapters.asgi_repository import Repository, status_of
 from loudly.adapters.asgi_request import Gone, Receive, Reply, Request, Send, encoded, refusal
 from loudly.adapters.asgi_schemas import label_field
-from loudly.adapters.batching import Batcher, Full, Late
+from loudly.adapters.batching import Batcher, Batchers, Full, Late
 from loudly.adapters.meters import Meters
 from loudly.config import ServerConfig
 from loudly.core.clock import stopwatch
 from loudly.core.values import Schema
 from loudly.deliver.analysis import ROOT as ANALYSIS
 from loudly.deliver.analysis import analyse
-from loudly.errors import LoudlyError, RolloutError
+from loudly.errors import LoudlyError
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered, Front
 from loudly.serve.rows import Rows
@@ -40,6 +41,7 @@ TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 MOST_LABELLING = 64
 LARGE_BODY = 128 * 1024
+MEASURE_SECONDS = 0.25
 Work = Callable[[Request], Awaitable[Reply]]
 
 
@@ -55,13 +57,15 @@ class Server:
         self.front, self.settings, self.draining = front, settings, False
         self.door = Door(keys_of(settings.keys), settings.rate, settings.burst)
         self.meters = Meters()
-        self.batcher = Batcher(front, settings.batch, settings.queue, settings.deadline, settings.inline)
+        self.batcher = self._batcher("")
+        self.named = Batchers(self._batcher)
         self._explainer = Explainer(front, settings)
         self._on_start, self._on_stop = on_start, on_stop
-        self._codec: Codec | None = None
+        self._codecs: dict[str, Codec] = {}
         self._document: tuple[Schema | None, bytes] | None = None
         self._labelling = 0
-        model = f"/v2/models/{front.name}"
+        model, repository = f"/v2/models/{front.name}", f"/v2/repository/models/{front.name}"
+        keeper = Repository(front, settings.max_versions, self._body, self._aside)
         # path -> method, role that it needs, what does it
         self._paths: dict[str, tuple[str, str, Work]] = {
             "/predict": ("POST", "predict", self._predict),
@@ -79,16 +83,24 @@ class Server:
             model: ("GET", "", self._v2_model),
             f"{model}/ready": ("GET", "", self._v2_model_ready),
             f"{model}/infer": ("POST", "predict", self._infer),
+            "/promote": ("POST", "admin", keeper.promote),
+            "/v2/repository/index": ("POST", "admin", keeper.index),
+            f"{repository}/load": ("POST", "admin", keeper.load),
+            f"{repository}/unload": ("POST", "admin", keeper.unload),
         }
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Around serving: starts what must run beside it; at the end all that was answered is on disk."""
         self._on_start()
+        measuring = asyncio.get_running_loop().create_task(self._keep_measuring()) if self.meters.shared else None
         try:
             yield
         finally:
-            self.batcher.stop()
+            if measuring is not None:
+                measuring.cancel()
+            for batcher in (self.batcher, *self.named.all()):
+                batcher.stop()
             await asyncio.get_running_loop().run_in_executor(None, self.front.flush)
             self._on_stop()
 
@@ -113,7 +125,7 @@ class Server:
         path, root = scope["path"], scope.get("root_path", "")
         if root and path.startswith(root):
             path = path[len(root) :] or "/"
-        request = Request(scope["method"], path, scope["headers"], receive)
+        request = Request(scope["method"], path, scope["headers"], receive, scope.get("query_string", b""))
         label, reply = path, None
         try:
             label, work = self._find(request)
@@ -143,7 +155,7 @@ class Server:
         if found is None:
             if request.path.startswith(ANALYSIS) and request.method in ("GET", "POST"):
                 return ANALYSIS, self._analysis
-            found = self._paths[self._versioned(request.path)]
+            found = self._paths[self._versioned(request)]
         method, role, work = found
         if request.method != method:
             raise Refused(405, {"detail": "Method Not Allowed"}, allow=method)
@@ -151,20 +163,20 @@ class Server:
             self._admit(request, role)
         return request.path if request.path in self._paths else "/v2/models/versions", work
 
-    def _versioned(self, path: str) -> str:
-        """A path of the protocol that names a version, as the one without it. Raises: Refused."""
-        parts = path.split("/")
-        if parts[:3] != ["", "v2", "models"] or len(parts) < 4:
+    def _versioned(self, request: Request) -> str:
+        """A path of the protocol that names a version, as the one without it; the request is told. Raises: Refused."""
+        head, _, rest = request.path.partition("/models/")
+        parts = rest.split("/")
+        if head not in ("/v2", "/v2/repository") or not parts[0]:
             raise Refused(404, {"detail": "Not Found"})
-        if parts[3] != self.front.name:
-            raise v2.broken(f"there is no model {parts[3][:80]!r}; this is {self.front.name!r}", 404)
-        if len(parts) < 6 or parts[4] != "versions":
+        if parts[0] != self.front.name:
+            raise v2.broken(f"there is no model {parts[0][:80]!r}; this is {self.front.name!r}", 404)
+        plain = "/".join((head, "models", parts[0], *parts[3:]))
+        if len(parts) < 3 or parts[1] != "versions" or plain not in self._paths:
             raise Refused(404, {"detail": "Not Found"})
-        if parts[5] != self._number():
-            raise v2.broken(f"version {parts[5][:80]!r} does not answer; {self._number() or 'none'} does", 404)
-        plain = "/".join((*parts[:4], *parts[6:]))
-        if plain not in self._paths:
-            raise Refused(404, {"detail": "Not Found"})
+        request.version = f"{self.front.name}/{parts[2]}"
+        if head == "/v2":
+            self._schema(request.version)
         return plain
 
     def _admit(self, request: Request, role: str) -> None:
@@ -180,7 +192,10 @@ class Server:
 
     async def _predict(self, request: Request) -> Reply:
         body = await self._body(request)
-        codec = self._reader()
+        named = request.asked("version")
+        if named is not None:
+            request.version = named if "/" in named else f"{self.front.name}/{named}"
+        codec = self._reader(request.version)
         if len(body) <= LARGE_BODY:
             rows = codec.read(body)
         else:
@@ -191,12 +206,14 @@ class Server:
         return Reply(200, answers(codec.version, answered, first, last))
 
     async def _explain(self, request: Request) -> Reply:
-        return await self._explainer.reply(self._reader(), await self._body(request))
+        return await self._explainer.reply(self._reader(""), await self._body(request))
 
     async def _answer(self, rows: Rows, request: Request) -> tuple[Answered, int]:
         """The batch's answers, and where the request's own begin. Raises: Refused."""
         try:
-            return await self.batcher.submit(rows, request.note)
+            named = request.version
+            batcher = self.named.of(named, self.front.loaded()) if named else self.batcher
+            return await batcher.submit(rows, request.note)
         except Full as full:
             raise Refused(429, {"detail": "too many rows are waiting"}, full.seconds) from full
         except Late as late:
@@ -204,13 +221,11 @@ class Server:
                 if late.attempt is not None:
                     self.front.lose(rows, late.attempt)
                 raise Refused(503, {"detail": f"no answer within {self.settings.deadline:g} s"}, 1.0) from late
-            attempt = Attempt((rows.height,), (request.note,))
+            attempt = Attempt((rows.height,), (request.note,), request.version)
             attempt.scoring = late.attempt.scoring if late.attempt is not None else ""
             return self.front.give_up(rows, attempt), 0
-        except RolloutError as error:
-            raise Refused(503, {"detail": str(error)}) from error
         except LoudlyError as error:
-            raise Refused(422, {"detail": str(error)}) from error
+            raise Refused(status_of(error), {"detail": str(error)}) from error
 
     async def _feedback(self, request: Request) -> Reply:
         if self._labelling >= MOST_LABELLING:
@@ -221,7 +236,7 @@ class Server:
         try:
             told = await asyncio.get_running_loop().run_in_executor(None, self.front.label, rows)
         except (LoudlyError, OverflowError, UnicodeError) as error:
-            raise Refused(422, {"detail": str(error)}) from error
+            raise Refused(status_of(error), {"detail": str(error)}) from error
         finally:
             self._labelling -= 1
         for what, count in told.items():
@@ -234,22 +249,36 @@ class Server:
     async def _health(self, _: Request) -> Reply:
         return Reply(200, b'{"status":"alive"}')
 
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered."""
+        return self.front.schema() is not None and not self.draining and not self.batcher.dead
+
     async def _ready(self, _: Request) -> Reply:
         schema = self.front.schema()
-        if schema is None:
-            return Reply(503, encoded({"ready": False, "reason": "there is no champion"}))
-        if self.draining or self.batcher.dead:
-            reason = "it is told to stop" if self.draining else "no thread is left that the model has not kept"
-            return Reply(503, encoded({"ready": False, "reason": reason}))
-        return Reply(200, encoded({"ready": True, "schema_version": schema.version}))
+        if schema is not None and self.ready:
+            return Reply(200, encoded({"ready": True, "schema_version": schema.version}))
+        stopped = "it is told to stop" if self.draining else "no thread is left that the model has not kept"
+        reason = "there is no champion" if schema is None else stopped
+        return Reply(503, encoded({"ready": False, "reason": reason}))
 
     async def _status(self, _: Request) -> Reply:
         return Reply(200, json.dumps(dict(await self._aside(self.front.status))).encode())
 
     async def _metrics(self, _: Request) -> Reply:
         status = await self._aside(self.front.status)
-        told = self.meters.told(status, self.batcher.waiting, self.batcher.stuck, self.batcher.batches)
-        return Reply(200, told, TEXT)
+        return Reply(200, self.meters.told(status, *self._measured()), TEXT)
+
+    def _measured(self) -> tuple[int, int, int]:
+        """Rows that wait, threads that are stuck, batches given to the models."""
+        all_of = (self.batcher, *self.named.all())
+        return sum(b.waiting for b in all_of), sum(b.stuck for b in all_of), sum(b.batches for b in all_of)
+
+    async def _keep_measuring(self) -> None:
+        """Where others tell what we measure, they find it new."""
+        while True:
+            self.meters.measured(*self._measured())
+            await asyncio.sleep(MEASURE_SECONDS)
 
     async def _analysis(self, request: Request) -> Reply:
         body = await self._body(request) if request.method == "POST" else b""
@@ -279,19 +308,20 @@ class Server:
         ready = (await self._ready(request)).status
         return Reply(ready, encoded({"ready": ready == 200}))
 
-    async def _v2_model(self, _: Request) -> Reply:
-        return Reply(200, encoded(v2.model(self.front.name, self._number(), self._reader().schema)))
+    async def _v2_model(self, request: Request) -> Reply:
+        numbers = [v.rpartition("/")[2] for v in self.front.loaded()]
+        return Reply(200, encoded(v2.model(self.front.name, numbers, self._reader(request.version).schema)))
 
     async def _v2_model_ready(self, request: Request) -> Reply:
         ready = (await self._ready(request)).status
         return Reply(ready, encoded({"name": self.front.name, "ready": ready == 200}))
 
     async def _infer(self, request: Request) -> Reply:
-        version = self._number()
+        version = (request.version or self.front.version() or "").rpartition("/")[2]
         try:
             body = await self._body(request)
             length = request.header(b"inference-header-content-length")
-            asking = v2.read(body, length, self._reader().schema, self.settings.most_rows)
+            asking = v2.read(body, length, self._reader(request.version).schema, self.settings.most_rows)
             answered, first = await self._answer(asking.rows, request)
         except Refused as refused:
             if "error" in refused.content:
@@ -306,17 +336,28 @@ class Server:
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def _number(self) -> str:
-        return (self.front.version() or "").rpartition("/")[2]
+    def _batcher(self, version: str) -> Batcher:
+        said = self.settings
+        return Batcher(self.front, said.batch, said.queue, said.deadline, said.inline, version)
 
-    def _reader(self) -> Codec:
-        """The codec of the champion's schema. Raises: Refused while there is no champion."""
-        schema = self.front.schema()
-        if schema is None:
+    def _schema(self, version: str) -> Schema:
+        """The schema of a version, of the champion for "". Raises: Refused where it does not answer."""
+        schema = self.front.schema(version)
+        if schema is not None:
+            return schema
+        if not version:
             raise Refused(503, {"detail": "nothing answers yet: there is no champion"})
-        if self._codec is None or self._codec.schema is not schema:
-            self._codec = Codec(schema, self.settings.most_rows)
-        return self._codec
+        told = f"version {version[:80]!r} is not loaded; loaded: {', '.join(self.front.loaded()) or 'none'}"
+        raise Refused(404, {"detail": told, "error": told})
+
+    def _reader(self, version: str) -> Codec:
+        """The codec of a version's schema, of the champion's for "". Raises: Refused where it does not answer."""
+        schema, known = self._schema(version), self._codecs.get(version)
+        if known is None or known.schema is not schema:
+            if len(self._codecs) > self.settings.max_versions:
+                self._codecs.clear()
+            known = self._codecs[version] = Codec(schema, self.settings.most_rows)
+        return known
 
     async def _body(self, request: Request) -> bytes:
         """Raises: Refused for a body that is too large, or does not come in time."""

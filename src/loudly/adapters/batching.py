@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -54,20 +54,42 @@ class Batch:
 
     __slots__ = ("attempt", "begun", "works")
 
-    def __init__(self, works: Sequence[Work], begun: float) -> None:
+    def __init__(self, works: Sequence[Work], begun: float, version: str) -> None:
         self.works, self.begun = works, begun
-        self.attempt = Attempt(tuple(w.rows.height for w in works), tuple(w.note for w in works))
+        self.attempt = Attempt(tuple(w.rows.height for w in works), tuple(w.note for w in works), version)
+
+
+class Batchers:
+    """A batcher for each version that is asked by name, so that one that hangs or is slow holds nobody else up."""
+
+    def __init__(self, make: Callable[[str], Batcher]) -> None:
+        self._make = make
+        self._known: dict[str, Batcher] = {}
+
+    def of(self, version: str, loaded: Sequence[str]) -> Batcher:
+        """The batcher of a version; those of versions that are not loaded any more are let go once nothing waits there."""
+        for gone in [v for v, b in self._known.items() if v not in loaded and not b.busy]:
+            self._known.pop(gone).stop()
+        if version not in self._known:
+            self._known[version] = self._make(version)
+        return self._known[version]
+
+    def all(self) -> tuple[Batcher, ...]:
+        """Those there are."""
+        return tuple(self._known.values())
 
 
 class Batcher:
     """Collects requests on an event loop and answers them on a thread.
 
     most_rows: of a batch (a request with more runs alone).  most_waiting: rows in the queue.  deadline: seconds of a request.
-    inline: no thread; for a model of some microseconds that never hangs.
+    inline: no thread; for a model of some microseconds that never hangs.  version: who is asked; "" leaves it to the routing.
     """
 
-    def __init__(self, front: Front, most_rows: int, most_waiting: int, deadline: float, inline: bool = False) -> None:
-        self._inline = inline
+    def __init__(
+        self, front: Front, most_rows: int, most_waiting: int, deadline: float, inline: bool = False, version: str = ""
+    ) -> None:
+        self._inline, self._version = inline, version
         self._front, self._most_rows, self._most_waiting, self._deadline = front, most_rows, most_waiting, deadline
         self._waiting: deque[Work] = deque()
         self._waiting_rows = 0
@@ -84,6 +106,11 @@ class Batcher:
     def waiting(self) -> int:
         """Rows in the queue."""
         return self._waiting_rows
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting) or self._running is not None or self._due
 
     @property
     def stuck(self) -> int:
@@ -144,12 +171,12 @@ class Batcher:
         if not works:
             return
         if self._inline:
-            self._here(Batch(works, stopwatch()))
+            self._here(Batch(works, stopwatch(), self._version))
             return
         if self._inbox is None:
             self._inbox = SimpleQueue()
             Thread(target=self._work, args=(self._inbox, self._loop), name="loudly-predict", daemon=True).start()
-        self._running = Batch(works, stopwatch())
+        self._running = Batch(works, stopwatch(), self._version)
         self.batches += 1
         self._inbox.put(self._running)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,14 @@ def broken(message: str, status: int = 400) -> Refused:
 
 def server(version: str) -> dict[str, Any]:
     """Metadata of the server."""
-    return {"name": "loudly", "version": version, "extensions": ["binary_tensor_data"]}
+    return {"name": "loudly", "version": version, "extensions": ["binary_tensor_data", "model_repository"]}
 
 
-def model(name: str, version: str, schema: Schema) -> dict[str, Any]:
-    """Metadata of the model."""
+def model(name: str, versions: Sequence[str], schema: Schema) -> dict[str, Any]:
+    """Metadata of the model. versions: those that can be asked by name."""
     inputs = [{"name": f.name, "datatype": DATATYPES[f.kind], "shape": [-1, 1]} for f in asked(schema)]
     outputs = [{"name": n, "datatype": kind, "shape": [-1] if n != "prediction" else [-1, -1]} for n, kind in OUTPUTS.items()]
-    return {"name": name, "versions": [version], "platform": "loudly", "inputs": inputs, "outputs": outputs}
+    return {"name": name, "versions": list(versions), "platform": "loudly", "inputs": inputs, "outputs": outputs}
 
 
 def read(body: bytes, length: str | None, schema: Schema, most_rows: int) -> Asked:

@@ -1,11 +1,16 @@
-"""Prometheus metrics of one server; children are bound once, so that counting costs a microsecond."""
+"""Prometheus metrics of one server; children are bound once, so that counting costs a microsecond.
+
+Workers of one port count in files that they share (PROMETHEUS_MULTIPROC_DIR), so that a scrape tells the sum, whoever answers it.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from loudly.serve.front import Answered
 
@@ -17,17 +22,27 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
         self.requests = Counter("loudly_requests_total", "Requests by path and status.", ["path", "status"], registry=registry)
         self.rows = Counter("loudly_rows_total", "Rows answered, by version and arm.", ["version", "arm"], registry=registry)
         self.fallbacks = Counter("loudly_fallbacks_total", "Rows answered by a fallback.", registry=registry)
         self.seconds = Histogram("loudly_request_seconds", "Seconds a request took.", ["path"], registry=registry, buckets=BUCKETS)
         self.labels = Counter("loudly_labels_total", "Labels received, by what became of them.", ["what"], registry=registry)
         self.batches = Counter("loudly_batches_total", "Batches given to the model.", registry=registry)
-        self.alarms = Gauge("loudly_open_alarms", "Alarms that are open.", registry=registry)
-        self.log_refused = Gauge("loudly_log_refused", "1 while the disk refuses the traffic log.", registry=registry)
-        self.log_lost = Gauge("loudly_log_lost", "Records of traffic that had no room.", registry=registry)
-        self.waiting = Gauge("loudly_rows_waiting", "Rows that wait for the model.", registry=registry)
-        self.stuck = Gauge("loudly_threads_stuck", "Threads that a model has not given back in time.", registry=registry)
+        self.alarms = Gauge("loudly_open_alarms", "Alarms that are open.", registry=registry, multiprocess_mode="livemostrecent")
+        self.log_refused = Gauge(
+            "loudly_log_refused", "1 while the disk refuses the traffic log.", registry=registry, multiprocess_mode="livemostrecent"
+        )
+        self.log_lost = Gauge(
+            "loudly_log_lost", "Records of traffic that had no room.", registry=registry, multiprocess_mode="livemostrecent"
+        )
+        self.waiting = Gauge("loudly_rows_waiting", "Rows that wait for the model.", registry=registry, multiprocess_mode="livesum")
+        self.stuck = Gauge(
+            "loudly_threads_stuck",
+            "Threads that a model has not given back in time.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._requests: dict[tuple[str, int], Any] = {}
         self._rows: dict[tuple[str, str], Any] = {}
         self._seconds: dict[str, Any] = {}
@@ -59,11 +74,19 @@ class Meters:
         self.alarms.set(len(status.get("alarms", ())))
         self.log_refused.set(bool(status.get("log", {}).get("refused")))
         self.log_lost.set(status.get("log", {}).get("lost", 0))
+        self.measured(waiting, stuck, batches)
+        if not self.shared:
+            return bytes(generate_latest(self.registry))
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody, self.shared)  # type: ignore[no-untyped-call]
+        return bytes(generate_latest(everybody))
+
+    def measured(self, waiting: int, stuck: int, batches: int) -> None:
+        """What the batchers of this process say now."""
         self.waiting.set(waiting)
         self.stuck.set(stuck)
         self.batches.inc(batches - self._batches)
         self._batches = batches
-        return bytes(generate_latest(self.registry))
 
     def _row(self, version: str, arm: str, count: int) -> None:
         counter = self._rows.get((version, arm))

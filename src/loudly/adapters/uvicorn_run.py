@@ -32,8 +32,11 @@ NO_SYN = ((LOAD, 0, 0, 13), (AND, 0, 0, 0x12), (EQUAL, 0, 1, 0x02), (RETURN, 0, 
 SO_ATTACH_FILTER = 26
 
 
-def run(app: Any, host: str, port: int, drain: float = 5.0) -> None:
-    """Serves the application until SIGINT or SIGTERM. drain: seconds for clients to leave."""
+def run(app: Any, host: str, port: int, drain: float = 5.0, door: socket.socket | None = None) -> None:
+    """Serves the application until SIGINT or SIGTERM. drain: seconds for clients to leave.
+
+    door: a socket that listens already, in the place of host and port; other processes may take connections from it, too.
+    """
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
@@ -51,7 +54,7 @@ def run(app: Any, host: str, port: int, drain: float = 5.0) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)
-    door = config.bind_socket()
+    door = config.bind_socket() if door is None else door
     stopping: list[asyncio.Task[None]] = []
 
     def stop(*_: Any) -> None:

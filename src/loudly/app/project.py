@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def load_app(file: Path) -> App:
         raise UserFileError(f"{file} must hold one App.", seen=f"{len(apps)} of them", do='app = loudly.App("name", ...)')
     apps[0].folder = apps[0].folder or file.resolve().parent
     return apps[0]
+
+
+def load_apps(files: Sequence[Path]) -> list[App]:
+    """The Apps of several files. Raises: UserFileError where two files have one name: pickled models could not tell them apart."""
+    stems = [file.stem for file in files]
+    twice = sorted({str(file) for file in files if stems.count(file.stem) > 1})
+    if twice:
+        raise UserFileError("Files of one process need different names.", seen=", ".join(twice), do="Rename one.")
+    return [load_app(file) for file in files]
 
 
 def make_project(folder: Path) -> tuple[Path, ...]:

@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
 from loudly.app import operate, verbs
-from loudly.config import read_config
+from loudly.config import ServerConfig, read_config, secret
 from loudly.core.canon import Json
 from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
-from loudly.errors import LoudlyError
+from loudly.errors import ConfigError, Conflict, LoudlyError, StaleWriter, WheelAway
 from loudly.loop.arms import arms_of
 from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
-from loudly.loop.restart import catch_up
+from loudly.loop.restart import catch_up, refresh
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
+from loudly.loop.taking import Taking, outcome_of
 from loudly.plugins import available, resolve
 from loudly.serve.attempt import Attempt
 from loudly.serve.explanation import Explanation
-from loudly.serve.front import Answered
+from loudly.serve.front import Answered, Front
 from loudly.serve.router import Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
+from loudly.store.spools import Spools
+
+SPOOLS = "spools"
+
+
+class Project(Protocol):
+    """What a server needs of a user's App."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def folder(self) -> Path | None: ...
+
+    @property
+    def system(self) -> System: ...
 
 
 class LiveFront:
@@ -52,9 +70,25 @@ class LiveFront:
     def label_name(self) -> str:
         return self.live.system.label
 
-    def schema(self) -> Schema | None:
+    def schema(self, version: str = "") -> Schema | None:
         champion = self.live.state.champion
+        if version:
+            return self.live.pins.of(version)[0].schema if version in self.live.pins.loaded() else None
         return self.live.ready[champion].schema if champion else None
+
+    def loaded(self) -> Sequence[str]:
+        return self.live.pins.loaded()
+
+    def repository(self) -> Sequence[tuple[str, bool, str]]:
+        pins, known = self.live.pins, self.live.state.versions
+        loaded = pins.loaded()
+        return [(v, v in loaded, "" if v in loaded else pins.failed.get(v, "not loaded")) for v in known]
+
+    def load(self, version: str, most: int) -> None:
+        self.live.pins.load(version, most)
+
+    def unload(self, version: str) -> None:
+        self.live.pins.unload(version)
 
     def example(self) -> Mapping[str, Any]:
         """The newest row of the training table, as a request would send it."""
@@ -68,11 +102,26 @@ class LiveFront:
     def version(self) -> str | None:
         return self.live.state.champion
 
+    def promote(self, version: str, position: int, reason: str) -> None:
+        """Two who decide at once have read the same ledger: the first is heard, the second is told to read again."""
+        live = self.live
+        with live.lock:
+            refresh(live)
+            if live.state.position != position:
+                seen = f"the ledger is at {live.state.position}, you have read {position}"
+                raise StaleWriter("Something was decided meanwhile.", seen=seen, do="Read /status again, and decide again.")
+            ref = verbs.full_name(live.state, live.system.name, version)
+            gate = verbs.gate_of(live, ref)
+            if live.state.killed or not gate.passed:
+                seen = "the kill switch is on" if live.state.killed else f"{gate.decision} {gate.reason}"
+                raise Conflict(f"{ref} may not be promoted.", seen=seen, do="Release the switch, or train another version.")
+            live.promote(ref, f"promoted by hand: {reason}")
+
     def answer(self, rows: Rows, attempt: Attempt) -> Answered:
-        return answered_of(self.live.answering.answer(rows, attempt))
+        return answered_of(self.live.answering.answer(rows, attempt), attempt)
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Answered:
-        return answered_of(self.live.answering.give_up(rows, attempt))
+        return answered_of(self.live.answering.give_up(rows, attempt), attempt)
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         self.live.answering.lose(rows, attempt)
@@ -84,14 +133,7 @@ class LiveFront:
         return self._explaining.explain(rows, seconds)
 
     def label(self, labels: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-        system = self.live.system
-        table = pl.DataFrame(
-            {system.key: [str(row[system.key]) for row in labels], system.label: [row[system.label] for row in labels]},
-            strict=False,
-        )
-        arrival = self.live.feedback(table)
-        repeated = len(arrival.duplicate) + len(arrival.changed)
-        return {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
+        return outcome_of(self.live.feedback(label_table(self.live.system, labels)))
 
     def verdict(self, version: str | None) -> Verdict:
         return standing_verdict(self.live, version)
@@ -105,6 +147,7 @@ class LiveFront:
             "candidate": state.rollout.version if state.rollout else None,
             "arms": self._arms(),
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
+            "loaded": list(self.live.pins.loaded()),
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "held_back": dict(state.held),
             "waiting_for_labels": self.live.book.waiting,
@@ -127,10 +170,26 @@ class LiveFront:
             self.live.stores.traffic.flush()
 
 
-def answered_of(replies: Replies) -> Answered:
+def ask_front(front: LiveFront, what: str, given: Sequence[Any]) -> Any:
+    """What a door may ask of a wheel that is elsewhere. Raises: WheelAway for what this wheel does not know."""
+    changing = (front.load, front.unload, front.promote)
+    reading = (front.example, front.status, front.verdict, front.repository, front.explain)
+    known = {f.__name__: f for f in (*reading, *changing)}
+    if what not in known:
+        raise WheelAway(f"This wheel cannot be asked {what!r}.", seen=", ".join(known), do="Run one version of loudly everywhere.")
+    return known[what](*given)
+
+
+def label_table(system: System, labels: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Labels of clients as a table of key and label."""
+    keys, values = [str(row[system.key]) for row in labels], [row[system.label] for row in labels]
+    return pl.DataFrame({system.key: keys, system.label: values}, strict=False)
+
+
+def answered_of(replies: Replies, attempt: Attempt) -> Answered:
     """Replies as a server tells them, row by row."""
     arm, names = replies.arm.tolist(), replies.names
-    versions, arms = [replies.versions[a] for a in arm], [names[a] for a in arm]
+    versions, arms = [replies.versions[a] for a in arm], ["pinned" if attempt.version else names[a] for a in arm]
     return Answered(replies.answer.tolist(), versions, arms, replies.propensity.tolist(), replies.fallback.tolist())
 
 
@@ -184,35 +243,105 @@ class Ticker:
         self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)
 
 
-def run_server(system: System, name: str, folder: Path | None, host: str | None, port: int | None) -> None:
-    """Serves until it is told to stop. Raises: ExtraMissing without the `serve` extra."""
-    config = read_config(folder)
-    build = resolve("server", config.server.kind)
-    run = resolve("server", "uvicorn")
-    opened = verbs.open_stores(name, folder, traffic=True)
+def run_server(projects: Sequence[Project], host: str | None, port: int | None) -> None:
+    """Serves until it is told to stop: one project at the root, several under `/models/NAME`, each with stores of its own.
+
+    Address and drain are those of the first. Raises: ExtraMissing without the `serve` extra, ConfigError where two share a store.
+    """
+    apart(projects)
+    first = read_config(projects[0].folder).server
+    where = host or first.host
+    app = application([_part(project, where) for project in projects], where)
+    resolve("server", "uvicorn")(app, where, port or first.port, first.drain)
+
+
+def apart(projects: Sequence[Project]) -> None:
+    """Projects of one process share nothing. Raises: ConfigError for two of one name, one folder of stores, or one database."""
+    known: set[tuple[str, str]] = set()
+    for project in projects:
+        store, root = read_config(project.folder).store, read_config(project.folder).root.resolve()
+        ledger = secret(store.url) if store.ledger not in ("sqlite", "memory") else ""
+        for what, value in (("name", project.name), ("folder of stores", str(root)), ("ledger", ledger)):
+            if value and (what, value) in known:
+                do = "Give each project a name, a folder and a database of its own."
+                raise ConfigError(f"Two projects of one process share their {what}.", seen=project.name, do=do)
+            known.add((what, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """The one Live of a project that serves, caught up with its log. taking: takes over what workers have spooled."""
+
+    live: Live
+    front: LiveFront
+    ticker: Ticker
+    taking: Taking
+
+
+def open_wheel(project: Project) -> Wheel:
+    """The wheel of a project as its ledger, its log and its spools left it; what is said at the start is said."""
+    system, config = project.system, read_config(project.folder)
+    opened = verbs.open_stores(project.name, project.folder, traffic=True)
     keep = operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
-    rows = catch_up(live, config.root / "traffic")
+    taken: dict[str, int] = {}
+    rows = catch_up(live, config.root / "traffic", taken)
+    taking = Taking(live, Spools(config.root / SPOOLS, taken))
+    spooled = taking.drain()
+    live.pins.follow()
     console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
-    console.print(f"loudly {name}: {standing}; {rows:,} logged rows folded in again", highlight=False)
+    told = f"; {spooled:,} records of workers taken over" if spooled else ""
+    console.print(f"loudly {project.name}: {standing}; {rows:,} logged rows folded in again{told}", highlight=False)
     _tell_forms(live, console)
-    ticker = Ticker(live, config.server.tick, operate.House(live, opened, keep).tidy)
-    where = host or config.server.host
-    if not config.server.keys and where not in ("127.0.0.1", "::1", "localhost"):
-        console.print(f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys", highlight=False)
+    house = operate.House(live, opened, keep)
+
+    def keep_house() -> None:
+        taking.drain()  # what is to be forgotten may stand in a spool still
+        house.tidy()
+
+    ticker = Ticker(live, config.server.tick, keep_house)
+    return Wheel(live, LiveFront(live), ticker, taking)
+
+
+def warn_of_strangers(project: Project, where: str) -> None:
+    """Says aloud where everybody may ask."""
+    if not read_config(project.folder).server.keys and where not in ("127.0.0.1", "::1", "localhost"):
+        told = f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys"
+        Console(stderr=True).print(told, highlight=False)
+
+
+Part = tuple[Front, Callable[[], None], Callable[[], None], ServerConfig]
+
+
+def application(parts: Sequence[Part], host: str) -> Any:
+    """The application over fronts, each with what runs around serving: with spans where a provider is set, with gRPC on `host`
+    where a port is named. Several fronts stand under their names, and what is said once is said by the first.
+    """
     spans = resolve("spans", "otel")() if available("spans", "otel") else None
-    front = LiveFront(live) if spans is None else spans.front(LiveFront(live))
-    app = build(front, ticker.start, ticker.stop, config.server)
+    servers = {
+        front.name: resolve("server", settings.kind)(front if spans is None else spans.front(front), start, stop, settings)
+        for front, start, stop, settings in parts
+    }
+    app = resolve("server", "models")(servers) if len(servers) > 1 else next(iter(servers.values()))
     app = app if spans is None else spans.app(app)
-    if config.server.grpc_port:
-        app = resolve("server", "grpc")(app, where, config.server)
-    run(app, where, port or config.server.port, config.server.drain)
+    settings = parts[0][3]
+    return resolve("server", "grpc")(app, host, settings) if settings.grpc_port else app
+
+
+def _part(project: Project, where: str) -> Part:
+    """A project that has its wheel in the same process."""
+    wheel = open_wheel(project)
+    warn_of_strangers(project, where)
+    return wheel.front, wheel.ticker.start, wheel.ticker.stop, read_config(project.folder).server
 
 
 def _tell_forms(live: Live, console: Console) -> None:
-    """What each version is served from; a fast form that passed and cannot be read here is said aloud and recorded."""
+    """What each version is served from; one that was loaded and cannot be, or a fast form that cannot be read, is said aloud."""
+    for ref, reason in live.pins.failed.items():
+        console.print(f"[bold red]LOUD[/] {ref} was loaded and cannot be loaded again: {escape(reason)}", highlight=False)
+        live.event("guarantee_weakened", version=ref, what="a loaded version", reason=reason)
     for ref, ready in live.ready.items():
         console.print(f"loudly {live.system.name}: {ref} is served from {ready.served}: {ready.told}", highlight=False)
         lost = live.stores.fast and ready.served == ORIGINAL and ready.bundle.meta.get("fast", {}).get("passed")

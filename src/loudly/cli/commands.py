@@ -13,11 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loudly.app import operate, verbs
-from loudly.app.project import load_app, make_project
+from loudly.app.project import load_app, load_apps, make_project
 from loudly.config import read_config
 from loudly.core.clock import duration, iso
 from loudly.core.values import Decision, Verdict, plain
 from loudly.data.read import read_table
+from loudly.errors import ConfigError
 from loudly.loop.plan import explain, step_data
 from loudly.loop.replay import monthly
 from loudly.loop.tell import tell
@@ -98,16 +99,27 @@ def ship(file: Path, version: str | None, beside: list[str], as_json: bool) -> N
     leave(gate)
 
 
-def serve(file: Path, host: str | None, port: int | None, on_ray: bool) -> None:
+def serve(files: list[Path], host: str | None, port: int | None, on_ray: bool, workers: int | None) -> None:
     from loudly.app.server import run_server
+    from loudly.app.workers import run_workers
 
-    app = load_app(file)
+    file, apps = files[0], load_apps(files)
+    app = apps[0]
+    count = workers if workers is not None else read_config(app.folder).server.workers
+    if (on_ray or count > 1) and len(files) > 1:
+        told = "Ray Serve and workers take one file."
+        raise ConfigError(told, seen=", ".join(map(str, files)), do="Serve each by a command of its own.")
+    if count < 1:
+        raise ConfigError("--workers wants at least one process.", seen=str(count))
     if on_ray:
         config = read_config(app.folder)
-        workers = config.executor.workers
-        resolve("server", "ray")(str(file), host or config.server.host, port or config.server.port, workers)
+        doors = config.executor.workers
+        resolve("server", "ray")(str(file), host or config.server.host, port or config.server.port, doors)
         return
-    run_server(app.system, app.name, app.folder, host, port)
+    if count > 1:
+        run_workers(file, app, host, port, count)
+    else:
+        run_server(apps, host, port)
 
 
 def feedback(file: Path, labels: Path, as_json: bool) -> None:

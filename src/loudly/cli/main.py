@@ -64,13 +64,15 @@ def ship(
 
 @app.command()
 def serve(
+    files: Annotated[list[Path] | None, typer.Argument(help="Several files: each model under /models/NAME.")] = None,
     file: File = APP,
     host: Annotated[str | None, typer.Option(help="Address; from loudly.toml by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; from loudly.toml by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer; from loudly.toml by default.")] = None,
     on_ray: Annotated[bool, typer.Option("--ray", help="Behind Ray Serve: many doors, one wheel.")] = False,
 ) -> None:
     """Answer POST /predict and /feedback over HTTP; judge, alarm, roll out and retrain by the policy."""
-    _commands().serve(file, host, port, on_ray)
+    _commands().serve(files or [file], host, port, on_ray, workers)
 
 
 @app.command()

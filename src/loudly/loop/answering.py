@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from loudly.loop.live import Live
+    from loudly.loop.sides import Sides
+    from loudly.loop.system import System
 
+Notes = list[tuple[str, str, int]]
 FOLD_ROWS = 512
 MOST_ROWS = 4096
 
@@ -44,6 +47,35 @@ class Waiting:
     rollout: int
     at: int
     kind: tuple[Any, ...]
+    pinned: str
+
+
+class Fit:
+    """Rows of a request as a version's model takes them: in its schema, private columns hidden, side columns joined."""
+
+    def __init__(self, system: System, key: bytes, sides: Sides) -> None:
+        self._system, self._key, self._sides = system, key, sides
+        self._wide: tuple[Schema, Schema] | None = None
+
+    def rows(self, rows: Rows, schema: Schema) -> Rows:
+        """Raises: DataError where the rows do not fit."""
+        private = self._system.private
+        if rows.schema is not schema:
+            rows = checked(of_table(conform(rows.table(), schema, keys=False).good, schema))
+        if private:
+            hidden = {name: _hidden(rows.columns[name], self._key) for name in private if name in rows.columns}
+            rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
+        if self._system.sides or schema.role(Role.SIDE):
+            fitted = self._sides.live(conform(rows.table(), schema, keys=False), schema)
+            rows = of_table(fitted.good, self._widened(schema))
+        return rows
+
+    def _widened(self, schema: Schema) -> Schema:
+        """The schema of rows with their side columns: as if they had been sent."""
+        if self._wide is None or self._wide[0] is not schema:
+            sent = tuple(replace(f, role=Role.INPUT) if f.role is Role.SIDE else f for f in schema.fields)
+            self._wide = (schema, Schema(sent))
+        return self._wide[1]
 
 
 class Answering:
@@ -55,35 +87,32 @@ class Answering:
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
         self._failing = (0, Failing())
         self._rows = 0
-        self._wide: tuple[Schema, Schema] | None = None
+        self._fit = Fit(live.system, live.key, live.sides)
 
     def answer(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers and logs the rows; requests that were given up meanwhile are left out of the log.
 
-        Raises: RolloutError while there is no champion, DataError where the champion has changed and its schema does not fit.
+        Raises: RolloutError while there is no champion, NotFound where a version is named that is not loaded, DataError where
+        the champion has changed and its schema does not fit.
         """
-        rows, units, router = self.prepared(rows)
+        rows, units, router = self.prepared(rows, attempt.version)
         replies = router.answer(rows, units, attempt)
-        late = attempt.close()
-        if not late:
-            self._log(rows, replies, attempt, range(len(attempt.sizes)))
-        elif len(late) < len(attempt.sizes):
-            kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
-            mask = np.isin(np.arange(rows.height), kept)
-            whole = [i for i in range(len(attempt.sizes)) if i not in late]
-            self._log(rows.filter(mask), replies.take(kept), attempt, whole)
+        kept = still_wanted(rows, replies, attempt)
+        if kept is not None:
+            self._log(*kept, attempt)
         return replies
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and logs that."""
-        rows, units, router = self.prepared(rows)
+        rows, units, router = self.prepared(rows, attempt.version)
         replies = router.give_up(rows, units, attempt.scoring)
-        self._log(rows, replies, attempt, range(len(attempt.sizes)))
+        self._log(rows, replies, notes_of(attempt), attempt)
         return replies
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
-        self._lost.append((attempt, list(rows.columns[self._live.system.key])))
+        if not attempt.version:
+            self._lost.append((attempt, list(rows.columns[self._live.system.key])))
 
     def settle(self) -> None:
         """Folds what waits where that is worth it and nobody else holds the lock."""
@@ -115,7 +144,11 @@ class Answering:
         table = joined([w.rows for w in group]).table()
         replies = traffic.all_of([w.replies for w in group])
         at = np.repeat([w.at for w in group], [w.rows.height for w in group])
-        live.fold_answers(traffic.logged(table, replies, group[0].rollout, at), group[-1].at)
+        logged = traffic.logged(table, replies, group[0].rollout, at)
+        if group[0].pinned:
+            live.pins.predicted(traffic.marked(logged, group[0].pinned))
+            return
+        live.fold_answers(logged, group[-1].at)
         if group[0].rollout == _rollout(live):
             calls = [(w.replies, list(w.rows.columns[live.system.key])) for w in group]
             count(live, table, replies, (*calls, *self._late_calls(replies)))
@@ -136,41 +169,31 @@ class Answering:
         while self._lost:
             attempt, units = self._lost.popleft()
             lost.setdefault(attempt, []).extend(units)
-        return [(_late(replies, attempt.scoring, len(units)), units) for attempt, units in lost.items()]
+        return [(late_call(replies.names, attempt.scoring, len(units)), units) for attempt, units in lost.items()]
 
-    def prepared(self, rows: Rows) -> tuple[Rows, list[Any], Router]:
-        """Rows as the champion takes them (pseudonyms, side columns), their units, and who answers. Raises: as `answer`."""
+    def prepared(self, rows: Rows, version: str = "") -> tuple[Rows, list[Any], Router]:
+        """Rows as a version takes them (pseudonyms, side columns), their units, and who answers. Raises: as `answer`."""
         live = self._live
         router, champion = live.router, live.state.champion
-        if router is None or champion is None:
+        if version:
+            ready, router = live.pins.of(version)
+        elif router is None or champion is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
-        schema = live.ready[champion].schema
-        if rows.schema is not schema:
-            rows = checked(of_table(conform(rows.table(), schema, keys=False).good, schema))
-        if live.system.private:
-            hidden = {name: _hidden(rows.columns[name], live.key) for name in live.system.private if name in rows.columns}
-            rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
-        if live.system.sides or schema.role(Role.SIDE):
-            fitted = live.sides.live(conform(rows.table(), schema, keys=False), schema)
-            rows = of_table(fitted.good, self._widened(schema))
+        else:
+            ready = live.ready[champion]
+        rows = self._fit.rows(rows, ready.schema)
         return rows, list(rows.columns[live.system.key]), router
 
-    def _widened(self, schema: Schema) -> Schema:
-        """The schema of rows with their side columns: as if they had been sent."""
-        if self._wide is None or self._wide[0] is not schema:
-            sent = tuple(replace(f, role=Role.INPUT) if f.role is Role.SIDE else f for f in schema.fields)
-            self._wide = (schema, Schema(sent))
-        return self._wide[1]
-
-    def _log(self, rows: Rows, replies: Replies, attempt: Attempt, kept: Any) -> None:
+    def _log(self, rows: Rows, replies: Replies, notes: Notes, attempt: Attempt) -> None:
         live = self._live
-        now, rollout = live.clock.now(), _rollout(live)
+        now, pinned = live.clock.now(), attempt.version
+        rollout = 0 if pinned else _rollout(live)
         if live.stores.traffic is not None:
-            notes = [(*attempt.notes[i], attempt.sizes[i]) for i in kept] if attempt.notes else ()
-            live.stores.traffic.append("predictions", traffic.compact(rows, replies, rollout, now, notes))
-        kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, *live.watch.cell(now))
+            payload = traffic.compact(rows, replies, rollout, now, notes, pinned)
+            live.stores.traffic.append("pinned" if pinned else "predictions", payload)
+        kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
         self._rows += rows.height
-        self._waiting.append(Waiting(rows, replies, rollout, now, kind))
+        self._waiting.append(Waiting(rows, replies, rollout, now, kind, pinned))
 
 
 def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[Replies, Sequence[Any]], ...] = ()) -> None:
@@ -187,6 +210,23 @@ def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[R
             live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
 
 
+def notes_of(attempt: Attempt) -> Notes:
+    """Request id, traceparent and rows of each request, for the log."""
+    return [(*note, size) for note, size in zip(attempt.notes, attempt.sizes, strict=True)] if attempt.notes else []
+
+
+def still_wanted(rows: Rows, replies: Replies, attempt: Attempt) -> tuple[Rows, Replies, Notes] | None:
+    """Ends the attempt: what is to be logged of it, without the requests that were given up; None where all were."""
+    late, notes = attempt.close(), notes_of(attempt)
+    if not late:
+        return rows, replies, notes
+    if len(late) == len(attempt.sizes):
+        return None
+    kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
+    mask = np.isin(np.arange(rows.height), kept)
+    return rows.filter(mask), replies.take(kept), [note for i, note in enumerate(notes) if i not in late]
+
+
 def _failed(replies: Replies, n: int) -> dict[str, Any]:
     """Arm -> (n,) rows that it was asked for and did not answer."""
     found = {}
@@ -196,9 +236,12 @@ def _failed(replies: Replies, n: int) -> dict[str, Any]:
     return found
 
 
-def _late(replies: Replies, arm: str, n: int) -> Replies:
-    nothing = {name: np.full(n, np.nan) for name in replies.scores}
-    return replace(replies, arm=np.zeros(n, dtype=np.int64), scores=nothing, answered={arm: n}, failed={arm: n}, seconds={})
+def late_call(arms: Sequence[str], arm: str, n: int) -> Replies:
+    """A call of `n` units that one of the arms did not answer in time."""
+    nothing, lost = np.full(n, np.nan), {arm: n}
+    scores = dict.fromkeys(arms, nothing)
+    nobody, late = np.zeros(n, dtype=np.int64), ("no answer in time",)
+    return Replies(nothing, nobody, np.ones(n), np.ones(n, dtype=bool), scores, ("",) * len(arms), lost, lost, late, {})
 
 
 def _rollout(live: Live) -> int:

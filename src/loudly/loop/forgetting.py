@@ -101,6 +101,7 @@ def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[],
     with live.lock:
         live.answering.fold()
         live.book.forget(gone)
+        live.pins.book.forget(gone)
     deleted = _purge(live, gone) if purge else 0
     stays = _stays(done, purge, deleted)
     live.event(

@@ -24,6 +24,7 @@ from loudly.loop.answering import Answering, count
 from loudly.loop.arms import arms_of, beside, context_now, new_context, prepare, rivals, routing_of, teach, winner
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
+from loudly.loop.pins import Pins
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import Known, Underway, decide
 from loudly.loop.restart import refresh
@@ -67,6 +68,7 @@ class Live:
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.answering = Answering(self)
+        self.pins = Pins(self)
         self.confirming = Confirming(self)
         if self.state.champion is not None:
             self.adopt(self.state.champion)
@@ -122,18 +124,15 @@ class Live:
             self.stores.traffic.append("labels", traffic.to_bytes(labels.with_columns(_at=pl.lit(now, pl.Int64))))
         with self.lock:
             self.answering.fold()
-            return self._feedback(labels, now)
+            return self.labelled(labels, now)
 
-    def _feedback(self, labels: pl.DataFrame, now: int) -> Arrival:
+    def labelled(self, labels: pl.DataFrame, now: int) -> Arrival:
+        """Labels that are logged already. The caller holds the lock, and has folded the answers before."""
         with self.tally.spend("labels"):
-            arrival = self.book.arrived(labels, now)
-        if arrival.unknown or arrival.duplicate or arrival.changed:
-            self.event(
-                "labels_unmatched",
-                unknown=len(arrival.unknown),
-                duplicate=len(arrival.duplicate) + len(arrival.changed),
-                examples=list((*arrival.unknown, *arrival.duplicate, *arrival.changed)[:5]),
-            )
+            arrival = self.pins.arrived(labels, now)
+        if odd := (*arrival.unknown, *arrival.duplicate, *arrival.changed):
+            twice = len(arrival.duplicate) + len(arrival.changed)
+            self.event("labels_unmatched", unknown=len(arrival.unknown), duplicate=twice, examples=list(odd[:5]))
         if arrival.joined.height and self.state.champion is not None:
             self.fold_labels(arrival.joined, now)
         return arrival

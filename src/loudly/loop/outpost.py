@@ -1,7 +1,7 @@
 """A wheel in many places: outposts answer by the routing they are told, one wheel logs, folds and decides.
 
 An outpost holds no ledger and writes nothing. It follows what the wheel tells (`routing_of`), answers rows as the wheel would,
-and hands each answered batch back (`take`) before its client gets the answer.
+and hands a record of each answered batch over before its client gets the answer; the wheel folds it in (`loop.taking`).
 """
 
 from __future__ import annotations
@@ -10,30 +10,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
+import msgspec
 
-from loudly.core.seams import Strategy
+from loudly.core.seams import Clock, Strategy
 from loudly.core.values import ModelVersion, Schema
-from loudly.data.pseudonym import pseudonymise
 from loudly.errors import RolloutError
 from loudly.loop import traffic
-from loudly.loop.answering import count
+from loudly.loop.answering import Fit, Notes, notes_of, still_wanted
 from loudly.loop.live import Live
+from loudly.loop.pins import missing, router_of
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
+from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
-from loudly.serve.router import Replies, Router, Routing, Served
-from loudly.validate.conform import Conformed, conform
+from loudly.serve.router import Replies, Router, Routing, Served, Timer
+from loudly.serve.rows import Rows
 
-Take = Callable[[pl.DataFrame, Replies, int], None]
-Kept = Callable[[], Any]
+HandOver = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The routing as the wheel tells it: who answers, by which strategy in which state. rollout: its id, 0 where none runs."""
+    """The routing as the wheel tells it: who answers, by which strategy in which state. rollout: its id, 0 where none runs.
+
+    loaded: versions that answer whoever names them, beside the routing.
+    """
 
     control: ModelVersion
     candidates: tuple[ModelVersion, ...]
@@ -41,6 +44,7 @@ class Told:
     state: Mapping[str, Any]
     rollout: int
     context: Context | None
+    loaded: tuple[ModelVersion, ...] = ()
 
 
 def routing_of(live: Live) -> Told | None:
@@ -52,95 +56,120 @@ def routing_of(live: Live) -> Told | None:
         routing = router.routing
         candidates = tuple(state.versions[candidate.version] for candidate in routing.candidates)
         rollout = state.rollout.started if state.rollout is not None and candidates else 0
+        loaded = tuple(state.versions[v] for v in live.pins.loaded())
         control = state.versions[routing.control.version]
-        return Told(control, candidates, routing.strategy, dict(routing.state), rollout, routing.context)
+        return Told(control, candidates, routing.strategy, dict(routing.state), rollout, routing.context, loaded)
 
 
-def take(live: Live, rows: pl.DataFrame, replies: Replies, rollout: int) -> None:
-    """The wheel's half of an answer that an outpost gave: logged, then folded. Answers of a rollout that is over count no more."""
-    now = live.clock.now()
-    logged = traffic.logged(rows, replies, rollout, now)
-    if live.stores.traffic is not None:
-        live.stores.traffic.append("predictions", traffic.to_bytes(logged))
-    with live.lock:
-        live.fold_answers(logged, now)
-        if live.state.rollout is not None and live.state.rollout.started == rollout:
-            count(live, rows, replies)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who answers now, in one piece that is swapped whole. named: the versions that can be asked by name."""
+
+    router: Router
+    schema: Schema
+    rollout: int
+    named: Mapping[str, tuple[Ready, Router]]
 
 
 class Outpost:
-    """Answers rows by what it was told last. `answer` may be called from many threads."""
+    """Answers rows by what it was told last; many threads may ask. `lost`: rows that could not be handed over."""
 
-    def __init__(self, system: System, stores: Stores, key: bytes, hand_over: Take) -> None:
-        self._system, self._stores, self._key, self._hand_over = system, stores, key, hand_over
-        self._sides = Sides(system, key)
+    def __init__(
+        self, system: System, stores: Stores, key: bytes, clock: Clock, hand_over: HandOver, timer: Timer | None = None
+    ) -> None:
+        self._system, self._stores, self._clock, self._hand_over, self._timer = system, stores, clock, hand_over, timer
+        self.sides = Sides(system, key)
+        self._fit = Fit(system, key, self.sides)
         self._ready: dict[str, Ready] = {}
-        self._router: Router | None = None
-        self._schema: Schema | None = None
-        self._rollout = 0
+        self._standing: Standing | None = None
         self.lost = 0
 
     @property
     def version(self) -> str | None:
         """The champion; None before anything was told."""
-        return self._router.routing.control.version if self._router is not None else None
+        return self._standing.router.routing.control.version if self._standing is not None else None
 
-    @property
-    def schema(self) -> Schema | None:
-        """The champion's schema; None before anything was told."""
-        return self._schema
+    def schema(self, version: str = "") -> Schema | None:
+        """Of a version that can be asked by name, of the champion for ""; None where it does not answer."""
+        standing = self._standing
+        if standing is None or (version and version not in standing.named):
+            return None
+        return standing.named[version][0].schema if version else standing.schema
+
+    def loaded(self) -> tuple[str, ...]:
+        """All that can be asked by name."""
+        return tuple(self._standing.named) if self._standing is not None else ()
 
     def follow(self, told: Told | None) -> None:
-        """From the next batch on answers go by this."""
+        """From the next batch on answers go by this; models are loaded before, so nobody waits for one.
+
+        Raises: LoudlyError where a model cannot be loaded; answers go on as before then.
+        """
         if told is None:
             return
-        control = self._open(told.control)
-        candidates = tuple(Served(version.ref, self._open(version).predict) for version in told.candidates)
-        ours = Served(told.control.ref, control.predict)
-        made = Routing(ours, candidates, told.strategy, told.state, str(told.rollout), context=told.context)
-        self._schema, self._rollout = control.schema, told.rollout
-        if self._router is None:
-            self._router = Router(made)
-        else:
-            self._router.swap(made)
+        candidates = tuple(map(self._served, told.candidates))
+        control = self._served(told.control)
+        routing = Routing(control, candidates, told.strategy, told.state, str(told.rollout), context=told.context)
+        named = {v.ref: (self._open(v), router_of(v.ref, self._open(v))) for v in told.loaded}
+        self._standing = Standing(Router(routing, self._timer), self._open(told.control).schema, told.rollout, named)
+        wanted = {told.control.ref, *(v.ref for v in told.candidates), *named}
+        for gone in [ref for ref in self._ready if ref not in wanted]:
+            del self._ready[gone]
 
-    def answer(self, rows: pl.DataFrame, kept: Kept = lambda: None) -> tuple[Replies, Conformed]:
-        """Answers rows and hands them over. Where the wheel cannot take them they are answered all the same, and counted as lost.
+    def answer(self, rows: Rows, attempt: Attempt) -> Replies:
+        """Answers rows and hands them over. Where nobody can take them they are answered all the same, and counted as lost.
 
-        kept: asked when the answers are made: the numbers of the rows whose clients still wait for them, None for all.
-        Raises: RolloutError before anything was told.
+        Raises: RolloutError before anything was told, NotFound where a version is named that is not loaded.
         """
-        router, schema, rollout = self._router, self._schema, self._rollout
-        if router is None or schema is None:
-            raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
-        fitted = conform(pseudonymise(rows, self._system.private, self._key), schema)
-        fitted = self._sides.live(fitted, schema)
-        replies = router.answer(fitted.good, fitted.good[self._system.key].to_list())
-        waiting = kept()
-        if waiting is None:
-            self._give(fitted.good, replies, rollout)
-        elif len(waiting):
-            self._give(fitted.good[waiting], replies.take(waiting), rollout)
-        return replies, fitted
-
-    def give_up(self, rows: pl.DataFrame, scoring: str) -> Replies:
-        """Answers by the constant fallback, at once, and hands that over. Raises: RolloutError as `answer`."""
-        router, schema, rollout = self._router, self._schema, self._rollout
-        if router is None or schema is None:
-            raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
-        good = self._sides.live(conform(pseudonymise(rows, self._system.private, self._key), schema), schema).good
-        replies = router.give_up(good, good[self._system.key].to_list(), scoring)
-        self._give(good, replies, rollout)
+        router, schema, rollout = self._asked(attempt.version)
+        rows = self._fit.rows(rows, schema)
+        replies = router.answer(rows, list(rows.columns[self._system.key]), attempt)
+        kept = still_wanted(rows, replies, attempt)
+        if kept is not None:
+            self._give(*kept, rollout, attempt.version)
         return replies
 
-    def _give(self, rows: pl.DataFrame, replies: Replies, rollout: int) -> None:
+    def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
+        """Answers by the constant fallback, at once, and hands that over. Raises: as `answer`."""
+        router, schema, rollout = self._asked(attempt.version)
+        rows = self._fit.rows(rows, schema)
+        replies = router.give_up(rows, list(rows.columns[self._system.key]), attempt.scoring)
+        self._give(rows, replies, notes_of(attempt), rollout, attempt.version)
+        return replies
+
+    def lose(self, rows: Rows, attempt: Attempt) -> None:
+        """Tells of rows whose client was told that no answer came in time: the arm that was at work has failed them."""
+        if not attempt.version and self._standing is not None:
+            told = (self._standing.rollout, attempt.scoring, id(attempt), list(rows.columns[self._system.key]))
+            self._send("given_up", msgspec.msgpack.encode(told), 0)
+
+    def _asked(self, version: str) -> tuple[Router, Schema, int]:
+        standing = self._standing
+        if standing is None:
+            raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
+        if not version:
+            return standing.router, standing.schema, standing.rollout
+        if version not in standing.named:
+            raise missing(version, self.loaded())
+        ready, router = standing.named[version]
+        return router, ready.schema, 0
+
+    def _give(self, rows: Rows, replies: Replies, notes: Notes, rollout: int, version: str) -> None:
+        payload = traffic.compact(rows, replies, rollout, self._clock.now(), notes, version, calls=not version)
+        self._send("pinned" if version else "predictions", payload, rows.height)
+
+    def _send(self, kind: str, payload: bytes, rows: int) -> None:
         try:
-            self._hand_over(rows, replies, rollout)
+            self._hand_over(kind, payload)
         except Exception:  # noqa: BLE001 - the wheel may be away for any reason; the client still gets an answer
-            self.lost += rows.height
+            self.lost += rows
+
+    def _served(self, version: ModelVersion) -> Served:
+        ready = self._open(version)
+        return Served(version.ref, ready.predict, ready.quick)
 
     def _open(self, version: ModelVersion) -> Ready:
         if version.ref not in self._ready:
-            stores = self._stores
-            self._ready[version.ref] = open_version(version, self._system.features, stores.blobs, stores.formats, vouched=True)
+            parts = self._stores
+            self._ready[version.ref] = open_version(version, self._system.features, parts.blobs, parts.formats, True, parts.fast)
         return self._ready[version.ref]

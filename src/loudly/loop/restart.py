@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loudly.loop import traffic
 from loudly.loop.state import fold
-from loudly.store.segments import read_segments
+from loudly.store.segments import Record, read_segments
+from loudly.store.spools import taken_of
 
 MOST_ROWS = 4096
 
@@ -17,26 +19,41 @@ if TYPE_CHECKING:
     from loudly.loop.live import Live
 
 
-def catch_up(live: Live, folder: Path) -> int:
+def catch_up(live: Live, folder: Path, taken: dict[str, int] | None = None) -> int:
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
+    taken: is told how far the spools of workers were taken over.
     Cost: as much as folding it the first time, less the predictions; records of single rows are folded by the thousand.
     """
     _watch_again(live)
-    rows = 0
-    waiting: list[traffic.Entry] = []
-    for record in read_segments(folder) if folder.exists() else ():
-        one = traffic.entry(record.payload) if record.kind == "predictions" else None
-        if waiting and (one is None or not _together(live, waiting, one)):
-            rows += _fold(live, "predictions", traffic.table_of(waiting))
-            waiting = []
-        if one is not None:
-            waiting.append(one)
-        else:
-            rows += _fold(live, record.kind, traffic.from_bytes(record.payload))
-    rows += _fold(live, "predictions", traffic.table_of(waiting)) if waiting else 0
+    records = read_segments(folder) if folder.exists() else iter(())
+    rows = sum(_fold(live, kind, table) for kind, _, table in batches(live, _noted(records, {} if taken is None else taken)))
     live.watch.told()  # it was told before the restart
     return rows
+
+
+def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[traffic.Entry], pl.DataFrame]]:
+    """Records as tables, with their kind; compact ones that are folded alike, whenever that is, as one table."""
+    waiting: list[traffic.Entry] = []
+    kind = ""
+    for record in records:
+        one = traffic.entry(record.payload) if record.kind in ("predictions", "pinned") else None
+        if waiting and (one is None or record.kind != kind or not _together(live, waiting, one)):
+            yield kind, waiting, traffic.table_of(waiting)
+            waiting = []
+        if one is not None:
+            kind = record.kind
+            waiting.append(one)
+        elif record.kind in ("predictions", "pinned", "labels"):
+            yield record.kind, [], traffic.from_bytes(record.payload)
+    if waiting:
+        yield kind, waiting, traffic.table_of(waiting)
+
+
+def _noted(records: Iterable[Record], taken: dict[str, int]) -> Iterator[Record]:
+    for record in records:
+        taken_of(record, taken)
+        yield record
 
 
 def _watch_again(live: Live) -> None:
@@ -53,7 +70,7 @@ def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> b
     """Whether an entry is folded like those that wait, whenever that is."""
     first = waiting[0]
     return (
-        one.kind == first.kind
+        (one.kind, one.pinned) == (first.kind, first.pinned)
         and len(waiting) * max(1, first.rows) < MOST_ROWS
         and live.watch.cell(one.at) == live.watch.cell(first.at)
     )
@@ -68,7 +85,10 @@ def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
     if kind == "predictions":
         live.fold_answers(batch, at)
         return batch.height
-    arrival = live.book.arrived(batch.drop("_at"), at)
+    if kind == "pinned":
+        live.pins.predicted(batch)
+        return batch.height
+    arrival = live.pins.arrived(batch.drop("_at"), at)
     if arrival.joined.height and live.state.champion is not None:
         live.fold_labels(arrival.joined, at)
     return 0
@@ -81,6 +101,8 @@ def refresh(live: Live) -> bool:
         live.state = fold(live.state, recorded)
     if live.state.position == before.position:
         return False
+    if live.state.loaded != before.loaded:
+        live.pins.tidy()
     champion = live.state.champion
     if champion is not None and champion != before.champion:
         live.adopt(champion)

@@ -44,7 +44,7 @@ class State:
     `versions` by ref; `held`: causes of alarms that are held back, and why in one word; `evidence` maps a version to the positions
     of the events that speak about it; `forgetting`: subjects that somebody asked to forget and that are not erased yet, and
     whether old training data of theirs goes too; `passed`: versions that have passed their gate and that no traffic has judged yet,
-    the newest last.
+    the newest last; `loaded`: versions that answer whoever names them, beside the routing.
     """
 
     position: int = 0
@@ -69,6 +69,7 @@ class State:
     killed: bool = False
     forgetting: Mapping[str, bool] = field(default_factory=dict)
     passed: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
 
 
 def fold(state: State, recorded: Recorded) -> State:
@@ -200,6 +201,14 @@ def _subject_erased(state: State, recorded: Recorded, data: Mapping[str, Any]) -
     return replace(state, forgetting={k: v for k, v in state.forgetting.items() if k != data["subject"]})
 
 
+def _version_loaded(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, loaded=(*(v for v in state.loaded if v != data["version"]), data["version"]))
+
+
+def _version_unloaded(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, loaded=tuple(v for v in state.loaded if v != data["version"]))
+
+
 _CHANGES = {
     "dataset_versioned": _dataset_versioned,
     "schema_frozen": _schema_frozen,
@@ -218,4 +227,6 @@ _CHANGES = {
     "kill_switch_set": _kill_switch_set,
     "subject_forgotten": _subject_forgotten,
     "subject_erased": _subject_erased,
+    "version_loaded": _version_loaded,
+    "version_unloaded": _version_unloaded,
 }

@@ -133,6 +133,9 @@ TELL: dict[str, Teller] = {
     ),
     "subject_erased": lambda d: f"{d['subject']} erased: {d['rows']:,} rows of traffic in {d['segments']:,} segments; {d['stays']}",
     "segments_expired": lambda d: f"LOUD {d['segments']:,} traffic segments of {d['bytes']:,} bytes before {d['before']} deleted",
+    "process_restarted": lambda d: f"LOUD {d['what']} {d['reason']} and was started again",
+    "version_loaded": lambda d: f"{d['version']} loaded: it answers whoever names it",
+    "version_unloaded": lambda d: f"{d['version']} unloaded: it answers nobody by its name any more",
     "history_replayed": lambda d: f"history replayed to {d['until']}: {d['rows']:,} rows, {d['labels']:,} labels",
 }
 

@@ -11,11 +11,14 @@ from threading import Lock
 class Attempt:
     """Shared by the loop that waits and the thread that works. `scoring`: the arm at work."""
 
-    __slots__ = ("_closed", "_late", "_lock", "notes", "scoring", "sizes")
+    __slots__ = ("_closed", "_late", "_lock", "notes", "scoring", "sizes", "version")
 
-    def __init__(self, sizes: tuple[int, ...], notes: tuple[tuple[str, str], ...] = ()) -> None:
-        """sizes: rows of each request of the batch, in order.  notes: request id and traceparent of each."""
-        self.sizes, self.notes, self.scoring = sizes, notes, "control"
+    def __init__(self, sizes: tuple[int, ...], notes: tuple[tuple[str, str], ...] = (), version: str = "") -> None:
+        """sizes: rows of each request of the batch, in order.  notes: request id and traceparent of each.
+
+        version: who was asked by name; "" leaves it to the routing.
+        """
+        self.sizes, self.notes, self.scoring, self.version = sizes, notes, "control", version
         self._late: set[int] = set()
         self._closed = False
         self._lock = Lock()

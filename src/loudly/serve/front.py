@@ -28,7 +28,10 @@ class Front(Protocol):
 
     `answer` may be called from many threads. What it leaves to be folded is folded by `settle`, which a server calls between
     answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
-    `version` is the champion. `verdict` is on a version, or for None on the candidate of the running rollout.
+    `version` is the champion. `schema` is of a version that is loaded, of the champion for "". `loaded` can be asked by name;
+    `repository` tells of every version that is registered whether it can, and why not; `load` and `unload` change that.
+    `promote` makes a version champion where the ledger is still at `position`, and raises StaleWriter where it is not.
+    `verdict` is on a version, or for None on the candidate of the running rollout.
     `explain` logs nothing, and raises TimeoutError after so many seconds.
     """
 
@@ -43,7 +46,17 @@ class Front(Protocol):
 
     def version(self) -> str | None: ...
 
-    def schema(self) -> Schema | None: ...
+    def schema(self, version: str = "") -> Schema | None: ...
+
+    def loaded(self) -> Sequence[str]: ...
+
+    def repository(self) -> Sequence[tuple[str, bool, str]]: ...
+
+    def load(self, version: str, most: int) -> None: ...
+
+    def unload(self, version: str) -> None: ...
+
+    def promote(self, version: str, position: int, reason: str) -> None: ...
 
     def example(self) -> Mapping[str, Any]: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -82,7 +82,7 @@ def rewrite(root: Path, change: Change, disk: Disk | None = None) -> Rewritten:
         made = [change(record) for record in found]
         changed = sum(a != b.payload for a, b in zip(made, found, strict=True))
         if changed:
-            _put(path, [Record(r.sequence, r.kind, p) for r, p in zip(found, made, strict=True)], disk)
+            _put(path, [replace(r, payload=p) for r, p in zip(found, made, strict=True)], disk)
             segments, records = segments + 1, records + changed
     return Rewritten(segments, records, tuple(damaged))
 
@@ -104,7 +104,7 @@ def expire(root: Path, before: int, told: Callable[[Record], int | None], empty:
         if path != paths[-1]:
             disk.unlink(path)
         elif len(found) > 1 or told(found[-1]) is not None:
-            _put(path, [Record(found[-1].sequence, found[-1].kind, empty(found[-1]))], disk)
+            _put(path, [replace(found[-1], payload=empty(found[-1]))], disk)
         else:
             break
         gone, size = gone + 1, size + len(data)
@@ -119,7 +119,7 @@ def _older(records: Sequence[Record], before: int, told: Callable[[Record], int 
 
 def _put(path: Path, records: Sequence[Record], disk: Disk) -> None:
     draft = path.with_suffix(DRAFT)
-    disk.write(draft, b"".join(framed(r.sequence, r.kind, r.payload) for r in records))
+    disk.write(draft, b"".join(framed(r.sequence, r.kind, r.payload, r.origin) for r in records))
     disk.replace(draft, path)
 
 

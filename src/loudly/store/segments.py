@@ -1,12 +1,15 @@
 """Traffic in append-only segments: framed records, synced within a stated bound, recovered after a kill.
 
-A record is: length (4 bytes), CRC-32 of the rest (4), sequence (8), kind (1 + n), payload. A writer puts records into a
-buffer (about a µs); a thread writes every 5 ms (survives `kill -9`) and syncs every 50 ms (survives a power cut). A torn
-tail is cut at the first bad record and reported. Segments rotate by size; whole ones are sealed by name.
+A record is: length (4 bytes), CRC-32 of the rest (4), sequence (8), kind (1 + n), payload; a kind "labels@NAME:7" says that the
+record is the 7th of another log, NAME, and was taken over. A writer puts records into a buffer (about a µs); a thread writes every
+5 ms (survives `kill -9`) and syncs every 50 ms (survives a power cut). A writer that is `through` writes before `append` returns.
+A torn tail is cut at the first bad record and reported. Segments rotate by size; whole ones are sealed by name.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import struct
 import sys
@@ -25,6 +28,7 @@ if sys.platform != "win32":
 
 WRITE_EVERY = 0.005
 SYNC_EVERY = 0.050
+LOOK_EVERY = 0.5
 ROTATE_BYTES = 64 * 2**20
 BUFFER_BYTES = 64 * 2**20
 OPEN, SEALED, WRITERS = ".open", ".seg", "writers"
@@ -32,11 +36,12 @@ OPEN, SEALED, WRITERS = ".open", ".seg", "writers"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One append: its sequence over all segments, its kind and its payload."""
+    """One append: its sequence over all segments, its kind and its payload; origin: where it was taken over from, "NAME:7"."""
 
     sequence: int
     kind: str
     payload: bytes
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +56,26 @@ class SegmentWriter:
     """Appends records. Where the disk refuses, serving goes on and records wait in memory, 64 MiB at most.
 
     `refused` says why the disk refuses now ("" while it takes what comes); `lost` counts records that had no room.
+    rotate, seal_every: bytes and seconds after which a segment is sealed.  through: `append` writes before it returns.
+    most: bytes that the segments may have together; beyond it records are lost until somebody takes segments away.
     """
 
-    def __init__(self, root: Path | str, *, rotate: int = ROTATE_BYTES) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        rotate: int = ROTATE_BYTES,
+        through: bool = False,
+        seal_every: float = math.inf,
+        most: float = math.inf,
+    ) -> None:
         self.root = Path(root)
         self.root.mkdir(parents=True, exist_ok=True)
         self.lost, self.refused = 0, ""
         self._present = (self.root / WRITERS).open("ab")
         _lock(self._present, alone=False)
-        self._rotate = rotate
+        self._rotate, self._through, self._seal_every, self._most = rotate, through, seal_every, most
+        self._sealed = 0
         self._lock, self._disk = threading.Lock(), threading.Lock()
         self._buffer: list[bytes] = []
         self._waiting = 0
@@ -70,17 +86,20 @@ class SegmentWriter:
         self._thread = threading.Thread(target=self._keep_writing, name="loudly-segments", daemon=True)
         self._thread.start()
 
-    def append(self, kind: str, payload: bytes) -> int:
-        """Takes a record; it is on disk within 5 ms, synced within 50 ms, or at `flush`. Returns its sequence."""
+    def append(self, kind: str, payload: bytes, origin: str = "") -> int:
+        """Takes a record; it is on disk within 5 ms, synced within 50 ms, or at `flush`. Returns its sequence, 0 if it is lost."""
         with self._lock:
-            if self._waiting > BUFFER_BYTES:
+            if self._waiting > BUFFER_BYTES or self._sealed > self._most:
                 self.lost += 1
                 return 0
             self._sequence += 1
-            frame = framed(self._sequence, kind, payload)
+            sequence = self._sequence
+            frame = framed(sequence, kind, payload, origin)
             self._buffer.append(frame)
             self._waiting += len(frame)
-            return self._sequence
+        if self._through:
+            self._write(sync=False)
+        return sequence
 
     def flush(self) -> None:
         """Everything taken so far is on disk and synced when this returns."""
@@ -107,6 +126,11 @@ class SegmentWriter:
         while not self._closed.wait(WRITE_EVERY):
             rounds += 1
             self._write(sync=rounds % round(SYNC_EVERY / WRITE_EVERY) == 0)
+            if self._most < math.inf and rounds % round(LOOK_EVERY / WRITE_EVERY) == 0:
+                self._sealed = _bytes_in(self.root)
+            if rounds * WRITE_EVERY >= self._seal_every:
+                rounds = 0
+                self.seal()
 
     def _write(self, *, sync: bool) -> None:
         with self._disk:
@@ -193,9 +217,9 @@ def _lock(file: IO[bytes], *, alone: bool) -> bool:
     return True
 
 
-def framed(sequence: int, kind: str, payload: bytes) -> bytes:
+def framed(sequence: int, kind: str, payload: bytes, origin: str = "") -> bytes:
     """A record as it stands in a segment."""
-    name = kind.encode()
+    name = f"{kind}@{origin}".encode() if origin else kind.encode()
     body = struct.pack("<QB", sequence, len(name)) + name + payload
     return struct.pack("<II", len(body), zlib.crc32(body)) + body
 
@@ -209,9 +233,19 @@ def parse(data: bytes) -> tuple[int, list[Record]]:
         if len(body) < length or length < 9 or zlib.crc32(body) != crc:
             break
         sequence, size = struct.unpack_from("<QB", body)
-        found.append(Record(sequence, body[9 : 9 + size].decode(), body[9 + size :]))
+        kind, _, origin = body[9 : 9 + size].decode().partition("@")
+        found.append(Record(sequence, kind, body[9 + size :], origin))
         at += 8 + length
     return at, found
+
+
+def _bytes_in(root: Path) -> int:
+    """Of all segments; one that is renamed or deleted just now counts as none."""
+    size = 0
+    for path in root.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 def _recover(root: Path) -> Recovery:
