@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from loudly import plugins
 from loudly.core.values import Task
 from loudly.errors import DataError
 from loudly.shift.loss_contributions import LOSS, USE, Explained, blame_losses, harm
-from loudly.stats.contributions import Contributions, sampled_contributions, tree_contributions
+from loudly.stats.contributions import RowContributions, rows_of, sampled_contributions
 
 NAMES = ["age", "price", "hour", "noise"]
 
@@ -21,20 +22,20 @@ def rows(rng: Any, n: int) -> tuple[Any, Any]:
     return x, (rng.random(n) < 1 / (1 + np.exp(-1.5 * x[:, 0] - 1.5 * x[:, 1] - 0.5 * x[:, 2]))).astype(float)
 
 
-def linear(x: Any) -> Contributions:
+def linear(x: Any) -> RowContributions:
     """The contributions of a linear model: exact, without a fit."""
-    return Contributions(x * [1.5, 1.5, 0.5, 0.0], np.zeros(len(x)))
+    return RowContributions(x * [1.5, 1.5, 0.5, 0.0], np.zeros(len(x)))
 
 
 def test_the_harm_of_all_columns_is_the_loss() -> None:
     rng = np.random.default_rng(0)
-    made = Contributions(rng.normal(size=(50, 3)), rng.normal(size=50))
+    made = RowContributions(rng.normal(size=(50, 3)), rng.normal(size=50))
     label, number = rng.integers(0, 2, 50).astype(float), rng.normal(size=50)
     wrong = np.where(label == 1, -1, 1) * (made.score - made.base)
     assert harm(made, label, Task.BINARY).sum(axis=1) == pytest.approx(wrong)
     residual = made.score - number
     assert harm(made, number, Task.REGRESSION).sum(axis=1) + residual * (made.base - number) == pytest.approx(residual**2)
-    many = Contributions(rng.normal(size=(50, 3, 4)), rng.normal(size=(50, 4)))
+    many = RowContributions(rng.normal(size=(50, 3, 4)), rng.normal(size=(50, 4)))
     code = rng.integers(0, 4, 50)
     assert many.score.shape == (50, 4)
     rest = np.where(np.eye(4)[code] == 1, -np.inf, many.score)
@@ -82,11 +83,12 @@ def test_a_damage_that_no_margin_shows_is_blamed_on_its_column_by_trees() -> Non
     lgb = pytest.importorskip("lightgbm", reason="LOUD: lightgbm is not installed; blame by its trees is not tested")
     rng = np.random.default_rng(1)
     x, y = rows(rng, 3000)
-    model = lgb.LGBMClassifier(n_estimators=40, num_leaves=8, verbose=-1, n_jobs=1).fit(x, y)
+    form = plugins.resolve("format", "lightgbm")()
+    model = form.load(form.dump(lgb.LGBMClassifier(n_estimators=40, num_leaves=8, verbose=-1, n_jobs=1).fit(x, y)))
     first = []
     for seed in range(20):
         (a, ya), (b, yb) = rows(rng, 400), rows(rng, 400)
-        sides = Explained(tree_contributions(model, a), ya), Explained(tree_contributions(model, damaged(b, rng)), yb)
+        sides = [Explained(rows_of(model.contributions(t, x)), u) for t, u in ((a, ya), (damaged(b, rng), yb))]
         found = blame_losses(*sides, NAMES, permutations=499, seed=seed)
         first.append((found[0].about, found[0].p_value, found[0].low))
         assert [e.method for e in found] == [LOSS] * 4 + [USE] * 4

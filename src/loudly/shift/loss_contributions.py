@@ -26,7 +26,7 @@ from loudly.stats.permutation import p_value, subsets
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
-    from loudly.stats.contributions import Contributions
+    from loudly.stats.contributions import RowContributions
 
 LOSS, USE = "contribution to the loss", "use of the column"
 UNITS = {Task.BINARY: "push to the wrong answer", Task.MULTICLASS: "push to the wrong answer", Task.REGRESSION: "squared error"}
@@ -42,7 +42,7 @@ class Explained:
     days: (n,) the day of each row, or None.
     """
 
-    contributions: Contributions
+    contributions: RowContributions
     truth: Any
     days: Any = None
 
@@ -65,12 +65,12 @@ def blame_losses(
 
     Raises: DataError for fewer than 30 labelled rows, days on one side alone, or contributions of other columns.
 
-    >>> from loudly.stats.contributions import Contributions
+    >>> from loudly.stats.contributions import RowContributions
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(0, 2, 400).astype(float)
     >>> good = np.stack([2 * y - 1, 2 * y - 1], axis=1) + rng.normal(size=(400, 2))
     >>> broken = np.stack([rng.normal(size=400), good[:, 1]], axis=1)
-    >>> sides = [Explained(Contributions(values, np.zeros(400)), y) for values in (good, broken)]
+    >>> sides = [Explained(RowContributions(values, np.zeros(400)), y) for values in (good, broken)]
     >>> first = blame_losses(*sides, ["price", "age"])[0]
     >>> first.about, first.p_value < 0.01
     ('price', True)
@@ -97,7 +97,7 @@ def blame_losses(
     return tuple(sorted(found, key=lambda e: (e.method == USE, -(e.low or 0.0))))
 
 
-def harm(contributions: Contributions, truth: Floats, task: Task) -> Floats:
+def harm(contributions: RowContributions, truth: Floats, task: Task) -> Floats:
     """What each column adds to the loss of each row. Shapes: truth (n,) -> (n, d)."""
     values = contributions.values
     match task:

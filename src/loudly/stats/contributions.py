@@ -1,10 +1,10 @@
-"""How much each column adds to each answer: Shapley values, exact for boosted trees, sampled for any other model.
+"""What each column contributed to each of many answers: told by the model itself, or sampled for any function of rows.
 
-The contributions of a row and its base add up to the row's raw score (for LightGBM the log-odds, for a function what it gives).
-Trees weigh absent columns by the training rows in their leaves; the sampled ones replace absent columns by rows of a background.
+A model that is a sum of its columns tells its own (`contributions` of a loaded model: exact for boosted trees and linear models).
+For any other, each row meets a few rows of a background; one row against all of a background is `loudly.stats.shapley`.
 
-Source: Lundberg & Lee 2017 (NeurIPS), Lundberg et al. 2020 (TreeSHAP, here LightGBM's own); Štrumbelj & Kononenko 2014 (sampling),
-with each order also taken backwards (Mitchell et al. 2022). Cost: trees as LightGBM; sampling 2 (d + 1) calls a pair of orders.
+Source: Lundberg & Lee 2017 (NeurIPS); Štrumbelj & Kononenko 2014 (sampling), with each order also taken backwards (Mitchell et al.
+2022). Cost: 2 (d + 1) calls a pair of orders, each of all rows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.core.seams import Contributions
 from loudly.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Contributions:
+class RowContributions:
     """values: (n, d), or (n, d, k) for k classes.  base: (n,) or (n, k), the score of no row in particular."""
 
     values: Floats
@@ -34,28 +35,19 @@ class Contributions:
         return np.asarray(self.base + self.values.sum(axis=1))
 
 
-def tree_contributions(model: Any, rows: Any) -> Contributions:
-    """TreeSHAP of a LightGBM booster or estimator. Shape: (n, d).
+def rows_of(told: Contributions) -> RowContributions:
+    """What a loaded model tells of its rows, one output without its axis.
 
-    Raises: DataError for a model that has no `pred_contrib`.
+    >>> rows_of(Contributions("linear", "output", np.array([1.0]), np.ones((2, 3, 1)))).score.tolist()
+    [4.0, 4.0]
     """
-    x = np.asarray(rows, dtype=np.float64)
-    booster = getattr(model, "booster_", model)
-    try:
-        told = booster.predict(x, pred_contrib=True)
-    except TypeError as wrong:
-        do = "Use `sampled_contributions` with its predict."
-        raise DataError("This model tells no contributions.", seen=type(model).__name__, do=do) from wrong
-    d = x.shape[1]
-    made = np.asarray(told, dtype=np.float64).reshape(len(x), -1, d + 1).transpose(0, 2, 1)
-    if made.shape[2] == 1:
-        return Contributions(made[:, :d, 0], made[:, d, 0])
-    return Contributions(made[:, :d], made[:, d])
+    base = np.broadcast_to(told.base, (len(told.parts), len(told.base)))
+    return RowContributions(told.parts[:, :, 0], base[:, 0]) if len(told.base) == 1 else RowContributions(told.parts, base)
 
 
 def sampled_contributions(
     predict: Callable[[Floats], Any], rows: Any, background: Any, *, rng: np.random.Generator, pairs: int = 16
-) -> Contributions:
+) -> RowContributions:
     """Shapley values of any function of rows against a background. Shapes: rows (n, d), background (m, d); predict (n,) or (n, k).
 
     Each row meets one background row for each of the `pairs` of orders; the rows' sums are exact, their shares have noise.
@@ -80,4 +72,4 @@ def sampled_contributions(
                 told.append(np.asarray(predict(at), dtype=np.float64))
             values.append(np.diff(np.stack(told), axis=0)[np.argsort(way)])
             base.append(told[0])
-    return Contributions(np.moveaxis(np.mean(values, axis=0), 0, 1), np.mean(base, axis=0))
+    return RowContributions(np.moveaxis(np.mean(values, axis=0), 0, 1), np.mean(base, axis=0))
