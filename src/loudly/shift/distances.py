@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 POOLS = 64
-# So many bins are compared at once: larger arrays are new memory each time, and that costs more than the arithmetic.
+# So many bins are compared at once; with more of them in one array a column took longer, not less.
 TOGETHER = 4096
 # Below, a window (or a reference) is too small to say where its distribution lies.
 FEWEST = 20
@@ -178,7 +178,7 @@ def _known(reference: Profile) -> _Own:
 
 
 def _alike(sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """Names by size, few enough together that what is computed of them stays near the processor."""
+    """Names by size, TOGETHER bins at a time."""
     made = []
     for size in sorted(set(sizes.values())):
         names, most = [n for n, own in sizes.items() if own == size], max(1, TOGETHER // size)
