@@ -1,0 +1,5 @@
+"""To come."""
+
+
+def run() -> None:
+    """To come."""
