@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,9 @@ from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
 from servers.load import Ask, Server
 from servers.peers import NAMED
-from servers.world import FEATURES, KEY, fitted, table
+from servers.world import KEY, fitted, table
 
+ROLES = "predict+admin=env:BENCH_KEY"
 HERE = Path(__file__).parent
 
 
@@ -145,22 +146,33 @@ class Unmetered:
     def answered(self, answered: Answered, first: int, last: int) -> None: ...
 
 
+def build(setting: Setting, live: Live) -> asgi_server.Server:
+    """The ASGI application."""
+    os.environ["BENCH_KEY"] = KEY
+    settings = ServerConfig(inline=setting.ask != "thread", batch=1 if setting.ask == "one" else 64)
+    if setting.off:
+        bare: Any = Bare(live)
+        server = asgi_server.build(bare, lambda: None, lambda: None, settings)
+        server.meters = Unmetered()  # type: ignore[assignment]
+        return server
+    return asgi_server.build(LiveFront(live), *_ticking(live, settings.tick), replace(settings, keys=(ROLES,), rate=1e6))
+
+
+def _ticking(live: Live, every: float) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Starts and stops the thread that tells the time."""
+    tickers: list[Ticker] = []
+
+    def start() -> None:
+        tickers.append(Ticker(live, every))
+        tickers[-1].start()
+
+    return start, lambda: tickers[-1].stop()
+
+
 def serve(setting: Setting, port: int) -> None:
     """Until SIGTERM."""
     with tempfile.TemporaryDirectory() as folder:
-        live = wheel(setting, Path(folder))
-        os.environ["BENCH_KEY"] = KEY
-        batch = 1 if setting.ask == "one" else 64
-        settings = ServerConfig(drain=0.0, inline=setting.ask != "thread", batch=batch)
-        if setting.off:
-            bare: Any = Bare(live)
-            server = asgi_server.build(bare, lambda: None, lambda: None, settings)
-            server.meters = Unmetered()  # type: ignore[assignment]
-        else:
-            settings = replace(settings, keys=("predict+admin=env:BENCH_KEY",), rate=1e6)
-            ticker = Ticker(live, settings.tick)
-            server = asgi_server.build(LiveFront(live), ticker.start, ticker.stop, settings)
-        uvicorn_run.run(server, "127.0.0.1", port, settings.drain)
+        uvicorn_run.run(build(setting, wheel(setting, Path(folder))), "127.0.0.1", port, 0.0)
 
 
 def start(setting: Setting, port: int, expected: Mapping[str, float], folder: Path) -> Server:
