@@ -26,7 +26,7 @@ from servers.promises import Promises
 
 PORT = 8736
 STARTS, CLIENTS, TICK_SECONDS = 5, 16, 0.25
-APP = f"""
+APP = """
 import loudly
 
 app = loudly.App("bench", label="y", time="at", key="id", metric="roc_auc")
@@ -227,7 +227,7 @@ def rolling_back(promises: Promises) -> None:
             live.roll_back(version, "benchmark")
             taken.append((time.perf_counter() - begun) * 1e3)
             assert live.router is not None
-            assert live.router.routing.candidate is None
+            assert not live.router.routing.candidates
             live.offer(version, "benchmark")
     print(f"  a rollback in the process takes {statistics.median(taken):.2f} ms", flush=True)
     promises.add("rollback: decision to routing, in the process", 100.0, statistics.median(taken), "ms", most=True)

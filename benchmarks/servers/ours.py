@@ -97,8 +97,8 @@ def _cost_nothing(live: Live) -> None:
     free = _free
     routing = live.router.routing
     control = replace(routing.control, predict=free, quick=free)
-    candidate = replace(routing.candidate, predict=free, quick=free) if routing.candidate is not None else None
-    live.router.swap(replace(routing, control=control, candidate=candidate))
+    candidates = tuple(replace(one, predict=free, quick=free) for one in routing.candidates)
+    live.router.swap(replace(routing, control=control, candidates=candidates))
 
 
 def _free(rows: Any) -> Any:

@@ -15,12 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loudly.adapters import asgi_server
 from loudly.adapters.asgi_codec import Codec, answers
 from loudly.adapters.asgi_request import Request
 from loudly.app.server import LiveFront, answered_of
-from loudly.config import ServerConfig
-from loudly.core.clock import stopwatch
 from loudly.serve.attempt import Attempt
 from loudly.serve.rows import joined
 from servers import ours
@@ -110,7 +107,6 @@ def by_part(n: int) -> Mapping[str, float]:
         assert schema is not None
         assert live.router is not None
         codec, body = Codec(schema, 10_000), NAMED.encode()
-        request = Request("POST", "/predict", HEADERS, None)  # type: ignore[arg-type]
 
         def rows() -> Any:
             return joined([codec.read(body) for _ in range(n)])
@@ -123,7 +119,7 @@ def by_part(n: int) -> Mapping[str, float]:
         notes = Attempt((1,) * n, (NOTE,) * n)
 
         def log() -> None:
-            live.answering._log(joined([codec.read(body) for _ in range(n)]), replies, notes, range(n))
+            live.answering._log(rows(), replies, notes, range(n))
             live.answering._waiting.clear()
 
         def fold() -> None:
@@ -131,12 +127,12 @@ def by_part(n: int) -> Mapping[str, float]:
                 live.answering._log(batch, replies, notes, range(n))
             live.answering.fold()
 
-        read = cost(lambda: joined([codec.read(body) for _ in range(n)]), n)
+        read = cost(rows, n)
         logged = cost(log, n) - read
         found = {
             "headers, request id, key, rate": cost(lambda: server._find(Request("POST", "/predict", HEADERS, None))),  # type: ignore[arg-type]
             "JSON to checked rows": read,
-            "router, its model and its shadow (of no cost)": cost(lambda: live.router.answer(batch, units, attempt), n),  # type: ignore[union-attr]
+            "router, a model of no cost": cost(lambda: live.router.answer(batch, units, attempt, behind=True), n),  # type: ignore[union-attr]
             "log of the prediction": logged,
             "fold into profiles, label book and rollout": cost(fold, max(1, 512 // n) * n, 20) - logged,
             "answers as lists": cost(lambda: answered_of(replies), n),
