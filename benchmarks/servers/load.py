@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -152,10 +153,8 @@ class Server:
         tree = self.tree()
         if self.process.poll() is None:
             self.process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
         for pid in sorted(tree | self.tree()):
             try:
                 os.kill(pid, signal.SIGKILL)

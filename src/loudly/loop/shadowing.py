@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.loop.traffic import all_of
 from loudly.serve.router import Replies, Served
 from loudly.serve.rows import Rows, joined
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+    from loudly.core.seams import Floats, Ints
 
 GROUP_ROWS = 256
 WAIT_SECONDS, IDLE_SECONDS = 0.02, 1.0
@@ -31,12 +32,12 @@ MOST_STUCK = 4
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An answered batch that is not folded yet. kind: batches of one kind may be folded together."""
+    """Answered rows that are not folded yet. kind: those of one kind may be folded together.  at: when, once or row by row."""
 
     rows: Rows
     replies: Replies
     rollout: int
-    at: int
+    at: int | Ints
     kind: tuple[Any, ...]
 
 
@@ -66,7 +67,7 @@ class Shadows:
         with self._some:
             if self._rows + one.rows.height > MOST_ROWS and one.replies.owed:
                 self.shed += one.rows.height
-                one = replace(one, replies=replace(one.replies, owed={}))
+                one = _paid(one)
             self._queue.append(one)
             self._rows += one.rows.height
             if self._thread is None:
@@ -115,29 +116,40 @@ class Shadows:
 
 
 def with_shadows(batches: Sequence[Waiting]) -> list[Waiting]:
-    """The batches with the scores that they owed; those of one routing are scored together."""
+    """The batches with the scores that they owed; those of one kind and one routing become one."""
     scored: list[Waiting] = []
     for _, alike in groupby(batches, key=_shadows_of):
         group = list(alike)
+        one = group[0] if len(group) == 1 or not group[0].replies.owed else _one_of(group)
+        parts = [batch.rows for batch in group]
         for name, served in group[0].replies.owed.items():
-            found = _scores(served, [one.rows for one in group])
-            group = [_with(one, name, score) for one, score in zip(group, found, strict=True)]
-        scored.extend(replace(one, replies=replace(one.replies, owed={})) for one in group)
+            one = _with(one, name, _scores(served, one.rows, parts))
+        scored.extend(group if one.replies is group[0].replies else [_paid(one)])
     return scored
+
+
+def _one_of(group: Sequence[Waiting]) -> Waiting:
+    at = np.repeat([one.at for one in group], [one.rows.height for one in group])
+    rows = joined([one.rows for one in group])
+    return replace(group[0], rows=rows, replies=all_of([one.replies for one in group]), at=at)
 
 
 def _shadows_of(one: Waiting) -> tuple[Any, ...]:
     """What batches must share to be scored together."""
-    return id(one.rows.schema), one.replies.answer.ndim, *((name, id(served)) for name, served in one.replies.owed.items())
+    return one.kind, *((name, id(served)) for name, served in one.replies.owed.items())
 
 
-def _scores(served: Served, parts: Sequence[Rows]) -> list[Floats | None]:
-    """Scores of each part; where the model raises on all of them together, each is asked by itself."""
+def _scores(served: Served, rows: Rows, parts: Sequence[Rows]) -> Floats | None:
+    """Scores of the rows; where the model raises on all of them together, each part is asked by itself."""
     try:
-        made = served.score(joined(parts))
+        return served.score(rows)
     except Exception:  # noqa: BLE001 - a model may raise anything
-        return [None] if len(parts) == 1 else [found for part in parts for found in _scores(served, [part])]
-    return list(np.split(made, np.cumsum([part.height for part in parts])[:-1]))
+        if len(parts) == 1:
+            return None
+    found = [_scores(served, part, [part]) for part in parts]
+    shape = next((score.shape[1:] for score in found if score is not None), ())
+    blank = [np.full((part.height, *shape), np.nan) for part in parts]
+    return np.concatenate([n if s is None or s.shape[1:] != shape else s for s, n in zip(found, blank, strict=True)])
 
 
 def _with(one: Waiting, name: str, score: Floats | None) -> Waiting:
@@ -153,6 +165,10 @@ def _with(one: Waiting, name: str, score: Floats | None) -> Waiting:
 def _failed(one: Waiting) -> Waiting:
     for name in one.replies.owed:
         one = _with(one, name, None)
+    return _paid(one)
+
+
+def _paid(one: Waiting) -> Waiting:
     return replace(one, replies=replace(one.replies, owed={}))
 
 

@@ -156,7 +156,7 @@ class Router:
         if behind and assigned.shadows and not assigned.arm.any():
             arms = zip(routing.names[1:], routing.candidates, strict=True)
             owed = {name: served for name, served in arms if name in assigned.shadows}
-            return replace(_alone(routing, table, attempt), propensity=assigned.propensity, owed=owed)
+            return _alone(routing, table, attempt, assigned, owed)
         errors: list[str] = []
         asked: dict[str, Any] = {}
         scores: dict[str, Floats] = {}
@@ -181,22 +181,28 @@ class Router:
         return Replies(answer, made.arm, made.propensity, fallback, scores, routing.versions, lost, lost, late, {})
 
 
-def _alone(routing: Routing, table: pl.DataFrame | Rows, attempt: Attempt | None) -> Replies:
+def _alone(
+    routing: Routing,
+    table: pl.DataFrame | Rows,
+    attempt: Attempt | None,
+    assigned: Assignment | None = None,
+    owed: Mapping[str, Served] | None = None,
+) -> Replies:
     """Control answers everything: the hot path."""
     n, errors = table.height, list[str]()
     if attempt is not None:
         attempt.scoring = CONTROL
-    everything = Assignment(np.zeros(n, dtype=np.int64), np.ones(n))
+    everything = assigned or Assignment(np.zeros(n, dtype=np.int64), np.ones(n))
     score = _try(routing.control, table, errors)
     nothing = np.full(n if score is None else score.shape, np.nan)
     scores = {CONTROL: nothing if score is None else score, **dict.fromkeys(routing.names[1:], nothing)}
     if errors or not np.isfinite(scores[CONTROL]).all():
         nobody, everybody = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
         asked = {CONTROL: everybody, **dict.fromkeys(routing.names[1:], nobody)}
-        return _replies(routing, everything, asked, scores, errors, {})
+        return replace(_replies(routing, everything, asked, scores, errors, {}), owed=owed or {})
     sound, answered = np.zeros(n, dtype=bool), {**dict.fromkeys(routing.names, 0), CONTROL: n}
-    versions = routing.versions
-    return Replies(scores[CONTROL], everything.arm, everything.propensity, sound, scores, versions, answered, NOTHING, (), {})
+    arm, propensity, versions = everything.arm, everything.propensity, routing.versions
+    return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, answered, NOTHING, (), {}, owed or {})
 
 
 def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) -> Assignment:
