@@ -16,6 +16,7 @@ import argparse
 import os
 import shutil
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,8 +140,8 @@ class Comparison:
             for connections in self.given.connections:
                 found[connections] = turns((mine, theirs), connections, self.given)
                 self._show(duel, connections, found[connections])
-        except NotRun as said:
-            wrong = str(said)
+        except (NotRun, OSError, subprocess.SubprocessError) as said:
+            wrong = f"{type(said).__name__}: {said}"
             print(f"\nLOUD not run: {duel.ours.name} against {duel.other}: {wrong}", flush=True)
         finally:
             if theirs is not None:
