@@ -116,15 +116,25 @@ class Shadows:
 
 
 def with_shadows(batches: Sequence[Waiting]) -> list[Waiting]:
-    """The batches with the scores that they owed; those of one kind and one routing become one."""
+    """The batches with the scores that they owed; those of one kind and one routing become one, unless a shadow failed there."""
     scored: list[Waiting] = []
     for _, alike in groupby(batches, key=_shadows_of):
         group = list(alike)
-        one = group[0] if len(group) == 1 or not group[0].replies.owed else _one_of(group)
-        parts = [batch.rows for batch in group]
-        for name, served in group[0].replies.owed.items():
-            one = _with(one, name, _scores(served, one.rows, parts))
-        scored.extend(group if one.replies is group[0].replies else [_paid(one)])
+        owed, parts = group[0].replies.owed, [one.rows for one in group]
+        whole = _one_of(group) if owed and len(group) > 1 else group[0]
+        found = {name: _scores(served, whole.rows, parts) for name, served in owed.items()}
+        told = whole
+        for name, score in found.items():
+            told = _with(told, name, score)
+        if owed and not any(told.replies.failed[name] for name in owed):
+            scored.append(_paid(told))
+            continue
+        ends = np.cumsum([part.height for part in parts])[:-1]
+        pieces = {name: [None] * len(group) if score is None else np.split(score, ends) for name, score in found.items()}
+        for i, one in enumerate(group):
+            for name in owed:
+                one = _with(one, name, pieces[name][i])
+            scored.append(_paid(one))
     return scored
 
 
@@ -169,6 +179,8 @@ def _failed(one: Waiting) -> Waiting:
 
 
 def _paid(one: Waiting) -> Waiting:
+    if not one.replies.owed:
+        return one
     return replace(one, replies=replace(one.replies, owed={}))
 
 
