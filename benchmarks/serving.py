@@ -1,241 +1,229 @@
-"""One row of 30 features a request over real HTTP: loudly with everything on, as a ratio to FastAPI + pydantic + the same model.
+"""One row of 30 features a request over real HTTP: loudly with everything on, as a ratio to named peers measured in the same run.
 
-Twice: as it comes (the model on a thread), and inline (the model on the event loop, for models of microseconds).
+Everything on: validation, API keys, a rate limit, request ids, router, metrics, every answer logged durably and folded into the
+monitor's profiles, and one shadow that scores every row. The peers do none of that. Each has an environment of its own, made here
+with uv under the system's temporary folder, the same model, and its own batching where it has some. Load: wrk (apt-get install
+wrk), loopback, on one machine with the servers; ours and the peer take turns, a ratio is the median of its rounds. An answer that
+is not 2xx ends the comparison. A peer that cannot be installed or started is named as not run.
 
-Everything on: API keys, a rate limit, request ids, router, metrics, every answer logged durably and folded into the monitor. The
-peer does none of that. Load: wrk (apt-get install wrk), 1, 16 and 64 connections, peers interleaved, medians of three runs, on one
-machine with the servers. An answer that is not 2xx, or a broken socket, ends the benchmark.
-Run: python benchmarks/serving.py [--seconds 3]
+Run: python benchmarks/serving.py [--peers fastapi,mlflow] [--seconds 3] [--rounds 3] [--connections 1,16,64] [--only peers,log]
+Exit code: 0 all promises held, 1 some failed, 3 none failed and some were not run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
-import polars as pl
-from pydantic import create_model
-from sklearn.ensemble import HistGradientBoostingClassifier
+from servers import lifecycle, ours, parts, peers, world, writing
+from servers.load import NotRun, Run, Server
+from servers.ours import Setting
+from servers.promises import Promises
 
-import loudly
-from loudly.adapters import asgi_server, uvicorn_run
-from loudly.app.server import LiveFront, Ticker
-from loudly.app.verbs import memory_stores
-from loudly.config import ServerConfig
-from loudly.core.clock import DAY, WallClock
-from loudly.loop.founding import found
-from loudly.loop.live import Live
-from loudly.serve.router import Routing, Served
-from loudly.store.segments import SegmentWriter
-
-FEATURES = [f"f{i}" for i in range(30)]
-CONNECTIONS = (1, 16, 64)
-KEY = "benchmark"
-PORTS = {"loudly": 8731, "inline": 8733, "fastapi": 8732}
-Row = create_model("Row", id=(str, ...), at=(str, ...), **dict.fromkeys(FEATURES, (float, ...)))  # type: ignore[call-overload]
-Answer = create_model("Answer", prediction=(float, ...), version=(str, ...))
-LUA = """
-local n = 0
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer %s"
-request = function()
-  n = n + 1
-  return wrk.format(nil, "/predict", nil, '{"id":"r' .. n .. '",%s}')
-end
-"""
+PORT, SECOND_PORT = 8731, 8732
+WARM_SECONDS = 1.0
+SECTIONS = ("peers", "log", "lifecycle", "parts")
+NAMES = {
+    "hgb": "scikit-learn, batched",
+    "fast": "its ONNX form, unbatched",
+    "lgbm": "LightGBM",
+    "none": "no cost",
+}
 
 
-def world(rows: int = 4000) -> pl.DataFrame:
-    """A made-up table of 30 features."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(rows, len(FEATURES))).round(3)
-    y = rng.random(rows) < 1 / (1 + np.exp(-X[:, 0] - X[:, 1]))
-    at = pl.Series(WallClock().now() - 41 * DAY + np.arange(rows) * DAY // 100, dtype=pl.Int64).cast(pl.Datetime("us"))
-    return pl.DataFrame({"id": [f"t{i}" for i in range(rows)], "at": at, **{f: X[:, i] for i, f in enumerate(FEATURES)}, "y": y})
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """Ours against a peer, or against ourselves. asked: connections -> the ratio of requests a second that was promised."""
+
+    ours: Setting
+    peer: str | Setting
+    asked: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def other(self) -> str:
+        return self.peer if isinstance(self.peer, str) else f"ourselves, {self.peer.name}"
 
 
-def model() -> HistGradientBoostingClassifier:
-    """100 trees of 31 leaves."""
-    return HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
+BATCHED = {
+    "fastapi": {1: 0.9, 16: 4.0, 64: 8.0},
+    "mlflow": {16: 10.0, 64: 10.0},
+    "mlflow-signature": {16: 50.0, 64: 50.0},
+    "ray": {16: 15.0, 64: 15.0},
+    "ray-batched": {16: 15.0, 64: 15.0},
+    "ray-haproxy": {16: 4.0, 64: 4.0},
+    "ray-haproxy-batched": {16: 4.0, 64: 4.0},
+    "bentoml": {16: 4.0, 64: 4.0},
+    "litserve": {16: 3.5, 64: 3.5},
+    "mlserver": {16: 2.0, 64: 2.0},
+    "triton": {16: 2.0, 64: 2.0},
+}
+DUELS = (
+    Duel(Setting("none", "inline"), "fastapi", {1: 2.0, 16: 2.0, 64: 2.0}),
+    Duel(Setting("none", "inline"), Setting("none", "inline", off=True), {1: 0.85, 16: 0.85, 64: 0.85}),
+    Duel(Setting("none"), "fastapi"),
+    Duel(Setting("none"), Setting("none", off=True)),
+    Duel(Setting("fast", "one"), "fastapi", {16: 10.0}),
+    *(Duel(Setting("hgb"), name, asked) for name, asked in BATCHED.items()),
+    *(Duel(Setting("lgbm"), name, asked) for name, asked in BATCHED.items()),
+)
 
 
-def serve_loudly(kind: str, peer: str) -> None:
-    """The wheel, as `loudly serve` runs it; "inline" asks the model on the event loop."""
-    table = world()
-    app = loudly.App("bench", label="y", time="at", key="id", metric="roc_auc")
-    app.data(lambda: table)
+@dataclass(frozen=True, slots=True)
+class Given:
+    """How long and how often."""
 
-    @app.train(holdout="7d")
-    def fit(X: Any, y: Any) -> Any:
-        return model().fit(X, y)
-
-    folder = Path(tempfile.mkdtemp())
-    stores = replace(memory_stores("bench"), traffic=SegmentWriter(folder))
-    live = Live(app.system, stores, WallClock(), key=b"bench")
-    assert not found(live, table)
-    assert live.retrain("benchmark", "benchmark")
-    if kind == "none":
-        assert live.router is not None
-        live.router.swap(Routing(Served("bench/0", lambda rows: np.full(rows.height, 0.5), lambda rows: np.full(rows.height, 0.5))))
-    os.environ["BENCH_KEY"] = KEY
-    settings = ServerConfig(keys=("predict=env:BENCH_KEY",), rate=1e6, drain=0.0, inline=peer == "inline")
-    ticker = Ticker(live, settings.tick)
-    server = asgi_server.build(LiveFront(live), ticker.start, ticker.stop, settings)
-    uvicorn_run.run(server, "127.0.0.1", PORTS[peer], settings.drain)
-    shutil.rmtree(folder)
+    seconds: float
+    rounds: int
+    connections: Sequence[int]
 
 
-def serve_fastapi(kind: str) -> None:
-    """The peer: a FastAPI application as its documentation writes it, with `async def`, its faster way."""
-    import uvicorn
-    from fastapi import FastAPI
-
-    table = world()
-    fitted = model().fit(table.select(FEATURES).to_numpy(), table["y"].to_numpy())
-    app = FastAPI()
-
-    @app.post("/predict", response_model=Answer)
-    async def predict(row: Row) -> Any:  # type: ignore[valid-type]
-        X = np.array([[getattr(row, f) for f in FEATURES]])
-        score = 0.5 if kind == "none" else float(fitted.predict_proba(X)[0, 1])
-        return {"prediction": score, "version": "1"}
-
-    uvicorn.run(app, host="127.0.0.1", port=PORTS["fastapi"], log_level="warning")
+def turns(servers: Sequence[Server], connections: int, given: Given) -> list[list[Run]]:
+    """Rounds of wrk, the servers in turn: for each server its runs. Raises: NotRun."""
+    runs: list[list[Run]] = [[] for _ in servers]
+    for server in servers:
+        server.load(connections, WARM_SECONDS)
+    for _ in range(given.rounds):
+        for server, found in zip(servers, runs, strict=True):
+            found.append(server.load(connections, given.seconds))
+    return runs
 
 
-def start(peer: str, kind: str) -> subprocess.Popen[bytes]:
-    """A server in a process of its own."""
-    return subprocess.Popen([sys.executable, "-W", "ignore", __file__, "--serve", peer, "--model", kind])
+def middle(runs: Sequence[Run]) -> Run:
+    """The median of each figure."""
+    rate, p50, p99, cpu = (statistics.median(getattr(r, name) for r in runs) for name in ("rate", "p50", "p99", "cpu"))
+    return Run(rate, p50, p99, cpu)
 
 
-def wait(peer: str, process: subprocess.Popen[bytes]) -> None:
-    """Until it answers."""
-    for _ in range(1200):
+class Comparison:
+    """Keeps one server of ours up while peers come and go."""
+
+    def __init__(self, given: Given, folder: Path, promises: Promises) -> None:
+        self.given, self.folder, self.promises = given, folder, promises
+        self.expected = world.save(folder)
+        self._up: tuple[Setting, Server] | None = None
+
+    def ours(self, setting: Setting) -> Server:
+        """Our server with a setting, started unless it is up. Raises: NotRun."""
+        if self._up is None or self._up[0] != setting:
+            self.close()
+            server = ours.start(setting, PORT, self.expected, self.folder)
+            self._up = (setting, server)
+            server.wait()
+        return self._up[1]
+
+    def close(self) -> None:
+        """Stops what is up."""
+        if self._up is not None:
+            self._up[1].stop()
+        self._up = None
+
+    def run(self, duel: Duel) -> dict[int, list[list[Run]]]:
+        """Connections -> runs of ours and of the other; prints them and adds the promises."""
+        theirs: Server | None = None
+        found: dict[int, list[list[Run]]] = {}
+        wrong = ""
         try:
-            request = urllib.request.Request(f"http://127.0.0.1:{PORTS[peer]}/predict", method="POST")
-            request.add_header("Authorization", f"Bearer {KEY}")
-            request.add_header("Content-Type", "application/json")
-            with urllib.request.urlopen(request, body(0)) as answer:
-                assert answer.status == 200
-                return
-        except OSError:
-            assert process.poll() is None, f"{peer} did not start"
-            time.sleep(0.05)
-    raise SystemExit(f"{peer} did not answer")
+            mine = self.ours(duel.ours)
+            theirs = self._start(duel)
+            patience = peers.PEERS[duel.peer].patience if isinstance(duel.peer, str) else 120.0
+            print(f"\n{duel.ours.name} against {duel.other}: ready after {theirs.wait(patience):.1f} s, ", end="")
+            print(f"{theirs.megabytes():.0f} MB (ours {mine.megabytes():.0f} MB, the benchmark's training included)")
+            for connections in self.given.connections:
+                found[connections] = turns((mine, theirs), connections, self.given)
+                self._show(duel, connections, found[connections])
+        except (NotRun, OSError, subprocess.SubprocessError) as said:
+            wrong = f"{type(said).__name__}: {said}"
+            print(f"\nLOUD not run: {duel.ours.name} against {duel.other}: {wrong}", flush=True)
+        finally:
+            if theirs is not None:
+                theirs.stop()
+        for connections, asked in duel.asked.items():
+            if connections in self.given.connections:
+                got = _ratio(found[connections]) if connections in found else None
+                what = f"{NAMES[duel.ours.kind]} ({duel.ours.ask}) / {duel.other}, {connections} connections"
+                self.promises.add(what, asked, got, told="" if got is not None else wrong[:120])
+        return found
+
+    def _start(self, duel: Duel) -> Server:
+        if isinstance(duel.peer, str):
+            model = duel.ours.model
+            return peers.start(duel.peer, model, self.expected[model], self.folder, self.folder)
+        return ours.start(duel.peer, SECOND_PORT, self.expected, self.folder)
+
+    @staticmethod
+    def _show(duel: Duel, connections: int, runs: Sequence[Sequence[Run]]) -> None:
+        for name, one in zip(("loudly", duel.other), map(middle, runs), strict=True):
+            print(
+                f"{connections:>4} connections  {name[:34]:<34} {one.rate:>8,.0f} requests/s  p50 {one.p50:7.2f} ms"
+                f"  p99 {one.p99:8.2f} ms  {one.cpu:7.0f} µs of processor a request"
+            )
+        print(f"{'':<18}{_ratio(runs):.2f} x the requests, {_used(runs):.2f} x the processor", flush=True)
 
 
-def body(index: int) -> bytes:
-    """A request."""
-    return f'{{"id":"w{index}",{row_text()}}}'.encode()
+def _ratio(runs: Sequence[Sequence[Run]]) -> float:
+    return statistics.median(a.rate / b.rate for a, b in zip(*runs, strict=True))
 
 
-def row_text() -> str:
-    """All of a row but its key."""
-    values = np.random.default_rng(1).normal(size=len(FEATURES)).round(3)
-    return '"at":"2026-01-01T00:00:00",' + json.dumps(dict(zip(FEATURES, values.tolist(), strict=True)))[1:-1]
+def _used(runs: Sequence[Sequence[Run]]) -> float:
+    return statistics.median(a.cpu / max(1e-9, b.cpu) for a, b in zip(*runs, strict=True))
 
 
-def cpu(process: subprocess.Popen[bytes]) -> float:
-    """Seconds of processor time that the server has used."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def logging_costs(comparison: Comparison) -> None:
+    """Everything on with and without the log: the share that is kept, what a request pays, and its slowest hundredth."""
+    duel = Duel(Setting("none", "inline"), Setting("none", "inline", log=False), {16: 0.97})
+    runs = comparison.run(duel).get(16)
+    cpu = p99 = None
+    if runs is not None:
+        cpu = statistics.median(a.cpu - b.cpu for a, b in zip(*runs, strict=True))
+        p99 = statistics.median(a.p99 - b.p99 for a, b in zip(*runs, strict=True))
+    comparison.promises.add("durable log: processor a request", 2.0, cpu, "µs", most=True)
+    comparison.promises.add("durable log: on the slowest hundredth", 1.0, p99, "ms", most=True)
+    writing.run(comparison.promises)
 
 
-def load(peer: str, process: subprocess.Popen[bytes], connections: int, seconds: int, script: Path) -> dict[str, float]:
-    """One run of wrk. Ends the benchmark at the first answer that is not 2xx."""
-    spent = cpu(process)
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--timeout",
-        "60s",
-        "--latency",
-        "-s",
-        str(script),
-        f"http://127.0.0.1:{PORTS[peer]}",
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise SystemExit(f"{peer} at {connections} connections: answers that are not 2xx\n{told}")
-    count = int(re.search(r"(\d+) requests in", told)[1])  # type: ignore[index]
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", told)[1])  # type: ignore[index]
-    p50, p99 = (_ms(re.search(rf"{p}%\s+([\d.]+)(us|ms|s)", told)) for p in (50, 99))
-    return {"rps": rate, "p50": p50, "p99": p99, "cpu": (cpu(process) - spent) / count * 1e6}
-
-
-def _ms(found: Any) -> float:
-    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
-
-
-def compare(kind: str, seconds: int, script: Path) -> None:
-    """Both peers with one model, interleaved."""
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for peer in PORTS:
-            processes[peer] = start(peer, kind)
-            wait(peer, processes[peer])
-        for connections in CONNECTIONS:
-            runs: dict[str, list[dict[str, float]]] = {peer: [] for peer in PORTS}
-            for peer in PORTS:
-                load(peer, processes[peer], connections, 1, script)
-            for _ in range(3):
-                for peer in PORTS:
-                    runs[peer].append(load(peer, processes[peer], connections, seconds, script))
-            median = {p: {k: statistics.median(r[k] for r in found) for k in found[0]} for p, found in runs.items()}
-            for peer, m in median.items():
-                print(
-                    f"{kind:<5} {connections:>3} connections  {peer:<8} {m['rps']:>8,.0f} requests/s"
-                    f"  p50 {m['p50']:6.2f} ms  p99 {m['p99']:7.2f} ms  {m['cpu']:6.0f} µs of processor a request"
-                )
-            for peer in ("loudly", "inline"):
-                ratio = median[peer]["rps"] / median["fastapi"]["rps"]
-                used = median[peer]["cpu"] / median["fastapi"]["cpu"]
-                print(f"{'':<23}{peer} / FastAPI  {ratio:.2f} x the requests, {used:.2f} x the processor", flush=True)
-    finally:
-        for process in processes.values():
-            process.terminate()
-            process.wait(30)
-
-
-def main() -> None:
+def main() -> int:
     """Runs what the arguments say."""
     said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    said.add_argument("--serve", choices=tuple(PORTS))
-    said.add_argument("--model", choices=("hgb", "none"))
-    said.add_argument("--seconds", type=int, default=3)
+    said.add_argument("--peers", default=",".join(peers.PEERS), help="which, or none; by default all")
+    said.add_argument("--models", default=",".join(NAMES), help="of ours: " + ", ".join(NAMES))
+    said.add_argument("--seconds", type=float, default=3.0)
+    said.add_argument("--rounds", type=int, default=3)
+    said.add_argument("--connections", default="1,16,64")
+    said.add_argument("--only", default=",".join(SECTIONS))
     given = said.parse_args()
-    if given.serve:
-        if given.serve == "fastapi":
-            serve_fastapi(given.model)
-        else:
-            serve_loudly(given.model, given.serve)
-        return
+    wanted, models, sections = (set(filter(None, text.split(","))) for text in (given.peers, given.models, given.only))
+    for name, known in (*((n, {*peers.PEERS, "none"}) for n in wanted), *((m, set(NAMES)) for m in models)):
+        if name not in known:
+            said.error(f"{name!r} is none of {', '.join(sorted(known))}")
     if shutil.which("wrk") is None:
         raise SystemExit("This benchmark needs wrk: apt-get install wrk")
+    promises = Promises()
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "row.lua"
-        script.write_text(LUA % (KEY, row_text()))
-        for kind in [given.model] if given.model else ["hgb", "none"]:
-            compare(kind, given.seconds, script)
+        how = Given(given.seconds, given.rounds, [int(c) for c in given.connections.split(",")])
+        comparison = Comparison(how, Path(folder), promises)
+        try:
+            for duel in DUELS if "peers" in sections else ():
+                if duel.ours.kind in models and (isinstance(duel.peer, Setting) or duel.peer in wanted):
+                    comparison.run(duel)
+            if "log" in sections:
+                logging_costs(comparison)
+        finally:
+            comparison.close()
+        if "lifecycle" in sections:
+            lifecycle.run(promises, Path(folder))
+        if "parts" in sections:
+            parts.run()
+    return promises.show()
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

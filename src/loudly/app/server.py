@@ -199,6 +199,7 @@ class Ticker:
     def __init__(self, live: Live, every: float, keep_house: Callable[[], object] = lambda: None) -> None:
         self._live, self._every, self._keep_house = live, every, keep_house
         self._told: tuple[str, int] = ("", 0)
+        self._spared = (0, 0)
         self._console = Console(stderr=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
@@ -215,6 +216,7 @@ class Ticker:
     def _run(self) -> None:
         while not self._stop.wait(self._every):
             self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
+            self._attempt(self._look_at_the_shadows, "what a shadow missed could not be recorded")
             self._attempt(self._read_sides, "the side tables were not read again")
             self._attempt(self._live.tick, "the wheel stood still")
             self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
@@ -238,6 +240,16 @@ class Ticker:
         reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
         self._say(f"traffic log: {reason}")
         self._live.event("guarantee_weakened", what="traffic log", reason=reason)
+
+    def _look_at_the_shadows(self) -> None:
+        """Says and records it when a shadow hangs, or is spared rows because it cannot keep up."""
+        shadows = self._live.answering.shadows
+        if (shadows.shed, shadows.stuck) == self._spared:
+            return
+        self._spared = (shadows.shed, shadows.stuck)
+        reason = f"{shadows.shed:,} rows were not scored, for it could not keep up; {shadows.stuck} of its calls did not come back"
+        self._say(f"shadow: {reason}")
+        self._live.event("guarantee_weakened", what="shadow", reason=reason)
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)

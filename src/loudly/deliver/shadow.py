@@ -1,7 +1,7 @@
 """Shadow: the candidate scores every row unseen; the champion answers.
 
 It ends after its time. It passes unless harm was shown: errors, or labels that say the candidate is surely worse.
-Cost: one more prediction a row.
+Cost: one more prediction a row, which a server makes behind the answer, together with others.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import count as counted
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing
 from loudly.errors import RolloutError
 from loudly.loop import traffic
+from loudly.loop.shadowing import Shadows, Waiting
 from loudly.loop.slices import slice_rows
 from loudly.serve.attempt import Attempt
 from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router, finite
@@ -36,18 +38,8 @@ if TYPE_CHECKING:
 Notes = list[tuple[str, str, int]]
 FOLD_ROWS = 512
 MOST_ROWS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An answered batch that is not folded yet. kind: batches of one kind may be folded together."""
-
-    rows: Rows
-    replies: Replies
-    rollout: int
-    at: int
-    kind: tuple[Any, ...]
-    pinned: str
+# One batch in so many is scored by all arms on the spot and timed, for only calls alike tell which arm is slow.
+TIMED = 16
 
 
 class Fit:
@@ -84,6 +76,8 @@ class Answering:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
+        self.shadows = Shadows(self._take)
+        self._batches = counted()
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
         self._failing = (0, Failing())
         self._rows = 0
@@ -96,7 +90,7 @@ class Answering:
         the champion has changed and its schema does not fit.
         """
         rows, units, router = self.prepared(rows, attempt.version)
-        replies = router.answer(rows, units, attempt)
+        replies = router.answer(rows, units, attempt, behind=next(self._batches) % TIMED > 0)
         kept = still_wanted(rows, replies, attempt)
         if kept is not None:
             self._log(*kept, attempt)
@@ -118,12 +112,17 @@ class Answering:
         """Folds what waits where that is worth it and nobody else holds the lock."""
         if self._rows >= FOLD_ROWS and self._live.lock.acquire(blocking=False):
             try:
-                self.fold()
+                self._fold_taken()
             finally:
                 self._live.lock.release()
 
     def fold(self) -> None:
-        """Folds all that waits. The caller holds the lock of the Live."""
+        """Folds all that waits, and that which a shadow has still to score. The caller holds the lock of the Live."""
+        if self.shadows.busy:
+            self.shadows.drain()
+        self._fold_taken()
+
+    def _fold_taken(self) -> None:
         group: list[Waiting] = []
         height = 0
         while self._waiting:
@@ -143,12 +142,12 @@ class Answering:
         live = self._live
         table = joined([w.rows for w in group]).table()
         replies = traffic.all_of([w.replies for w in group])
-        at = np.repeat([w.at for w in group], [w.rows.height for w in group])
+        at = np.concatenate([np.broadcast_to(w.at, w.rows.height) for w in group])
         logged = traffic.logged(table, replies, group[0].rollout, at)
         if group[0].pinned:
             live.pins.predicted(traffic.marked(logged, group[0].pinned))
             return
-        live.fold_answers(logged, group[-1].at)
+        live.fold_answers(logged, int(at[-1]))
         if group[0].rollout == _rollout(live):
             calls = [(w.replies, list(w.rows.columns[live.system.key])) for w in group]
             count(live, table, replies, (*calls, *self._late_calls(replies)))
@@ -192,8 +191,15 @@ class Answering:
             payload = traffic.compact(rows, replies, rollout, now, notes, pinned)
             live.stores.traffic.append("pinned" if pinned else "predictions", payload)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
-        self._rows += rows.height
-        self._waiting.append(Waiting(rows, replies, rollout, now, kind, pinned))
+        one = Waiting(rows, replies, rollout, now, kind, pinned)
+        if replies.owed or self.shadows.busy:
+            self.shadows.put(one)
+        else:
+            self._take(one)
+
+    def _take(self, one: Waiting) -> None:
+        self._rows += one.rows.height
+        self._waiting.append(one)
 
 
 def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[Replies, Sequence[Any]], ...] = ()) -> None:
@@ -205,9 +211,23 @@ def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[R
             live.disagreement.add(*both, slice_rows(live.system, rows), classes=classes)
         for index, arm in enumerate(replies.names):
             live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
-        for one, units in calls or ((replies, rows[live.system.key].to_list()),):
+        for one, units in _together(calls) or ((replies, rows[live.system.key].to_list()),):
             told = one.answered, live.answering.failing(one, units), one.seconds
             live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
+
+
+def _together(calls: tuple[tuple[Replies, Sequence[Any]], ...]) -> tuple[tuple[Replies, Sequence[Any]], ...]:
+    """Calls without a time or a failure in which every arm scored every row are one call: only their counts matter."""
+    alike = [call for call in calls if _by_all(call[0])]
+    apart = tuple(call for call in calls if not _by_all(call[0]))
+    if not alike:
+        return apart
+    return (*apart, (traffic.all_of([replies for replies, _ in alike]), [unit for _, units in alike for unit in units]))
+
+
+def _by_all(call: Replies) -> bool:
+    scored = call.answered
+    return not (call.seconds or any(call.failed.values())) and len(scored) == len(call.names) and len(set(scored.values())) == 1
 
 
 def notes_of(attempt: Attempt) -> Notes:

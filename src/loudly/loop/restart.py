@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from loudly.loop import traffic
 from loudly.loop.state import fold
 from loudly.store.segments import Record, read_segments
@@ -23,7 +25,8 @@ def catch_up(live: Live, folder: Path, taken: dict[str, int] | None = None) -> i
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
     taken: is told how far the spools of workers were taken over.
-    Cost: as much as folding it the first time, less the predictions; records of single rows are folded by the thousand.
+    Cost: as much as folding it the first time, less the predictions of all but a shadow; records of single rows are folded by
+    the thousand.
     """
     _watch_again(live)
     records = read_segments(folder) if folder.exists() else iter(())
@@ -83,7 +86,7 @@ def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
     at = int(batch["_at"][-1])
     live.watch.close(int(batch["_at"][0]))
     if kind == "predictions":
-        live.fold_answers(batch, at)
+        live.fold_answers(_with_shadows(live, batch), at)
         return batch.height
     if kind == "pinned":
         live.pins.predicted(batch)
@@ -92,6 +95,19 @@ def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
     if arrival.joined.height and live.state.champion is not None:
         live.fold_labels(arrival.joined, at)
     return 0
+
+
+def _with_shadows(live: Live, batch: pl.DataFrame) -> pl.DataFrame:
+    """What shadows of the running rollout say of logged rows: they score behind the log, so they are asked again."""
+    routing = live.router.routing if live.router is not None else None
+    rollout = live.state.rollout
+    if routing is None or routing.strategy is None or rollout is None or routing.context is not None:
+        return batch
+    shadows = routing.strategy.assign(routing.state, np.zeros(1)).shadows
+    for name, served in zip(routing.names[1:], routing.candidates, strict=True):
+        if name in shadows and int(batch["_rollout"][0]) == rollout.started:
+            batch = traffic.rescored(batch, name, served.predict)
+    return batch
 
 
 def refresh(live: Live) -> bool:

@@ -7,7 +7,7 @@ one row; `from_bytes` reads both into the same table.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,19 @@ def alike(rows: pl.DataFrame, classes: int) -> pl.DataFrame:
 def column(rows: pl.DataFrame, name: str) -> Floats:
     """A column of scores as (n,) or (n, k)."""
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)
+
+
+def rescored(rows: pl.DataFrame, arm: str, predict: Callable[[pl.DataFrame], Floats]) -> pl.DataFrame:
+    """Logged rows with the scores of an arm where they were missing; where the model raises they stay so."""
+    scores = column(rows, f"_{arm}").copy()
+    lacking = np.asarray(~np.isfinite(scores.reshape(rows.height, -1)).all(axis=1))
+    try:
+        made = np.asarray(predict(rows.filter(lacking)), dtype=np.float64) if lacking.any() else scores[:0]
+    except Exception:  # noqa: BLE001 - a model may raise anything; the rows were answered without it
+        return rows
+    if made.shape[1:] == scores.shape[1:] and lacking.any():
+        scores[lacking] = made
+    return rows.with_columns(_scores(f"_{arm}", scores))
 
 
 def to_bytes(rows: pl.DataFrame) -> bytes:

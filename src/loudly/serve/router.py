@@ -93,7 +93,7 @@ class Replies:
     answer: (n,) or (n, k).  arm: (n,) index into `names`.  propensity: (n,).  fallback: (n,) True where the arm that should
     have answered could not.  scores: arm -> answers of every arm, NaN where it did not score.  versions: of the arms.
     failed, answered: counts by arm, of rows.  errors: what was raised, for the log.  seconds: arm -> what its call took,
-    where a timer runs.
+    where a timer runs.  owed: arm -> who must still score all of the rows.
     """
 
     answer: Floats
@@ -106,6 +106,7 @@ class Replies:
     failed: Mapping[str, int]
     errors: tuple[str, ...]
     seconds: Mapping[str, float]
+    owed: Mapping[str, Served] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -139,16 +140,23 @@ class Router:
         """The next request sees the new routing; those under way finish with the old."""
         self._routing = routing
 
-    def answer(self, table: pl.DataFrame | Rows, units: Sequence[Any], attempt: Attempt | None = None) -> Replies:
+    def answer(
+        self, table: pl.DataFrame | Rows, units: Sequence[Any], attempt: Attempt | None = None, *, behind: bool = False
+    ) -> Replies:
         """Answers rows of the frozen schema. Shapes: table (n, columns), units (n,).
 
         A model that raises or answers NaN is replaced by control, control by the constant fallback; both are counted.
-        attempt: is told which arm is at work.
+        attempt: is told which arm is at work.  behind: where control answers all of the rows, candidates that only shadow are
+        not asked but owed.
         """
         routing = self._routing
         if not routing.candidates:
             return _alone(routing, table, attempt)
         assigned = _assign(routing, table, units)
+        if behind and assigned.shadows and not assigned.arm.any():
+            arms = zip(routing.names[1:], routing.candidates, strict=True)
+            owed = {name: served for name, served in arms if name in assigned.shadows}
+            return _alone(routing, table, attempt, assigned, owed)
         errors: list[str] = []
         asked: dict[str, Any] = {}
         scores: dict[str, Floats] = {}
@@ -173,21 +181,28 @@ class Router:
         return Replies(answer, made.arm, made.propensity, fallback, scores, routing.versions, lost, lost, late, {})
 
 
-def _alone(routing: Routing, table: pl.DataFrame | Rows, attempt: Attempt | None) -> Replies:
+def _alone(
+    routing: Routing,
+    table: pl.DataFrame | Rows,
+    attempt: Attempt | None,
+    assigned: Assignment | None = None,
+    owed: Mapping[str, Served] | None = None,
+) -> Replies:
     """Control answers everything: the hot path."""
     n, errors = table.height, list[str]()
     if attempt is not None:
         attempt.scoring = CONTROL
-    everything = Assignment(np.zeros(n, dtype=np.int64), np.ones(n))
+    everything = assigned or Assignment(np.zeros(n, dtype=np.int64), np.ones(n))
     score = _try(routing.control, table, errors)
-    nothing = np.full(n, np.nan)
-    scores = {CONTROL: nothing if score is None else score, CANDIDATE: nothing}
+    nothing = np.full(n if score is None else score.shape, np.nan)
+    scores = {CONTROL: nothing if score is None else score, **dict.fromkeys(routing.names[1:], nothing)}
     if errors or not np.isfinite(scores[CONTROL]).all():
         nobody, everybody = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
-        return _replies(routing, everything, {CONTROL: everybody, CANDIDATE: nobody}, scores, errors, {})
-    sound, answered = np.zeros(n, dtype=bool), {CONTROL: n, CANDIDATE: 0}
-    versions = routing.versions
-    return Replies(scores[CONTROL], everything.arm, everything.propensity, sound, scores, versions, answered, NOTHING, (), {})
+        asked = {CONTROL: everybody, **dict.fromkeys(routing.names[1:], nobody)}
+        return replace(_replies(routing, everything, asked, scores, errors, {}), owed=owed or {})
+    sound, answered = np.zeros(n, dtype=bool), {**dict.fromkeys(routing.names, 0), CONTROL: n}
+    arm, propensity, versions = everything.arm, everything.propensity, routing.versions
+    return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, answered, NOTHING, (), {}, owed or {})
 
 
 def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) -> Assignment:

@@ -26,7 +26,7 @@ DTYPES: dict[Kind, Any] = {
 }
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - event times are naive UTC
 MOST_SCHEMAS = 64
-_ASKED: dict[int, tuple[Schema, tuple[Field, ...]]] = {}
+_ASKED: dict[int, tuple[Schema, tuple[Field, ...], tuple[str, ...]]] = {}
 ALWAYS = (Role.KEY, Role.TIME)
 
 
@@ -52,8 +52,7 @@ class Rows:
     def columns(self) -> Mapping[str, Sequence[Any]]:
         if self._columns is None:
             assert self._records is not None
-            names = [f.name for f in asked(self.schema)]
-            self._columns = dict(zip(names, zip(*self._records, strict=True), strict=True))
+            self._columns = dict(zip(_known(self.schema)[2], zip(*self._records, strict=True), strict=True))
         return self._columns
 
     @property
@@ -74,12 +73,17 @@ class Rows:
 
 def asked(schema: Schema) -> tuple[Field, ...]:
     """The fields that a request carries, looked up once a schema."""
+    return _known(schema)[1]
+
+
+def _known(schema: Schema) -> tuple[Schema, tuple[Field, ...], tuple[str, ...]]:
     known = _ASKED.get(id(schema))
     if known is None or known[0] is not schema:
         if len(_ASKED) >= MOST_SCHEMAS:
             _ASKED.clear()
-        _ASKED[id(schema)] = known = (schema, schema.sent)
-    return known[1]
+        sent = schema.sent
+        _ASKED[id(schema)] = known = (schema, sent, tuple(f.name for f in sent))
+    return known
 
 
 def joined(parts: Sequence[Rows]) -> Rows:

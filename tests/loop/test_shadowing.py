@@ -1,0 +1,168 @@
+"""A shadow scores behind the answers: late, together, in order, and at nobody's cost but its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import SINCE, make_app, make_world
+from loudly.app.verbs import memory_stores
+from loudly.core.clock import DAY, DataClock
+from loudly.core.values import Field, Kind, Role, Schema
+from loudly.loop import shadowing
+from loudly.loop.founding import found, reopen
+from loudly.loop.live import Live
+from loudly.loop.restart import catch_up
+from loudly.loop.shadowing import Shadows, Waiting, with_shadows
+from loudly.serve.attempt import Attempt
+from loudly.serve.router import Replies, Served
+from loudly.serve.rows import Rows, of_table
+from loudly.store.segments import SegmentWriter
+
+SCHEMA = Schema((Field("id", Kind.TEXT, Role.KEY), Field("x", Kind.NUMBER)))
+Predict = Callable[[pl.DataFrame], Any]
+
+
+def double(table: pl.DataFrame) -> Any:
+    return 2.0 * table["x"].to_numpy()
+
+
+def batch(values: list[float], predict: Predict | None) -> Waiting:
+    n = len(values)
+    rows = Rows(SCHEMA, None, n, [(f"r{v}", v) for v in values])
+    owed = {"candidate": Served("m/2", predict)} if predict is not None else {}
+    nothing = np.full(n, np.nan)
+    score = np.asarray(values)
+    counts = {"control": n, "candidate": 0}, {"control": 0, "candidate": 0}
+    scores = {"control": score, "candidate": nothing}
+    whole = np.zeros(n, dtype=np.int64), np.ones(n), np.zeros(n, dtype=bool)
+    return Waiting(rows, Replies(score, *whole, scores, ("m/1", "m/2"), *counts, (), {}, owed), 1, 0, ("same",))
+
+
+def column(taken: list[Waiting], name: str = "candidate") -> list[float]:
+    return [float(v) for one in taken for v in one.replies.scores[name]]
+
+
+def test_batches_come_out_in_order_with_the_scores_that_they_owed() -> None:
+    asked: list[int] = []
+
+    def counting(table: pl.DataFrame) -> Any:
+        asked.append(table.height)
+        return double(table)
+
+    taken: list[Waiting] = []
+    shadows = Shadows(taken.append)
+    one = replace(batch([0.0], counting).replies, owed={})
+    served = batch([0.0], counting).replies.owed
+    for i in range(600):
+        made = batch([float(i)], None)
+        shadows.put(replace(made, replies=replace(made.replies, owed=served if i % 16 else one.owed)))
+    shadows.drain()
+    assert not shadows.busy
+    assert column(taken, "control") == [float(i) for i in range(600)]
+    want = [2.0 * i if i % 16 else np.nan for i in range(600)]
+    np.testing.assert_array_equal(column(taken), want)
+    assert sum(asked) == 600 - len(range(0, 600, 16))
+    assert sum(one.replies.answered["candidate"] for one in taken) == sum(asked)
+    assert not any(one.replies.owed for one in taken)
+
+
+def test_a_shadow_that_raises_at_one_batch_fails_that_batch_alone() -> None:
+    def picky(table: pl.DataFrame) -> Any:
+        if 3.0 in table["x"]:
+            raise ValueError("three")
+        return double(table)
+
+    owed = {"candidate": Served("m/2", picky)}
+    group = [batch([float(i), 0.5], None) for i in range(6)]
+    scored = with_shadows([replace(one, replies=replace(one.replies, owed=owed)) for one in group])
+    assert np.isnan(column(scored)).tolist() == [i == 3 for i in range(6) for _ in range(2)]
+    assert sum(one.replies.failed["candidate"] for one in scored) == 2
+    assert sum(one.replies.answered["candidate"] for one in scored) == 12
+
+
+@pytest.mark.parametrize("answer", [lambda t: np.full((t.height, 3), 0.3), lambda t: np.full(t.height + 1, 0.3)])
+def test_a_shadow_of_another_shape_has_failed(answer: Predict) -> None:
+    (one,) = with_shadows([batch([1.0, 2.0], answer)])
+    assert one.replies.failed["candidate"] == 2
+    assert one.replies.scores["candidate"].shape == (2,)
+
+
+def test_a_shadow_that_hangs_loses_its_thread_and_fails_what_it_holds() -> None:
+    free = threading.Event()
+
+    def hanging(table: pl.DataFrame) -> Any:
+        free.wait(60)
+        return double(table)
+
+    taken: list[Waiting] = []
+    shadows = Shadows(taken.append)
+    for turn in range(shadowing.MOST_STUCK):
+        shadows.put(batch([1.0], hanging))
+        shadows.put(batch([2.0], None))
+        shadows.drain(0.1)
+        assert not shadows.busy
+        assert [one.replies.failed["candidate"] for one in taken[-2:]] == [1, 0]
+        assert shadows.stuck == turn + 1
+    shadows.put(batch([1.0], hanging))
+    assert taken[-1].replies.failed["candidate"] == 1
+    count = len(taken)
+    free.set()
+    shadows.drain()
+    assert len(taken) == count
+
+
+def test_a_shadow_that_cannot_keep_up_is_spared_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadowing, "MOST_ROWS", 10)
+    free = threading.Event()
+
+    def slow(table: pl.DataFrame) -> Any:
+        free.wait(60)
+        return double(table)
+
+    taken: list[Waiting] = []
+    shadows = Shadows(taken.append)
+    for _ in range(30):
+        shadows.put(batch([1.0, 2.0], slow))
+    free.set()
+    shadows.drain()
+    assert sum(one.rows.height for one in taken) == 60
+    scored = sum(one.replies.answered["candidate"] for one in taken)
+    assert scored + shadows.shed == 60
+    assert shadows.shed >= 10
+
+
+TABLE = make_world(days=45)
+when = pl.col("at").dt.epoch("us")
+
+
+def test_a_restart_asks_the_shadow_again(tmp_path: Path) -> None:
+    stores = replace(memory_stores("world"), traffic=SegmentWriter(tmp_path))
+    live = Live(make_app(TABLE).system, stores, DataClock(SINCE), key=b"key")
+    assert not found(live, TABLE.filter(when < SINCE))
+    live.retrain("first training", "there is no model yet")
+    live.retrain("by hand", "to have a shadow")
+    assert live.strategy is not None
+    assert live.strategy.name == "shadow"
+    schema = live.ready[live.state.champion or ""].schema
+    rows = of_table(TABLE.filter((when >= SINCE) & (when < SINCE + DAY)).drop("y"), schema)
+    for at in range(rows.height):
+        live.answering.answer(Rows(schema, None, 1, rows.records[at : at + 1]), Attempt((1,)))
+    with live.lock:
+        live.answering.fold()
+    live.stores.traffic.flush()  # type: ignore[union-attr]
+    again = Live(make_app(TABLE).system, replace(stores, traffic=None), DataClock(SINCE), key=b"key")
+    reopen(again)
+    assert catch_up(again, tmp_path) == rows.height
+    labels = TABLE.filter((when >= SINCE) & (when < SINCE + DAY)).select("id", "y")
+    here, there = (one.book.arrived(labels, SINCE + DAY).joined.sort("id") for one in (live, again))
+    assert np.isfinite(here["_candidate"].to_numpy()).all()
+    np.testing.assert_allclose(there["_candidate"].to_numpy(), here["_candidate"].to_numpy(), rtol=1e-12)
+    stores.traffic.close()  # type: ignore[union-attr]
