@@ -82,7 +82,7 @@ class Eras:
             era.state, step = era.windows.advance(era.state, now)
             said += [(era, s) for s in step.spoken if s.value is not None]
         ends = [e.turn + self._settings.lateness for e in self._eras[1:]]
-        self._eras = [e for e, end in zip(self._eras, [*ends, FOREVER], strict=True) if end > now]
+        self._eras = [e for e, end in zip(self._eras, [*ends, FOREVER], strict=False) if end > now]
         return sorted(said, key=lambda one: (one[1].revision > 0, one[1].start))
 
 
