@@ -80,7 +80,7 @@ class GraphFormat:
 
     def _form(self, model: object) -> ModelFormat | None:
         """The first format that stores a part, of those that this graph may hold."""
-        return next((f for f in self.formats if (self.executes_code or not f.executes_code) and f.accepts(model)), None)
+        return next((f for f in self.formats if f.accepts(model) and (self.executes_code or not f.executes_code)), None)
 
     def _read(self, data: bytes) -> tuple[Graph, dict[str, ModelFormat], dict[str, bytes]]:
         """The graph without its models, and the format and bytes of each. Raises: UntrustedModel for a part that would run code
