@@ -34,14 +34,6 @@ def test_each_label_meets_its_prediction_once_and_the_rest_is_named() -> None:
     assert book.expects(pl.Series(["c", "a"])).to_list() == [True, False]
 
 
-def test_what_waits_too_long_is_given_up_by_name() -> None:
-    book = LabelBook("k", "y", keep=DAY)
-    book.predicted(rows("a"), 0)
-    book.predicted(rows("b"), 2 * DAY)
-    assert book.overdue(2 * DAY)["k"].to_list() == ["a"]
-    assert book.arrived(labels(a=True), 2 * DAY).unknown == ("a",)
-
-
 def test_rows_without_the_key_are_refused() -> None:
     with pytest.raises(DataError, match="can never be labelled"):
         LabelBook("k", "y").predicted(pl.DataFrame({"x": [1]}), 0)
@@ -63,3 +55,20 @@ def test_no_label_is_lost_and_none_joined_twice(given_labels: list[tuple[str, bo
         told += len(arrival.unknown) + len(arrival.duplicate) + len(arrival.changed)
     assert len(joined) == len(set(joined))
     assert len(joined) + told == len(given_labels)
+
+
+def test_what_waits_too_long_is_forgotten_counted_and_unknown_when_its_label_comes() -> None:
+    book = LabelBook("id", "y", keep=10 * DAY)
+    for day in range(30):
+        book.predicted(pl.DataFrame({"id": [f"{day}-{i}" for i in range(4)]}), day * DAY)
+        first = pl.DataFrame({"id": [f"{day}-0"], "y": [1]})
+        assert book.arrived(first, day * DAY).joined.height == 1
+        book.sweep(day * DAY)
+        assert book.waiting <= 3 * 11, "memory is bounded"
+    assert book.waiting + book.overdue == 3 * 30
+    late = book.arrived(pl.DataFrame({"id": ["2-1", "25-1"], "y": [1, 1]}), 30 * DAY)
+    assert late.unknown == ("2-1",)
+    assert late.joined["id"].to_list() == ["25-1"]
+    again = book.arrived(pl.DataFrame({"id": ["28-0", "29-0"], "y": [1, 0]}), 30 * DAY)
+    assert (again.duplicate, again.changed) == (("28-0",), ("29-0",)), "what is labelled stays known for as long"
+    assert len(book._answered) + len(book._earlier) <= 2 * 11, "and no longer than twice that"

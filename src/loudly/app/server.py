@@ -151,6 +151,7 @@ class LiveFront:
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "held_back": dict(state.held),
             "waiting_for_labels": self.live.book.waiting,
+            "labels_overdue": self.live.book.overdue,
             "ledger": state.position,
             "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},
         }

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loudly.core.clock import DAY
+from loudly.core.clock import DAY, HOUR
 from loudly.errors import DataError
 
 
@@ -29,7 +29,7 @@ class Arrival:
 
 
 class LabelBook:
-    """Predictions that wait for their label. Kept for `keep` µs of event time beyond the newest; then overdue.
+    """Predictions that wait for their label. `sweep` forgets those that have waited for `keep` µs; they are overdue.
 
     Cost: one hash join a batch of labels against the batches that still wait.
     """
@@ -38,6 +38,9 @@ class LabelBook:
         self.key, self.label, self.keep = key, label, keep
         self._waiting: list[pl.DataFrame] = []
         self._answered: dict[str, object] = {}
+        self._earlier: dict[str, object] = {}
+        self._swept = self._turned = 0
+        self.overdue = 0
 
     @property
     def waiting(self) -> int:
@@ -85,20 +88,29 @@ class LabelBook:
         waiting = pl.concat([batch.select(key=self.key) for batch in self._waiting]).unique().with_columns(waits=True)
         return asked.join(waiting, on="key", how="left", maintain_order="left")["waits"].fill_null(False)
 
-    def overdue(self, now: int) -> pl.DataFrame:
-        """Predictions older than `keep`, forgotten by this call; their labels would now be unknown."""
-        late = pl.col("_predicted_at") < now - self.keep
-        old = [b.filter(late) for b in self._waiting]
-        self._waiting = [kept for b in self._waiting if (kept := b.filter(~late)).height]
-        return pl.concat(old, how="diagonal_relaxed") if old else pl.DataFrame()
+    def sweep(self, now: int) -> None:
+        """Forgets predictions older than `keep` (counted in `overdue`: their labels would now be unknown), and in time labelled keys.
+
+        Looks once an hour of `now` at most.
+        """
+        if now - self._swept < HOUR:
+            return
+        self._swept = now
+        before = self.waiting
+        young = pl.col("_predicted_at") >= now - self.keep
+        self._waiting = [kept for batch in self._waiting if (kept := batch.filter(young)).height]
+        self.overdue += before - self.waiting
+        if now - self._turned >= self.keep:
+            self._turned, self._earlier, self._answered = now, self._answered, {}
 
     def forget(self, gone: Callable[[pl.DataFrame], pl.Series]) -> int:
         """Forgets predictions and labelled keys. gone: table -> (n,) booleans. Returns how many predictions went."""
         before = self.waiting
         self._waiting = [kept for batch in self._waiting if (kept := batch.filter(~gone(batch))).height]
-        known = pl.DataFrame({self.key: list(self._answered)}, schema={self.key: pl.String})
-        for key in known.filter(gone(known))[self.key] if known.height else ():
-            del self._answered[key]
+        for answered in (self._answered, self._earlier):
+            known = pl.DataFrame({self.key: list(answered)}, schema={self.key: pl.String})
+            for key in known.filter(gone(known))[self.key] if known.height else ():
+                del answered[key]
         return before - self.waiting
 
     def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, at: int) -> Arrival:
@@ -108,7 +120,7 @@ class LabelBook:
         changed: list[str] = []
         seen: dict[str, object] = {}
         for key, value in labels.iter_rows() if labels.height != len(matched) else ():
-            before = seen.get(key, self._answered.get(key))
+            before = seen.get(key, self._answered.get(key, self._earlier.get(key)))
             if before is not None:
                 (duplicate if before == value else changed).append(key)
             elif key not in matched:

@@ -54,7 +54,7 @@ class Live:
         self.lock = RLock()
         self.state = fold_all(stores.ledger.read())
         self.sides = Sides(system, key)
-        self.book = LabelBook(system.key, system.label)
+        self.book = LabelBook(system.key, system.label, system.labels.keep)
         self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
         self.alerts = Alerts(system.monitor, self.watch.weight, self.watch.explain)
         self.retraining = Retraining(system, stores, self.tally)
@@ -142,6 +142,8 @@ class Live:
         now = self.clock.now()
         with self.lock:
             self.answering.fold()
+            for book in (self.book, self.pins.book):
+                book.sweep(now)
             refresh(self)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)

@@ -27,6 +27,11 @@ class Labels:
     arrive_within: int = DAY
     arrives: str | None = None
 
+    @property
+    def keep(self) -> int:
+        """How long an answer waits for its label until it is overdue (µs): 30 days, or longer where labels are slow."""
+        return max(30 * DAY, 3 * self.arrive_within)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
