@@ -89,7 +89,7 @@ class LabelBook:
         return asked.join(waiting, on="key", how="left", maintain_order="left")["waits"].fill_null(False)
 
     def sweep(self, now: int) -> None:
-        """Forgets predictions older than `keep` (`overdue` counts them: their labels would be unknown now), and in time labelled keys.
+        """Forgets predictions older than `keep`, which `overdue` counts (their labels would be unknown now), and old labelled keys.
 
         Looks once an hour of `now` at most.
         """
