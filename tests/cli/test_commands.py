@@ -36,6 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
+@pytest.mark.timeout(400)  # a dozen processes, each with its imports
 def test_the_way_of_a_newcomer(project: Project) -> None:
     assert project.run("status").returncode == 3, "not yet"
     early = project.run("ship")
@@ -55,6 +56,7 @@ def test_the_way_of_a_newcomer(project: Project) -> None:
     assert project.run("doctor").returncode == 0
 
 
+@pytest.mark.timeout(400)  # a dozen processes, each with its imports
 def test_a_second_version_goes_through_a_rollout_and_can_be_rolled_back(project: Project) -> None:
     (project.folder / "app.py").write_text((project.folder / "app.py").read_text().replace("max_iter=60", "max_iter=61"))
     assert project.run("train").returncode == 0
