@@ -58,7 +58,8 @@ def test_batches_come_out_in_order_with_the_scores_that_they_owed() -> None:
         return double(table)
 
     taken: list[Waiting] = []
-    shadows = Shadows(taken.append)
+    noted: list[str] = []
+    shadows = Shadows(taken.append, noted.extend)
     one = replace(batch([0.0], counting).replies, owed={})
     served = batch([0.0], counting).replies.owed
     for i in range(600):
@@ -80,17 +81,20 @@ def test_a_shadow_that_raises_at_one_batch_fails_that_batch_alone() -> None:
             raise ValueError("three")
         return double(table)
 
+    noted: list[str] = []
     owed = {"candidate": Served("m/2", picky)}
     group = [batch([float(i), 0.5], None) for i in range(6)]
-    scored = with_shadows([replace(one, replies=replace(one.replies, owed=owed)) for one in group])
+    scored = with_shadows([replace(one, replies=replace(one.replies, owed=owed)) for one in group], noted.extend)
     assert np.isnan(column(scored)).tolist() == [i == 3 for i in range(6) for _ in range(2)]
     assert sum(one.replies.failed["candidate"] for one in scored) == 2
     assert sum(one.replies.answered["candidate"] for one in scored) == 12
+    assert noted == ["m/2: ValueError: three"], "and what it raised is told"
 
 
 @pytest.mark.parametrize("answer", [lambda t: np.full((t.height, 3), 0.3), lambda t: np.full(t.height + 1, 0.3)])
 def test_a_shadow_of_another_shape_has_failed(answer: Predict) -> None:
-    (one,) = with_shadows([batch([1.0, 2.0], answer)])
+    noted: list[str] = []
+    (one,) = with_shadows([batch([1.0, 2.0], answer)], noted.extend)
     assert one.replies.failed["candidate"] == 2
     assert one.replies.scores["candidate"].shape == (2,)
 
@@ -103,7 +107,8 @@ def test_a_shadow_that_hangs_loses_its_thread_and_fails_what_it_holds() -> None:
         return double(table)
 
     taken: list[Waiting] = []
-    shadows = Shadows(taken.append)
+    noted: list[str] = []
+    shadows = Shadows(taken.append, noted.extend)
     for turn in range(shadowing.MOST_STUCK):
         shadows.put(batch([1.0], hanging))
         shadows.put(batch([2.0], None))
@@ -128,7 +133,8 @@ def test_a_shadow_that_cannot_keep_up_is_spared_rows(monkeypatch: pytest.MonkeyP
         return double(table)
 
     taken: list[Waiting] = []
-    shadows = Shadows(taken.append)
+    noted: list[str] = []
+    shadows = Shadows(taken.append, noted.extend)
     for _ in range(30):
         shadows.put(batch([1.0, 2.0], slow))
     free.set()

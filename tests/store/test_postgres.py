@@ -9,6 +9,7 @@ from loudly.errors import StoreError
 from loudly.store.chain import verify
 
 psycopg = pytest.importorskip("psycopg", reason="LOUD: psycopg is not installed; the ledger in PostgreSQL is not tested")
+adapter = pytest.importorskip("loudly.adapters.postgres")
 
 
 def cut(dsn: str) -> None:
@@ -20,9 +21,7 @@ def cut(dsn: str) -> None:
 
 
 def test_a_broken_connection_fails_one_call_and_the_next_connects_again(postgres: str) -> None:
-    from loudly.adapters.postgres import PostgresLedger
-
-    ledger = PostgresLedger(postgres)
+    ledger = adapter.PostgresLedger(postgres)
     try:
         ledger._db.execute("TRUNCATE loudly_events")
         assert ledger.append([Event("one", 1, {}), Event("two", 2, {"a": 1})], 0) == 2

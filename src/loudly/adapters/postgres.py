@@ -11,8 +11,8 @@ import psycopg
 
 from loudly.core.canon import canonical
 from loudly.core.values import Event, Recorded
-from loudly.errors import StaleWriter, StoreError
-from loudly.store.chain import link
+from loudly.errors import StoreError
+from loudly.store.chain import expect, link
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 TABLE = """CREATE TABLE IF NOT EXISTS loudly_events (
@@ -43,12 +43,7 @@ class PostgresLedger:
         with self._session() as db, db.transaction():
             db.execute(LOCK)
             position, chain = _last(db)
-            if position != after:
-                raise StaleWriter(
-                    "Somebody else appended first.",
-                    seen=f"the ledger is at {position}, this writer at {after}",
-                    do="Read the new events and decide again.",
-                )
+            expect(position, after)
             rows = []
             for event in events:
                 position, chain = position + 1, link(chain, event)

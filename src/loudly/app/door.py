@@ -176,6 +176,8 @@ class Door:
             self._say(
                 f"the disk refuses the spool, answers wait in memory: {self._refused}" if self._refused else "it takes them again"
             )
+        for raised in self._outpost.raised.fresh():
+            self._say(f"a model failed, the fallback answers: {raised}")
         lost = (self._outpost.lost, self._line.lost)
         if lost != self._said:
             self._said = lost
@@ -183,8 +185,11 @@ class Door:
 
     def _keep_following(self) -> None:
         while not self._stop.wait(self._every):
-            self._look()
-            self._outpost.sides.refresh(self._clock.now())
+            try:
+                self._look()
+                self._outpost.sides.refresh(self._clock.now())
+            except Exception as wrong:  # noqa: BLE001 - whatever it is, the door goes on following
+                self._say(f"{type(wrong).__name__}: {wrong}")
 
     def _say(self, text: str) -> None:
         Console(stderr=True).print(f"[bold red]LOUD[/] {self._name}: {escape(text)}", highlight=False)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from loudly.app import operate, verbs
 from loudly.config import ServerConfig, read_config, secret
 from loudly.core.canon import Json
-from loudly.core.clock import iso
+from loudly.core.clock import DAY, iso
 from loudly.core.values import Schema, Verdict
 from loudly.errors import ConfigError, Conflict, LoudlyError, StaleWriter, WheelAway
 from loudly.loop.arms import arms_of
@@ -201,6 +201,7 @@ class Ticker:
         self._live, self._every, self._keep_house = live, every, keep_house
         self._told: tuple[str, int] = ("", 0)
         self._spared = (0, 0)
+        self._overdue = 0
         self._console = Console(stderr=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
@@ -218,6 +219,8 @@ class Ticker:
         while not self._stop.wait(self._every):
             self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
             self._attempt(self._look_at_the_shadows, "what a shadow missed could not be recorded")
+            self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
+            self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
             self._attempt(self._read_sides, "the side tables were not read again")
             self._attempt(self._live.tick, "the wheel stood still")
             self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
@@ -225,8 +228,9 @@ class Ticker:
     def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
         try:
             work()
-        except LoudlyError as wrong:
-            self._say(f"{otherwise}: {wrong}")
+        except Exception as wrong:  # noqa: BLE001 - a feature or a library may raise anything; the wheel must go on
+            kind = "" if isinstance(wrong, LoudlyError) else f"{type(wrong).__name__}: "
+            self._say(f"{otherwise}: {kind}{wrong}")
 
     def _read_sides(self) -> None:
         self._live.sides.refresh(self._live.clock.now())
@@ -251,6 +255,23 @@ class Ticker:
         reason = f"{shadows.shed:,} rows were not scored, for it could not keep up; {shadows.stuck} of its calls did not come back"
         self._say(f"shadow: {reason}")
         self._live.event("guarantee_weakened", what="shadow", reason=reason)
+
+    def _look_at_the_models(self) -> None:
+        """Says and records once what each version raises, by kind of error."""
+        for raised in self._live.answering.raised.fresh():
+            self._say(f"a model failed, the fallback answers: {raised}")
+            self._live.event("guarantee_weakened", what="answers of a model", reason=raised)
+
+    def _look_at_the_labels(self) -> None:
+        """Says and records when answers are forgotten that waited too long for their label, and when their number has doubled."""
+        overdue = self._live.book.overdue
+        if overdue <= 2 * self._overdue:
+            return
+        self._overdue = overdue
+        days = self._live.system.labels.keep / DAY
+        reason = f"{overdue:,} answers waited {days:.0f} days for their label and are forgotten; a label of theirs is unknown now"
+        self._say(f"labels: {reason}")
+        self._live.event("guarantee_weakened", what="late labels", reason=reason)
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)

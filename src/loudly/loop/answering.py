@@ -24,6 +24,7 @@ from loudly.loop import traffic
 from loudly.loop.shadowing import Shadows, Waiting
 from loudly.loop.slices import slice_rows
 from loudly.serve.attempt import Attempt
+from loudly.serve.raised import Raised
 from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router, finite
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
@@ -76,7 +77,8 @@ class Answering:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
-        self.shadows = Shadows(self._take)
+        self.raised = Raised()
+        self.shadows = Shadows(self._take, self.raised.note)
         self._batches = counted()
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
         self._failing = (0, Failing())
@@ -91,6 +93,7 @@ class Answering:
         """
         rows, units, router = self.prepared(rows, attempt.version)
         replies = router.answer(rows, units, attempt, behind=next(self._batches) % TIMED > 0)
+        self.raised.note(replies.errors)
         kept = still_wanted(rows, replies, attempt)
         if kept is not None:
             self._log(*kept, attempt)

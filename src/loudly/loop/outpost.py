@@ -25,6 +25,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
+from loudly.serve.raised import Raised
 from loudly.serve.router import Replies, Router, Routing, Served, Timer
 from loudly.serve.rows import Rows
 
@@ -83,6 +84,7 @@ class Outpost:
         self._ready: dict[str, Ready] = {}
         self._standing: Standing | None = None
         self.lost = 0
+        self.raised = Raised()
 
     @property
     def version(self) -> str | None:
@@ -124,6 +126,7 @@ class Outpost:
         router, schema, rollout = self._asked(attempt.version)
         rows = self._fit.rows(rows, schema)
         replies = router.answer(rows, list(rows.columns[self._system.key]), attempt)
+        self.raised.note(replies.errors)
         kept = still_wanted(rows, replies, attempt)
         if kept is not None:
             self._give(*kept, rollout, attempt.version)

@@ -23,6 +23,7 @@ from loudly.serve.rows import Rows, joined
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
+Note = Callable[[list[str]], None]
 GROUP_ROWS = 256
 WAIT_SECONDS, IDLE_SECONDS = 0.02, 1.0
 PATIENCE_SECONDS = 5.0
@@ -48,8 +49,8 @@ class Waiting:
 class Shadows:
     """Takes answered batches and hands them over, in order, with the scores that they owed. One thread, begun when needed."""
 
-    def __init__(self, hand_over: Callable[[Waiting], None]) -> None:
-        self._hand_over = hand_over
+    def __init__(self, hand_over: Callable[[Waiting], None], note: Note) -> None:
+        self._hand_over, self._note = hand_over, note
         self._some = Condition()
         self._queue: deque[Waiting] = deque()
         self._at_work: list[Waiting] = []
@@ -109,7 +110,7 @@ class Shadows:
                     return
                 taken = self._at_work = _up_to(self._queue, GROUP_ROWS)
                 self._rows -= sum(one.rows.height for one in taken)
-            scored = with_shadows(taken)
+            scored = with_shadows(taken, self._note)
             with self._some:
                 if self._thread is not mine:
                     return
@@ -119,14 +120,14 @@ class Shadows:
                 self._some.notify_all()
 
 
-def with_shadows(batches: Sequence[Waiting]) -> list[Waiting]:
+def with_shadows(batches: Sequence[Waiting], note: Note) -> list[Waiting]:
     """The batches with the scores that they owed; those of one kind and one routing become one, unless a shadow failed there."""
     scored: list[Waiting] = []
     for _, alike in groupby(batches, key=_shadows_of):
         group = list(alike)
         owed, parts = group[0].replies.owed, [one.rows for one in group]
         whole = _one_of(group) if owed and len(group) > 1 else group[0]
-        found = {name: _scores(served, whole.rows, parts) for name, served in owed.items()}
+        found = {name: _scores(served, whole.rows, parts, note) for name, served in owed.items()}
         told = whole
         for name, score in found.items():
             told = _with(told, name, score)
@@ -153,14 +154,15 @@ def _shadows_of(one: Waiting) -> tuple[Any, ...]:
     return one.kind, *((name, id(served)) for name, served in one.replies.owed.items())
 
 
-def _scores(served: Served, rows: Rows, parts: Sequence[Rows]) -> Floats | None:
+def _scores(served: Served, rows: Rows, parts: Sequence[Rows], note: Note) -> Floats | None:
     """Scores of the rows; where the model raises on all of them together, each part is asked by itself."""
     try:
         return served.score(rows)
-    except Exception:  # noqa: BLE001 - a model may raise anything
+    except Exception as wrong:  # noqa: BLE001 - a model may raise anything
         if len(parts) == 1:
+            note([f"{served.version}: {type(wrong).__name__}: {wrong}"])
             return None
-    found = [_scores(served, part, [part]) for part in parts]
+    found = [_scores(served, part, [part], note) for part in parts]
     shape = next((score.shape[1:] for score in found if score is not None), ())
     blank = [np.full((part.height, *shape), np.nan) for part in parts]
     return np.concatenate([n if s is None or s.shape[1:] != shape else s for s, n in zip(found, blank, strict=True)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,8 +82,8 @@ class Eras:
         for era in self._eras:
             era.state, step = era.windows.advance(era.state, now)
             said += [(era, s) for s in step.spoken if s.value is not None]
-        ends = [e.turn + self._settings.lateness for e in self._eras[1:]]
-        self._eras = [e for e, end in zip(self._eras, [*ends, FOREVER], strict=False) if end > now]
+        open_still = [e for e, later in pairwise(self._eras) if later.turn + self._settings.lateness > now]
+        self._eras = open_still + self._eras[-1:]
         return sorted(said, key=lambda one: (one[1].revision > 0, one[1].start))
 
 

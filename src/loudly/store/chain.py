@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from loudly.core.canon import canonical, digest
 from loudly.core.values import Event, Recorded
-from loudly.errors import LedgerCorrupt
+from loudly.errors import LedgerCorrupt, StaleWriter
 
 
 def link(previous: str, event: Event) -> str:
@@ -35,3 +35,13 @@ def verify(recorded: Iterable[Recorded]) -> Iterator[Recorded]:
             )
         yield entry
         previous, expected = entry.chain, expected + 1
+
+
+def expect(position: int, after: int) -> None:
+    """Raises: StaleWriter where the ledger has moved on since this writer looked."""
+    if position != after:
+        raise StaleWriter(
+            "Somebody else appended first.",
+            seen=f"the ledger is at {position}, this writer at {after}",
+            do="Read the new events and decide again.",
+        )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from loudly.core.values import Event, Recorded
-from loudly.errors import StaleWriter
-from loudly.store.chain import link
+from loudly.store.chain import expect, link
 
 
 class MemoryLedger:
@@ -21,12 +20,7 @@ class MemoryLedger:
         return len(self._entries)
 
     def append(self, events: Sequence[Event], after: int) -> int:
-        if after != len(self._entries):
-            raise StaleWriter(
-                "Somebody else appended first.",
-                seen=f"the ledger is at {len(self._entries)}, this writer at {after}",
-                do="Read the new events and decide again.",
-            )
+        expect(len(self._entries), after)
         chain = self._entries[-1].chain if self._entries else ""
         fresh = []
         for position, event in enumerate(events, start=after + 1):

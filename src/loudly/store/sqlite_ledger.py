@@ -9,8 +9,8 @@ from pathlib import Path
 from loudly.core.canon import Json, canonical
 from loudly.core.sqlite_file import SqliteFile
 from loudly.core.values import Event, Recorded
-from loudly.errors import LedgerCorrupt, StaleWriter
-from loudly.store.chain import link
+from loudly.errors import LedgerCorrupt
+from loudly.store.chain import expect, link
 
 TABLE = """CREATE TABLE IF NOT EXISTS events (
     position INTEGER PRIMARY KEY, kind TEXT NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL, chain TEXT NOT NULL
@@ -35,12 +35,7 @@ class SqliteLedger:
     def append(self, events: Sequence[Event], after: int) -> int:
         with self._file.transaction():
             position, chain = self._last()
-            if position != after:
-                raise StaleWriter(
-                    "Somebody else appended first.",
-                    seen=f"the ledger is at {position}, this writer at {after}",
-                    do="Read the new events and decide again.",
-                )
+            expect(position, after)
             rows = []
             for event in events:
                 position, chain = position + 1, link(chain, event)

@@ -1,0 +1,67 @@
+"""The ticker outlives whatever is raised, and says aloud what a model raised and which labels never came."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from loudly.app.server import Ticker
+from loudly.core.clock import DAY
+from loudly.labels.book import LabelBook
+from loudly.loop.system import Labels
+from loudly.serve.raised import Raised
+
+
+def live(tick: Any) -> Any:
+    """What a ticker looks at, with real books and notes; only the wheel itself is left out."""
+    events: list[tuple[str, dict[str, Any]]] = []
+    book = LabelBook("id", "y", keep=30 * DAY)
+    shadows = SimpleNamespace(shed=0, stuck=0)
+    return SimpleNamespace(
+        tick=tick,
+        book=book,
+        system=SimpleNamespace(labels=Labels()),
+        answering=SimpleNamespace(shadows=shadows, raised=Raised()),
+        stores=SimpleNamespace(traffic=None),
+        sides=SimpleNamespace(refresh=lambda now: None),
+        clock=SimpleNamespace(now=lambda: 0),
+        event=lambda kind, **data: events.append((kind, data)),
+        events=events,
+    )
+
+
+def test_an_error_of_any_kind_is_said_and_the_next_tick_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    ticks, twice = [], threading.Event()
+
+    def tick() -> None:
+        ticks.append(1)
+        if len(ticks) >= 2:
+            twice.set()
+        raise ZeroDivisionError("a feature of the user's")
+
+    ticker = Ticker(live(tick), 0.01)
+    ticker.start()
+    assert twice.wait(30)
+    ticker.stop()
+    said = capsys.readouterr().err
+    assert "the wheel stood still: ZeroDivisionError: a feature" in said.replace("\n", " ")
+
+
+def test_what_a_model_raised_and_labels_that_never_came_are_said_and_recorded_once(capsys: pytest.CaptureFixture[str]) -> None:
+    looked = live(lambda: None)
+    looked.answering.raised.note(["m/1: ValueError: row 3", "m/1: ValueError: row 4", "m/1: KeyError: x"])
+    looked.book.predicted(pl.DataFrame({"id": ["a", "b"]}), 0)
+    looked.book.sweep(40 * DAY)
+    ticker = Ticker(looked, 1.0)
+    for _ in range(3):
+        ticker._look_at_the_models()
+        ticker._look_at_the_labels()
+    told = [(data["what"], data["reason"]) for _, data in looked.events]
+    assert [what for what, _ in told] == ["answers of a model", "answers of a model", "late labels"]
+    assert told[0][1] == "m/1: ValueError: row 3"
+    assert told[2][1].startswith("2 answers waited 30 days")
+    assert capsys.readouterr().err.count("LOUD") == 3
