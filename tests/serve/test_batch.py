@@ -18,6 +18,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
 
+from command_line import Project  # noqa: E402
 from conftest import SINCE, make_app, make_world  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly import App  # noqa: E402
@@ -178,12 +179,8 @@ def in_project(folder: Path, *words: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    loudly = "import sys; from loudly.cli.main import main; sys.argv[0] = 'loudly'; main()"
-    for words in (["init", "."], ["train"], ["ship"]):
-        in_project(folder, "-c", loudly, *words)
-    return folder
+def project(shipped: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shipped.copy(tmp_path_factory.mktemp("project")).folder
 
 
 @pytest.mark.slow
