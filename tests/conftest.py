@@ -85,6 +85,27 @@ def world() -> pl.DataFrame:
     return make_world()
 
 
+@pytest.fixture(scope="session")
+def table() -> pl.DataFrame:
+    """A world of fifty days, to serve."""
+    return make_world(days=50)
+
+
+@pytest.fixture(scope="session")
+def rows(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """The first day that is served, as clients send it."""
+    day = pl.col("at").dt.epoch("us").is_between(SINCE, SINCE + DAY, closed="left")
+    return [{**row, "at": row["at"].isoformat()} for row in table.filter(day).drop("y").to_dicts()]
+
+
+@pytest.fixture
+def server(table: pl.DataFrame) -> Iterator[Any]:
+    """A server of its own for a test, whose champion has learned from the table."""
+    live_server = pytest.importorskip("live_server")
+    with live_server.Server(live_server.make_live(table)[0]) as running:
+        yield running
+
+
 @pytest.fixture
 def stores() -> Stores:
     return memory_stores("world")

@@ -18,7 +18,7 @@ grpc = pytest.importorskip("grpc", reason="LOUD: grpcio is not installed; gRPC i
 pytest.importorskip("google.protobuf", reason="LOUD: protobuf is not installed; gRPC is not tested")
 
 from command_line import ROW, Project, free_port  # noqa: E402
-from conftest import SINCE, make_world  # noqa: E402
+from conftest import SINCE  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.adapters.grpc_messages import MESSAGES, SERVICE, kind  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
@@ -26,11 +26,6 @@ from loudly.core.clock import DAY  # noqa: E402
 
 KINDS = {"id": "BYTES", "at": "BYTES", "x1": "FP64", "x2": "FP64", "group": "BYTES"}
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
 
 
 @pytest.fixture(scope="module")

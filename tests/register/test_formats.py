@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from logistic_graph import WEIGHTS, logistic_graph
 from loudly.core.values import Field, Kind, Schema
 from loudly.errors import ModelError, UntrustedModel
 from loudly.loop.serving import make_ready
@@ -69,22 +70,13 @@ def test_lightgbm_is_native_text_and_can_be_continued() -> None:
 
 def test_onnx_graphs_are_served_as_they_are() -> None:
     pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("onnx", reason="LOUD: onnx is not installed; ONNX models are not tested")
+    graph = logistic_graph()
     served = pytest.importorskip("loudly.adapters.onnx_format")
-    weights = onnx.numpy_helper.from_array(np.array([[1.0], [2.0], [0.0], [-1.0]], dtype=np.float32), "w")
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("MatMul", ["x", "w"], ["z"]), onnx.helper.make_node("Sigmoid", ["z"], ["p"])],
-        "g",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])],
-        [onnx.helper.make_tensor_value_info("p", onnx.TensorProto.FLOAT, [None, 1])],
-        [weights],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    fitted = served.OnnxModel(model.SerializeToString())
+    fitted = served.OnnxModel(graph)
     form = served.OnnxFormat()
     answers = form.load(form.dump(fitted)).predict(X)
     assert answers.shape == (300,)
-    assert np.allclose(answers, 1 / (1 + np.exp(-(X @ np.array([1.0, 2.0, 0.0, -1.0])))), atol=1e-5)
+    assert np.allclose(answers, 1 / (1 + np.exp(-(X @ np.array(WEIGHTS)))), atol=1e-5)
     with pytest.raises(ModelError):
         form.load(b"nonsense")
 

@@ -7,7 +7,6 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ pytest.importorskip("prometheus_client")
 pytest.importorskip("uvicorn")
 
 from command_line import ROW, Project, free_port  # noqa: E402
-from conftest import SINCE, make_app, make_world  # noqa: E402
-from live_server import Server, make_live, rows_of  # noqa: E402
+from conftest import SINCE, make_app  # noqa: E402
+from live_server import Server, rows_of  # noqa: E402
 from loudly.app.verbs import memory_stores  # noqa: E402
 from loudly.core.clock import DAY, DataClock, instant  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
@@ -28,17 +27,6 @@ from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.replay import replay  # noqa: E402
 from loudly.serve.router import Routing, Served  # noqa: E402
 from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
-
-
-@pytest.fixture
-def server(table: pl.DataFrame) -> Iterator[Server]:
-    with Server(make_live(table)[0]) as running:
-        yield running
 
 
 def test_one_row_and_many(server: Server, table: pl.DataFrame) -> None:
