@@ -33,9 +33,9 @@ UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.  labels: on time, (very) late, missing (by class).
+    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.  labels: on time, late (alike, very, half), missing (by class).
 
-    slow_only: the harm sits in the class whose labels come late or are missing.  burst: rows of a unit, all alike.
+    slow_only: the harm sits in the rows whose labels come late or are missing.  burst: rows of a unit, all alike.
     share: of the candidate, where arms are judged on what they answered.
     """
 
@@ -70,7 +70,8 @@ def _wrong(rng: np.random.Generator, positive: np.ndarray, world: World) -> tupl
     """Decisions gone wrong: of control, and of a candidate that differs in a tenth of the rows and errs `worse` more often."""
     base = np.where(positive, MISSED, FALSE_ALARMS)
     control = rng.random(positive.shape) < base
-    more = np.where(positive, world.worse / POSITIVES, 0.0) if world.slow_only else world.worse
+    slow = _slow(positive, world.labels)
+    more = np.where(slow, world.worse / (POSITIVES / (1 + (world.labels == "half late"))), 0.0) if world.slow_only else world.worse
     turned = np.where(control, 0.25, 0.25 * base / (1 - base) + more / (1 - base))
     return control, control ^ (rng.random(positive.shape) < turned)
 
@@ -116,12 +117,19 @@ def _delay(rng: np.random.Generator, positive: np.ndarray, labels: str) -> np.nd
     """Days from row to label; infinite where none comes. Labels of positives are the slow ones and those most often missing."""
     if labels == "late":
         return rng.exponential(np.where(positive, 3.0, 1.0))
-    if labels == "very late":
-        return np.where(positive, 8.0, 0.0)
+    if labels == "late alike":
+        return rng.exponential(1.6, positive.shape)
+    if labels in ("very late", "half late"):
+        return np.where(_slow(positive, labels), 8.0, 0.0)
     if labels in ("missing", "missing by class"):
         gone = np.where(positive, 0.6, 0.12 / 0.7) if labels == "missing by class" else 0.3
         return np.where(rng.random(positive.shape) < gone, np.inf, 0.0)
     return np.zeros(positive.shape)
+
+
+def _slow(positive: np.ndarray, labels: str) -> np.ndarray:
+    """Rows whose labels are the slow ones: positives, or every other row's of them."""
+    return positive & (np.arange(len(positive)) % 2 == 0)[:, None] if labels == "half late" else positive
 
 
 class Side:

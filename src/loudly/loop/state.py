@@ -13,7 +13,8 @@ from loudly.core.values import Dataset, Decision, ModelVersion, Recorded, datase
 class RolloutState:
     """A rollout as the ledger tells it: `started` is its position and names it.
 
-    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.
+    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.  labels: how late they
+    come, as it was known when the first stage began that asks.
     """
 
     version: str
@@ -23,6 +24,7 @@ class RolloutState:
     stage_at: int
     others: tuple[str, ...] = ()
     context: Mapping[str, Any] | None = None
+    labels: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,8 @@ def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) 
 def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     if state.rollout is None:
         return state
-    stage = replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, context=data.get("context"))
-    return replace(state, rollout=stage)
+    told = {"context": data.get("context"), "labels": data.get("labels", state.rollout.labels)}
+    return replace(state, rollout=replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, **told))
 
 
 def _gate_judged(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
