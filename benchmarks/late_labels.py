@@ -15,27 +15,14 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
-from rollouts import POSITIVES, Traffic, World, drawn, radii
+from rollouts import POSITIVES, Traffic, World, drawn, radii, waits
 from scipy.stats import beta
 
 from loudly.core.clock import DAY
-from loudly.labels.delays import Delays
 
 ALPHA, MARGIN, LOOKS, DAYS, ROWS, DAYS_WANTED = 0.05, 0.02, 4, 28, 300, 4
 LABELS = ("on time", "late alike", "late", "very late", "half late")
 JUDGES = ("alike", "by class", "cohorts")
-
-
-def complete(labels: str) -> float:
-    """Days after which labels have come, as 30 days before the rollout tell."""
-    before = drawn(World("accuracy", 0.0, labels, days=30, rows=ROWS), 1, 99)
-    delays, now = Delays(30 * DAY), 30 * DAY
-    asked = (before.asked[:, 0].astype(np.float64) * DAY).astype(np.int64)
-    come = before.at[:, 0] <= now
-    delays.answered(asked)
-    delays.came(asked[come], before.at[come, 0] - asked[come], pl.Series(before.truth[come, 0]))
-    return delays.known(now, DAY).complete / DAY
 
 
 def ends(t: Traffic, judge: str, wait: float) -> np.ndarray:
@@ -84,12 +71,12 @@ def main() -> None:
     for labels in LABELS:
         equal = World("accuracy", 0.0, labels, days=DAYS, rows=ROWS)
         worlds = [drawn(replace(equal, worse=MARGIN, slow_only=True), runs, 1), drawn(equal, runs, 2)]
-        wait = complete(labels)
+        wait = waits(equal) / DAY
         told = {judge: [ends(t, judge, wait) for t in worlds] for judge in JUDGES}
         for judge, (worse, same) in told.items():
             hits, middle = int(np.isfinite(worse).sum()), float(np.median(same))
-            waits = f"  (after {wait:.1f} days)" if judge == "cohorts" else ""
-            print(f"  {labels:12}{judge:10}{rate(hits, runs)}      {np.isfinite(same).mean():6.1%} {middle:6.2f}{waits}", flush=True)
+            aged = f"  (after {wait:.1f} days)" if judge == "cohorts" else ""
+            print(f"  {labels:12}{judge:10}{rate(hits, runs)}      {np.isfinite(same).mean():6.1%} {middle:6.2f}{aged}", flush=True)
         kept &= (np.isfinite(told["cohorts"][0]).mean() <= ALPHA + 2 * (ALPHA * (1 - ALPHA) / runs) ** 0.5)
         if labels == "on time":
             kept &= bool((told["cohorts"][1] == told["alike"][1]).all())

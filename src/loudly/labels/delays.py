@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from loudly.core.seams import Ints
 
-# Labels of a class have come when so many have. The rest weighs at most what is left, and falls in as it comes.
-NEARLY_ALL = 0.95
 MOST_CLASSES = 20
 
 
@@ -32,7 +30,7 @@ MOST_CLASSES = 20
 class Lateness:
     """What is known of delays. followed: µs since the oldest rows were answered.  rows: that have been followed so far as asked.
 
-    complete: µs after which `NEARLY_ALL` labels of every class are there.  labels: it rests on.  share: of rows of that age that
+    complete: µs after which nearly all labels of every class are there, 0 where that is within the hour.  labels: it rests on.  share: of rows of that age that
     have a label.
     """
 
@@ -75,16 +73,17 @@ class Delays:
                 row = known.setdefault(int(day), np.zeros(self._hours, dtype=np.int64))
                 np.add.at(row, hours[of_day], 1)
 
-    def known(self, now: int, least: int) -> Lateness:
-        """As of now. least: µs that rows must have been followed to be counted as `rows`."""
+    def known(self, now: int, least: int, nearly_all: float) -> Lateness:
+        """As of now. least: µs that rows must have been followed to be counted as `rows`.  nearly_all: share of a class's labels."""
         days = sorted(self._answered)
         followed = np.array([now - (day + 1) * DAY for day in days], dtype=np.int64)
         asked = np.array([self._answered[day] for day in days], dtype=np.int64)
         came = [np.stack([of.get(day, np.zeros(self._hours, dtype=np.int64)) for day in days]) for of in self._came.values() if days]
-        hours = max((_complete(one, followed // HOUR) for one in came), default=0)
+        hours = max((_complete(one, followed // HOUR, nearly_all) for one in came), default=0)
+        hours = hours if hours > 1 else 0
         old = followed >= hours * HOUR
         total = int(asked[old].sum())
-        share = sum(int(one[old, : hours + 1].sum()) for one in came) / total if total else 0.0
+        share = sum(int(one[old, : max(hours, 1) + 1].sum()) for one in came) / total if total else 0.0
         labels = sum(int(one.sum()) for one in came)
         return Lateness(max(0, int(followed.max(initial=0))), int(asked[followed >= least].sum()), hours * HOUR, labels, share)
 
@@ -100,11 +99,11 @@ class Delays:
         return None
 
 
-def _complete(came: Ints, followed: Ints) -> int:
+def _complete(came: Ints, followed: Ints, nearly_all: float) -> int:
     """Hours by which nearly all labels have come, of those that ever do within the time followed. Shapes: (days, hours), (days,)."""
     hours = np.arange(came.shape[1])
     seen = followed[:, None] >= hours
     at, by = (came * seen).sum(axis=0), (came.cumsum(axis=1) * seen).sum(axis=0)
     left = 1 - at / np.maximum(by, 1)
     share = np.append(np.cumprod(left[:0:-1])[::-1], 1.0)
-    return int(np.argmax(share >= NEARLY_ALL))
+    return int(np.argmax(share >= nearly_all))

@@ -28,11 +28,13 @@ class Labels:
     promote_on: what a promotion may rest on. "complete": rows so old that nearly all labels of each class have come, as those so
     far have told, or older than `arrive_within` while these are too few or too young. "known": the same, and nothing while they
     are. "any": every label as it comes; a harm in a class whose labels are slow is then seen after the promotion.
+    nearly_all: which share of the labels of each class that is.
     """
 
     arrive_within: int = DAY
     arrives: str | None = None
     promote_on: PromoteOn = "complete"
+    nearly_all: float = 0.9
 
     @property
     def keep(self) -> int:

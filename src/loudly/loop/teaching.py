@@ -15,7 +15,6 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.clock import HOUR, span
 from loudly.core.seams import Feedback
-from loudly.labels.delays import NEARLY_ALL
 from loudly.loop import traffic
 from loudly.loop.arms import arms_of, context_now
 from loudly.loop.candidate import encode
@@ -38,12 +37,11 @@ def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
     if spec.bandit or labels.promote_on == "any" or rollout is None or rollout.labels is not None:
         return {}
     within, long = labels.arrive_within, PATIENCE * labels.arrive_within
-    known = live.book.delays.known(live.clock.now(), long)
+    known = live.book.delays.known(live.clock.now(), long, labels.nearly_all)
     if known.rows >= FEWEST_ROWS and known.labels >= FEWEST_LABELS:
-        wait = known.complete if known.complete > HOUR else 0
         seen = f"{known.labels:,} labels of rows followed for up to {span(known.followed)}"
-        told = f"{NEARLY_ALL:.0%} of the labels of each class came within {span(max(wait, HOUR))} ({seen})"
-        return {"labels": {"wait": wait, "share": round(known.share, 4), "because": told}}
+        told = f"{labels.nearly_all:.0%} of the labels of each class came within {span(max(known.complete, HOUR))} ({seen})"
+        return {"labels": {"wait": known.complete, "share": round(known.share, 4), "because": told}}
     told = f"how late labels come is not known: {known.rows:,} rows have been followed for {span(long)}"
     if labels.promote_on == "known":
         return {"labels": {"wait": None, "share": 0.0, "because": told}}
