@@ -63,7 +63,7 @@ def rate(hits: int, n: int) -> str:
 
 
 def main() -> None:
-    """Prints both errors and the time for every judge; exits 1 where cohorts promote too often, or cost where labels are on time."""
+    """Prints both errors and the time of every judge; exits 1 where cohorts promote too often, or cost without need."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=2000)
     runs, kept = parser.parse_args().runs, True
@@ -77,7 +77,7 @@ def main() -> None:
             hits, middle = int(np.isfinite(worse).sum()), float(np.median(same))
             aged = f"  (after {wait:.1f} days)" if judge == "cohorts" else ""
             print(f"  {labels:12}{judge:10}{rate(hits, runs)}      {np.isfinite(same).mean():6.1%} {middle:6.2f}{aged}", flush=True)
-        kept &= (np.isfinite(told["cohorts"][0]).mean() <= ALPHA + 2 * (ALPHA * (1 - ALPHA) / runs) ** 0.5)
+        kept &= np.isfinite(told["cohorts"][0]).mean() <= ALPHA + 2 * (ALPHA * (1 - ALPHA) / runs) ** 0.5
         if labels == "on time":
             kept &= bool((told["cohorts"][1] == told["alike"][1]).all())
     print("holds" if kept else "FAILS", " cohorts promote at most alpha, and cost nothing where labels are on time")

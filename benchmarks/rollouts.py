@@ -35,8 +35,9 @@ UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.  labels: on time, late (alike, very, half), missing (by class).
+    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.
 
+    labels: on time, late, late alike (by no class), very late, half late (half of a class), missing, missing by class.
     slow_only: the harm sits in the rows whose labels come late or are missing.  burst: rows of a unit, all alike.
     share: of the candidate, where arms are judged on what they answered.
     """
@@ -337,7 +338,7 @@ class Rollouts:
 
 
 def patiently(world: World, spec: RolloutSpec, traffic: Traffic) -> tuple[np.ndarray, np.ndarray]:
-    """What becomes of paired rollouts, and when, where rows wait for their labels: ripe ones promote, whatever has come rolls back."""
+    """What becomes of paired rollouts, and when: ripe rows promote, whatever has come rolls back."""
     if not spec.wait:
         found = Rollouts(world, spec, traffic).run()
         return found.end, found.when

@@ -50,7 +50,7 @@ class LabelBook:
         return sum(batch.height for batch in self._waiting)
 
     def waiting_of(self, column: str, value: object, before: int | None = None) -> int:
-        """How many predictions have no label yet, of those with that value in a column. before: made by then (µs); all by default."""
+        """How many predictions have no label yet, of those with that value in a column. before: only those made by then (µs)."""
         until = pl.lit(True) if before is None else pl.col("_predicted_at") <= before
         mine = [b.select(((pl.col(column) == value) & until).sum()).item() for b in self._waiting if column in b.columns]
         return int(sum(mine))

@@ -30,8 +30,8 @@ MOST_CLASSES = 20
 class Lateness:
     """What is known of delays. followed: µs since the oldest rows were answered.  rows: that have been followed so far as asked.
 
-    complete: µs after which nearly all labels of every class are there, 0 where that is within the hour.  labels: it rests on.  share: of rows of that age that
-    have a label.
+    complete: µs after which nearly all labels of every class are there, 0 where that is within the hour.  labels: it rests on.
+    share: of rows of that age that have a label.
     """
 
     followed: int
@@ -57,9 +57,7 @@ class Delays:
         for day, rows in zip(*np.unique(at // DAY, return_counts=True), strict=True):
             self._answered[int(day)] = self._answered.get(int(day), 0) + int(rows)
         oldest = max(self._answered, default=0) - self._days
-        for known in (self._answered, *self._came.values()):
-            for day in [d for d in known if d < oldest]:
-                del known[day]
+        self._answered = {day: rows for day, rows in self._answered.items() if day >= oldest}
 
     def came(self, made: Ints, late: Ints, labels: pl.Series) -> None:
         """Labels of rows answered at `made`, so late. Shapes: (n,), (n,) in µs, (n,)."""
@@ -72,13 +70,16 @@ class Delays:
                 of_day = mine & (made // DAY == day)
                 row = known.setdefault(int(day), np.zeros(self._hours, dtype=np.int64))
                 np.add.at(row, hours[of_day], 1)
+        oldest = min(self._answered, default=0)
+        self._came = {value: {day: row for day, row in of.items() if day >= oldest} for value, of in self._came.items()}
 
     def known(self, now: int, least: int, nearly_all: float) -> Lateness:
-        """As of now. least: µs that rows must have been followed to be counted as `rows`.  nearly_all: share of a class's labels."""
+        """As of now. least: µs that rows must have been followed to be counted.  nearly_all: a share of each class's labels."""
         days = sorted(self._answered)
         followed = np.array([now - (day + 1) * DAY for day in days], dtype=np.int64)
         asked = np.array([self._answered[day] for day in days], dtype=np.int64)
-        came = [np.stack([of.get(day, np.zeros(self._hours, dtype=np.int64)) for day in days]) for of in self._came.values() if days]
+        none = np.zeros(self._hours, dtype=np.int64)
+        came = [np.stack([of.get(day, none) for day in days]) for of in self._came.values() if days]
         hours = max((_complete(one, followed // HOUR, nearly_all) for one in came), default=0)
         hours = hours if hours > 1 else 0
         old = followed >= hours * HOUR
@@ -100,7 +101,7 @@ class Delays:
 
 
 def _complete(came: Ints, followed: Ints, nearly_all: float) -> int:
-    """Hours by which nearly all labels have come, of those that ever do within the time followed. Shapes: (days, hours), (days,)."""
+    """Hours by which nearly all labels have come, of those seen to come at all. Shapes: (days, hours), (days,)."""
     hours = np.arange(came.shape[1])
     seen = followed[:, None] >= hours
     at, by = (came * seen).sum(axis=0), (came.cumsum(axis=1) * seen).sum(axis=0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from loudly.deliver.rollout import RolloutSpec
     from loudly.loop.live import Live
     from loudly.loop.state import RolloutState
+    from loudly.loop.system import System
 
 
 def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
@@ -57,7 +58,12 @@ def arms_of(live: Live) -> tuple[Arm, ...]:
     rollout, champion = live.state.rollout, live.state.champion
     if rollout is None or champion is None or rollout.stage >= len(live.system.rollout):
         return ()
-    others = rollout.others if live.system.rollout[rollout.stage].arms > 2 else ()
+    return arms_in(live.system, rollout, champion)
+
+
+def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, ...]:
+    """The arms of a rollout's stage while that version was champion, control first."""
+    others = rollout.others if system.rollout[rollout.stage].arms > 2 else ()
     versions = (champion, rollout.version, *others)
     return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
 

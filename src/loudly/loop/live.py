@@ -199,7 +199,7 @@ class Live:
             score = traffic.column(joined, "_control")
             self.watch.labels(truth, score, at, joined)
         self.retraining.learned(joined)
-        self.confirming.labels(joined, truth, now)
+        self.confirming.labels(joined, now)
         with self.tally.spend("rollout"):
             teach(self, joined, now)
 
@@ -322,7 +322,7 @@ class Live:
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because, **lost)
-        self.confirming.follow(self.strategy, self.rollout_state)
+        self.confirming.follow(self.rollout_state, self.unripe)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])

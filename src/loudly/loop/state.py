@@ -29,13 +29,11 @@ class RolloutState:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A promotion by a rollout whose labels have not all come yet: which rows (`started`), in which stage, and since when."""
+    """A promotion by a rollout, as it was then, whose labels have not all come yet: who against whom, and since when."""
 
     version: str
     previous: str
-    started: int
-    stage: int
-    stage_at: int
+    rollout: RolloutState
     at: int
 
 
@@ -158,8 +156,8 @@ def _rolled_back(state: State, recorded: Recorded, data: Mapping[str, Any]) -> S
 def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     rollout, previous = state.rollout, state.champion
     confirming = None
-    if rollout is not None and previous is not None and rollout.version == data["version"]:
-        confirming = Promotion(rollout.version, previous, rollout.started, rollout.stage, rollout.stage_at, recorded.event.at)
+    if rollout is not None and previous is not None and data["version"] in (rollout.version, *rollout.others):
+        confirming = Promotion(data["version"], previous, rollout, recorded.event.at)
     return replace(
         _judged(state, data),
         confirming=confirming,
