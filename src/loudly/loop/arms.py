@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.values import Arm
-from loudly.errors import RolloutError
+from loudly.core.values import Arm, Task
+from loudly.deliver.bandit import frozen
+from loudly.errors import LoudlyError, RolloutError
 from loudly.loop import traffic
 from loudly.loop.candidate import encode
 from loudly.loop.labelled import feedback_of
@@ -19,6 +20,7 @@ from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.router import Routing, Served, arm_names
 
 if TYPE_CHECKING:
+    from loudly.core.seams import Floats
     from loudly.deliver.rollout import RolloutSpec
     from loudly.loop.live import Live
 
@@ -68,6 +70,42 @@ def arms_of(live: Live) -> tuple[Arm, ...]:
     return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
 
 
+def begin(live: Live, arms: Sequence[Arm], at: int, carry: Any) -> dict[str, Any]:
+    """The state of the stage that begins, or of one that runs and that the ledger knows: arms that have left it stay out."""
+    rollout, strategy = live.state.rollout, live.strategy
+    assert rollout is not None
+    assert strategy is not None
+    state = strategy.init(tuple(arms), at, carry)
+    gone = {arm.name: rollout.dropped[arm.version] for arm in arms if arm.version in rollout.dropped}
+    return {**state, "dropped": gone} if gone else state
+
+
+def advance(live: Live, now: int) -> None:
+    """Time has passed for the rollout that runs; of each arm that has left it since, the ledger is told."""
+    if live.strategy is None or live.state.rollout is None:
+        return
+    live.rollout_state, live.rollout_verdict = live.strategy.advance(live.rollout_state, now)
+    for arm in arms_of(live)[1:]:
+        verdict = live.rollout_state.get("dropped", {}).get(arm.name)
+        if verdict is not None and arm.version not in live.state.rollout.dropped:
+            live.event("arm_dropped", version=arm.version, arm=arm.name, verdict=verdict)
+
+
+def told(live: Live) -> dict[str, Json]:
+    """The arms as a status tells them: version, answers given, share where the strategy keeps one, and why an arm has left."""
+    shares, dropped = live.rollout_state.get("shares"), live.rollout_state.get("dropped", {})
+    arms: dict[str, Json] = {}
+    for index, arm in enumerate(arms_of(live) if live.strategy is not None else ()):
+        said: dict[str, Json] = {"version": arm.version, "answers": live.given.get(arm.name, 0)}
+        if shares:
+            left = sum(share for other, share in zip(arms_of(live), shares, strict=True) if other.name not in dropped)
+            said["share"] = 0.0 if arm.name in dropped else shares[index] / left
+        if arm.name in dropped:
+            said["dropped"] = dropped[arm.name]["reason"]
+        arms[arm.name] = said
+    return arms
+
+
 def winner(live: Live) -> str:
     """The version that the verdict of now is about: the arm that its first evidence names, or else the candidate."""
     verdict, arms = live.rollout_verdict, arms_of(live)
@@ -114,7 +152,9 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     if rows.is_empty():
         return
     truth, context = encode(rows[system.label], ready.classes), context_now(live)
-    learned = rewards(system, ready.task, rows, traffic.column(rows, "_answer"), truth) if spec.bandit else None
+    learned = _learned(live, ready.task, rows, truth) if spec.bandit else None
+    if spec.bandit and learned is None:
+        return
     feedback = replace(
         feedback_of(system, rows, truth, now, [arm.name for arm in arms_of(live)]),
         reward=learned,
@@ -122,6 +162,21 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
         context=context.of(rows) if context is not None else None,
     )
     live.rollout_state, live.rollout_verdict = live.strategy.update(live.rollout_state, feedback)
+    if spec.bandit and live.router is not None and live.state.champion is not None:
+        live.router.swap(routing_of(live, live.state.champion))  # the shares of the state are those that answer
+
+
+def _learned(live: Live, task: Task, rows: pl.DataFrame, truth: Floats) -> Floats | None:
+    """What came of the answers, or None where that cannot be told: then the bandit is frozen, loudly, until a new start."""
+    rollout = live.state.rollout
+    if rollout is None or "frozen" in live.rollout_state:
+        return None
+    try:
+        return rewards(live.system, task, rows, traffic.column(rows, "_answer"), truth)
+    except LoudlyError as wrong:
+        live.rollout_state = frozen(live.rollout_state, str(wrong))
+        live.event("bandit_frozen", version=rollout.version, reason=str(wrong))
+        return None
 
 
 def _ripe(live: Live, rows: pl.DataFrame, now: int) -> pl.DataFrame:

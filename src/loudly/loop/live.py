@@ -21,7 +21,7 @@ from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
-from loudly.loop.arms import arms_of, beside, context_now, new_context, prepare, rivals, routing_of, teach, winner
+from loudly.loop.arms import advance, arms_of, begin, beside, context_now, new_context, prepare, rivals, routing_of, teach, winner
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
 from loudly.loop.pins import Pins
@@ -151,7 +151,7 @@ class Live:
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
-                self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
+                advance(self, now)
                 self._route()
             self.confirming.advance(now)
             self._report_asides()
@@ -367,7 +367,7 @@ class Live:
         for arm in arms:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
-        self.rollout_state, self.unripe = self.strategy.init(arms, at, carry), []
+        self.rollout_state, self.unripe = begin(self, arms, at, carry), []
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
 

@@ -14,6 +14,7 @@ class RolloutState:
     """A rollout as the ledger tells it: `started` is its position and names it.
 
     others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.
+    dropped: versions that have left it, and the verdict that says why.
     """
 
     version: str
@@ -23,6 +24,7 @@ class RolloutState:
     stage_at: int
     others: tuple[str, ...] = ()
     context: Mapping[str, Any] | None = None
+    dropped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,13 @@ def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) ->
     return replace(state, rollout=stage)
 
 
+def _arm_dropped(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    if state.rollout is None:
+        return state
+    dropped = {**state.rollout.dropped, data["version"]: data["verdict"]}
+    return replace(_judged(state, data), rollout=replace(state.rollout, dropped=dropped))
+
+
 def _gate_judged(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     if data["verdict"]["decision"] != Decision.PASS:
         return _judged(state, data)
@@ -218,6 +227,7 @@ _CHANGES = {
     "artefact_queried": _artefact_queried,
     "rollout_started": _rollout_started,
     "stage_started": _stage_started,
+    "arm_dropped": _arm_dropped,
     "version_rolled_back": _rolled_back,
     "champion_changed": _champion_changed,
     "promotion_confirmed": _promotion_confirmed,

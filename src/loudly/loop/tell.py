@@ -107,6 +107,8 @@ TELL: dict[str, Teller] = {
     "artefact_queried": lambda d: f"{d['version']} loaded from its bytes and queried in the server: {_verdict(d)}",
     "rollout_started": lambda d: f"rollout of {_candidates(d)} against {d['champion']}: {d['stages']}",
     "stage_started": lambda d: f"{d['version']} enters {d['strategy']}: {d['reason']}",
+    "arm_dropped": lambda d: f"{d['version']} leaves the rollout alone, the others go on: {d['verdict']['reason']}",
+    "bandit_frozen": lambda d: f"LOUD the bandit of {d['version']} learns nothing more and its shares stay: {d['reason']}",
     "rollout_judged": lambda d: f"rollout of {_candidates(d)}: {_verdict(d)}",
     "disagreement_reported": _disagreement,
     "version_rolled_back": lambda d: (

@@ -66,6 +66,8 @@ def standing(state: State, ref: str) -> str:
     """What a version is now: champion, candidate in a rollout, the version before, or out of traffic."""
     if ref == state.champion:
         return f"champion since {iso(state.champion_since)}"
+    if state.rollout is not None and ref in state.rollout.dropped:
+        return "dropped from the rollout that runs"
     if state.rollout is not None and ref in (state.rollout.version, *state.rollout.others):
         return f"candidate in stage {state.rollout.stage + 1} since {iso(state.rollout.stage_at)}"
     if ref == state.previous:
