@@ -32,6 +32,7 @@ from loudly.loop.policy import Governor, RetrainPolicy, Stage
 from loudly.loop.replay import Replayed
 from loudly.loop.rewards import NO_REWARD, SAY, has_reward
 from loudly.loop.state import State
+from loudly.loop.strategies import ranked
 from loudly.loop.system import Labels, System, TrainSpec
 from loudly.loop.why import DecisionRecord
 from loudly.monitor.settings import MonitorSettings
@@ -48,18 +49,22 @@ class App:
         name: names the model in the registry.
         label, time, key: columns of the table: what is predicted, when the row happened (event time), which row it is.
         metric: what "better" means; a name from the metric table.
+        group: the column that names the list (a search query) a row is a part of, where scores are places; no model reads it.
         folder: where `loudly.toml` and the stores are; the current folder by default.
     """
 
-    def __init__(self, name: str, *, label: str, time: str, key: str, metric: str, folder: str | Path | None = None) -> None:
+    def __init__(
+        self, name: str, *, label: str, time: str, key: str, metric: str, group: str = "", folder: str | Path | None = None
+    ) -> None:
         if not name.isidentifier():
             raise UserFileError("The app's name must be a plain word.", seen=repr(name), do="Use e.g. 'flights'.")
         if metric not in names("metric"):
             raise UserFileError(f"There is no metric {metric!r}.", do=nearest(metric, names("metric")))
-        if len({label, time, key}) < 3:
-            raise UserFileError("Label, time and key must be three columns.", seen=f"label={label!r}, time={time!r}, key={key!r}")
+        if len({label, time, key, group}) < 4:
+            seen = f"label={label!r}, time={time!r}, key={key!r}, group={group!r}"
+            raise UserFileError("Label, time, key and group must be columns of their own.", seen=seen)
         self.name, self.folder = name, Path(folder) if folder else None
-        self._columns = {"label": label, "time": time, "key": key, "metric": metric}
+        self._columns = {"label": label, "time": time, "key": key, "metric": metric, "group": group}
         self._data: Callable[[], object] | None = None
         self._private: tuple[str, ...] = ()
         self._ignored: tuple[str, ...] = ()
@@ -229,6 +234,7 @@ class App:
         """How a candidate meets traffic, stage after stage: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d".
 
         Several candidates: "ab 40% 30% 30% for 14d". By rewards: "thompson among 3 for 14d", "linucb on age, income for 14d".
+        Two rankings in one list: "interleave team draft for 14d".
 
         margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most.
         alpha: risk of a wrong verdict.  deadline: after this an undecided candidate leaves.  paired: both versions score each
@@ -302,12 +308,9 @@ class App:
             raise UserFileError(f"The app {self.name!r} has no {' and no '.join(missing)}.", do="Add a function for it.")
         if any(spec.bandit for spec in self._rollout) and not has_reward(self._columns["metric"], self._reward):
             raise UserFileError(NO_REWARD, seen=f"metric={self._columns['metric']!r}", do=SAY)
-        return System(
+        made = System(
             name=self.name,
-            label=self._columns["label"],
-            time=self._columns["time"],
-            key=self._columns["key"],
-            metric=self._columns["metric"],
+            **self._columns,
             data=self._data,
             train=self._train,
             private=self._private,
@@ -324,6 +327,10 @@ class App:
             monitor=self._monitor,
             retrain=self._retrain,
         )
+        for spec in self._rollout:
+            if spec.interleaves:
+                ranked(made)
+        return made
 
     def ship(self, version: str | None = None, beside: Sequence[str] = ()) -> Verdict:
         """Starts the rollout of a version (the newest by default), or makes it champion where there is none.

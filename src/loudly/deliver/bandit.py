@@ -67,6 +67,16 @@ class BanditSpec:
             raise RolloutError("An impossible bandit.", seen=f"floor={self.floor}, alpha={self.alpha}", do="e.g. floor=0.05")
 
 
+class Patience(Protocol):
+    """Labelled days, and µs since the start, before which no reward decides."""
+
+    @property
+    def days(self) -> int: ...
+
+    @property
+    def hold(self) -> int: ...
+
+
 class Rule(Protocol):
     """What tells one bandit from another: the shares of the arms. pulls, earned: (k,) rewards so far, and their sum -> (k,)."""
 
@@ -277,7 +287,7 @@ def sifted(
     return state if set(staying(state, left)) <= set(less) else without(state, less), None
 
 
-def ripe(state: Mapping[str, Any], spec: BanditSpec) -> bool:
+def ripe(state: Mapping[str, Any], spec: Patience) -> bool:
     """Whether rewards may decide: there were days and time enough, and each of them could be told."""
     return "frozen" not in state and len(state["evidence"]["days"]) >= spec.days and state["now"] >= state["since"] + spec.hold
 
@@ -287,7 +297,7 @@ def frozen(state: Mapping[str, Any], reason: str) -> dict[str, Any]:
     return {**state, "frozen": reason}
 
 
-def patient(found: Verdict, state: Mapping[str, Any], spec: BanditSpec) -> Verdict:
+def patient(found: Verdict, state: Mapping[str, Any], spec: Patience) -> Verdict:
     """The verdict, or UNDECIDED where rewards would decide before the days and the time wanted, or could not be told."""
     if ripe(state, spec):
         return found

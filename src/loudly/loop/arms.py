@@ -16,6 +16,7 @@ from loudly.loop import traffic
 from loudly.loop.candidate import encode
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
+from loudly.loop.strategies import merging_of, ranked
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.router import Routing, Served, arm_names
 
@@ -51,6 +52,8 @@ def prepare(live: Live, versions: Sequence[str]) -> None:
         live.adopt(version)
     for spec in live.system.rollout:
         check_columns(spec.columns, live.ready[live.state.champion or ""].schema)
+        if spec.interleaves:
+            ranked(live.system, live.ready[live.state.champion or ""].task)
 
 
 def rivals(live: Live, version: str) -> dict[str, Json]:
@@ -120,7 +123,8 @@ def routing_of(live: Live, champion: str) -> Routing:
         return Routing(_served(live, champion))
     control, *candidates = (_served(live, arm.version) for arm in arms_of(live))
     context = context_now(live) if live.system.rollout[rollout.stage].contextual else None
-    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, str(rollout.started), context=context)
+    salt, merging = str(rollout.started), merging_of(live.strategy)
+    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, salt, context=context, merging=merging)
 
 
 def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:
@@ -140,23 +144,25 @@ def context_now(live: Live) -> Context | None:
 def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     """Labelled rows that the running rollout has answered go to its strategy.
 
-    A bandit sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would mislead it.
+    What learns from rewards sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would
+    mislead it.
     """
     rollout, system = live.state.rollout, live.system
     if live.strategy is None or rollout is None:
         return
     spec, ready = system.rollout[rollout.stage], live.ready[live.state.champion or ""]
     rows = joined.filter(pl.col("_rollout") == rollout.started)
-    if spec.bandit:
+    if spec.rewarded:
         rows = _ripe(live, rows, now)
     if rows.is_empty():
         return
     truth, context = encode(rows[system.label], ready.classes), context_now(live)
-    learned = _learned(live, ready.task, rows, truth) if spec.bandit else None
-    if spec.bandit and learned is None:
+    learns = spec.bandit or (spec.interleaves and system.reward is not None)
+    learned = _learned(live, ready.task, rows, truth) if learns else None
+    if learns and learned is None:
         return
     feedback = replace(
-        feedback_of(system, rows, truth, now, [arm.name for arm in arms_of(live)]),
+        feedback_of(system, rows, truth, now, [arm.name for arm in arms_of(live)], system.group if spec.interleaves else ""),
         reward=learned,
         propensity=rows["_propensity"].to_numpy() if spec.bandit else None,
         context=context.of(rows) if context is not None else None,
@@ -180,9 +186,12 @@ def _learned(live: Live, task: Task, rows: pl.DataFrame, truth: Floats) -> Float
 
 
 def _ripe(live: Live, rows: pl.DataFrame, now: int) -> pl.DataFrame:
-    """Of these rows and those that wait, the ones whose labels have had their time."""
-    waiting = pl.concat([*live.unripe, rows], how="diagonal_relaxed")
-    ripe = pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within <= now
+    """Of these rows and those that wait, the ones whose labels have had their time; the rows of one list together."""
+    waiting, rollout = pl.concat([*live.unripe, rows], how="diagonal_relaxed"), live.state.rollout
+    at = pl.col(live.system.time).dt.epoch("us")
+    if rollout is not None and live.system.rollout[rollout.stage].interleaves:
+        at = at.max().over(live.system.group)
+    ripe = at + live.system.labels.arrive_within <= now
     live.unripe = [rest] if (rest := waiting.filter(~ripe)).height else []
     return waiting.filter(ripe)
 

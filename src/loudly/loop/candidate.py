@@ -179,6 +179,7 @@ def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) ->
         private=[p for p in system.private if p in labelled.columns],
         ignored=system.ignored,
         side=side,
+        group=system.group,
     )
 
 

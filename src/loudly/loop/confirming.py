@@ -41,7 +41,7 @@ class Confirming:
         """Takes up what the ledger says is unconfirmed: with the strategy and state that promoted it, or anew after a restart."""
         live, known = self._live, self._live.state.confirming
         spec = live.system.rollout[known.stage] if known is not None and known.stage < len(live.system.rollout) else None
-        if known is None or spec is None or spec.bandit or spec.arms > 2:
+        if known is None or spec is None or spec.rewarded or spec.arms > 2:
             self._started, self._strategy, self._state, self._verdict = None, None, {}, None
             return
         if known.started == self._started:

@@ -51,7 +51,10 @@ class TrainSpec:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves."""
+    """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves.
+
+    group: the column that names the list (a search query) that a row is a part of, where scores are places in it; "" for none.
+    """
 
     name: str
     label: str
@@ -60,6 +63,7 @@ class System:
     metric: str
     data: Callable[[], object]
     train: TrainSpec
+    group: str = ""
     private: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
