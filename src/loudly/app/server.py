@@ -144,6 +144,7 @@ class LiveFront:
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
+            "strategy": state.rollout.strategy if state.rollout else None,
             "arms": told(self.live),
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "loaded": list(self.live.pins.loaded()),

@@ -32,7 +32,7 @@ def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
     As many as the stages ask for; only versions newer than the champion, which no traffic has judged.
     Raises: RolloutError for a version that cannot take part.
     """
-    state, wanted = live.state, max((spec.arms for spec in live.system.rollout), default=2) - 2
+    state, wanted = live.state, live.system.room
     since = state.versions[state.champion].number if state.champion is not None else 0
     free = [ref for ref in reversed(state.passed) if ref != version and state.versions[ref].number > since]
     for ref in named:

@@ -268,11 +268,11 @@ class Live:
                 assert_never(step)
 
     def retrain(self, trigger: str, reason: str, *, stateful: bool = False, offer: bool = True, harm: Any = None) -> str | None:
-        """Makes a candidate and, where the gate passes and `offer` is set, starts its rollout (the first becomes champion).
+        """Makes a candidate, with those of recipes beside it; where a gate passes and `offer` is set, starts the rollout.
 
         The fit holds no lock: answers go on meanwhile.
 
-        Returns its reference, or None where no model came of it (said in the ledger).
+        Returns the reference of the train function's, or None where no model came of it (said in the ledger).
         """
         now = self.clock.now()
         champion = self.ready.get(self.state.champion or "")
@@ -281,11 +281,9 @@ class Live:
         )
         with self.lock:
             self.record(*made.events)
-            if made.version is None or made.ready is None:
-                return None
-            self.ready[made.version] = made.ready
-            if offer and made.gate is not None and made.gate.passed:
-                self.offer(made.version, trigger)
+            self.ready.update(made.ready)
+            if offer and made.passed:
+                self.offer(made.passed[0], trigger, made.passed[1:])
             return made.version
 
     def offer(self, version: str, reason: str, named: Sequence[str] = ()) -> None:
@@ -301,11 +299,11 @@ class Live:
             return
         if self.state.rollout is not None:
             raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)
-        others, most = beside(self, version, named), max(spec.arms for spec in self.system.rollout)
+        others, room = beside(self, version, named), self.system.room
         prepare(self, (version, *others))
-        if len(others) < most - 2:
+        if len(others) < room:
             why = f"{len(others) + 2}, for no other version has passed its gate and was not judged yet"
-            self.event("guarantee_weakened", version=version, what=f"a rollout of {most} arms has fewer", reason=why)
+            self.event("guarantee_weakened", version=version, what=f"a rollout of {room + 2} arms has fewer", reason=why)
         more: dict[str, Json] = {"others": list(others)} if others else {}
         stages: Json = [spec.strategy for spec in self.system.rollout]
         self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason, **more)

@@ -14,7 +14,7 @@ class RolloutState:
     """A rollout as the ledger tells it: `started` is its position and names it.
 
     others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.
-    dropped: versions that have left it, and the verdict that says why.
+    dropped: versions that have left it, and the verdict that says why.  strategy: of the stage.
     """
 
     version: str
@@ -25,6 +25,7 @@ class RolloutState:
     others: tuple[str, ...] = ()
     context: Mapping[str, Any] | None = None
     dropped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ def _schema_frozen(state: State, recorded: Recorded, data: Mapping[str, Any]) ->
 
 def _run_finished(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     run = data["run"]
-    return replace(state, runs={**state.runs, run["key"]: run}, refits=(*state.refits, recorded.event.at))
+    refits = state.refits if data.get("recipe") else (*state.refits, recorded.event.at)
+    return replace(state, runs={**state.runs, run["key"]: run}, refits=refits)
 
 
 def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -132,8 +134,8 @@ def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) 
 def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     if state.rollout is None:
         return state
-    stage = replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, context=data.get("context"))
-    return replace(state, rollout=stage)
+    begun = {"stage": data["stage"], "stage_at": recorded.event.at, "context": data.get("context")}
+    return replace(state, rollout=replace(state.rollout, **begun, strategy=data.get("strategy", "")))
 
 
 def _arm_dropped(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:

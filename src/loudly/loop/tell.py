@@ -45,8 +45,9 @@ def _schema(data: Mapping[str, Any]) -> str:
 
 def _run(data: Mapping[str, Any]) -> str:
     run = data["run"]
+    by = f" by the recipe {data['recipe']}" if data.get("recipe") else ""
     how = f"stateful from {run['start']}" if run["start"] else "stateless"
-    return f"run {run['key'][:12]} fitted {run['rows']:,} rows ({how}) -> {run['format']} {run['model'][:12]}"
+    return f"run {run['key'][:12]} fitted {run['rows']:,} rows ({how}){by} -> {run['format']} {run['model'][:12]}"
 
 
 def _search(data: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ def standing(state: State, ref: str) -> str:
     if state.rollout is not None and ref in state.rollout.dropped:
         return "dropped from the rollout that runs"
     if state.rollout is not None and ref in (state.rollout.version, *state.rollout.others):
-        return f"candidate in stage {state.rollout.stage + 1} since {iso(state.rollout.stage_at)}"
+        return f"candidate in stage {state.rollout.stage + 1}, {state.rollout.strategy}, since {iso(state.rollout.stage_at)}"
     if ref == state.previous:
         return "the champion before, kept warm for a rollback"
     return "out of traffic"
