@@ -60,7 +60,7 @@ class AbN:
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         met, counts = met_of(state["met"]).add(hashes(feedback.units), feedback.arm, len(state["arms"]))
         stay = [state["arms"].index(name) for name in staying(state, state["arms"])]
-        ratio = _ratio(state).add([counts[arm] for arm in stay])
+        ratio = ratio_of(state).add([counts[arm] for arm in stay])
         evidence = dict(state["evidence"])
         for arm in stay[1:]:
             name = state["arms"][arm]
@@ -92,7 +92,7 @@ class AbN:
         spec = replace(self.spec, paired=False, alpha=self.spec.alpha / len(evidence))
         left = staying(state, evidence)
         broken = {name: seen for name in left if (seen := guards(evidence[name], spec, f"{subject}: {name}"))}
-        off = mismatch(_ratio(state), [CONTROL, *left], self.spec.alpha, subject)
+        off = mismatch(ratio_of(state), [CONTROL, *left], self.spec.alpha, subject)
         if broken and (off is not None or len(broken) == len(left)):
             return state, next(iter(broken.values()))
         if off is not None:
@@ -142,10 +142,12 @@ def pair_of(feedback: Feedback, arm: int, name: str) -> Feedback:
         {},
         feedback.days,
         context=None if feedback.context is None else feedback.context[mine],
+        ripe=feedback.ripe,
+        awaited=feedback.awaited,
     )
 
 
-def _ratio(state: Mapping[str, Any]) -> SampleRatio:
+def ratio_of(state: Mapping[str, Any]) -> SampleRatio:
     """How the units split; of the arms that stay, once some have left: that is what was planned given these arms."""
     ratio, gone = sample_ratio_of(state["ratio"]), out(state, state["arms"])
     stay = [share for arm, share in enumerate(state["shares"]) if arm not in gone]

@@ -248,16 +248,21 @@ def judge(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
         most = f"surely earns at most {spec.margin:g} less than any other" if sure is None else "surely earns most"
         bar = rest[best] - (spec.margin if sure is None else 0.0)
         told = f"{best} {most}: {streams[best].mean:.4f} > {bar:.4f}"
-        gap = difference(streams[control], streams[best]) if best != control else (0.0, 0.0)
-        effect = streams[best].mean - streams[control].mean
-        method = "difference of empirical-Bernstein confidence sequences"
-        first = Evidence(method, effect, *gap, streams[best].n, best, "reward", 1 - spec.alpha, -spec.margin)
+        first = gap(state["evidence"], state["evidence"]["arms"].index(best), spec)
         found = Verdict(Decision.FAIL if best == control else Decision.PASS, subject, told, (first, *each))
         return patient(found, state, spec)
     bar = max(stream.low for stream in streams.values())
     near = [name for name, stream in streams.items() if stream.high >= bar]
     told = f"{len(near)} of {len(streams)} arms may be the best: {', '.join(near)}"
     return patient(Verdict(Decision.UNDECIDED, subject, told, each, missing="rewards that tell the best arms apart"), state, spec)
+
+
+def gap(evidence: Mapping[str, Any], arm: int, spec: BanditSpec) -> Evidence:
+    """What an arm earns more than control, by the rewards of both; nothing where one of them has none."""
+    control, mine = (bernstein_of(evidence["means"][k]) for k in (0, arm))
+    known, (low, high) = control.n > 0 and mine.n > 0, difference(control, mine) if arm else (0.0, 0.0)
+    method, effect = "difference of empirical-Bernstein confidence sequences", mine.mean - control.mean if known else None
+    return Evidence(method, effect, low, high, mine.n, evidence["arms"][arm], "reward", 1 - spec.alpha, -spec.margin)
 
 
 def worse(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> dict[str, Verdict]:

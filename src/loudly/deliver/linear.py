@@ -190,15 +190,19 @@ def worse_alone(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> dic
 
 def _gains_alone(state: Mapping[str, Any], spec: BanditSpec) -> dict[str, Evidence]:
     """The gain over control of each candidate that has not left; nothing before the first reward."""
-    arms = state["evidence"]["arms"]
-    streams = dict(zip(arms[1:], map(bernstein_of, state["evidence"]["alone"]), strict=True))
-    method, found = "doubly robust, empirical-Bernstein confidence sequence", {}
-    for name in staying(state, streams):
-        stream = streams[name]
-        if stream.n:
-            effect, low, high = ((2 * part - 1) * len(arms) / spec.floor for part in (stream.mean, stream.low, stream.high))
-            found[name] = Evidence(method, effect, low, high, stream.n, name, "reward", 1 - stream.alpha, -spec.margin)
-    return found
+    evidence = state["evidence"]
+    if bernstein_of(evidence["alone"][0]).n == 0:
+        return {}
+    return {arm: alone(evidence, evidence["arms"].index(arm), spec) for arm in staying(state, evidence["arms"][1:])}
+
+
+def alone(evidence: Mapping[str, Any], arm: int, spec: BanditSpec) -> Evidence:
+    """What a candidate alone would earn more than control alone; nothing before the first reward."""
+    stream, most = bernstein_of(evidence["alone"][arm - 1]), len(evidence["arms"]) / spec.floor
+    method, name = "doubly robust, empirical-Bernstein confidence sequence", evidence["arms"][arm]
+    effect, low, high = ((2 * part - 1) * most for part in (stream.mean, stream.low, stream.high))
+    known = effect if stream.n else None
+    return Evidence(method, known, low, high, stream.n, name, "reward", 1 - stream.alpha, -spec.margin)
 
 
 def _alone_told(gain: Evidence) -> str:

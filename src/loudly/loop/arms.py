@@ -1,29 +1,22 @@
-"""The arms of the rollout that runs: who they are, how rows are routed to them, what labels teach, and which one has won."""
+"""The arms of the rollout that runs: who they are, how rows are routed to them, and which one has won."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from loudly.core.canon import Json
-from loudly.core.values import Arm, Task
-from loudly.deliver.bandit import frozen
-from loudly.errors import LoudlyError, RolloutError
-from loudly.loop import traffic
-from loudly.loop.candidate import encode
-from loudly.loop.labelled import feedback_of
-from loudly.loop.rewards import rewards
+from loudly.core.values import Arm
+from loudly.errors import RolloutError
 from loudly.loop.strategies import merging_of, ranked
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.router import Routing, Served, arm_names
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
     from loudly.deliver.rollout import RolloutSpec
     from loudly.loop.live import Live
+    from loudly.loop.state import RolloutState
+    from loudly.loop.system import System
 
 
 def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
@@ -68,7 +61,12 @@ def arms_of(live: Live) -> tuple[Arm, ...]:
     rollout, champion = live.state.rollout, live.state.champion
     if rollout is None or champion is None or rollout.stage >= len(live.system.rollout):
         return ()
-    others = rollout.others if live.system.rollout[rollout.stage].arms > 2 else ()
+    return arms_in(live.system, rollout, champion)
+
+
+def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, ...]:
+    """The arms of a rollout's stage while that version was champion, control first."""
+    others = rollout.others if system.rollout[rollout.stage].arms > 2 else ()
     versions = (champion, rollout.version, *others)
     return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
 
@@ -122,7 +120,7 @@ def routing_of(live: Live, champion: str) -> Routing:
     if rollout is None or live.strategy is None:
         return Routing(_served(live, champion))
     control, *candidates = (_served(live, arm.version) for arm in arms_of(live))
-    context = context_now(live) if live.system.rollout[rollout.stage].contextual else None
+    context = context_now(rollout) if live.system.rollout[rollout.stage].contextual else None
     salt, merging = str(rollout.started), merging_of(live.strategy)
     return Routing(control, tuple(candidates), live.strategy, live.rollout_state, salt, context=context, merging=merging)
 
@@ -135,65 +133,9 @@ def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:
     return {"context": fitted(spec.columns, schema, rows, constant=spec.contextual).plain()}
 
 
-def context_now(live: Live) -> Context | None:
-    """The context of the stage that runs."""
-    rollout = live.state.rollout
+def context_now(rollout: RolloutState | None) -> Context | None:
+    """The context of a stage, as the ledger tells it."""
     return context_of(rollout.context) if rollout is not None and rollout.context is not None else None
-
-
-def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
-    """Labelled rows that the running rollout has answered go to its strategy.
-
-    What learns from rewards sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would
-    mislead it.
-    """
-    rollout, system = live.state.rollout, live.system
-    if live.strategy is None or rollout is None:
-        return
-    spec, ready = system.rollout[rollout.stage], live.ready[live.state.champion or ""]
-    rows = joined.filter(pl.col("_rollout") == rollout.started)
-    if spec.rewarded:
-        rows = _ripe(live, rows, now)
-    if rows.is_empty():
-        return
-    truth, context = encode(rows[system.label], ready.classes), context_now(live)
-    learns = spec.bandit or (spec.interleaves and system.reward is not None)
-    learned = _learned(live, ready.task, rows, truth) if learns else None
-    if learns and learned is None:
-        return
-    feedback = replace(
-        feedback_of(system, rows, truth, now, [arm.name for arm in arms_of(live)], system.group if spec.interleaves else ""),
-        reward=learned,
-        propensity=rows["_propensity"].to_numpy() if spec.bandit else None,
-        context=context.of(rows) if context is not None else None,
-    )
-    live.rollout_state, live.rollout_verdict = live.strategy.update(live.rollout_state, feedback)
-    if spec.bandit and live.router is not None and live.state.champion is not None:
-        live.router.swap(routing_of(live, live.state.champion))  # the shares of the state are those that answer
-
-
-def _learned(live: Live, task: Task, rows: pl.DataFrame, truth: Floats) -> Floats | None:
-    """What came of the answers, or None where that cannot be told: then the bandit is frozen, loudly, until a new start."""
-    rollout = live.state.rollout
-    if rollout is None or "frozen" in live.rollout_state:
-        return None
-    try:
-        return rewards(live.system, task, rows, traffic.column(rows, "_answer"), truth)
-    except LoudlyError as wrong:
-        live.rollout_state = frozen(live.rollout_state, str(wrong))
-        live.event("bandit_frozen", version=rollout.version, reason=str(wrong))
-        return None
-
-
-def _ripe(live: Live, rows: pl.DataFrame, now: int) -> pl.DataFrame:
-    """Of these rows and those that wait, the ones whose labels have had their time; the rows of one list together."""
-    waiting, rollout = pl.concat([*live.unripe, rows], how="diagonal_relaxed"), live.state.rollout
-    at = pl.col(live.system.time).dt.epoch("us")
-    if rollout is not None and live.system.rollout[rollout.stage].interleaves:
-        at = at.max().over(live.system.group)
-    ripe = at + live.system.labels.arrive_within <= now
-    live.unripe = [rest] if (rest := waiting.filter(~ripe)).height else []
-    return waiting.filter(ripe)
 
 
 def _served(live: Live, version: str) -> Served:
