@@ -204,6 +204,31 @@ class Strategy(Protocol):
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """One list of several rankings. place: (n,) of each row, from 0.  arm: (n,) index of the arm that has placed it there.
+
+    propensity: (n,) of that arm to place that row there, given what stands above it, as logged.
+    """
+
+    place: Ints
+    arm: Ints
+    propensity: Floats
+
+
+class Merging(Protocol):
+    """A strategy that answers by all arms at once: rows of one group are a list, and each arm has ranked it.
+
+    group: the column that names the list.  merge: scores are (n,) of each arm, high ones first; the same unit and salt give the
+    same list, on every worker and after a restart.
+    """
+
+    @property
+    def group(self) -> str: ...
+
+    def merge(self, scores: Sequence[Floats], unit: str, salt: str) -> Merged: ...
+
+
 class Detector(Protocol):
     """Turns a reference and a window into Evidence. The state is plain data."""
 
