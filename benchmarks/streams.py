@@ -90,8 +90,13 @@ def one_row_a_call(rows: int = 20_000) -> None:
     assert all((window.counts(name) == whole.counts(name)).all() for name in frame.columns)
     assert states == [detector.update(detector.init(), column)[0] for column in table.T]
     rate = rows * COLUMNS / statistics.median(seconds[1:]) / 1e6
-    print(f"{'holds' if rate >= PROMISED else 'FAILS'}  {COLUMNS} columns, one row a call, bins and ADWIN together, one core: ", end="")
-    print(f"{rate:.2f} M values/s >= {PROMISED:g} M (rows wait up to 1,000 or a look; the outcome is that of one batch)", flush=True)
+    print(
+        f"{'holds' if rate >= PROMISED else 'FAILS'}  {COLUMNS} columns, one row a call, bins and ADWIN together, one core: ",
+        end="",
+    )
+    print(
+        f"{rate:.2f} M values/s >= {PROMISED:g} M (rows wait up to 1,000 or a look; the outcome is that of one batch)", flush=True
+    )
 
 
 def ours(detector: Any, values: Any, batch: int) -> int:

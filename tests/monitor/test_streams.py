@@ -71,7 +71,12 @@ def lived(watch: Watch, days: range, pieces: int = 1, table: pl.DataFrame = TABL
     return found
 
 
-TEXTS = ("ddm on errors", "page-hinkley threshold=30 on loss", "adwin delta=1e-5 on loss", "e-detector mean=0.25 alpha=1e-6 side=up on loss")
+TEXTS = (
+    "ddm on errors",
+    "page-hinkley threshold=30 on loss",
+    "adwin delta=1e-5 on loss",
+    "e-detector mean=0.25 alpha=1e-6 side=up on loss",
+)
 
 
 def test_detectors_on_errors_and_losses_hear_a_world_that_turns() -> None:
