@@ -51,6 +51,7 @@ ELSEWHERE = {
     "fast": "register/test_fast_form.py",
     "server": "serve/test_server.py",
     "check": "validate/test_validate.py",
+    "stream": "shift/streams/test_streams_conform.py",
     "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py
     "representation": "shift/test_represent.py",
     "kernel": "adapters/test_torch_kernel.py",
