@@ -121,8 +121,11 @@ class Bare:
         counts = {CONTROL: n, CANDIDATE: 0}
         return answered_of(Replies(scores, *whole, {CONTROL: scores}, (self._version, ""), counts, NOTHING, (), {}))
 
-    def schema(self) -> Any:
+    def schema(self, version: str = "") -> Any:
         return self._schema
+
+    def loaded(self) -> Sequence[str]:
+        return (self._version,)
 
     def version(self) -> str:
         return self._version
@@ -140,6 +143,8 @@ class Bare:
 
 class Unmetered:
     """Counts nothing."""
+
+    shared = ""
 
     def request(self, path: str, status: int, seconds: float) -> None: ...
 

@@ -26,7 +26,7 @@ DTYPES: dict[Kind, Any] = {
 }
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - event times are naive UTC
 MOST_SCHEMAS = 64
-_ASKED: dict[int, tuple[Schema, tuple[Field, ...], tuple[str, ...]]] = {}
+_ASKED: dict[int, tuple[Schema, tuple[Field, ...], tuple[str, ...], str]] = {}
 ALWAYS = (Role.KEY, Role.TIME)
 
 
@@ -76,13 +76,18 @@ def asked(schema: Schema) -> tuple[Field, ...]:
     return _known(schema)[1]
 
 
-def _known(schema: Schema) -> tuple[Schema, tuple[Field, ...], tuple[str, ...]]:
+def version_of(schema: Schema) -> str:
+    """The schema's version, looked up once a schema."""
+    return _known(schema)[3]
+
+
+def _known(schema: Schema) -> tuple[Schema, tuple[Field, ...], tuple[str, ...], str]:
     known = _ASKED.get(id(schema))
     if known is None or known[0] is not schema:
         if len(_ASKED) >= MOST_SCHEMAS:
             _ASKED.clear()
         sent = schema.sent
-        _ASKED[id(schema)] = known = (schema, sent, tuple(f.name for f in sent))
+        _ASKED[id(schema)] = known = (schema, sent, tuple(f.name for f in sent), schema.version)
     return known
 
 
