@@ -41,7 +41,8 @@ class Server:
         self.app = app = app if spans is None else spans.app(app)
         if self.settings.grpc_port:
             app = resolve("server", "grpc")(app, "127.0.0.1", self.settings)
-        config = uvicorn.Config(app, host="127.0.0.1", port=int(self.url.rsplit(":", 1)[1]), log_level="error", http=lane(app) or "auto")
+        port = int(self.url.rsplit(":", 1)[1])
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=lane(app) or "auto")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 

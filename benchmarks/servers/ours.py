@@ -119,7 +119,8 @@ class Bare:
         n, scores = rows.height, self._score(rows)
         whole = np.zeros(n, dtype=np.int64), np.ones(n), np.zeros(n, dtype=bool)
         counts = {CONTROL: n, CANDIDATE: 0}
-        return answered_of(Replies(scores, *whole, {CONTROL: scores}, (self._version, ""), counts, NOTHING, (), {}))
+        replies = Replies(scores, *whole, {CONTROL: scores}, (self._version, ""), counts, NOTHING, (), {})
+        return answered_of(replies, attempt)
 
     def schema(self, version: str = "") -> Any:
         return self._schema

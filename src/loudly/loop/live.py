@@ -109,8 +109,7 @@ class Live:
         now = self.clock.now()
         with self.tally.spend("log"):
             logged = traffic.logged(fitted.good, replies, self._rollout_id(), now)
-            if self.stores.traffic is not None:
-                self.stores.traffic.append("predictions", traffic.to_bytes(logged))
+            self.answering.log("predictions", logged)
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
@@ -120,8 +119,7 @@ class Live:
     def feedback(self, labels: pl.DataFrame) -> Arrival:
         """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger."""
         now = self.clock.now()
-        if self.stores.traffic is not None:
-            self.stores.traffic.append("labels", traffic.to_bytes(labels.with_columns(_at=pl.lit(now, pl.Int64))))
+        self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
         with self.lock:
             self.answering.fold()
             return self.labelled(labels, now)
