@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.core.clock import stopwatch
 from loudly.core.values import Role, Schema, Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 Notes = list[tuple[str, str, int]]
 FOLD_ROWS = 512
-MOST_FRESH = 64
+MOST_FRESH, FRESH_SECONDS = 256, 0.0025
 MOST_ROWS = 4096
 # One batch in so many is scored by all arms on the spot and timed, for only calls alike tell which arm is slow.
 TIMED = 16
@@ -95,8 +96,9 @@ class Answering:
         self._rows = 0
         self._fresh: deque[Waiting] = deque()
         self._gathering = Lock()
+        self._fresh_since = 0.0
         if live.stores.traffic is not None:
-            live.stores.traffic.before = self.gather
+            live.stores.traffic.before = self.before_log
         self._fit = Fit(live.system, live.key, live.sides)
 
     def answer(self, rows: Rows, attempt: Attempt) -> Replies:
@@ -127,8 +129,7 @@ class Answering:
 
     def settle(self) -> None:
         """Folds what waits where that is worth it and nobody else holds the lock."""
-        if len(self._fresh) >= MOST_FRESH:
-            self.gather()
+        self.before_log(False)
         if self._rows >= FOLD_ROWS and self._live.lock.acquire(blocking=False):
             try:
                 self._fold_taken()
@@ -208,6 +209,8 @@ class Answering:
         now, pinned = live.clock.now(), attempt.version
         rollout = 0 if pinned else _rollout(live)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
+        if not self._fresh:
+            self._fresh_since = stopwatch()
         self._fresh.append(Waiting(rows, replies, rollout, now, kind, pinned, notes))
 
     def log(self, kind: str, table: pl.DataFrame) -> None:
@@ -215,6 +218,12 @@ class Answering:
         self.gather()
         if self._live.stores.traffic is not None:
             self._live.stores.traffic.append(kind, traffic.to_bytes(table))
+
+    def before_log(self, whole: bool) -> None:
+        """The same where all is wanted, or it is old enough or much: whoever answers does it, or else the thread of the log."""
+        waiting = len(self._fresh)
+        if waiting and (whole or waiting >= MOST_FRESH or stopwatch() - self._fresh_since >= FRESH_SECONDS):
+            self.gather()
 
     def gather(self) -> None:
         """Logs what was answered since the last time, and hands it on; calls that count as one are one record."""

@@ -15,7 +15,7 @@ class Traffic(Protocol):
     `refused`: why the disk refuses now, or "".  `lost`: records that had no room.  `before`: is called before each write.
     """
 
-    before: Callable[[], None]
+    before: Callable[[bool], None]
 
     @property
     def refused(self) -> str: ...
