@@ -22,6 +22,7 @@ from loudly.serve.rows import Rows, joined
 LOG = logging.getLogger("loudly.serve")
 MOST_STUCK = 8
 LOOKS = 20
+MOMENT_SECONDS = 0.001
 
 
 class Full(Exception):
@@ -169,23 +170,13 @@ class Batcher:
     def _next(self) -> None:
         """Hands the next batch to the thread, if it is free."""
         self._due = False
-        if self._running is not None or not self._waiting or self._loop is None or self.dead:
-            return
-        works: list[Work] = []
-        height, schema = 0, self._waiting[0].rows.schema
-        while self._waiting:
-            work = self._waiting[0]
-            if works and (height + work.rows.height > self._most_rows or work.rows.schema is not schema):
-                break
-            self._waiting.popleft()
-            self._waiting_rows -= work.rows.height
-            if not work.seat.done():
-                works.append(work)
-                height += work.rows.height
-        if not works:
+        if self._running is not None or self._loop is None or self.dead:
             return
         if self._inline:
-            self._here(Batch(works, stopwatch(), self._version))
+            self._here(self._loop)
+            return
+        works = self._taken()
+        if not works:
             return
         if self._inbox is None:
             self._inbox = SimpleQueue()
@@ -194,15 +185,34 @@ class Batcher:
         self.batches += 1
         self._inbox.put(self._running)
 
-    def _here(self, batch: Batch) -> None:
-        """Answers on the event loop itself, which waits for the model; what waits meanwhile is next."""
-        self.batches += 1
-        self._tell(batch, *self._ask(batch))
-        assert self._loop is not None
-        self._loop.call_soon(self._settle)
+    def _taken(self) -> list[Work]:
+        """Who is answered together next, out of the queue."""
+        works: list[Work] = []
+        height = 0
+        while self._waiting:
+            work = self._waiting[0]
+            if works and (height + work.rows.height > self._most_rows or work.rows.schema is not works[0].rows.schema):
+                break
+            self._waiting.popleft()
+            self._waiting_rows -= work.rows.height
+            if not work.seat.done():
+                works.append(work)
+                height += work.rows.height
+        return works
+
+    def _here(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answers on the event loop itself, batch after batch for a moment; then others have their turn on it."""
+        begun = stopwatch()
+        while works := self._taken():
+            batch = Batch(works, stopwatch(), self._version)
+            self.batches += 1
+            self._tell(batch, *self._ask(batch))
+            if stopwatch() - begun > MOMENT_SECONDS:
+                break
+        loop.call_soon(self._settle)
         if self._waiting and not self._due:
             self._due = True
-            self._loop.call_soon(self._next)
+            loop.call_soon(self._next)
 
     def _ask(self, batch: Batch) -> tuple[Answered | None, Exception | None]:
         try:
