@@ -169,7 +169,7 @@ def one_problem(loc: list[Any], message: str, kind: str) -> dict[str, Any]:
 
 def answers(version: str, answered: Answered, first: int, last: int) -> bytes:
     """The body that answers rows `first` to `last` of a batch; a number that JSON has no word for is null."""
-    columns = (answered.predictions, answered.versions, answered.arms, answered.propensities, answered.fallbacks)
+    columns: Any = (answered.predictions, answered.versions, answered.arms, answered.propensities, answered.fallbacks)
     if last - first == 1:
         return ENCODER.encode(Answers(version, [Answer(*[c[first] for c in columns])]))
     span = slice(first, last)

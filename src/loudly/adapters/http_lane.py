@@ -147,7 +147,7 @@ class Connection:
         self._transport: asyncio.Transport | None = None
         self._kept = b""
         self._asked: Plain | None = None
-        self._leaving = self._paused = False
+        self._leaving = self._paused = self._deaf = False
         self._slow: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._heard = 0.0
@@ -182,7 +182,8 @@ class Connection:
         self._kept = self._kept + data if self._kept else data
         if self._asked is None:
             self._go_on()
-        if len(self._kept) > MOST_KEPT and self._transport is not None:
+        if len(self._kept) > MOST_KEPT and self._transport is not None and not self._deaf:
+            self._deaf = True
             self._transport.pause_reading()
 
     def shutdown(self) -> None:
@@ -206,6 +207,9 @@ class Connection:
                 self._wait(head)
                 return
             body, self._kept = self._kept[end:whole], self._kept[whole:]
+            if self._deaf and len(self._kept) <= LARGE_BODY:
+                self._deaf = False
+                self._transport.resume_reading()
             self._ask(Plain(head, self), body)
 
     def _ask(self, asked: Plain, body: bytes) -> None:
@@ -231,7 +235,6 @@ class Connection:
         if closing:
             transport.close()
         elif self._kept:
-            transport.resume_reading()
             loop.call_soon(self._go_on)
         elif self._idle is None:
             self._idle = loop.call_later(self.lane.keep_alive, self._look)
@@ -249,6 +252,8 @@ class Connection:
         assert transport is not None
         self.connection_lost(None)
         self._transport = None
+        if self._deaf:
+            transport.resume_reading()
         other = self._elsewhere()
         other.connection_made(transport)
         transport.set_protocol(other)
