@@ -152,7 +152,7 @@ class Server:
         if request.method != method:
             raise Refused(405, {"detail": "Method Not Allowed"}, allow=method)
         if role:
-            self._admit(request, role)
+            self.admit(request, role)
         return request.path if request.path in self._paths else "/v2/models/versions", work
 
     def _versioned(self, request: Request) -> str:
@@ -171,7 +171,8 @@ class Server:
             self.predictor.schema(request.version)
         return plain
 
-    def _admit(self, request: Asking, role: str) -> None:
+    def admit(self, request: Asking, role: str) -> None:
+        """Lets in who may. Raises: Refused."""
         visitor = self.door.who(request.key)
         if visitor is None:
             raise Refused(401, {"detail": "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"})
@@ -196,7 +197,7 @@ class Server:
 
     def take(self, request: Asking, body: bytes, seat: Seat) -> Rows:
         """The rows of a plain prediction, which the batcher has now; the seat is told. Raises: Refused, Full."""
-        self._admit(request, "predict")
+        self.admit(request, "predict")
         rows = self.predictor.reader("").read(body)
         self.predictor.take(rows, request, seat)
         return rows
