@@ -32,7 +32,7 @@ from loudly.loop.policy import Governor, RetrainPolicy, Stage
 from loudly.loop.replay import Replayed
 from loudly.loop.rewards import NO_REWARD, SAY, has_reward
 from loudly.loop.state import State
-from loudly.loop.system import Labels, System, TrainSpec
+from loudly.loop.system import PROMOTE_ON, Labels, PromoteOn, System, TrainSpec
 from loudly.loop.why import DecisionRecord
 from loudly.monitor.settings import MonitorSettings
 from loudly.plugins import names
@@ -240,9 +240,20 @@ class App:
         read = (parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages)
         self._rollout = check_stages(tuple(read))
 
-    def labels(self, *, arrive_within: str, arrives: str | None = None) -> None:
-        """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when."""
-        self._labels = Labels(duration(arrive_within), arrives)
+    def labels(
+        self, *, arrive_within: str, arrives: str | None = None, promote_on: PromoteOn = "complete", nearly_all: float = 0.9
+    ) -> None:
+        """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when.
+
+        promote_on: "complete": a promotion rests on rows so old that labels of each class have come, as those before told, or older
+        than `arrive_within` while these are few; "known": on nothing while they are few; "any": on every label as it comes.
+        nearly_all: the share of a class's labels that is complete: more is surer, and waits longer where a few are very slow.
+        """
+        if promote_on not in PROMOTE_ON:
+            raise UserFileError("A promotion may rest on other labels.", seen=repr(promote_on), do=nearest(promote_on, PROMOTE_ON))
+        if not 0 < nearly_all < 1:
+            raise UserFileError("Nearly all is a share between 0 and 1.", seen=str(nearly_all), do="e.g. nearly_all=0.9")
+        self._labels = Labels(duration(arrive_within), arrives, promote_on, nearly_all)
 
     def monitor(
         self,

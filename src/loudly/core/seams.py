@@ -149,6 +149,8 @@ class Feedback:
     units: who was served.  arm: (n,) who answered.  truth: (n,).  scores: arm name -> (n,) or (n, k), NaN where that
     arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.  days: the event-time
     days the rows are of (rows of one day are not independent, so days are counted too).
+    ripe: these rows came before; now they are so old that labels of all kinds have had their time, and count for a promotion.
+    awaited: rows of the rollout that have no label yet, younger than that time and older; None where nobody counts them.
     For bandits: reward: (n,) in [0, 1], what came of each answer.  propensity: (n,) as logged when it was given.
     context: (n, d) as it was then. None where a strategy has no use for it.
     """
@@ -163,6 +165,8 @@ class Feedback:
     reward: Floats | None = None
     propensity: Floats | None = None
     context: Floats | None = None
+    ripe: bool = False
+    awaited: tuple[int, int] | None = None
 
 
 class Strategy(Protocol):

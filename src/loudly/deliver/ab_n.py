@@ -133,6 +133,8 @@ def pair_of(feedback: Feedback, arm: int, name: str) -> Feedback:
         {},
         feedback.days,
         context=None if feedback.context is None else feedback.context[mine],
+        ripe=feedback.ripe,
+        awaited=feedback.awaited,
     )
 
 

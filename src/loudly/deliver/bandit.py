@@ -209,15 +209,20 @@ def judge(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
         most = f"surely earns at most {spec.margin:g} less than any other" if sure is None else "surely earns most"
         bar = rest[best] - (spec.margin if sure is None else 0.0)
         told = f"{names[best]} {most}: {streams[best].mean:.4f} > {bar:.4f}"
-        gap = difference(streams[0], streams[best]) if best else (0.0, 0.0)
-        effect = streams[best].mean - streams[0].mean
-        method = "difference of empirical-Bernstein confidence sequences"
-        first = Evidence(method, effect, *gap, streams[best].n, names[best], "reward", 1 - spec.alpha, -spec.margin)
+        first = gap(evidence, best, spec)
         return patient(Verdict(Decision.PASS if best else Decision.FAIL, subject, told, (first, *each)), state, spec)
     bar = max(stream.low for stream in streams)
     near = [name for name, stream in zip(names, streams, strict=True) if stream.high >= bar]
     told = f"{len(near)} of {len(names)} arms may be the best: {', '.join(near)}"
     return patient(Verdict(Decision.UNDECIDED, subject, told, each, missing="rewards that tell the best arms apart"), state, spec)
+
+
+def gap(evidence: Mapping[str, Any], arm: int, spec: BanditSpec) -> Evidence:
+    """What an arm earns more than control, by the rewards of both; nothing where one of them has none."""
+    control, mine = (bernstein_of(evidence["means"][k]) for k in (0, arm))
+    known, (low, high) = control.n > 0 and mine.n > 0, difference(control, mine) if arm else (0.0, 0.0)
+    method, effect = "difference of empirical-Bernstein confidence sequences", mine.mean - control.mean if known else None
+    return Evidence(method, effect, low, high, mine.n, evidence["arms"][arm], "reward", 1 - spec.alpha, -spec.margin)
 
 
 def patient(found: Verdict, state: Mapping[str, Any], spec: BanditSpec) -> Verdict:

@@ -161,15 +161,10 @@ def judge_alone(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Ver
     over the candidates. The first evidence of a PASS is about the candidate that wins; the last is that on the policy.
     """
     evidence = state["evidence"]
-    streams, most = [bernstein_of(gain) for gain in evidence["alone"]], len(evidence["arms"]) / spec.floor
     policy = judge_policy(state, spec, subject)
-    if streams[0].n == 0:
+    if bernstein_of(evidence["alone"][0]).n == 0:
         return policy if policy.missing else Verdict(Decision.UNDECIDED, subject, "no rewards yet", missing="rewards")
-    method = "doubly robust, empirical-Bernstein confidence sequence"
-    found = []
-    for name, stream in zip(evidence["arms"][1:], streams, strict=True):
-        effect, low, high = ((2 * part - 1) * most for part in (stream.mean, stream.low, stream.high))
-        found.append(Evidence(method, effect, low, high, stream.n, name, "reward", 1 - stream.alpha, -spec.margin))
+    found = [alone(evidence, arm, spec) for arm in range(1, len(evidence["arms"]))]
     found.sort(key=lambda gain: -(gain.low or 0.0))
     lead, all_of = found[0], (*found, *policy.evidence)
     told = f"{lead.about} alone would earn {lead.effect:+.4f} [{lead.low:+.4f}, {lead.high:+.4f}] against control alone"
@@ -178,6 +173,15 @@ def judge_alone(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Ver
     if all(gain.high is not None and gain.high < 0 for gain in found):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", all_of)
     return Verdict(Decision.UNDECIDED, subject, told, all_of, missing="rewards that tell the candidates from control")
+
+
+def alone(evidence: Mapping[str, Any], arm: int, spec: BanditSpec) -> Evidence:
+    """What a candidate alone would earn more than control alone; nothing before the first reward."""
+    stream, most = bernstein_of(evidence["alone"][arm - 1]), len(evidence["arms"]) / spec.floor
+    method, name = "doubly robust, empirical-Bernstein confidence sequence", evidence["arms"][arm]
+    effect, low, high = ((2 * part - 1) * most for part in (stream.mean, stream.low, stream.high))
+    known = effect if stream.n else None
+    return Evidence(method, known, low, high, stream.n, name, "reward", 1 - stream.alpha, -spec.margin)
 
 
 def _models(gram: Floats, towards: Floats) -> dict[str, Any]:

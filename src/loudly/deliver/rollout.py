@@ -18,7 +18,7 @@ EXAMPLE = 'e.g. "ab 40% 30% 30% for 14d", "thompson among 3 for 14d" or "linucb 
 COLUMNS = r"\b(?:on|adjusted by)\s+(.+?)(?=\s+(?:for|every|among|on|adjusted)\b|\s+[\d.]+[%a-z]*(?:\s|$)|$)"
 AMONG, NUMBER = r"\bamong\s+(\d+)\b", r"\d*\.?\d+"
 # What a digest leaves out where it is not used, so that it stays what it was before there were such settings.
-LATER = ("shares", "arms", "floor", "columns")
+LATER = ("shares", "arms", "floor", "columns", "wait", "share", "because")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class RolloutSpec:
     days: labelled days that must have been seen before any verdict; rows of one day are not independent.
     paired: both versions score each row of the rollout, so that labels judge both on the same rows; right where the answer
     does not influence the label.  slice_margin: the same for each declared slice.  deadline: µs after the stage began.
+    wait: µs after its answer from which a row counts for a promotion, so that slow labels are not missed; None: nobody knows how
+    long.  share: of rows of that age that had a label so far.  because: where both come from. The loop fills these in.
     """
 
     strategy: str
@@ -48,6 +50,9 @@ class RolloutSpec:
     arms: int = 2
     floor: float = 0.05
     columns: tuple[str, ...] = ()
+    wait: int | None = 0
+    share: float = 0.0
+    because: str = ""
 
     @property
     def bandit(self) -> bool:

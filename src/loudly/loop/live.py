@@ -21,7 +21,7 @@ from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
-from loudly.loop.arms import arms_of, beside, context_now, new_context, prepare, rivals, routing_of, teach, winner
+from loudly.loop.arms import arms_of, beside, context_now, new_context, prepare, rivals, routing_of, winner
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
 from loudly.loop.pins import Pins
@@ -36,6 +36,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
+from loudly.loop.teaching import lateness, patient, ripen, teach
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
@@ -108,8 +109,8 @@ class Live:
             replies = self.router.answer(fitted.good, units)
         now = self.clock.now()
         with self.tally.spend("log"):
-            logged = traffic.logged(fitted.good, replies, self._rollout_id(), now)
-            self.answering.log("predictions", logged)
+            rollout = self.state.rollout.started if self.state.rollout is not None else 0
+            self.answering.log("predictions", traffic.logged(fitted.good, replies, rollout, now))
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
@@ -149,6 +150,7 @@ class Live:
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
+                ripen(self, now)
                 self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
                 self._route()
             self.confirming.advance(now)
@@ -194,7 +196,7 @@ class Live:
             score = traffic.column(joined, "_control")
             self.watch.labels(truth, score, at, joined)
         self.retraining.learned(joined)
-        self.confirming.labels(joined, truth, now)
+        self.confirming.labels(joined, now)
         with self.tally.spend("rollout"):
             teach(self, joined, now)
 
@@ -317,7 +319,7 @@ class Live:
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because, **lost)
-        self.confirming.follow(self.strategy, self.rollout_state)
+        self.confirming.follow(self.rollout_state, self.unripe)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
@@ -347,7 +349,7 @@ class Live:
 
     def _enter(self, version: str, stage: int, reason: str) -> None:
         spec = self.system.rollout[stage]
-        seen = new_context(self, spec)
+        seen = {**new_context(self, spec), **lateness(self, spec)}
         self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
         self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
 
@@ -361,11 +363,11 @@ class Live:
         self._begin_stage(rollout.stage, rollout.stage_at, None)
 
     def _begin_stage(self, stage: int, at: int, carry: Any) -> None:
-        spec, arms, context = self.system.rollout[stage], arms_of(self), context_now(self)
+        spec, arms, context = patient(self, stage), arms_of(self), context_now(self.state.rollout)
         for arm in arms:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
-        self.rollout_state, self.unripe = self.strategy.init(arms, at, carry), []
+        self.rollout_state, self.unripe = self.strategy.init(arms, at, carry), [] if spec.bandit or carry is None else self.unripe
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
 
@@ -393,6 +395,3 @@ class Live:
             self.router = Router(routing, self.timer)
         else:
             self.router.swap(routing)
-
-    def _rollout_id(self) -> int:
-        return self.state.rollout.started if self.state.rollout is not None else 0

@@ -13,7 +13,8 @@ from loudly.core.values import Dataset, Decision, ModelVersion, Recorded, datase
 class RolloutState:
     """A rollout as the ledger tells it: `started` is its position and names it.
 
-    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.
+    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.  labels: how late they
+    come, as it was known when the first stage began that asks.
     """
 
     version: str
@@ -23,17 +24,16 @@ class RolloutState:
     stage_at: int
     others: tuple[str, ...] = ()
     context: Mapping[str, Any] | None = None
+    labels: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A promotion by a rollout whose labels have not all come yet: which rows (`started`), in which stage, and since when."""
+    """A promotion by a rollout, as it was then, whose labels have not all come yet: who against whom, and since when."""
 
     version: str
     previous: str
-    started: int
-    stage: int
-    stage_at: int
+    rollout: RolloutState
     at: int
 
 
@@ -130,8 +130,8 @@ def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) 
 def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     if state.rollout is None:
         return state
-    stage = replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, context=data.get("context"))
-    return replace(state, rollout=stage)
+    told = {"context": data.get("context"), "labels": data.get("labels", state.rollout.labels)}
+    return replace(state, rollout=replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, **told))
 
 
 def _gate_judged(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -156,8 +156,8 @@ def _rolled_back(state: State, recorded: Recorded, data: Mapping[str, Any]) -> S
 def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     rollout, previous = state.rollout, state.champion
     confirming = None
-    if rollout is not None and previous is not None and rollout.version == data["version"]:
-        confirming = Promotion(rollout.version, previous, rollout.started, rollout.stage, rollout.stage_at, recorded.event.at)
+    if rollout is not None and previous is not None and data["version"] in (rollout.version, *rollout.others):
+        confirming = Promotion(data["version"], previous, rollout, recorded.event.at)
     return replace(
         _judged(state, data),
         confirming=confirming,

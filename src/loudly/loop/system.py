@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from loudly.core.canon import Json
 from loudly.core.clock import DAY
@@ -15,6 +15,9 @@ from loudly.features.side import Side
 from loudly.loop.policy import RetrainPolicy
 from loudly.monitor.settings import MonitorSettings
 
+PromoteOn = Literal["complete", "known", "any"]
+PROMOTE_ON: tuple[PromoteOn, ...] = get_args(PromoteOn)
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -22,10 +25,16 @@ class Labels:
 
     arrives: name of a column with the arrival time of each label, for replay; without it a label is taken to arrive
     `arrive_within` after its row.
+    promote_on: what a promotion may rest on. "complete": rows so old that nearly all labels of each class have come, as those so
+    far have told, or older than `arrive_within` while these are too few or too young. "known": the same, and nothing while they
+    are. "any": every label as it comes; a harm in a class whose labels are slow is then seen after the promotion.
+    nearly_all: which share of the labels of each class that is.
     """
 
     arrive_within: int = DAY
     arrives: str | None = None
+    promote_on: PromoteOn = "complete"
+    nearly_all: float = 0.9
 
     @property
     def keep(self) -> int:

@@ -30,6 +30,7 @@ from loudly.shift.feed import FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, bins_of, profile
+from loudly.store.threads import OneThread
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -64,6 +65,7 @@ class Watch:
         self.examples = Examples(settings.window, settings.sample, key)
         self._key, self._plan, self._reference = key, Plan({}), pl.DataFrame()
         self._joint = Joint(settings.alpha, settings.joint, joint_budget(settings).level)
+        self._threads = OneThread()
         self._scores: dict[int, list[Floats]] = {}
         self._broken: list[tuple[int, int]] = []
         self._news: list[Event] = []
@@ -143,12 +145,13 @@ class Watch:
 
     def close(self, now: int) -> tuple[WindowJudged, ...]:
         """Judges the windows that have ended by `now`, and again those that late rows have changed."""
-        self._check(now)
-        judged = [
-            self._judge(s.start, s.value, s.revision, now, own=era.plan is self._plan)
-            for era, s in self.eras.close(now)
-            if s.value is not None
-        ]
+        with self._threads.held():
+            self._check(now)
+            judged = [
+                self._judge(s.start, s.value, s.revision, now, own=era.plan is self._plan)
+                for era, s in self.eras.close(now)
+                if s.value is not None
+            ]
         oldest = now - self.settings.window - self.settings.lateness
         self._scores = {s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window}
         self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
@@ -232,17 +235,21 @@ class Watch:
 
     def explain(self, cause: Cause, window: WindowJudged) -> tuple[Verdict, Mapping[str, Json]]:
         """The verdict of a cause with what is to blame, as text and as data. Cost: some tenths of a second."""
-        case, blame = self._case(), Blame()
-        match cause.kind:
-            case "feed":
-                blame = case.feed(cause.verdict.evidence[0].about, window.start)
-            case "shift":
-                moved = [c.cause.removeprefix("shift: ") for c in window.causes if c.kind == "shift"]
-                blame = case.shift([m for m in moved if m != JOINT], self._kind_of(case))
-            case _:
-                blame = case.loss(self.shifts.columns, self._kind_of(case))
+        with self._threads.held():
+            blame = self._blame(cause, window)
         told = f"{cause.verdict.reason}; {blame.told}" if blame.told else cause.verdict.reason
         return replace(cause.verdict, reason=told), blame.plain()
+
+    def _blame(self, cause: Cause, window: WindowJudged) -> Blame:
+        case = self._case()
+        match cause.kind:
+            case "feed":
+                return case.feed(cause.verdict.evidence[0].about, window.start)
+            case "shift":
+                moved = [c.cause.removeprefix("shift: ") for c in window.causes if c.kind == "shift"]
+                return case.shift([m for m in moved if m != JOINT], self._kind_of(case))
+            case _:
+                return case.loss(self.shifts.columns, self._kind_of(case))
 
     def _case(self) -> Case:
         return Case(self.settings, self._plan, self._reference, self.shifts.windows, self.examples)
