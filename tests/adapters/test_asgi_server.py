@@ -340,7 +340,7 @@ def test_clients_under_load_get_their_own_answers(server: Server, table: pl.Data
     for thread in threads:
         thread.join()
     assert not wrong
-    assert server.app.batcher.batches < len(sent) + 1, "some were answered together"
+    assert server.app.predictor.batcher.batches < len(sent) + 1, "some were answered together"
 
 
 def test_it_can_be_mounted_in_another_application(table: pl.DataFrame, rows: list[dict[str, Any]]) -> None:

@@ -85,7 +85,7 @@ def compact(
     rows: Rows,
     replies: Replies,
     rollout: int,
-    at: int,
+    at: int | Ints,
     notes: Sequence[tuple[str, str, int]] = (),
     pinned: str = "",
     calls: bool = False,
@@ -98,6 +98,9 @@ def compact(
     scores = [score.tolist() for score in replies.scores.values()]
     own = [replies.arm.tolist(), replies.propensity.tolist(), replies.answer.tolist(), replies.fallback.tolist(), *scores]
     more: dict[str, Any] = {"pinned": pinned} if pinned else {}
+    if not isinstance(at, int):
+        more["ats"] = at.tolist()
+        at = more["ats"][-1]
     if calls:
         more["calls"] = (replies.answered, replies.failed, replies.seconds)
     return MAGIC + ENCODER.encode([_head(rows.schema), list(rows.columns.values()), own, rollout, at, notes, more])
@@ -105,7 +108,10 @@ def compact(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A compact record, taken apart. Entries of one `kind` make one table. calls: rows answered and failed, seconds, by arm."""
+    """A compact record, taken apart. Entries of one `kind` make one table. calls: rows answered and failed, seconds, by arm.
+
+    at: when its last row was answered.  ats: row by row, where that is not the same.
+    """
 
     kind: tuple[Any, ...]
     columns: list[list[Any]]
@@ -113,6 +119,7 @@ class Entry:
     at: int
     pinned: str = ""
     calls: tuple[Mapping[str, int], Mapping[str, int], Mapping[str, float]] = ({}, {}, {})
+    ats: Sequence[int] = ()
 
     @property
     def rollout(self) -> int:
@@ -131,7 +138,7 @@ def entry(data: bytes) -> Entry | None:
     wide = bool(own[2]) and isinstance(own[2][0], list)
     more = rest[0] if rest else {}
     kind = (tuple(map(tuple, head)), rollout, wide, len(own) - len(OWN))
-    return Entry(kind, columns, own, at, more.get("pinned", ""), more.get("calls", ({}, {}, {})))
+    return Entry(kind, columns, own, at, more.get("pinned", ""), more.get("calls", ({}, {}, {})), more.get("ats", ()))
 
 
 def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
@@ -159,7 +166,7 @@ def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
         (),
         {},
     )
-    made = logged(rows, replies, rollout, np.repeat([e.at for e in entries], [e.rows for e in entries]))
+    made = logged(rows, replies, rollout, np.concatenate([e.ats or [e.at] * e.rows for e in entries]).astype(np.int64))
     return marked(made, entries[0].pinned)
 
 
