@@ -110,7 +110,8 @@ class Live:
         now = self.clock.now()
         with self.tally.spend("log"):
             rollout = self.state.rollout.started if self.state.rollout is not None else 0
-            self.answering.log("predictions", traffic.logged(fitted.good, replies, rollout, now))
+            logged = traffic.logged(fitted.good, replies, rollout, now)
+            self.answering.log("predictions", logged)
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
