@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
+from command_line import free_port  # noqa: E402
 from conftest import SINCE, make_app  # noqa: E402
 from loudly.adapters.asgi_server import build  # noqa: E402
 from loudly.adapters.uvicorn_run import lane  # noqa: E402
@@ -23,12 +23,6 @@ from loudly.core.clock import DataClock  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
 from loudly.plugins import resolve  # noqa: E402
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class Server:

@@ -145,7 +145,9 @@ class Server:
         """What does it, for a visitor who may. Raises: Refused."""
         found = self._paths.get(request.path)
         if found is None:
-            if request.path.startswith(ANALYSIS) and request.method in ("GET", "POST"):
+            if request.path.startswith(ANALYSIS):
+                if request.method not in ("GET", "POST"):
+                    raise Refused(405, {"detail": "Method Not Allowed"}, allow="GET, POST")
                 return ANALYSIS, self._analysis
             found = self._paths[self._versioned(request)]
         method, role, work = found
@@ -153,6 +155,8 @@ class Server:
             raise Refused(405, {"detail": "Method Not Allowed"}, allow=method)
         if role:
             self.admit(request, role)
+        if request.version and request.path.startswith("/v2/models/"):
+            self.predictor.schema(request.version)
         return request.path if request.path in self._paths else "/v2/models/versions", work
 
     def _versioned(self, request: Request) -> str:
@@ -167,8 +171,6 @@ class Server:
         if len(parts) < 3 or parts[1] != "versions" or plain not in self._paths:
             raise Refused(404, {"detail": "Not Found"})
         request.version = f"{self.front.name}/{parts[2]}"
-        if head == "/v2":
-            self.predictor.schema(request.version)
         return plain
 
     def admit(self, request: Asking, role: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.values import Field, Kind, Schema
-from loudly.serve.router import Replies, arm_names
+from loudly.serve.router import Replies, Served, arm_names
 from loudly.serve.rows import Rows, asked, series
 
 if TYPE_CHECKING:
@@ -59,16 +59,18 @@ def column(rows: pl.DataFrame, name: str) -> Floats:
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)
 
 
-def rescored(rows: pl.DataFrame, arm: str, predict: Callable[[pl.DataFrame], Floats]) -> pl.DataFrame:
-    """Logged rows with the scores of an arm where they were missing; where the model raises they stay so."""
+def rescored(rows: pl.DataFrame, arm: str, served: Served, note: Callable[[list[str]], None]) -> pl.DataFrame:
+    """Logged rows with the scores of an arm where they were missing; where the model raises they stay so, and that is noted."""
     scores = column(rows, f"_{arm}").copy()
     lacking = np.asarray(~np.isfinite(scores.reshape(rows.height, -1)).all(axis=1))
-    try:
-        made = np.asarray(predict(rows.filter(lacking)), dtype=np.float64) if lacking.any() else scores[:0]
-    except Exception:  # noqa: BLE001 - a model may raise anything; the rows were answered without it
+    if not lacking.any():
         return rows
-    if made.shape[1:] == scores.shape[1:] and lacking.any():
-        scores[lacking] = made
+    try:
+        scores[lacking] = served.score(rows.filter(lacking)).reshape(scores[lacking].shape)
+    except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the rows were answered without it
+        said = f"{served.version}: {type(wrong).__name__}: {wrong}"
+        note([f"{said} ({lacking.sum():,} logged rows stay without its scores)"])
+        return rows
     return rows.with_columns(_scores(f"_{arm}", scores))
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.canon import unit_draw
-from loudly.core.seams import Assignment, Strategy
+from loudly.core.seams import Assignment, Merging, Strategy
 from loudly.errors import ModelError
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
+from loudly.serve.merging import merged
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Routing:
     """Who answers now. Without a strategy control answers everything. `salt` names the rollout; units stick to it.
 
     candidates: the arms after control, in their order.  fallback: the constant answer of last resort, marked as such.
-    context: what a strategy that chooses by context sees of the rows.
+    context: what a strategy that chooses by context sees of the rows.  merging: the strategy, where it merges rankings.
     """
 
     control: Served
@@ -76,6 +77,7 @@ class Routing:
     salt: str = ""
     fallback: float = 0.0
     context: Context | None = None
+    merging: Merging | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,7 +157,7 @@ class Router:
         if not routing.candidates:
             return _alone(routing, table, attempt)
         assigned = _assign(routing, table, units)
-        if behind and assigned.shadows and not assigned.arm.any():
+        if behind and routing.merging is None and assigned.shadows and not assigned.arm.any():
             arms = zip(routing.names[1:], routing.candidates, strict=True)
             owed = {name: served for name, served in arms if name in assigned.shadows}
             return _alone(routing, table, attempt, assigned, owed)
@@ -171,7 +173,10 @@ class Router:
             scores[name] = _score(served, table, asked[name], errors)
             if begun is not None and self._timer is not None:
                 seconds[name] = self._timer() - begun
-        return _replies(routing, assigned, asked, scores, errors, seconds)
+        replies = _replies(routing, assigned, asked, scores, errors, seconds)
+        if routing.merging is None:
+            return replies
+        return merged(replies, routing.merging, table, routing.salt, attempt.sizes if attempt is not None else ())
 
     def give_up(self, table: pl.DataFrame | Rows, units: Sequence[Any], scoring: str) -> Replies:
         """The constant fallback for rows whose answer did not come in time; `scoring` is the arm that was at work."""
