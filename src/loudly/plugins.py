@@ -114,6 +114,17 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "numpy": ("loudly.shift.two_sample.mmd:on_numpy", ""),
         "torch": ("loudly.adapters.torch_kernel:TorchKernel", "torch"),
     },
+    "stream": {
+        "adwin": ("loudly.shift.streams.adwin:Adwin", ""),
+        "conformal-martingale": ("loudly.shift.streams.conformal_martingale:ConformalMartingale", ""),
+        "cusum": ("loudly.shift.streams.cusum:Cusum", ""),
+        "ddm": ("loudly.shift.streams.ddm:Ddm", ""),
+        "e-detector": ("loudly.shift.streams.e_detector:EDetector", ""),
+        "eddm": ("loudly.shift.streams.eddm:Eddm", ""),
+        "harmful-shift": ("loudly.shift.streams.risk:HarmfulShift", ""),
+        "kswin": ("loudly.shift.streams.kswin:Kswin", ""),
+        "page-hinkley": ("loudly.shift.streams.page_hinkley:PageHinkley", ""),
+    },
     "check": {},
     "source": {
         "table": ("loudly.shift.sources:TableSource", ""),

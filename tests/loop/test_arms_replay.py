@@ -120,8 +120,8 @@ def test_killed_at_every_append_of_a_bandit_rollout_and_resumed_it_ends_with_the
     counting = FailingLedger(MemoryLedger(), -1, "before")
     run(system, table, stores=replace(memory_stores("world"), ledger=counting))
     assert counting.appends > 12
-    for n in range(1, counting.appends + 1):
-        ledger, when = MemoryLedger(), ("before", "after")[n % 2]
+    for n, when in [(1, "before"), *((n, "after") for n in range(1, counting.appends + 1))]:
+        ledger = MemoryLedger()
         stores = replace(memory_stores("world"), ledger=ledger)
         with pytest.raises(Killed):
             run(system, table, stores=replace(stores, ledger=FailingLedger(ledger, n, when)))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -37,7 +38,8 @@ from loudly.loop.strategies import ranked
 from loudly.loop.system import PROMOTE_ON, Labels, PromoteOn, System, TrainSpec
 from loudly.loop.why import DecisionRecord
 from loudly.monitor.settings import MonitorSettings
-from loudly.plugins import names
+from loudly.monitor.streams import parse_stream
+from loudly.plugins import names, resolve
 
 F = TypeVar("F", bound=Callable[..., Any])
 TRIGGERS = ("performance", "calibration", "estimate")
@@ -274,17 +276,20 @@ class App:
         context: Sequence[str] | None = None,
         alarms_a_month: float | None = None,
         pages: str | None = None,
+        streams: Sequence[str] | None = None,
     ) -> None:
         """How windows are cut and judged, and how many alarms are affordable; the words change the settings' own.
 
         context: columns, or "hour", "weekday", "hour_of_week", "month", "season", within which shift is judged: what they
         explain pages nobody.  alarms_a_month: false alarms about shifts in 30 days, over all columns.  pages: which shifts page,
-        "harmful", "all" or "none".
+        "harmful", "all" or "none".  streams: detectors of single values, "ddm on errors", "page-hinkley threshold=20 on temp".
         """
         said = {"context": context, "alarms_a_month": alarms_a_month, "pages": pages}
         known: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         if "context" in known and not isinstance(context, str):
             known["context"] = tuple(known["context"])
+        if streams is not None:
+            known["streams"] = tuple(parse_stream(text, partial(resolve, "stream")) for text in streams)
         self._monitor = replace(settings or self._monitor, **known)
 
     def retrain(

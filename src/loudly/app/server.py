@@ -339,9 +339,9 @@ def warn_of_strangers(project: Project, where: str) -> None:
 Part = tuple[Front, Callable[[], None], Callable[[], None], ServerConfig]
 
 
-def application(parts: Sequence[Part], host: str) -> Any:
+def application(parts: Sequence[Part], host: str | None) -> Any:
     """The application over fronts, each with what runs around serving: with spans where a provider is set, with gRPC on `host`
-    where a port is named. Several fronts stand under their names, and what is said once is said by the first.
+    (None: nowhere) where a port is named. Several fronts stand under their names, and what is said once is said by the first.
     """
     spans = resolve("spans", "otel")() if available("spans", "otel") else None
     servers = {
@@ -351,7 +351,7 @@ def application(parts: Sequence[Part], host: str) -> Any:
     app = resolve("server", "models")(servers) if len(servers) > 1 else next(iter(servers.values()))
     app = app if spans is None else spans.app(app)
     settings = parts[0][3]
-    return resolve("server", "grpc")(app, host, settings) if settings.grpc_port else app
+    return resolve("server", "grpc")(app, host, settings) if settings.grpc_port and host is not None else app
 
 
 def _part(project: Project, where: str) -> Part:

@@ -80,13 +80,19 @@ class Contributions:
 
     A loaded model that knows it has `contributions(X, background) -> Contributions | None`: X (n, d), background (m, d).
     method: "tree-shap" or "linear".  space: "log-odds" (the logistic function makes the prediction of it), "logits" (softmax)
-    or "output" (it is the prediction).  base: (k,).  parts: (n, d, k).
+    or "output" (it is the prediction).  base: (k,), or (n, k) where each row has a base of its own.  parts: (n, d, k).
     """
 
     method: str
     space: str
     base: Floats
     parts: Floats
+
+    @property
+    def score(self) -> Floats:
+        """What base and parts add up to. Shapes: (n, k)."""
+        made: Floats = self.base + self.parts.sum(axis=1)
+        return made
 
 
 class ModelFormat(Protocol):

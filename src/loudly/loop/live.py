@@ -111,8 +111,7 @@ class Live:
         with self.tally.spend("log"):
             rollout = self.state.rollout.started if self.state.rollout is not None else 0
             logged = traffic.logged(fitted.good, replies, rollout, now)
-            if self.stores.traffic is not None:
-                self.stores.traffic.append("predictions", traffic.to_bytes(logged))
+            self.answering.log("predictions", logged)
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
@@ -122,8 +121,7 @@ class Live:
     def feedback(self, labels: pl.DataFrame) -> Arrival:
         """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger."""
         now = self.clock.now()
-        if self.stores.traffic is not None:
-            self.stores.traffic.append("labels", traffic.to_bytes(labels.with_columns(_at=pl.lit(now, pl.Int64))))
+        self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
         with self.lock:
             self.answering.fold()
             return self.labelled(labels, now)

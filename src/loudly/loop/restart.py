@@ -106,7 +106,7 @@ def _with_shadows(live: Live, batch: pl.DataFrame) -> pl.DataFrame:
     shadows = routing.strategy.assign(routing.state, np.zeros(1)).shadows
     for name, served in zip(routing.names[1:], routing.candidates, strict=True):
         if name in shadows and int(batch["_rollout"][0]) == rollout.started:
-            batch = traffic.rescored(batch, name, served.predict)
+            batch = traffic.rescored(batch, name, served, live.answering.raised.note)
     return batch
 
 

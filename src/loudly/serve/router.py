@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CONTROL, CANDIDATE = "control", "candidate"
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
 Timer = Callable[[], float]
+# Batches have few sizes, and what is alike for all of a size is made once.
+KNOWN_SIZES = 128
 
 
 @cache
@@ -197,24 +199,49 @@ def _alone(
     n, errors = table.height, list[str]()
     if attempt is not None:
         attempt.scoring = CONTROL
-    everything = assigned or Assignment(np.zeros(n, dtype=np.int64), np.ones(n))
+    everything = assigned or _to_control(n)
     score = _try(routing.control, table, errors)
-    nothing = np.full(n if score is None else score.shape, np.nan)
+    nothing = _nothing((n,) if score is None else score.shape)
     scores = {CONTROL: nothing if score is None else score, **dict.fromkeys(routing.names[1:], nothing)}
     if errors or not np.isfinite(scores[CONTROL]).all():
         nobody, everybody = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
         asked = {CONTROL: everybody, **dict.fromkeys(routing.names[1:], nobody)}
         return replace(_replies(routing, everything, asked, scores, errors, {}), owed=owed or {})
-    sound, answered = np.zeros(n, dtype=bool), {**dict.fromkeys(routing.names, 0), CONTROL: n}
+    sound, answered = _nobody(n), {**dict.fromkeys(routing.names, 0), CONTROL: n}
     arm, propensity, versions = everything.arm, everything.propensity, routing.versions
     return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, answered, NOTHING, (), {}, owed or {})
+
+
+@lru_cache(KNOWN_SIZES)
+def _to_control(n: int) -> Assignment:
+    return Assignment(_fixed(np.zeros(n, dtype=np.int64)), _fixed(np.ones(n)))
+
+
+@lru_cache(KNOWN_SIZES)
+def _nothing(shape: tuple[int, ...]) -> Floats:
+    nothing: Floats = _fixed(np.full(shape, np.nan))
+    return nothing
+
+
+@lru_cache(KNOWN_SIZES)
+def _nobody(n: int) -> Any:
+    return _fixed(np.zeros(n, dtype=bool))
+
+
+def _fixed(values: Any) -> Any:
+    """Nobody may write into what many batches share."""
+    values.flags.writeable = False
+    return values
 
 
 def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) -> Assignment:
     """Who answers each row."""
     if routing.strategy is None or not routing.candidates:
-        return Assignment(np.zeros(len(units), dtype=np.int64), np.ones(len(units)))
-    draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
+        return _to_control(len(units))
+    if getattr(routing.strategy, "undrawn", False):
+        draws = _to_control(len(units)).propensity
+    else:
+        draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
     return routing.strategy.assign(routing.state, draws, None if routing.context is None else routing.context.of(table))
 
 
