@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 
+BELOW_ONE = 1 - 2.0**-53
+
+
 def without(state: Mapping[str, Any], found: Mapping[str, Verdict]) -> dict[str, Any]:
     """The state without some arms more. found: arm -> the verdict that says why."""
     return {**state, "dropped": {**state["dropped"], **{arm: plain(verdict) for arm, verdict in found.items()}}}
@@ -48,7 +51,8 @@ def deal(shares: Floats, draws: Floats, gone: Sequence[int]) -> Assignment:
     for index in gone:
         left[index] = 0.0
         mine = arm == index
-        arm[mine], rest[mine] = _fall(left, rest[mine])
+        if mine.any():
+            arm[mine], rest[mine] = _fall(left, rest[mine])
     return Assignment(arm, (left / left.sum())[arm])
 
 
@@ -66,5 +70,5 @@ def _fall(shares: Floats, draws: Floats) -> tuple[Ints, Floats]:
     ends = np.cumsum(shares)
     ends /= ends[-1]
     arm = np.searchsorted(ends[:-1], draws, side="right").astype(np.int64)
-    begins = np.concatenate([[0.0], ends[:-1]])[arm]
-    return arm, np.clip((draws - begins) / (ends[arm] - begins), 0.0, np.nextafter(1.0, 0.0))
+    begins = np.where(arm > 0, ends[arm - 1], 0.0)
+    return arm, np.minimum((draws - begins) / (ends[arm] - begins), BELOW_ONE)
