@@ -2,7 +2,7 @@
 
 The peers live in an environment of their own under out/bench/mmd, made at the first run (torchdrift 0.1.0 without its dependencies:
 it asks for torchvision of 2021). Every program gets the same rows, the median bandwidth and 500 permutations, and must come to the
-same p-value within what permutations allow. A peer whose 500 permutations take more than a minute (hyppo takes a quarter of an hour and
+same p-value within what permutations allow. A peer whose 500 permutations take more than a minute (hyppo: a quarter of an hour or
 more) is asked once, for as many as fit into one, and its time is that in proportion: all peers take every permutation by itself.
 Run: python benchmarks/mmd.py [--n 2000] [--repeats 3]
 """
