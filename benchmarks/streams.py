@@ -1,9 +1,10 @@
 """Values a second through the stream detectors, beside river's value by value, as ratios of one run.
 
-First the promise: one row of 30 columns a call, folded into bins and ADWIN together. Then ADWIN by how many values come at once,
-then the other detectors. river is given Python floats that are already made, one `update` each, and its flag is read after each,
-which is its use. Ours: `update` is the state as a value, `running` the window that changes in place; both alarm at the same indices
-as river (tests/shift/streams/test_against_river.py); KSWIN draws at random. Interleaved, medians of one thread's processor time.
+First the promise: one row of 30 columns a call, folded into bins and ADWIN together. Then ADWIN by how many values come at
+once, then the other detectors. river is given Python floats that are already made, one `update` each, and its flag is read
+after each, which is its use. Ours: `update` is the state as a value, `running` the window that changes in place; both alarm at
+the same indices as river (tests/shift/streams/test_against_river.py); KSWIN draws at random. Interleaved, medians of the
+processor time of one thread.
 Run: python benchmarks/streams.py [--only rows | adwin | others]
 """
 
@@ -51,7 +52,7 @@ OF_ERRORS = ("ddm", "eddm", "e-detector", "harmful-shift")
 
 
 class Rows:
-    """Bins and an ADWIN for each column of rows that come one a call. They wait for `most` or a look."""
+    """Bins and an ADWIN for each column of rows that come one a call; they wait, and are folded `most` at once or when asked."""
 
     def __init__(self, reference: Reference, most: int = 1_000) -> None:
         self._reference, self._detector, self._most, self._names = reference, Adwin(), most, list(reference.plan.bins)

@@ -1,4 +1,4 @@
-"""Streams that are asked for: errors, losses, scores and columns; folded exactly once, whatever the split."""
+"""Streams that are asked for: errors, losses, scores and columns under a detector; exactly once, whatever the split."""
 
 from __future__ import annotations
 
