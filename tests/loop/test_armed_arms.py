@@ -95,7 +95,12 @@ def test_a_restarted_server_is_armed_again_and_judges_the_same(text: str, tmp_pa
     mine, theirs = live.confirming.known(), before.confirming.known()
     assert mine is not None
     assert theirs is not None
-    assert (mine.version, mine.previous, mine.waiting, mine.until) == (theirs.version, theirs.previous, theirs.waiting, theirs.until)
+    assert (mine.version, mine.previous, mine.waiting, mine.until) == (
+        theirs.version,
+        theirs.previous,
+        theirs.waiting,
+        theirs.until,
+    )
     finish(live, clock, waiting.tail(waiting.height - half))
     assert live.state.champion == "world/1"
 
