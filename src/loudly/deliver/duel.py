@@ -15,8 +15,9 @@ import numpy as np
 from loudly.core.seams import Feedback, Strategy
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import Ab
-from loudly.deliver.ab_n import AbN, pair_of
+from loudly.deliver.ab_n import AbN, pair_of, ratio_of
 from loudly.deliver.bandit import Bandit, BanditSpec, gap, patient
+from loudly.deliver.dropping import staying
 from loudly.deliver.linear import LinearBandit, alone
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
 
@@ -48,7 +49,8 @@ class Duel:
 
     def _pair(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """The state of a test of two arms within that of several."""
-        ratio, mine = sample_ratio_of(state["ratio"]), [0, self.index]
+        stay = staying(state, state["arms"])
+        ratio, mine = ratio_of(state), [0, stay.index(self.arms[self.index].name)]
         shares = np.asarray(ratio.shares)[mine]
         counts = tuple(int(n) for n in np.asarray(ratio.counts)[mine]) if ratio.counts else ()
         pair = SampleRatio(tuple((shares / shares.sum()).tolist()), counts)

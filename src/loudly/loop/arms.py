@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loudly.core.canon import Json
 from loudly.core.values import Arm
 from loudly.errors import RolloutError
+from loudly.loop.strategies import merging_of, ranked
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.router import Routing, Served, arm_names
 
@@ -24,7 +25,7 @@ def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
     As many as the stages ask for; only versions newer than the champion, which no traffic has judged.
     Raises: RolloutError for a version that cannot take part.
     """
-    state, wanted = live.state, max((spec.arms for spec in live.system.rollout), default=2) - 2
+    state, wanted = live.state, live.system.room
     since = state.versions[state.champion].number if state.champion is not None else 0
     free = [ref for ref in reversed(state.passed) if ref != version and state.versions[ref].number > since]
     for ref in named:
@@ -44,6 +45,8 @@ def prepare(live: Live, versions: Sequence[str]) -> None:
         live.adopt(version)
     for spec in live.system.rollout:
         check_columns(spec.columns, live.ready[live.state.champion or ""].schema)
+        if spec.interleaves:
+            ranked(live.system, live.ready[live.state.champion or ""].task)
 
 
 def rivals(live: Live, version: str) -> dict[str, Json]:
@@ -68,6 +71,42 @@ def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, 
     return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
 
 
+def begin(live: Live, arms: Sequence[Arm], at: int, carry: Any) -> dict[str, Any]:
+    """The state of the stage that begins, or of one that runs and that the ledger knows: arms that have left it stay out."""
+    rollout, strategy = live.state.rollout, live.strategy
+    assert rollout is not None
+    assert strategy is not None
+    state = strategy.init(tuple(arms), at, carry)
+    gone = {arm.name: rollout.dropped[arm.version] for arm in arms if arm.version in rollout.dropped}
+    return {**state, "dropped": gone} if gone else state
+
+
+def advance(live: Live, now: int) -> None:
+    """Time has passed for the rollout that runs; of each arm that has left it since, the ledger is told."""
+    if live.strategy is None or live.state.rollout is None:
+        return
+    live.rollout_state, live.rollout_verdict = live.strategy.advance(live.rollout_state, now)
+    for arm in arms_of(live)[1:]:
+        verdict = live.rollout_state.get("dropped", {}).get(arm.name)
+        if verdict is not None and arm.version not in live.state.rollout.dropped:
+            live.event("arm_dropped", version=arm.version, arm=arm.name, verdict=verdict)
+
+
+def told(live: Live) -> dict[str, Json]:
+    """The arms as a status tells them: version, answers given, share where the strategy keeps one, and why an arm has left."""
+    shares, dropped = live.rollout_state.get("shares"), live.rollout_state.get("dropped", {})
+    arms: dict[str, Json] = {}
+    for index, arm in enumerate(arms_of(live) if live.strategy is not None else ()):
+        said: dict[str, Json] = {"version": arm.version, "answers": live.given.get(arm.name, 0)}
+        if shares:
+            left = sum(share for other, share in zip(arms_of(live), shares, strict=True) if other.name not in dropped)
+            said["share"] = 0.0 if arm.name in dropped else shares[index] / left
+        if arm.name in dropped:
+            said["dropped"] = dropped[arm.name]["reason"]
+        arms[arm.name] = said
+    return arms
+
+
 def winner(live: Live) -> str:
     """The version that the verdict of now is about: the arm that its first evidence names, or else the candidate."""
     verdict, arms = live.rollout_verdict, arms_of(live)
@@ -82,7 +121,8 @@ def routing_of(live: Live, champion: str) -> Routing:
         return Routing(_served(live, champion))
     control, *candidates = (_served(live, arm.version) for arm in arms_of(live))
     context = context_now(rollout) if live.system.rollout[rollout.stage].contextual else None
-    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, str(rollout.started), context=context)
+    salt, merging = str(rollout.started), merging_of(live.strategy)
+    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, salt, context=context, merging=merging)
 
 
 def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:

@@ -15,10 +15,11 @@ import polars as pl
 
 from loudly.core.values import Decision, Verdict
 from loudly.deliver.duel import Duel
+from loudly.errors import LoudlyError
 from loudly.loop.arms import arms_in, context_now
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.strategies import strategy_of
-from loudly.loop.teaching import PATIENCE, lesson, ripe_for_rewards
+from loudly.loop.teaching import PATIENCE, freeze, lesson, ripe_for_rewards
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
@@ -50,7 +51,7 @@ class Confirming:
         elif known.rollout.started != self._started:
             self._nothing()
             self._begin(known, state)
-            self._unripe = list(unripe) if live.system.rollout[known.rollout.stage].bandit else []
+            self._unripe = list(unripe) if live.system.rollout[known.rollout.stage].rewarded else []
 
     def _begin(self, known: Promotion, state: dict[str, Any] | None) -> None:
         live, rollout = self._live, known.rollout
@@ -81,11 +82,17 @@ class Confirming:
         known, duel = self._live.state.confirming, self._duel
         if known is None or duel is None:
             return
-        if self._live.system.rollout[known.rollout.stage].bandit:
-            rows, self._unripe = ripe_for_rewards(self._live, [*self._unripe, rows], now)
-        if rows.height:
+        spec = self._live.system.rollout[known.rollout.stage]
+        if spec.rewarded:
+            rows, self._unripe = ripe_for_rewards(self._live, spec, [*self._unripe, rows], now)
+        if rows.is_empty() or "frozen" in self._state:
+            return
+        try:
             told = lesson(self._live, known.rollout, rows, now, [arm.name for arm in duel.arms])
-            self._state, self._verdict = duel.update(self._state, told)
+        except LoudlyError as wrong:
+            self._state = freeze(self._live, known.version, self._state, wrong)
+            return
+        self._state, self._verdict = duel.update(self._state, told)
 
     def known(self) -> Unconfirmed | None:
         """What the policy may look at."""

@@ -14,7 +14,8 @@ class RolloutState:
     """A rollout as the ledger tells it: `started` is its position and names it.
 
     others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.  labels: how late they
-    come, as it was known when the first stage began that asks.
+    come, as it was known when the first stage began that asks.  dropped: versions that have left it, and the verdict that says why.
+    strategy: of the stage.
     """
 
     version: str
@@ -25,6 +26,8 @@ class RolloutState:
     others: tuple[str, ...] = ()
     context: Mapping[str, Any] | None = None
     labels: Mapping[str, Any] | None = None
+    dropped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ def _schema_frozen(state: State, recorded: Recorded, data: Mapping[str, Any]) ->
 
 def _run_finished(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     run = data["run"]
-    return replace(state, runs={**state.runs, run["key"]: run}, refits=(*state.refits, recorded.event.at))
+    refits = state.refits if data.get("recipe") else (*state.refits, recorded.event.at)
+    return replace(state, runs={**state.runs, run["key"]: run}, refits=refits)
 
 
 def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -131,7 +135,15 @@ def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) ->
     if state.rollout is None:
         return state
     told = {"context": data.get("context"), "labels": data.get("labels", state.rollout.labels)}
-    return replace(state, rollout=replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, **told))
+    begun = {"stage": data["stage"], "stage_at": recorded.event.at, "strategy": data.get("strategy", "")}
+    return replace(state, rollout=replace(state.rollout, **begun, **told))
+
+
+def _arm_dropped(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    if state.rollout is None:
+        return state
+    dropped = {**state.rollout.dropped, data["version"]: data["verdict"]}
+    return replace(_judged(state, data), rollout=replace(state.rollout, dropped=dropped))
 
 
 def _gate_judged(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -218,6 +230,7 @@ _CHANGES = {
     "artefact_queried": _artefact_queried,
     "rollout_started": _rollout_started,
     "stage_started": _stage_started,
+    "arm_dropped": _arm_dropped,
     "version_rolled_back": _rolled_back,
     "champion_changed": _champion_changed,
     "promotion_confirmed": _promotion_confirmed,

@@ -47,6 +47,7 @@ class TrainSpec:
     """How a model is made. `frame` is what the user's function gets as X: "numpy" (default) or "polars".
 
     holdout: the newest stretch of labelled event time (µs) that is kept from the fit and judges it.
+    recipe: the name of the recipe that this is; "" for the train function.
     """
 
     fit: Callable[..., object]
@@ -56,11 +57,16 @@ class TrainSpec:
     seed: int = 0
     holdout: int = 7 * DAY
     search: str = "optuna"
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves."""
+    """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves.
+
+    group: the column that names the list (a search query) that a row is a part of, where scores are places in it; "" for none.
+    recipes: other ways to make a model than `train`, tried beside it where the rollout has arms for what they make.
+    """
 
     name: str
     label: str
@@ -69,10 +75,12 @@ class System:
     metric: str
     data: Callable[[], object]
     train: TrainSpec
+    group: str = ""
     private: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
     features: tuple[Callable[..., Any], ...] = ()
+    recipes: tuple[Callable[..., Any], ...] = ()
     rules: tuple[Callable[..., Any], ...] = ()
     slices: tuple[Callable[..., Any], ...] = ()
     reward: Callable[..., Any] | None = None
@@ -82,3 +90,8 @@ class System:
     labels: Labels = field(default_factory=Labels)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+
+    @property
+    def room(self) -> int:
+        """How many candidates the rollout has arms for beside the first."""
+        return max((spec.arms for spec in self.rollout), default=2) - 2

@@ -8,15 +8,17 @@ handed on by the hour in which they became so, in that order, whenever that is: 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.clock import HOUR, span
 from loudly.core.seams import Feedback
+from loudly.deliver.bandit import frozen
+from loudly.errors import LoudlyError
 from loudly.loop import traffic
-from loudly.loop.arms import arms_of, context_now
+from loudly.loop.arms import arms_of, context_now, routing_of
 from loudly.loop.candidate import encode
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
@@ -34,7 +36,7 @@ FEWEST_ROWS, FEWEST_LABELS = 200, 50
 def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
     """What the record of a stage says of how late labels come; nothing where the rollout knows, or does not ask."""
     rollout, labels = live.state.rollout, live.system.labels
-    if spec.bandit or labels.promote_on == "any" or rollout is None or rollout.labels is not None:
+    if spec.rewarded or labels.promote_on == "any" or rollout is None or rollout.labels is not None:
         return {}
     within, long = labels.arrive_within, PATIENCE * labels.arrive_within
     known = live.book.delays.known(live.clock.now(), long, labels.nearly_all)
@@ -51,7 +53,7 @@ def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
 def patient(live: Live, stage: int) -> RolloutSpec:
     """The settings of a stage, with how long its rows wait for their labels."""
     spec, rollout = live.system.rollout[stage], live.state.rollout
-    if rollout is None or rollout.labels is None or spec.bandit:
+    if rollout is None or rollout.labels is None or spec.rewarded:
         return spec
     told = rollout.labels
     return replace(spec, wait=told["wait"], share=told["share"], because=told["because"])
@@ -60,25 +62,29 @@ def patient(live: Live, stage: int) -> RolloutSpec:
 def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     """Labelled rows that the running rollout has answered go to its strategy.
 
-    A bandit sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would mislead it.
+    What learns from rewards sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would
+    mislead it. The shares of a bandit's state are those that answer.
     """
     rollout = live.state.rollout
     if live.strategy is None or rollout is None:
         return
     rows = joined.filter(pl.col("_rollout") == rollout.started)
-    if live.system.rollout[rollout.stage].bandit:
-        rows, live.unripe = ripe_for_rewards(live, [*live.unripe, rows], now)
+    spec = live.system.rollout[rollout.stage]
+    if spec.rewarded:
+        rows, live.unripe = ripe_for_rewards(live, spec, [*live.unripe, rows], now)
     elif wait := patient(live, rollout.stage).wait:
         live.unripe.append(rows.with_columns(_ripe=pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))))
-    if rows.height:
+    if rows.height and "frozen" not in live.rollout_state:
         _update(live, rollout, rows, now)
+    if spec.bandit and live.router is not None and live.state.champion is not None:
+        live.router.swap(routing_of(live, live.state.champion))
     ripen(live, now)
 
 
 def ripen(live: Live, now: int) -> None:
     """Hands on what has become ripe by now, hour by hour."""
     rollout = live.state.rollout
-    if not live.unripe or rollout is None or live.system.rollout[rollout.stage].bandit:
+    if not live.unripe or rollout is None or live.system.rollout[rollout.stage].rewarded:
         return
     hour = (pl.col("_ripe") + (HOUR - 1)) // HOUR * HOUR
     waiting = pl.concat(live.unripe, how="diagonal_relaxed").with_columns(_hour=hour)
@@ -88,30 +94,47 @@ def ripen(live: Live, now: int) -> None:
         _update(live, rollout, rows, int(rows["_hour"][0]), ripe=True)
 
 
-def ripe_for_rewards(live: Live, batches: list[pl.DataFrame], now: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """The rows whose labels have had their time, and the others."""
-    waiting = pl.concat(batches, how="diagonal_relaxed")
-    ripe = pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within <= now
+def ripe_for_rewards(
+    live: Live, spec: RolloutSpec, batches: list[pl.DataFrame], now: int
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """The rows whose labels have had their time, and the others; the rows of one list stay together."""
+    waiting, at = pl.concat(batches, how="diagonal_relaxed"), pl.col(live.system.time).dt.epoch("us")
+    ripe = (at.max().over(live.system.group) if spec.interleaves else at) + live.system.labels.arrive_within <= now
     return waiting.filter(ripe), [rest] if (rest := waiting.filter(~ripe)).height else []
 
 
 def lesson(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, arms: list[str]) -> Feedback:
-    """Labelled rows of a rollout as a strategy of its stage learns from them. arms: their names."""
+    """Labelled rows of a rollout as a strategy of its stage learns from them. arms: their names.
+
+    Raises: UserFileError, RolloutError where it learns from rewards and one cannot be told.
+    """
     system, ready, context = live.system, live.ready[live.state.champion or ""], context_now(rollout)
-    truth, bandit = encode(rows[system.label], ready.classes), system.rollout[rollout.stage].bandit
+    truth, spec = encode(rows[system.label], ready.classes), system.rollout[rollout.stage]
+    learns = spec.bandit or (spec.interleaves and system.reward is not None)
     return replace(
-        feedback_of(system, rows, truth, now, arms),
-        reward=rewards(system, ready.task, rows, traffic.column(rows, "_answer"), truth) if bandit else None,
-        propensity=rows["_propensity"].to_numpy() if bandit else None,
+        feedback_of(system, rows, truth, now, arms, system.group if spec.interleaves else ""),
+        reward=rewards(system, ready.task, rows, traffic.column(rows, "_answer"), truth) if learns else None,
+        propensity=rows["_propensity"].to_numpy() if spec.bandit else None,
         context=context.of(rows) if context is not None else None,
     )
 
 
 def _update(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, ripe: bool = False) -> None:
     assert live.strategy is not None
-    told = lesson(live, rollout, rows, now, [arm.name for arm in arms_of(live)])
+    try:
+        told = lesson(live, rollout, rows, now, [arm.name for arm in arms_of(live)])
+    except LoudlyError as wrong:
+        live.rollout_state = freeze(live, rollout.version, live.rollout_state, wrong)
+        return
     told = replace(told, ripe=ripe, awaited=_awaited(live, rollout, now))
     live.rollout_state, live.rollout_verdict = live.strategy.update(live.rollout_state, told)
+
+
+def freeze(live: Live, version: str, state: dict[str, Any], wrong: LoudlyError) -> dict[str, Any]:
+    """The state of a strategy that learns nothing more, for a reward cannot be told: said aloud, once, until a new start."""
+    if "frozen" not in state:
+        live.event("bandit_frozen", version=version, reason=str(wrong))
+    return frozen(state, str(wrong))
 
 
 def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | None:
