@@ -51,9 +51,10 @@ class LabelBook:
 
     def waiting_of(self, column: str, value: object, before: int | None = None) -> int:
         """How many predictions have no label yet, of those with that value in a column. before: only those made by then (µs)."""
-        until = pl.lit(True) if before is None else pl.col("_predicted_at") <= before
-        mine = [b.select(((pl.col(column) == value) & until).sum()).item() for b in self._waiting if column in b.columns]
-        return int(sum(mine))
+        batches = [batch for batch in self._waiting if column in batch.columns]
+        if before is not None:
+            batches = [batch.filter(pl.col("_predicted_at") <= before) for batch in batches]
+        return sum(int((batch[column] == value).sum()) for batch in batches)
 
     def predicted(self, rows: pl.DataFrame, at: int | pl.Series) -> None:
         """Remembers rows answered at `at` (µs; one for all, or one each); `rows` carries whatever the label should meet."""

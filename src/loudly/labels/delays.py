@@ -54,10 +54,11 @@ class Delays:
 
     def answered(self, at: Ints) -> None:
         """Rows answered at those times. Shape: (n,), µs."""
+        known = len(self._answered)
         for day, rows in zip(*np.unique(at // DAY, return_counts=True), strict=True):
             self._answered[int(day)] = self._answered.get(int(day), 0) + int(rows)
-        oldest = max(self._answered, default=0) - self._days
-        self._answered = {day: rows for day, rows in self._answered.items() if day >= oldest}
+        if len(self._answered) > known:
+            self._let_go(max(self._answered) - self._days)
 
     def came(self, made: Ints, late: Ints, labels: pl.Series) -> None:
         """Labels of rows answered at `made`, so late. Shapes: (n,), (n,) in µs, (n,)."""
@@ -70,8 +71,6 @@ class Delays:
                 of_day = mine & (made // DAY == day)
                 row = known.setdefault(int(day), np.zeros(self._hours, dtype=np.int64))
                 np.add.at(row, hours[of_day], 1)
-        oldest = min(self._answered, default=0)
-        self._came = {value: {day: row for day, row in of.items() if day >= oldest} for value, of in self._came.items()}
 
     def known(self, now: int, least: int, nearly_all: float) -> Lateness:
         """As of now. least: µs that rows must have been followed to be counted.  nearly_all: a share of each class's labels."""
@@ -87,6 +86,10 @@ class Delays:
         share = sum(int(one[old, : max(hours, 1) + 1].sum()) for one in came) / total if total else 0.0
         labels = sum(int(one.sum()) for one in came)
         return Lateness(max(0, int(followed.max(initial=0))), int(asked[followed >= least].sum()), hours * HOUR, labels, share)
+
+    def _let_go(self, oldest: int) -> None:
+        self._answered = {day: rows for day, rows in self._answered.items() if day >= oldest}
+        self._came = {value: {day: row for day, row in of.items() if day >= oldest} for value, of in self._came.items()}
 
     def _class_of(self, value: object) -> object:
         """The class of a label; all are one where their kinds are too many, as the values of a regression are."""
