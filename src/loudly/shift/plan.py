@@ -88,7 +88,8 @@ class Plan:
         """The table of a number column, made when first asked for."""
         found = self.tables.get(name)
         if found is None:
-            found = self.tables[name] = lookup_of(self.bins[name])
+            scores = self.embedding.scores[list(self.bins).index(name)] if self.embedding else None
+            found = self.tables[name] = lookup_of(self.bins[name], scores)
         return found
 
     def zero(self) -> Ints:
