@@ -92,7 +92,10 @@ class Names:
 
 
 def slots_of(words: Words, names: Names, whole: Words, slot: Ints) -> None:
-    """The slot of each text into `slot`, the one for unseen texts where another category lies there. Shapes: words (n, 2), rest (n,)."""
+    """The slot of each text into `slot`; where another category lies there, the one for unseen texts.
+
+    Shapes: words (n, 2), whole, slot (n,).
+    """
     np.multiply(words[:, 1], GOLDEN, out=whole)
     np.bitwise_xor(whole, words[:, 0], out=whole)
     where = slot.view(np.uint64)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from loudly.core.seams import Floats, Ints
-    from loudly.shift.embedding import Steps
 
     Far = dict[str, dict[int, int]]
     Mask = NDArray[np.bool_]
@@ -41,8 +41,9 @@ THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity"
 # both the count and the sum of a bin.
 ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**18
 UNIT = 2.0**BITS
-# Of so many rows the numbers alone sum to less than ONE / 2, and with the ones to less than 53 bits: nothing is rounded.
-SPAN = 2**17 - 1
+# Rows whose steps wait for the embedding. Of up to 2**17 - 1 of them the numbers alone sum to less than ONE / 2, and with the ones
+# to less than 53 bits: nothing is rounded.
+SPAN = 2**16
 WHOLE = np.ones(1)
 SQUARED = -1
 BLAS = ThreadpoolController()
@@ -93,24 +94,48 @@ class Sums:
     far: Far
 
 
+@dataclass(slots=True)
+class _Span:
+    """Rows that are folded together, the columns that no thread has taken yet, and the steps (columns, rows) of the embedding."""
+
+    table: pl.DataFrame
+    todo: Iterator[tuple[int, tuple[str, Bins]]]
+    steps: NDArray[np.int8] | None
+
+    def __post_init__(self) -> None:
+        self.steps = None if self.steps is None else self.steps[:, : self.table.height]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """Where the steps of a column's rows go, and the step of each code."""
+
+    row: NDArray[np.int8]
+    scores: NDArray[np.int8]
+
+    def part(self, at: int) -> Steps:
+        """Those of the block that begins there."""
+        return Steps(self.row[at : at + BLOCK], self.scores)
+
+
 def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
     most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
     crew = [Scratch(min(n, BLOCK), most) for _ in range(threads if n > BLOCK else 1)]
-    steps = np.empty((len(plan.bins), min(n, SPAN)), dtype=np.int8) if plan.embedding else None
+    rows = -(-n // max(1, -(-n // SPAN)))
+    steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
     with ExitStack() as stack:
         if plan.embedding or n >= FEW:
             # The threads are ours: those of a BLAS would wait for one another.
             stack.enter_context(BLAS.limit(limits=1, user_api="blas"))
         each = stack.enter_context(ThreadPoolExecutor(len(crew))).map if len(crew) > 1 else map
-        for at in range(0, n, SPAN):
-            columns = {series.name: series.slice(at, SPAN) for series in table.get_columns()}
-            todo = iter(list(enumerate(plan.bins.items())))
-            list(each(lambda s, t=todo, c=columns: _columns(t, c, min(SPAN, n - at), made, steps, s), crew))
-            if plan.embedding and steps is not None:
-                parts = np.array_split(steps[:, : min(SPAN, n - at)], len(crew), axis=1)
+        for at in range(0, n, max(1, rows)):
+            span = _Span(table.slice(at, rows), iter(list(enumerate(plan.bins.items()))), steps)
+            list(each(partial(_columns, made, span), crew))
+            if plan.embedding and span.steps is not None:
+                parts = np.array_split(span.steps, len(crew), axis=1)
                 made.vector[1 : 1 + plan.embedding.size] += sum(each(plan.embedding.sums, parts))
     return made.vector, {name: own for name, own in made.far.items() if own}
 
@@ -128,24 +153,22 @@ def added(a: Far, b: Far, sign: int = 1) -> Far:
     return {name: own for name, own in both.items() if own}
 
 
-def _columns(
-    todo: Iterator[tuple[int, tuple[str, Bins]]], columns: dict[str, pl.Series], n: int, made: Sums, steps: Steps | None, s: Scratch
-) -> None:
+def _columns(made: Sums, span: _Span, s: Scratch) -> None:
     """One thread's columns: the next one that nobody has taken, until none is left."""
+    embedding = made.plan.embedding
     with np.errstate(over="ignore", invalid="ignore"):
-        for j, (name, bins) in todo:
-            row = None if steps is None else steps[j, :n]
-            scores = made.plan.embedding.scores[j] if made.plan.embedding else None
-            place = made.plan.places[name]
-            if name not in columns:
-                made.vector[place.head + NULLS] += n
-                made.vector[place.head + ABSENT] += n
-                if row is not None:
-                    row[:] = 0
+        for j, (name, bins) in span.todo:
+            steps = None if embedding is None or span.steps is None else Steps(span.steps[j], embedding.scores[j])
+            if name not in span.table.columns:
+                place = made.plan.places[name]
+                made.vector[place.head + NULLS] += span.table.height
+                made.vector[place.head + ABSENT] += span.table.height
+                if steps is not None:
+                    steps.row[:] = 0
             elif bins.numeric:
-                _numbers(columns[name], bins, made, s, row, scores)
+                _numbers(span.table[name], bins, made, s, steps)
             else:
-                _texts(columns[name], bins, made, s, row, scores)
+                _texts(span.table[name], bins, made, s, steps)
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -167,7 +190,7 @@ def as_number(values: pl.Series) -> pl.Series:
     return values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False)
 
 
-def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None, scores: Steps | None) -> None:
+def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> None:
     """A span of a category column: by the slots of a perfect hash where there is one, else by codes."""
     place, v, size = made.plan.places[bins.name], made.vector, bins.size
     held = np.zeros(size + 1)
@@ -175,23 +198,23 @@ def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps |
         text = as_text(values.slice(at, BLOCK))
         n = len(text)
         s.block(n)
-        cell, table = s.cell[:n], scores
+        cell = s.cell[:n]
         names = named_slots(text, bins, s.d[:n].view(np.uint64), cell)
         if names is None:
             codes_of(text, bins, cell)
             held += (s.ones @ WHOLE)[: size + 1]
         else:
             held += (s.ones @ WHOLE)[names.slots]
-            table = None if scores is None else scores[names.codes]
-        if steps is not None and table is not None:
+        if steps is not None:
+            scores = steps.scores if names is None else steps.scores[names.codes]
             # No code is outside: "wrap" only says that nothing need be looked after.
-            table.take(cell, out=steps[at : at + n], mode="wrap")
+            scores.take(cell, out=steps.row[at : at + n], mode="wrap")
     counts = held.astype(np.int64)
     v[place.counts : place.sums] += counts[:size]
     v[place.head + NULLS] += counts[size]
 
 
-def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None, scores: Steps | None) -> None:
+def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> None:
     """A span of a number column: counts and sums by bin, squares, and what is not counted by bin: nulls, far values."""
     name, n = bins.name, len(values)
     place, v, size = made.plan.places[name], made.vector, bins.size
@@ -200,7 +223,7 @@ def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps
         lookup = replace(lookup, atoms=None)
     held = np.zeros(size + SPECIAL + 1)
     for at, raw, gone in _read(values, place.head, v):
-        both, squares, far = _block(raw, gone, bins, lookup, s, None if steps is None else steps[at : at + BLOCK], scores)
+        both, squares, far = _block(raw, gone, bins, lookup, s, None if steps is None else steps.part(at))
         held += both
         v[place.head + SQUARES] += int(squares * UNIT**2)
         if far:
@@ -237,7 +260,6 @@ def _block(
     lookup: Lookup | None,
     s: Scratch,
     steps: Steps | None,
-    scores: Steps | None,
 ) -> tuple[Floats, float, dict[int, int]]:
     """One block: by code (0: look closer, bin + 1, missing, -inf, +inf) counts and sums in one number, squares, far values."""
     n = len(raw)
@@ -251,8 +273,8 @@ def _block(
         code[:] = np.where(np.abs(d) < 1, bins.search(raw) + 1, 0)
         if gone is not None:
             np.copyto(code, bins.size + NAN + 1, where=gone)
-        if steps is not None and scores is not None:
-            scores.take(code - 1, out=steps, mode="wrap")
+        if steps is not None:
+            steps.scores.take(code - 1, out=steps.row, mode="wrap")
     else:
         np.copyto(s.y[:n], d, casting="unsafe")
         np.right_shift(s.y[:n].view(np.uint32), DROP, out=cell)
@@ -260,10 +282,10 @@ def _block(
         if gone is not None:
             np.copyto(code, lookup.lost, where=gone)
         if steps is not None:
-            np.copyto(steps, code, casting="unsafe")
+            np.copyto(steps.row, code, casting="unsafe")
         np.right_shift(code, STEP_BITS, out=code)
         if lookup.atoms is not None:
-            _beside(raw, lookup.atoms.take(code, out=cell.view(np.float64), mode="wrap"), code, steps, scores)
+            _beside(raw, lookup.atoms.take(code, out=cell.view(np.float64), mode="wrap"), code, steps)
     np.add(d, ROUND, out=d)
     np.subtract(d, ROUND, out=d)
     squares = float(np.dot(d, d))
@@ -272,16 +294,16 @@ def _block(
     # Near values alone have no more squares than rows; were far ones' sum nothing by chance, their squares are not.
     if held[0] == 0 and squares <= n:
         return held, squares, {}
-    return held, *_closer(raw, bins, held, d, code, steps, scores)
+    return held, *_closer(raw, bins, held, d, code, steps)
 
 
-def _beside(raw: Floats, atom: Floats, code: NDArray[np.int32], steps: Steps | None, scores: Steps | None) -> None:
+def _beside(raw: Floats, atom: Floats, code: NDArray[np.int32], steps: Steps | None) -> None:
     """Values that share a cell with an atom and are another: one bin up or down. Shapes: (n,), atom NaN where there is none."""
     at = np.flatnonzero((raw > atom) | (raw < atom))
     if len(at):
         code[at] += np.where(raw[at] > atom[at], 1, -1)
-        if steps is not None and scores is not None:
-            steps[at] = scores[code[at] - 1]
+        if steps is not None:
+            steps.row[at] = steps.scores[code[at] - 1]
 
 
 def _closer(
@@ -291,7 +313,6 @@ def _closer(
     d: Floats,
     code: NDArray[np.int32],
     steps: Steps | None,
-    scores: Steps | None,
 ) -> tuple[float, dict[int, int]]:
     """Searches for what the table could not tell, counts it into `held`; returns squares and the exact sums of far values.
 
@@ -308,8 +329,8 @@ def _closer(
         d[at[outside]] = ONE
         held[0] = 0
         held += np.bincount(found + 1, d[at], len(held))
-        if steps is not None and scores is not None:
-            steps[at] = scores[found]
+        if steps is not None:
+            steps.row[at] = steps.scores[found]
         apart = outside & np.isfinite(values)
         far = far_sums(values[apart], found[apart], bins) if apart.any() else {}
     np.subtract(d, ONE, out=d)
