@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import pickle
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from loudly.shift.bins import STEP_BITS, Bins, bins_of, cells_of, lookup_of
 from loudly.shift.categories import codes_of
 from loudly.shift.embedding import GRID, Embedding, projections
 from loudly.shift.hashing import number_hash, text_hash
-from loudly.shift.profile import Profile, total
+from loudly.shift.profile import Profile, profile, total
 from loudly.shift.reference import Reference
 from loudly.shift.reservoir import Reservoir, joined
 from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
@@ -89,6 +90,25 @@ def test_threads_and_blocks_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch
         made_of_all = made_of_all.merge(part)
     whole = reference.profile(rows)
     assert to_bytes(made_of_all) == to_bytes(total(parts)) == to_bytes(whole), "tables and searches agree, and so do samples"
+
+
+def test_a_plan_travels_without_its_tables() -> None:
+    reference, rows = fitted(n=5000), {"x": np.random.default_rng(3).normal(size=5000)}
+    sent = pickle.loads(pickle.dumps(reference.plan))
+    assert reference.plan.tables and not sent.tables
+    assert to_bytes(profile(pl.DataFrame(rows), sent)) == to_bytes(reference.profile(rows))
+
+
+def test_unseen_and_missing_texts_among_many_short_ones() -> None:
+    reference = Reference.fit({"c": ["a", "bb", "ccc"] * 200})
+    rng = np.random.default_rng(4)
+    rows = rng.choice(np.array(["a", "bb", "ccc", "b", "d", None], dtype=object), 40_000)
+    made = reference.profile({"c": rows}).column("c")
+    assert made.counts.tolist() == [
+        *(int((rows == c).sum()) for c in ("a", "bb", "ccc")),
+        int(((rows == "b") | (rows == "d")).sum()),
+    ]
+    assert made.missing == int(sum(v is None for v in rows))
 
 
 REFERENCES = {

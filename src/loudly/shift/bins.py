@@ -3,7 +3,7 @@
 A value v that holds at least one bin's share of the reference is an *atom*: it gets the degenerate bin {v}, so that
 statistics of columns with few distinct values are exact and not merely close. Bin i is (edges[i-1], edges[i]].
 
-A window is binned by a table over the upper 18 bits of float32((x - centre) · scale): one load and no search, because
+A window is binned by a table over the upper 21 bits of (x - centre) · scale: one load and no search, because
 edges are moved to the nearest border of a cell; where a cell alone holds more than a bin's share, its edges stay
 inside and its values are searched for. The table is an acceleration only: `search` defines the bins, and tests hold
 the two equal.
@@ -35,8 +35,11 @@ MOST_KNOWN = 1_000_000
 BUCKETS = 256
 # One value in so many may lie far outside on each side: it is searched for and summed by itself.
 FAR = 2048
-CELL_BITS = 18
-DROP = 32 - CELL_BITS
+CELL_BITS = 21
+DROP = 64 - CELL_BITS
+# Cells of an octave, and the first cell of numbers from 1 on.
+OCTAVE = 512
+FAR_CELL = 1023 * OCTAVE
 # Octaves below 1 whose cells a table knows: what lies nearer to the centre is searched for, but for the centre itself.
 OCTAVES = 64
 # Codes after the last bin: missing, -inf, +inf.
@@ -211,10 +214,10 @@ def _steps(total: float, share: float) -> Floats:
 
 
 def cells_of(numbers: Floats, centre: float, exponent: int) -> Ints:
-    """The cell of each number: the upper 18 bits of its scaled float32."""
+    """The cell of each number: the upper 21 bits of its scaled float64 (sign, exponent, nine bits of the mantissa)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        near = ((numbers - centre) * 2.0**-exponent).astype(np.float32)
-    return (near.view(np.uint32) >> DROP).astype(np.int64)
+        near = (numbers - centre) * 2.0**-exponent
+    return (near.view(np.uint64) >> DROP).astype(np.int64)
 
 
 def _borders(numbers: Floats, centre: float, exponent: int) -> Floats:
@@ -282,7 +285,7 @@ def lookup_of(bins: Bins, scores: NDArray[np.int8] | None = None) -> Lookup:
     known = NEAR[where] == hit
     code[where[known]] = np.where(alone, edge + above + 1, 0)[known]
     # Pages that are never written take no memory, and read as "look closer".
-    table = np.frombuffer(mmap.mmap(-1, 4 << CELL_BITS), dtype=np.int32)
+    table = np.frombuffer(mmap.mmap(-1, 4 << CELL_BITS, access=mmap.ACCESS_COPY), dtype=np.int32)
     steps = np.zeros(bins.size + SPECIAL + 1, dtype=np.int8) if scores is None else scores
     table[NEAR] = code << STEP_BITS | steps[code - 1].view(np.uint8)
     table[LOST] = lost = (bins.size + NAN + 1) << STEP_BITS | int(steps[bins.size + NAN].view(np.uint8))
@@ -298,14 +301,13 @@ def lookup_of(bins: Bins, scores: NDArray[np.int8] | None = None) -> Lookup:
 
 def _near() -> Ints:
     """Cells of numbers within ±1: the centre's own, and those of OCTAVES; first positive ones, then negative ones."""
-    half, one = 1 << (CELL_BITS - 1), 127 << (23 - DROP)
-    own = np.r_[0, np.arange(one - (OCTAVES << (23 - DROP)), one)]
-    return np.concatenate([own, half + own])
+    own = np.r_[0, np.arange(FAR_CELL - OCTAVES * OCTAVE, FAR_CELL)]
+    return np.concatenate([own, (1 << (CELL_BITS - 1)) + own])
 
 
 NEAR = _near()
-# Cells of what is no number.
-LOST = np.flatnonzero(np.isnan((np.arange(1 << CELL_BITS, dtype=np.uint32) << DROP).view(np.float32)))
+# Cells of what is no number, and not infinite.
+LOST = np.r_[2047 * OCTAVE + 1 : 2048 * OCTAVE, 4095 * OCTAVE + 1 : 4096 * OCTAVE]
 
 
 def _rank(cells: Ints) -> Ints:

@@ -62,14 +62,13 @@ class Scratch:
     d: Floats = field(init=False)
     cell: Ints = field(init=False)
     code: NDArray[np.int32] = field(init=False)
-    y: NDArray[np.float32] = field(init=False)
     weighted: Any = field(init=False)
     ones: Any = field(init=False)
 
     def __post_init__(self) -> None:
         rows = self.rows
         self.d, self.cell = np.empty(rows), np.zeros(rows, dtype=np.int64)
-        self.y, self.code = np.empty(rows, dtype=np.float32), np.zeros(rows, dtype=np.int32)
+        self.code = np.zeros(rows, dtype=np.int32)
         self.weighted = _counter(self.d, self.code, self.most)
         self.ones = _counter(np.ones(rows), self.cell, max(self.most, SLOTS + 2))
 
@@ -276,8 +275,7 @@ def _block(
         if steps is not None:
             steps.scores.take(code - 1, out=steps.row, mode="wrap")
     else:
-        np.copyto(s.y[:n], d, casting="unsafe")
-        np.right_shift(s.y[:n].view(np.uint32), DROP, out=cell)
+        np.right_shift(d.view(np.uint64), DROP, out=cell.view(np.uint64))
         lookup.table.take(cell, out=code, mode="wrap")
         if gone is not None:
             np.copyto(code, lookup.lost, where=gone)

@@ -71,6 +71,10 @@ class Plan:
         object.__setattr__(self, "size", at)
         object.__setattr__(self, "fingerprint", self._fingerprint())
 
+    def __reduce__(self) -> tuple[type[Plan], tuple[object, ...]]:
+        """Without its tables: they are made where they are needed."""
+        return Plan, (self.bins, self.cells, self.distinct, self.embedding, self.keep, self.key, self.weight, self.spread)
+
     def _fingerprint(self) -> str:
         """16 hexadecimal digits of all that decides where a row is counted."""
         made = hashlib.sha256(repr((self.cells, self.distinct, self.keep, self.key, self.weight, self.spread)).encode())
