@@ -1,7 +1,7 @@
 """What a check of a window is made of: each pass over a block by itself, in ns a value of processor time, least of many runs.
 
 The first table is a number's way into its bin (`loudly.shift.fold`), beside what numpy and Polars take for the same; the
-second is a row's way into the embedding. Their sums are the floor under `benchmarks/shift.py`.
+second is a row's way into the embedding once its steps are known. Their sums are the floor under `benchmarks/shift.py`.
 Run: python benchmarks/floor.py
 """
 
@@ -15,11 +15,11 @@ import polars as pl
 from scipy.sparse import csc_array
 from threadpoolctl import threadpool_limits
 
-from loudly.shift.bins import DROP, bins_of, lookup_of
+from loudly.shift.bins import DROP, STEP_BITS, bins_of, cells_of, lookup_of
 from loudly.shift.embedding import Embedding, projections
 from loudly.shift.fold import ONE, ROUND
 
-ROWS, RUNS, COLUMNS = 25_000, 200, 50
+ROWS, RUNS, COLUMNS = 16_384, 200, 50
 
 
 def nanoseconds(work: Callable[[], object], values: int) -> float:
@@ -38,23 +38,23 @@ def numbers() -> dict[str, Callable[[], object]]:
     raw = np.random.default_rng(0).normal(size=ROWS)
     series = pl.Series("x", raw)
     bins = bins_of(series, 1024)
-    table, edges = lookup_of(bins).table, bins.edges
-    d, w, y = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS, dtype=np.float32)
+    table, edges = lookup_of(bins).table, np.asarray(bins.edges)
+    d, w, step = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS, dtype=np.int8)
     np.multiply(raw - bins.centre, 2.0**-bins.exponent, out=d)
-    np.copyto(y, d, casting="unsafe")
-    cell, short = (y.view(np.uint32) >> DROP).astype(np.int64), np.empty(ROWS, dtype=np.int16)
-    table.take(cell, out=short, mode="wrap")
-    code, wide, one = short.astype(np.int32), short.astype(np.int64), np.ones(1)
+    cell = cells_of(raw, bins.centre, bins.exponent)
+    entry = table.take(cell, mode="wrap")
+    code = entry >> STEP_BITS
+    wide, one, other = code.astype(np.int64), np.ones(1), np.empty_like(code)
     np.add(d, ONE, out=w)
     counter = csc_array((w, code, np.array([0, ROWS], dtype=np.int32)), shape=(bins.size + 4, 1))
     return {
         "read (sum)": raw.sum,
         "subtract the centre": lambda: np.subtract(raw, bins.centre, out=w),
         "scale": lambda: np.multiply(d, 1.0, out=w),
-        "to float32": lambda: np.copyto(y, d, casting="unsafe"),
-        "upper 18 bits": lambda: np.right_shift(y.view(np.uint32), DROP, out=cell),
-        "table: cell to bin": lambda: table.take(cell, out=short, mode="wrap"),
-        "to int32, largest": lambda: (np.copyto(code, short), short.max()),
+        "upper 21 bits": lambda: np.right_shift(d.view(np.uint64), DROP, out=cell.view(np.uint64)),
+        "table: cell to bin and step": lambda: table.take(cell, out=other, mode="wrap"),
+        "step for the embedding": lambda: np.copyto(step, entry, casting="unsafe"),
+        "bin": lambda: np.right_shift(entry, STEP_BITS, out=other),
         "round (two passes)": lambda: np.subtract(np.add(d, ROUND, out=w), ROUND, out=w),
         "squares": lambda: np.dot(d, d),
         "add one": lambda: np.add(d, ONE, out=w),
@@ -66,14 +66,12 @@ def numbers() -> dict[str, Callable[[], object]]:
 
 
 def embedding() -> dict[str, Callable[[], object]]:
-    """A row of 50 columns: places of its bins, then 16 projections with cosine and sine."""
+    """A row of 50 columns: 16 projections with cosine and sine."""
     rng = np.random.default_rng(0)
     made = Embedding(projections(COLUMNS, 16, 7.0, 0), (), 7.0)
     steps = rng.integers(-40, 40, (COLUMNS, ROWS)).astype(np.int8)
-    scores, code = rng.integers(-40, 40, 1028).astype(np.int8), rng.integers(0, 1028, ROWS).astype(np.int32)
     numbers = steps[:, :4096].astype(np.float32)
     return {
-        "places of 50 bins": lambda: [scores.take(code, out=row, mode="wrap") for row in steps],
         "16 projections, cosines, sines, sums": lambda: made.sums(steps),
         "[of that: the matrix product]": lambda: [made.weights @ numbers for _ in range(ROWS // 4096)],
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import pickle
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,14 +16,19 @@ from hypothesis import strategies as st
 
 from loudly.errors import DataError
 from loudly.shift import fold as folding
-from loudly.shift.bins import RARE, bins_of, cells_of, lookup_of
+from loudly.shift.bins import STEP_BITS, Bins, bins_of, cells_of, lookup_of
 from loudly.shift.categories import codes_of
 from loudly.shift.embedding import GRID, Embedding, projections
 from loudly.shift.hashing import number_hash, text_hash
-from loudly.shift.profile import Profile, total
+from loudly.shift.profile import Profile, profile, total
 from loudly.shift.reference import Reference
 from loudly.shift.reservoir import Reservoir, joined
 from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from loudly.core.seams import Floats, Ints
 
 strange = st.sampled_from(
     [0.0, -0.0, math.inf, -math.inf, math.nan, 1e308, -1e308, 5e-324, -5e-324, 1e-310, 3.0, 2.9999999999999996]
@@ -85,6 +92,26 @@ def test_threads_and_blocks_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch
     assert to_bytes(made_of_all) == to_bytes(total(parts)) == to_bytes(whole), "tables and searches agree, and so do samples"
 
 
+def test_a_plan_travels_without_its_tables() -> None:
+    reference, rows = fitted(n=5000), {"x": np.random.default_rng(3).normal(size=5000)}
+    sent = pickle.loads(pickle.dumps(reference.plan))
+    assert reference.plan.tables
+    assert not sent.tables
+    assert to_bytes(profile(pl.DataFrame(rows), sent)) == to_bytes(reference.profile(rows))
+
+
+def test_unseen_and_missing_texts_among_many_short_ones() -> None:
+    reference = Reference.fit({"c": ["a", "bb", "ccc"] * 200})
+    rng = np.random.default_rng(4)
+    rows = rng.choice(np.array(["a", "bb", "ccc", "b", "d", None], dtype=object), 40_000)
+    made = reference.profile({"c": rows}).column("c")
+    assert made.counts.tolist() == [
+        *(int((rows == c).sum()) for c in ("a", "bb", "ccc")),
+        int(((rows == "b") | (rows == "d")).sum()),
+    ]
+    assert made.missing == int(sum(v is None for v in rows))
+
+
 REFERENCES = {
     "normal": lambda r, n: r.normal(size=n),
     "heavy": lambda r, n: np.exp(3 * r.normal(size=n)),
@@ -101,6 +128,15 @@ REFERENCES = {
 }
 
 
+def by_table(bins: Bins, probe: Floats) -> tuple[NDArray[np.bool_], Ints]:
+    """Which numbers the table tells of, and the bin of each of these."""
+    lookup = lookup_of(bins)
+    code = lookup.table[cells_of(probe, bins.centre, bins.exponent)] >> STEP_BITS
+    if lookup.atoms is not None:
+        code = code + (probe > lookup.atoms[code]) - (probe < lookup.atoms[code])
+    return code > 0, code.astype(np.int64) - 1
+
+
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_the_table_is_the_search(kind: str) -> None:
     rng = np.random.default_rng(2)
@@ -111,11 +147,7 @@ def test_the_table_is_the_search(kind: str) -> None:
     probe = np.concatenate(
         [values, values * 1.1 + 0.37, bins.edges, np.nextafter(bins.edges, np.inf), np.nextafter(bins.edges, -np.inf), ends]
     )
-    lookup = lookup_of(bins)
-    got = lookup.table[cells_of(probe, bins.centre, bins.exponent)].astype(np.int64)
-    if lookup.atoms is not None:
-        got = got + (probe > lookup.atoms[got]) - (probe < lookup.atoms[got])
-    told = got != bins.size + RARE
+    told, got = by_table(bins, probe)
     assert (got[told] == bins.search(probe)[told]).all()
     assert bins.size <= 2 * 1024 + 40
     free = bins.counts[~bins.atoms].max()
@@ -130,11 +162,7 @@ def test_the_table_is_the_search(kind: str) -> None:
 def test_the_table_is_the_search_for_any_numbers(reference: list[float], window: list[float]) -> None:
     bins = bins_of(pl.Series("x", reference), 8)
     probe = np.array([*window, *reference])
-    lookup = lookup_of(bins)
-    got = lookup.table[cells_of(probe, bins.centre, bins.exponent)].astype(np.int64)
-    if lookup.atoms is not None:
-        got = got + (probe > lookup.atoms[got]) - (probe < lookup.atoms[got])
-    told = got != bins.size + RARE
+    told, got = by_table(bins, probe)
     assert (got[told] == bins.search(probe)[told]).all()
 
 

@@ -3,7 +3,7 @@
 A value v that holds at least one bin's share of the reference is an *atom*: it gets the degenerate bin {v}, so that
 statistics of columns with few distinct values are exact and not merely close. Bin i is (edges[i-1], edges[i]].
 
-A window is binned by a table over the upper 18 bits of float32((x - centre) · scale): one load and no search, because
+A window is binned by a table over the upper 21 bits of (x - centre) · scale: one load and no search, because
 edges are moved to the nearest border of a cell; where a cell alone holds more than a bin's share, its edges stay
 inside and its values are searched for. The table is an acceleration only: `search` defines the bins, and tests hold
 the two equal.
@@ -12,6 +12,7 @@ the two equal.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,18 @@ MOST_KNOWN = 1_000_000
 BUCKETS = 256
 # One value in so many may lie far outside on each side: it is searched for and summed by itself.
 FAR = 2048
-CELL_BITS = 18
-DROP = 32 - CELL_BITS
-# Codes after the last bin: missing, -inf, +inf, and "look closer".
-NAN, LOW, HIGH, RARE = range(4)
+CELL_BITS = 21
+DROP = 64 - CELL_BITS
+# Cells of an octave, and the first cell of numbers from 1 on.
+OCTAVE = 512
+FAR_CELL = 1023 * OCTAVE
+# Octaves below 1 whose cells a table knows: what lies nearer to the centre is searched for, but for the centre itself.
+OCTAVES = 64
+# Codes after the last bin: missing, -inf, +inf.
+NAN, LOW, HIGH = range(3)
+SPECIAL = 3
+# A table's entry holds a bin's place in the embedding in its lowest bits.
+STEP_BITS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,15 +141,19 @@ def numbers_of(values: pl.Series) -> Floats:
 
 
 def _with_gaps(values: pl.Series) -> Floats:
-    """(n,) floats of a column with nulls, straight from its buffers: a quarter of the time that `to_numpy` takes."""
+    """(n,) floats of a column with nulls: a quarter of the time that `to_numpy` takes."""
+    made, gone = gaps_of(values)
+    return np.where(gone, np.nan, made)
+
+
+def gaps_of(values: pl.Series) -> tuple[Floats, NDArray[np.bool_]]:
+    """(n,) floats of a Float64 column with nulls as they lie in its buffer, and which of them are null."""
     arrow: Any = values.to_arrow()
     sound, data = arrow.buffers()
     span = slice(arrow.offset, arrow.offset + len(arrow))
-    made = np.frombuffer(data, dtype=np.float64)[span].copy()
     bits = np.frombuffer(sound, dtype=np.uint8)[span.start // 8 : -(-span.stop // 8)]
-    told = np.unpackbits(bits, bitorder="little").view(np.bool_)[span.start % 8 :][: len(made)]
-    np.copyto(made, np.nan, where=~told)
-    return made
+    told = np.unpackbits(bits, bitorder="little").view(np.bool_)[span.start % 8 :][: len(arrow)]
+    return np.frombuffer(data, dtype=np.float64)[span], ~told
 
 
 def _number_bins(values: pl.Series, most: int) -> Bins:
@@ -201,10 +214,10 @@ def _steps(total: float, share: float) -> Floats:
 
 
 def cells_of(numbers: Floats, centre: float, exponent: int) -> Ints:
-    """The cell of each number: the upper 18 bits of its scaled float32."""
+    """The cell of each number: the upper 21 bits of its scaled float64 (sign, exponent, nine bits of the mantissa)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        near = ((numbers - centre) * 2.0**-exponent).astype(np.float32)
-    return (near.view(np.uint32) >> DROP).astype(np.int64)
+        near = (numbers - centre) * 2.0**-exponent
+    return (near.view(np.uint64) >> DROP).astype(np.int64)
 
 
 def _borders(numbers: Floats, centre: float, exponent: int) -> Floats:
@@ -241,38 +254,60 @@ def _number(ordered: NDArray[np.uint64]) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
-    """cell -> bin (or a code past the last bin), int16. `atoms` (size + 4,): the value of an atom's bin, else NaN."""
+    """cell -> bin + 1 (0: look closer), and below it the bin's step in the embedding.
 
-    table: NDArray[np.int16]
+    lost: the entry of what is missing.  atoms (size + 4,): see `lookup_of`.  whole: no cell of an atom holds two whole numbers.
+    """
+
+    table: NDArray[np.int32]
+    lost: int
     atoms: Floats | None
+    whole: bool
 
 
-def lookup_of(bins: Bins) -> Lookup:
-    """The table of a column's bins. Cost: 512 KB a column and some ms, once.
+def lookup_of(bins: Bins, scores: NDArray[np.int8] | None = None) -> Lookup:
+    """The table of a column's bins. Cost: 260 KB a column and some ms, once. Shapes: scores (size + 4,), a step for each code.
 
-    Cells with edges inside hold RARE, but for a cell with one atom and nothing else: there the atom's bin stands, and a
-    comparison with the atom moves what is below or above it by one bin.
+    Cells with edges inside say "look closer", but for a cell with one atom and nothing else: there the atom's bin stands, and a
+    comparison with the atom (NaN where a bin is none) moves what is below or above it by one bin.
     """
     assert bins.edges is not None
-    cells = np.arange(1 << CELL_BITS, dtype=np.int64)
     at = cells_of(bins.edges, bins.centre, bins.exponent)
     # An edge in a lower cell lies below, one that ends this cell does not: no number of the cell need be known.
-    table = np.searchsorted(_rank(at), _rank(cells), side="left").astype(np.int16)
+    code = np.searchsorted(_rank(at), _rank(NEAR), side="left") + 1
     after = cells_of(_next(bins.edges, np.inf), bins.centre, bins.exponent)
     split = np.flatnonzero(at == after)
     hit, first, times = np.unique(at[split], return_index=True, return_counts=True)
     atom, edge = np.r_[bins.atoms, False], split[first]
     below, above = atom[edge], atom[edge + 1]
     alone = np.where(times == 1, below ^ above, (times == 2) & above & ~below)
-    table[hit] = np.where(alone, edge + above, bins.size + RARE)
-    y = (cells.astype(np.uint32) << DROP).view(np.float32)
-    table[~(np.abs(y) < 1)] = bins.size + RARE
-    table[np.isnan(y)] = bins.size + NAN
+    where = np.minimum(np.searchsorted(NEAR, hit), len(NEAR) - 1)
+    known = NEAR[where] == hit
+    code[where[known]] = np.where(alone, edge + above + 1, 0)[known]
+    # Pages that are never written take no memory, and read as "look closer".
+    table = np.frombuffer(mmap.mmap(-1, 4 << CELL_BITS, access=mmap.ACCESS_COPY), dtype=np.int32)
+    steps = np.zeros(bins.size + SPECIAL + 1, dtype=np.int8) if scores is None else scores
+    table[NEAR] = code << STEP_BITS | steps[code - 1].view(np.uint8)
+    table[LOST] = lost = (bins.size + NAN + 1) << STEP_BITS | int(steps[bins.size + NAN].view(np.uint8))
     if not bins.atoms.any():
-        return Lookup(table, None)
-    values = np.full(bins.size + 4, np.nan)
-    values[: bins.size - 1] = np.where(bins.atoms[:-1], bins.edges, np.nan)
-    return Lookup(table, values)
+        return Lookup(table, lost, None, True)
+    values = np.full(bins.size + SPECIAL + 1, np.nan)
+    values[1 : bins.size] = np.where(bins.atoms[:-1], bins.edges, np.nan)
+    own = bins.edges[bins.atoms[:-1]]
+    cells = cells_of(np.concatenate([own - 1, own, own + 1]), bins.centre, bins.exponent).reshape(3, -1)
+    apart = (cells[0] != cells[1]) & (cells[1] != cells[2])
+    return Lookup(table, lost, values, bool((apart & (own == np.floor(own))).all()))
+
+
+def _near() -> Ints:
+    """Cells of numbers within ±1: the centre's own, and those of OCTAVES; first positive ones, then negative ones."""
+    own = np.r_[0, np.arange(FAR_CELL - OCTAVES * OCTAVE, FAR_CELL)]
+    return np.concatenate([own, (1 << (CELL_BITS - 1)) + own])
+
+
+NEAR = _near()
+# Cells of what is no number, and not infinite.
+LOST = np.r_[2047 * OCTAVE + 1 : 2048 * OCTAVE, 4095 * OCTAVE + 1 : 4096 * OCTAVE]
 
 
 def _rank(cells: Ints) -> Ints:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SHORT = 12
 FEW = 256
 TRIES = 64
+# Slots that are counted by themselves, and only then put to their categories.
+SLOTS = 4096
 # Rows at a time: what is computed of them stays near the processor.
 PIECE = 8192
 
@@ -61,20 +63,12 @@ def _named(text: pl.Series, categories: tuple[str, ...], unseen: int, codes: Cod
     names = names_of(categories) if categories and len(text) >= FEW else None
     words = views(text) if names is not None else None
     if names is not None and words is not None:
-        whole, slot = np.empty(PIECE, dtype=np.uint64), np.empty(PIECE, dtype=np.uint64)
+        whole, slot = np.empty(PIECE, dtype=np.uint64), np.empty(PIECE, dtype=np.int64)
         for at in range(0, len(words), PIECE):
             part = words[at : at + PIECE]
-            w, s = whole[: len(part)], slot[: len(part)]
-            np.multiply(part[:, 1], GOLDEN, out=w)
-            np.bitwise_xor(w, part[:, 0], out=w)
-            np.multiply(w, names.odd, out=s)
-            where = np.right_shift(s, names.shift, out=s).view(np.int64)
-            # No slot is outside: "wrap" only says that nothing need be looked after.
-            found = names.codes.take(where, mode="wrap")
-            other = names.wholes.take(where, mode="wrap") != w
-            if other.any():
-                found[other] = unseen
-            codes[at : at + PIECE] = found
+            slots_of(part, names, whole[: len(part)], slot[: len(part)])
+            found = names.codes.take(slot[: len(part)], mode="wrap")
+            codes[at : at + PIECE] = found if unseen == len(categories) else np.where(found == len(categories), unseen, found)
     elif not categories:
         codes[:] = unseen
     else:
@@ -84,12 +78,47 @@ def _named(text: pl.Series, categories: tuple[str, ...], unseen: int, codes: Cod
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Names:
-    """A perfect hash: slot -> place of the one category that may lie there, and its words mixed into one."""
+    """A perfect hash of k categories: slot -> the words of the one that may lie there, mixed into one.
+
+    codes: slot -> place of the category; then two slots of no text's own, for unseen (k) and missing ones (k + 1).
+    slots (k + 2,): its inverse.
+    """
 
     wholes: Words
     codes: Ints
+    slots: Ints
     odd: np.uint64
     shift: np.uint64
+
+
+def slots_of(words: Words, names: Names, whole: Words, slot: Ints) -> None:
+    """The slot of each text into `slot`; where another category lies there, the one for unseen texts.
+
+    Shapes: words (n, 2), whole, slot (n,).
+    """
+    np.multiply(words[:, 1], GOLDEN, out=whole)
+    np.bitwise_xor(whole, words[:, 0], out=whole)
+    where = slot.view(np.uint64)
+    np.multiply(whole, names.odd, out=where)
+    np.right_shift(where, names.shift, out=where)
+    # No slot is outside: "wrap" only says that nothing need be looked after.
+    other = names.wholes.take(slot, mode="wrap") != whole
+    if other.any():
+        slot[other] = len(names.wholes)
+
+
+def named_slots(text: pl.Series, bins: Bins, whole: Words, slot: Ints) -> Names | None:
+    """The slot of each text into `slot`; None where there is no hash of few slots, or where unnamed categories are known, too."""
+    if bins.known is not None or not bins.categories or len(text) < FEW or text.dtype != pl.String:
+        return None
+    names = names_of(bins.categories)
+    words = views(text) if names is not None and len(names.wholes) <= SLOTS else None
+    if names is None or words is None:
+        return None
+    slots_of(words, names, whole, slot)
+    if text.null_count():
+        slot[text.is_null().to_numpy()] = len(names.wholes) + 1
+    return names
 
 
 @lru_cache(maxsize=1024)
@@ -106,7 +135,9 @@ def names_of(categories: tuple[str, ...]) -> Names | None:
         if len(np.unique(slots)) == len(slots):
             codes = np.zeros(1 << bits, dtype=np.int64)
             codes[slots] = np.arange(len(slots))
-            return Names(whole[codes], codes, odd, shift)
+            rest = np.arange(2)
+            every = np.r_[slots.astype(np.int64), (1 << bits) + rest]
+            return Names(whole[codes], np.r_[codes, len(slots) + rest], every, odd, shift)
     return None
 
 

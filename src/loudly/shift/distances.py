@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 POOLS = 64
-# So many bins are compared at once; with more of them in one array a column took longer, not less.
-TOGETHER = 4096
+# So many bins are compared at once: fewer cost calls, more cost memory.
+TOGETHER = 16384
 # Below, a window (or a reference) is too small to say where its distribution lies.
 FEWEST = 20
 
@@ -163,7 +163,7 @@ def _known(reference: Profile) -> _Own:
     for name, b in bins.items():
         n = columns[name].sound
         if n:
-            unit = np.sqrt(1 / n + 1)
+            unit = math.sqrt(1 / n + 1)
             variation[name] = d.total_variation_noise(pooled[name], 1) / unit
             spread[name] = 0.0 if b.edges is None else float(d.wasserstein_noise(b.edges, columns[name].counts, 1) / unit)
     numbers = _alike({name: b.size for name, b in bins.items() if b.numeric})
@@ -259,7 +259,7 @@ def _all(bins: Mapping[str, Bins], known: _Own, now: Mapping[str, Column], sound
     """The distances of every column; none where the column is not `sound`."""
     made: dict[str, dict[str, Distance]] = {name: {} for name in bins}
     size = {name: (known.columns[name].sound, now[name].sound) for name in sound}
-    root = {name: float(np.sqrt(1 / n + 1 / m)) for name, (n, m) in size.items()}
+    root = {name: math.sqrt(1 / n + 1 / m) for name, (n, m) in size.items()}
     for g in known.numbers:
         at = _rows(g.names, sound)
         names = g.names[at] if isinstance(at, slice) else tuple(g.names[i] for i in at)

@@ -1,7 +1,8 @@
-"""Rows folded into the counts of a plan: blocks of rows, columns within, threads over stripes of rows.
+"""Rows folded into the counts of a plan: spans of rows, columns within shared out to threads, blocks of rows within.
 
+A column's table is read for a whole span, so that it stays near the processor; a block's buffers stay there, too.
 Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are. No pass holds Python's
-lock. Memory: a few MB a thread, whatever the rows.
+lock. Memory: half a MB a thread, and for the embedding a byte a value of a span.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +20,8 @@ import polars as pl
 from scipy.sparse import csc_array
 from threadpoolctl import ThreadpoolController
 
-from loudly.shift.bins import DROP, LOW, NAN, RARE, Bins, is_number, numbers_of
-from loudly.shift.categories import codes_of
+from loudly.shift.bins import DROP, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
+from loudly.shift.categories import SLOTS, codes_of, named_slots
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
 if TYPE_CHECKING:
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
     Far = dict[str, dict[int, int]]
+    Mask = NDArray[np.bool_]
 
-# Rows at a time: smaller blocks cost calls, larger ones memory.
-BLOCK = 32768
+# Rows at a time: smaller blocks cost calls, larger ones leave the processor's second cache.
+BLOCK = 16384
 # Fewer rows are searched for: no table is made for an hour of little traffic.
 FEW = 4096
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -38,8 +41,9 @@ THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity"
 # both the count and the sum of a bin.
 ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**18
 UNIT = 2.0**BITS
-# Of so many rows the numbers alone sum to less than ONE / 2, and with the ones to less than 53 bits: nothing is rounded.
-EXACT = 2**17 - 1
+# Rows whose steps wait for the embedding. Of up to 2**17 - 1 of them the numbers alone sum to less than ONE / 2, and with the ones
+# to less than 53 bits: nothing is rounded.
+SPAN = 2**16
 WHOLE = np.ones(1)
 SQUARED = -1
 BLAS = ThreadpoolController()
@@ -47,90 +51,92 @@ BLAS = ThreadpoolController()
 
 @dataclass(slots=True)
 class Scratch:
-    """The buffers and the sums of one thread.
+    """The buffers of one thread.
 
-    weighted, ones: sparse matrices of one column whose row indices are `code`; times one they are a count by code, in compiled
-    code that needs no lock of Python's.  held: (columns, codes) such counts that are not in the vector yet, of `waiting` rows.
+    weighted, ones: sparse matrices of one column whose row indices are `code` and `cell`; times one they are a count by code,
+    in compiled code that needs no lock of Python's.
     """
 
-    vector: Ints
     rows: int
-    plan: Plan
-    waiting: int = 0
-    far: Far = field(default_factory=dict)
+    most: int
     d: Floats = field(init=False)
-    atom: Floats = field(init=False)
-    w: Floats = field(init=False)
     cell: Ints = field(init=False)
     code: NDArray[np.int32] = field(init=False)
-    y: NDArray[np.float32] = field(init=False)
-    short: NDArray[np.int16] = field(init=False)
-    steps: NDArray[np.int8] = field(init=False)
-    held: Floats = field(init=False)
     weighted: Any = field(init=False)
     ones: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        rows, columns = self.rows, len(self.plan.bins)
-        most = max((b.size for b in self.plan.bins.values()), default=0) + RARE + 1
-        self.d, self.atom, self.w = np.empty(rows), np.empty(rows), np.empty(rows)
-        self.cell, self.code = np.empty(rows, dtype=np.int64), np.zeros(rows, dtype=np.int32)
-        self.y, self.short = np.empty(rows, dtype=np.float32), np.empty(rows, dtype=np.int16)
-        self.steps = np.empty((columns if self.plan.embedding else 0, rows), dtype=np.int8)
-        self.held = np.zeros((columns, most))
-        self.weighted, self.ones = _counter(self.w, self.code, most), _counter(np.ones(rows), self.code, most)
+        rows = self.rows
+        self.d, self.cell = np.empty(rows), np.zeros(rows, dtype=np.int64)
+        self.code = np.zeros(rows, dtype=np.int32)
+        self.weighted = _counter(self.d, self.code, self.most)
+        self.ones = _counter(np.ones(rows), self.cell, max(self.most, SLOTS + 2))
 
     def block(self, n: int) -> None:
-        """The next block has `n` rows; before sums could be rounded, they go into the vector."""
-        if self.waiting + n > EXACT:
-            self.settle()
-        self.waiting += n
-        self.vector[0] += n
+        """The next block has `n` rows."""
         self.weighted.indptr[1] = self.ones.indptr[1] = n
 
-    def settle(self) -> None:
-        """Counts and sums that wait go into the vector."""
-        v = self.vector
-        for (name, bins), both in zip(self.plan.bins.items(), self.held, strict=True):
-            place, size = self.plan.places[name], bins.size
-            if not bins.numeric:
-                v[place.counts : place.sums] += both[:size].astype(np.int64)
-                v[place.head + NULLS] += int(both[size])
-                continue
-            counts = np.rint(both[: size + RARE] * (1 / ONE))
-            v[place.counts : place.sums] += counts[:size].astype(np.int64)
-            v[place.sums : place.end] += ((both[:size] - counts[:size] * ONE) * UNIT).astype(np.int64)
-            v[place.head + NANS : place.head + HIGHS + 1] += counts[size:].astype(np.int64)
-        self.held[:], self.waiting = 0.0, 0
 
-
-def _counter(values: Floats, code: NDArray[np.int32], most: int) -> Any:
+def _counter(values: Floats, code: NDArray[Any], most: int) -> Any:
     """A matrix (most, 1) over these very arrays: what is written into them is what it counts next."""
     made: Any = csc_array((most, 1))
-    made.data, made.indices, made.indptr = values, code, np.array([0, len(code)], dtype=np.int32)
+    made.data, made.indices, made.indptr = values, code, np.array([0, len(code)], dtype=code.dtype)
     return made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """What the threads write into, each for columns of its own. far: by column, maybe empty."""
+
+    plan: Plan
+    vector: Ints
+    far: Far
+
+
+@dataclass(slots=True)
+class _Span:
+    """Rows that are folded together, the columns that no thread has taken yet, and the steps (columns, rows) of the embedding."""
+
+    table: pl.DataFrame
+    todo: Iterator[tuple[int, tuple[str, Bins]]]
+    steps: NDArray[np.int8] | None
+
+    def __post_init__(self) -> None:
+        self.steps = None if self.steps is None else self.steps[:, : self.table.height]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """Where the steps of a column's rows go, and the step of each code."""
+
+    row: NDArray[np.int8]
+    scores: NDArray[np.int8]
+
+    def part(self, at: int) -> Steps:
+        """Those of the block that begins there."""
+        return Steps(self.row[at : at + BLOCK], self.scores)
 
 
 def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
-    n = table.height
-    stripes = list(_stripes(n, threads if n > BLOCK else 1))
-    if n >= FEW:
-        for name, bins in plan.bins.items():
-            if bins.numeric:
-                plan.lookup(name)
-    # The threads are ours: those of a BLAS would wait for one another.
-    with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
-        if len(stripes) <= 1:
-            made = [_stripe(table, plan, a, b) for a, b in stripes]
-        else:
-            with ThreadPoolExecutor(len(stripes)) as pool:
-                made = list(pool.map(lambda span: _stripe(table, plan, *span), stripes))
-    vector, far = plan.zero(), dict[str, dict[int, int]]()
-    for part in made:
-        vector += part.vector
-        far = added(far, part.far)
-    return vector, far
+    n, made = table.height, Sums(plan, plan.zero(), {})
+    made.vector[0] = n
+    most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
+    crew = [Scratch(min(n, BLOCK), most) for _ in range(threads if n > BLOCK else 1)]
+    rows = -(-n // max(1, -(-n // SPAN)))
+    steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
+    with ExitStack() as stack:
+        if plan.embedding or n >= FEW:
+            # The threads are ours: those of a BLAS would wait for one another.
+            stack.enter_context(BLAS.limit(limits=1, user_api="blas"))
+        each = stack.enter_context(ThreadPoolExecutor(len(crew))).map if len(crew) > 1 else map
+        for at in range(0, n, max(1, rows)):
+            span = _Span(table.slice(at, rows), iter(list(enumerate(plan.bins.items()))), steps)
+            list(each(partial(_columns, made, span), crew))
+            if plan.embedding and span.steps is not None:
+                parts = np.array_split(span.steps, len(crew), axis=1)
+                made.vector[1 : 1 + plan.embedding.size] += sum(each(plan.embedding.sums, parts))
+    return made.vector, {name: own for name, own in made.far.items() if own}
 
 
 def added(a: Far, b: Far, sign: int = 1) -> Far:
@@ -146,49 +152,22 @@ def added(a: Far, b: Far, sign: int = 1) -> Far:
     return {name: own for name, own in both.items() if own}
 
 
-def _stripes(n: int, threads: int) -> Iterator[tuple[int, int]]:
-    for i in range(threads):
-        a, b = n * i // threads, n * (i + 1) // threads
-        if b > a:
-            yield a, b
-
-
-def _stripe(table: pl.DataFrame, plan: Plan, start: int, stop: int) -> Scratch:
-    """One thread's rows, block by block."""
-    blocks = -(-(stop - start) // BLOCK)
-    size = -(-(stop - start) // blocks)
-    made = Scratch(plan.zero(), size, plan)
-    columns = {series.name: series for series in table.get_columns()}
+def _columns(made: Sums, span: _Span, s: Scratch) -> None:
+    """One thread's columns: the next one that nobody has taken, until none is left."""
+    embedding = made.plan.embedding
     with np.errstate(over="ignore", invalid="ignore"):
-        for a in range(start, stop, size):
-            _block(columns, plan, made, a, min(size, stop - a))
-    made.settle()
-    return made
-
-
-def _block(columns: dict[str, pl.Series], plan: Plan, s: Scratch, at: int, n: int) -> None:
-    s.block(n)
-    for j, (name, bins) in enumerate(plan.bins.items()):
-        steps = s.steps[j, :n] if plan.embedding else None
-        if name not in columns:
-            place = plan.places[name]
-            s.vector[place.head + NULLS] += n
-            s.vector[place.head + ABSENT] += n
-            if steps is not None:
-                steps[:] = 0
-            continue
-        values = columns[name].slice(at, n)
-        if bins.numeric:
-            _numbers(values, name, bins, plan, s, n)
-            s.held[j] += s.weighted @ WHOLE
-        else:
-            codes_of(as_text(values), bins, s.code[:n])
-            s.held[j] += s.ones @ WHOLE
-        if steps is not None and plan.embedding is not None:
-            # No code is outside: "wrap" only says that nothing need be looked after.
-            plan.embedding.scores[j].take(s.code[:n], out=steps, mode="wrap")
-    if plan.embedding is not None:
-        s.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(s.steps[:, :n])
+        for j, (name, bins) in span.todo:
+            steps = None if embedding is None or span.steps is None else Steps(span.steps[j], embedding.scores[j])
+            if name not in span.table.columns:
+                place = made.plan.places[name]
+                made.vector[place.head + NULLS] += span.table.height
+                made.vector[place.head + ABSENT] += span.table.height
+                if steps is not None:
+                    steps.row[:] = 0
+            elif bins.numeric:
+                _numbers(span.table[name], bins, made, s, steps)
+            else:
+                _texts(span.table[name], bins, made, s, steps)
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -202,64 +181,158 @@ def as_text(values: pl.Series) -> pl.Series:
 
 def read(values: pl.Series) -> Floats:
     """(n,) numbers of a column, whatever its type; NaN for what is none."""
-    return numbers_of(values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False))
+    return numbers_of(as_number(values))
 
 
-def _numbers(values: pl.Series, name: str, bins: Bins, plan: Plan, s: Scratch, n: int) -> None:
-    """Codes and weights of one block of a number column, and what is not counted by code: nulls, squares, far values."""
-    before = values.null_count()
-    values = values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False)
-    lost, raw = values.null_count(), np.asarray(numbers_of(values), dtype=np.float64)
-    size, code, d = bins.size, s.code[:n], s.d[:n]
+def as_number(values: pl.Series) -> pl.Series:
+    """Values of a type that is taken as numbers; what is no number is missing."""
+    return values if is_number(values.dtype) else as_text(values).cast(pl.String).cast(pl.Float64, strict=False)
+
+
+def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> None:
+    """A span of a category column: by the slots of a perfect hash where there is one, else by codes."""
+    place, v, size = made.plan.places[bins.name], made.vector, bins.size
+    held = np.zeros(size + 1)
+    for at in range(0, len(values), BLOCK):
+        text = as_text(values.slice(at, BLOCK))
+        n = len(text)
+        s.block(n)
+        cell = s.cell[:n]
+        names = named_slots(text, bins, s.d[:n].view(np.uint64), cell)
+        if names is None:
+            codes_of(text, bins, cell)
+            held += (s.ones @ WHOLE)[: size + 1]
+        else:
+            held += (s.ones @ WHOLE)[names.slots]
+        if steps is not None:
+            scores = steps.scores if names is None else steps.scores[names.codes]
+            # No code is outside: "wrap" only says that nothing need be looked after.
+            scores.take(cell, out=steps.row[at : at + n], mode="wrap")
+    counts = held.astype(np.int64)
+    v[place.counts : place.sums] += counts[:size]
+    v[place.head + NULLS] += counts[size]
+
+
+def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> None:
+    """A span of a number column: counts and sums by bin, squares, and what is not counted by bin: nulls, far values."""
+    name, n = bins.name, len(values)
+    place, v, size = made.plan.places[name], made.vector, bins.size
+    lookup = made.plan.lookup(name) if n >= FEW or name in made.plan.tables else None
+    if lookup is not None and lookup.whole and values.dtype.is_integer():
+        lookup = replace(lookup, atoms=None)
+    held = np.zeros(size + SPECIAL + 1)
+    for at, raw, gone in _read(values, place.head, v):
+        both, squares, far = _block(raw, gone, bins, lookup, s, None if steps is None else steps.part(at))
+        held += both
+        v[place.head + SQUARES] += int(squares * UNIT**2)
+        if far:
+            made.far[name] = added({name: made.far.get(name, {})}, {name: far}).get(name, {})
+    counts = np.rint(held * (1 / ONE))
+    v[place.counts : place.sums] += counts[1 : size + 1].astype(np.int64)
+    v[place.sums : place.end] += ((held - counts * ONE)[1 : size + 1] * UNIT).astype(np.int64)
+    v[place.head + NANS : place.head + HIGHS + 1] += counts[size + 1 :].astype(np.int64)
+
+
+def _read(values: pl.Series, head: int, v: Ints) -> Iterator[tuple[int, Floats, Mask | None]]:
+    """Blocks of a span as numbers, and which are null where NaN does not say it; nulls and mistyped values are counted."""
+    plain, nulls = values.dtype == pl.Float64, values.null_count()
+    whole, gone = (None, None) if not plain else gaps_of(values) if nulls else (values.to_numpy(), None)
+    v[head + NULLS] += nulls
+    v[head + NANS] -= nulls
+    for at in range(0, len(values), BLOCK):
+        if whole is not None:
+            yield at, whole[at : at + BLOCK], None if gone is None else gone[at : at + BLOCK]
+            continue
+        part = values.slice(at, BLOCK)
+        told = as_number(part)
+        mistyped = told.null_count() - part.null_count()
+        v[head + NULLS] += mistyped
+        v[head + NANS] -= mistyped
+        v[head + MISTYPED] += mistyped
+        yield at, np.asarray(numbers_of(told), dtype=np.float64), None
+
+
+def _block(
+    raw: Floats,
+    gone: Mask | None,
+    bins: Bins,
+    lookup: Lookup | None,
+    s: Scratch,
+    steps: Steps | None,
+) -> tuple[Floats, float, dict[int, int]]:
+    """One block: by code (0: look closer, bin + 1, missing, -inf, +inf) counts and sums in one number, squares, far values."""
+    n = len(raw)
+    s.block(n)
+    d, code, cell = s.d[:n], s.code[:n], s.cell[:n]
     np.subtract(raw, bins.centre, out=d)
     np.multiply(d, 2.0**-bins.exponent, out=d)
-    np.copyto(s.y[:n], d, casting="unsafe")
-    most = _coded(raw, bins, plan, name, s, n)
+    if gone is not None:
+        np.copyto(d, 0.0, where=gone)
+    if lookup is None:
+        code[:] = np.where(np.abs(d) < 1, bins.search(raw) + 1, 0)
+        if gone is not None:
+            np.copyto(code, bins.size + NAN + 1, where=gone)
+        if steps is not None:
+            steps.scores.take(code - 1, out=steps.row, mode="wrap")
+    else:
+        np.right_shift(d.view(np.uint64), DROP, out=cell.view(np.uint64))
+        lookup.table.take(cell, out=code, mode="wrap")
+        if gone is not None:
+            np.copyto(code, lookup.lost, where=gone)
+        if steps is not None:
+            np.copyto(steps.row, code, casting="unsafe")
+        np.right_shift(code, STEP_BITS, out=code)
+        if lookup.atoms is not None:
+            _beside(raw, lookup.atoms.take(code, out=cell.view(np.float64), mode="wrap"), code, steps)
     np.add(d, ROUND, out=d)
     np.subtract(d, ROUND, out=d)
-    head, v = plan.places[name].head, s.vector
-    if most >= size:
-        far = _refined(raw, bins, code, d) if most > size + NAN else None
-        if far is not None:
-            s.far = added(s.far, {name: far})
-        np.copyto(d, 0.0, where=code >= size)
-    v[head + SQUARES] += int(np.dot(d, d) * UNIT**2)
-    np.add(d, ONE, out=s.w[:n])
-    if lost:
-        v[head + NULLS] += lost
-        v[head + NANS] -= lost
-        v[head + MISTYPED] += lost - before
+    squares = float(np.dot(d, d))
+    np.add(d, ONE, out=d)
+    held = (s.weighted @ WHOLE)[: bins.size + SPECIAL + 1]
+    # Near values alone have no more squares than rows; were far ones' sum nothing by chance, their squares are not.
+    if held[0] == 0 and squares <= n:
+        return held, squares, {}
+    return held, *_closer(raw, bins, held, d, code, steps)
 
 
-def _coded(raw: Floats, bins: Bins, plan: Plan, name: str, s: Scratch, n: int) -> int:
-    """The bin of each number, or a code past the last bin, into `s.code`; the largest code."""
-    code, cell, short = s.code[:n], s.cell[:n], s.short[:n]
-    if n < FEW and name not in plan.tables:
-        code[:] = bins.search(raw)
-        np.copyto(code, bins.size + RARE, where=(np.abs(s.d[:n]) >= 1) & (code < bins.size))
-        return int(code.max())
-    lookup = plan.lookup(name)
-    np.right_shift(s.y[:n].view(np.uint32), DROP, out=cell)
-    lookup.table.take(cell, out=short, mode="wrap")
-    np.copyto(code, short)
-    if lookup.atoms is not None:
-        atom = lookup.atoms.take(code, out=s.atom[:n], mode="wrap")
-        for beside, way in ((raw > atom, np.add), (raw < atom, np.subtract)):
-            if beside.any():
-                way(code, beside, out=code)
-    return int(short.max())
+def _beside(raw: Floats, atom: Floats, code: NDArray[np.int32], steps: Steps | None) -> None:
+    """Values that share a cell with an atom and are another: one bin up or down. Shapes: (n,), atom NaN where there is none."""
+    at = np.flatnonzero((raw > atom) | (raw < atom))
+    if len(at):
+        code[at] += np.where(raw[at] > atom[at], 1, -1)
+        if steps is not None:
+            steps.row[at] = steps.scores[code[at] - 1]
 
 
-def _refined(raw: Floats, bins: Bins, code: NDArray[np.int32], d: Floats) -> dict[int, int] | None:
-    """Searches for what the table could not tell; returns the exact sums of values far outside, which count as 0 elsewhere."""
-    at = np.flatnonzero(code >= bins.size + LOW)
-    values = raw[at]
-    found = bins.search(values)
-    scaled = (values - bins.centre) * 2.0**-bins.exponent
-    far = np.isfinite(values) & (np.abs(scaled) >= 1)
-    d[at[far]] = 0.0
-    code[at] = found
-    return far_sums(values[far], found[far], bins) if far.any() else None
+def _closer(
+    raw: Floats,
+    bins: Bins,
+    held: Floats,
+    d: Floats,
+    code: NDArray[np.int32],
+    steps: Steps | None,
+) -> tuple[float, dict[int, int]]:
+    """Searches for what the table could not tell, counts it into `held`; returns squares and the exact sums of far values.
+
+    Far values and what is no number count as 0 elsewhere.
+    """
+    np.copyto(d, ONE, where=np.isnan(d))
+    held[bins.size + NAN + 1] = np.count_nonzero(code == bins.size + NAN + 1) * ONE
+    far: dict[int, int] = {}
+    at = np.flatnonzero(code == 0)
+    if len(at):
+        values = raw[at]
+        found = bins.search(values)
+        outside = ~(np.abs((values - bins.centre) * 2.0**-bins.exponent) < 1)
+        d[at[outside]] = ONE
+        held[0] = 0
+        held += np.bincount(found + 1, d[at], len(held))
+        if steps is not None:
+            steps.row[at] = steps.scores[found]
+        apart = outside & np.isfinite(values)
+        far = far_sums(values[apart], found[apart], bins) if apart.any() else {}
+    np.subtract(d, ONE, out=d)
+    return float(np.dot(d, d)), far
 
 
 def far_sums(values: Floats, where: Ints, bins: Bins) -> dict[int, int]:

@@ -68,9 +68,12 @@ def text_hash(text: pl.Series) -> Words:
 
 def number_hash(numbers: NDArray[Any]) -> Words:
     """(n,) the hash of each number; 0 and -0 are one, and so are all NaN."""
+    return mixed(number_words(numbers))
+
+
+def number_words(numbers: NDArray[Any]) -> Words:
+    """(n,) the bits of each number, not mixed yet; 0 and -0 are one, and so are all NaN."""
     values = np.asarray(numbers, dtype=np.float64) + 0.0
     bits = values.view(np.uint64)
-    gone = np.isnan(values)
-    if gone.any():
-        bits = np.where(gone, np.uint64(0x7FF8000000000000), bits)
-    return mixed(bits)
+    np.copyto(bits, np.uint64(0x7FF8000000000000), where=np.isnan(values))
+    return bits

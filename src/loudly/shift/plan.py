@@ -71,6 +71,10 @@ class Plan:
         object.__setattr__(self, "size", at)
         object.__setattr__(self, "fingerprint", self._fingerprint())
 
+    def __reduce__(self) -> tuple[type[Plan], tuple[object, ...]]:
+        """Without its tables: they are made where they are needed."""
+        return Plan, (self.bins, self.cells, self.distinct, self.embedding, self.keep, self.key, self.weight, self.spread)
+
     def _fingerprint(self) -> str:
         """16 hexadecimal digits of all that decides where a row is counted."""
         made = hashlib.sha256(repr((self.cells, self.distinct, self.keep, self.key, self.weight, self.spread)).encode())
@@ -88,7 +92,8 @@ class Plan:
         """The table of a number column, made when first asked for."""
         found = self.tables.get(name)
         if found is None:
-            found = self.tables[name] = lookup_of(self.bins[name])
+            scores = self.embedding.scores[list(self.bins).index(name)] if self.embedding else None
+            found = self.tables[name] = lookup_of(self.bins[name], scores)
         return found
 
     def zero(self) -> Ints:

@@ -20,7 +20,7 @@ import polars as pl
 from loudly.shift.bins import is_number
 from loudly.shift.categories import codes_of
 from loudly.shift.fold import as_text, read
-from loudly.shift.hashing import mixed, number_hash, text_hash
+from loudly.shift.hashing import mixed, number_hash, number_words, text_hash
 from loudly.shift.plan import Plan
 
 if TYPE_CHECKING:
@@ -163,18 +163,15 @@ def _candidates(draw: Words, keep: int) -> NDArray[np.intp]:
 def _draws(table: pl.DataFrame, plan: Plan) -> Words:
     """(n,) a hash of each row's key, or of the columns that tell rows apart best; in blocks that stay near the processor."""
     made = np.zeros(table.height, dtype=np.uint64)
-    for name in (plan.key,) if plan.key else plan.spread:
-        if name not in table.columns:
-            made = mixed(made)
-            continue
-        column = table[name]
-        numeric = plan.bins[name].numeric if name in plan.bins else is_number(column.dtype)
-        for at in range(0, len(column), BLOCK):
-            values, part = column.slice(at, BLOCK), made[at : at + BLOCK]
-            hashed = number_hash(read(values)) if numeric else text_hash(as_text(values))
+    columns = [table[name] for name in ((plan.key,) if plan.key else plan.spread) if name in table.columns]
+    for at in range(0, table.height, BLOCK):
+        part = made[at : at + BLOCK]
+        for column in columns:
+            values = column.slice(at, BLOCK)
+            numeric = plan.bins[column.name].numeric if column.name in plan.bins else is_number(column.dtype)
+            np.bitwise_xor(part, number_words(read(values)) if numeric else text_hash(as_text(values)), out=part)
             np.multiply(part, MULTIPLY, out=part)
-            np.bitwise_xor(part, hashed, out=part)
-            part[:] = mixed(part)
+        part[:] = mixed(part)
     return made
 
 

@@ -5,6 +5,7 @@ Shapes: counts (k,), any non-negative numbers. An empty side gives NaN: no rows 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def noise(reference_n: int, window_n: int, bins: int) -> float:
     """
     if min(reference_n, window_n) == 0:
         return float("nan")
-    return float(np.sqrt(max(0, bins - 1) / (8 * np.log(2)) * (1 / reference_n + 1 / window_n)))
+    return math.sqrt(max(0, bins - 1) / (8 * math.log(2)) * (1 / reference_n + 1 / window_n))
 
 
 def kl(reference: Counts, window: Counts, floor: float = 1e-4) -> float:
@@ -173,7 +174,7 @@ def wasserstein(
 
 def ks_noise(reference_n: int, window_n: int) -> float:
     """The KS statistic that sampling alone gives on average, for a continuous column: sqrt(π/2) ln 2 · sqrt(1/n + 1/m)."""
-    return _root(reference_n, window_n) * float(np.sqrt(np.pi / 2) * np.log(2))
+    return _root(reference_n, window_n) * math.sqrt(math.pi / 2) * math.log(2)
 
 
 def wasserstein_noise(edges: Floats, counts: Counts, window_n: int) -> float:
@@ -202,7 +203,7 @@ def total_variation_noise(reference: Counts, window_n: int) -> float:
 
 
 def _root(n: int, m: int) -> float:
-    return float(np.sqrt(1 / n + 1 / m)) if min(n, m) > 0 else float("nan")
+    return math.sqrt(1 / n + 1 / m) if min(n, m) > 0 else math.nan
 
 
 def _kl(p: Floats, q: Floats) -> float:
