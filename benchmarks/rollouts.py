@@ -7,10 +7,11 @@ on a sample that both come to the same end at the same label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 from scipy.special import gammaln, ndtr, ndtri
 
 from loudly.core.clock import DAY
@@ -19,6 +20,7 @@ from loudly.core.values import Arm
 from loudly.deliver.days import today_with
 from loudly.deliver.evidence import GUARD, WARM_UP, batches_p, nothing_yet, settled
 from loudly.deliver.rollout import RolloutSpec
+from loudly.labels.delays import Delays
 from loudly.metrics.table import metric
 from loudly.stats.clusters import BUCKETS, hashes
 from loudly.stats.placement import BINS, grid
@@ -33,9 +35,10 @@ UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.  labels: on time, (very) late, missing (by class).
+    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.
 
-    slow_only: the harm sits in the class whose labels come late or are missing.  burst: rows of a unit, all alike.
+    labels: on time, late, late alike (by no class), very late, half late (half of a class), missing, missing by class.
+    slow_only: the harm sits in the rows whose labels come late or are missing.  burst: rows of a unit, all alike.
     share: of the candidate, where arms are judged on what they answered.
     """
 
@@ -70,7 +73,8 @@ def _wrong(rng: np.random.Generator, positive: np.ndarray, world: World) -> tupl
     """Decisions gone wrong: of control, and of a candidate that differs in a tenth of the rows and errs `worse` more often."""
     base = np.where(positive, MISSED, FALSE_ALARMS)
     control = rng.random(positive.shape) < base
-    more = np.where(positive, world.worse / POSITIVES, 0.0) if world.slow_only else world.worse
+    slow = _slow(positive, world.labels)
+    more = np.where(slow, world.worse / (POSITIVES / (1 + (world.labels == "half late"))), 0.0) if world.slow_only else world.worse
     turned = np.where(control, 0.25, 0.25 * base / (1 - base) + more / (1 - base))
     return control, control ^ (rng.random(positive.shape) < turned)
 
@@ -116,12 +120,19 @@ def _delay(rng: np.random.Generator, positive: np.ndarray, labels: str) -> np.nd
     """Days from row to label; infinite where none comes. Labels of positives are the slow ones and those most often missing."""
     if labels == "late":
         return rng.exponential(np.where(positive, 3.0, 1.0))
-    if labels == "very late":
-        return np.where(positive, 8.0, 0.0)
+    if labels == "late alike":
+        return rng.exponential(1.6, positive.shape)
+    if labels in ("very late", "half late"):
+        return np.where(_slow(positive, labels), 8.0, 0.0)
     if labels in ("missing", "missing by class"):
         gone = np.where(positive, 0.6, 0.12 / 0.7) if labels == "missing by class" else 0.3
         return np.where(rng.random(positive.shape) < gone, np.inf, 0.0)
     return np.zeros(positive.shape)
+
+
+def _slow(positive: np.ndarray, labels: str) -> np.ndarray:
+    """Rows whose labels are the slow ones: positives, or every other row's of them."""
+    return positive & (np.arange(len(positive)) % 2 == 0)[:, None] if labels == "half late" else positive
 
 
 class Side:
@@ -205,9 +216,10 @@ def _cautious(n: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> tuple[n
 class Rollouts:
     """Many rollouts of one strategy under way: state, and what has become of each."""
 
-    def __init__(self, world: World, spec: RolloutSpec, traffic: Traffic) -> None:
+    def __init__(self, world: World, spec: RolloutSpec, traffic: Traffic, only: int | None = None) -> None:
+        """only: the one end that counts, PROMOTED or ROLLED_BACK; both by default."""
         assert BLOCK * BLOCK == BINS
-        self.world, self.spec, self.traffic = world, spec, traffic
+        self.world, self.spec, self.traffic, self.only = world, spec, traffic, only
         runs = traffic.at.shape[1]
         self.live = np.arange(runs)
         self.sides = [Side(runs) for _ in range(1 if spec.paired else 2)]
@@ -305,6 +317,7 @@ class Rollouts:
             p = self._p(int(live[k]), int(at[k] // DAY))
             failed[k] = p is None or p < spec.alpha
         for which, end in ((passed, PROMOTED), (failed, ROLLED_BACK)):
+            which = which & (self.only in (None, end))
             run = live[which]
             self.end[run], self.label[run], self.when[run] = end, i, at[which]
 
@@ -322,6 +335,35 @@ class Rollouts:
                 evidence = settled({**evidence, "today": today}, of, (number + 1) * DAY)
         self.by_day[run] = max(done, day), evidence
         return batches_p(evidence["batches"])
+
+
+def patiently(world: World, spec: RolloutSpec, traffic: Traffic) -> tuple[np.ndarray, np.ndarray]:
+    """What becomes of paired rollouts, and when: ripe rows promote, whatever has come rolls back."""
+    if not spec.wait:
+        found = Rollouts(world, spec, traffic).run()
+        return found.end, found.when
+    back = Rollouts(world, spec, traffic, ROLLED_BACK).run()
+    on = Rollouts(world, spec, ripened(traffic, spec.wait), PROMOTED).run()
+    promoted = (on.end == PROMOTED) & ((back.end == UNDECIDED) | (on.when < back.when))
+    return np.where(promoted, PROMOTED, back.end), np.where(promoted, on.when, back.when)
+
+
+def ripened(traffic: Traffic, wait: int) -> Traffic:
+    """The labels in the order in which their rows are ripe."""
+    ripe = np.maximum(traffic.at, (traffic.asked.astype(np.float64) * DAY).astype(np.int64) + wait)
+    order = np.argsort(ripe, axis=0, kind="stable")
+    columns = {f.name: getattr(traffic, f.name) for f in fields(Traffic)} | {"at": ripe}
+    return Traffic(**{name: np.take_along_axis(column, order, axis=0) for name, column in columns.items()})
+
+
+def waits(world: World, days: int = 30) -> int:
+    """How long rows are to wait, as so many days of the champion's labels tell beforehand."""
+    before = drawn(replace(world, worse=0.0, days=days), 1, 99)
+    delays, asked = Delays(30 * DAY), (before.asked[:, 0].astype(np.float64) * DAY).astype(np.int64)
+    come = before.at[:, 0] <= days * DAY
+    delays.answered(asked)
+    delays.came(asked[come], before.at[come, 0] - asked[come], pl.Series(before.truth[come, 0]))
+    return delays.known(days * DAY, DAY, 0.9).complete
 
 
 def _first_of_unit(unit: np.ndarray) -> np.ndarray:
@@ -343,18 +385,23 @@ def feedback(traffic: Traffic, run: int, first: int, last: int, paired: bool) ->
     return Feedback(int(traffic.at[first, run]), units, arm, traffic.truth[part, run].astype(np.float64), scores, {}, days)
 
 
-def served(strategy: Strategy, world: World, traffic: Traffic, run: int, most: int) -> tuple[int, int]:
-    """One run through the strategy itself, label by label up to `most`: its end, and the label after which it came."""
+def served(strategy: Strategy, world: World, traffic: Traffic, run: int, most: int) -> tuple[int, int, int]:
+    """One run through the strategy itself, label by label up to `most`: its end, the label after which it came, and when."""
+    spec: RolloutSpec = strategy.spec  # type: ignore[attr-defined]
+    ripe = ripened(traffic, spec.wait) if spec.wait else None
+    times = [traffic.at[:, run]] + ([ripe.at[:, run]] if ripe is not None else [])
+    looks = [(int(at), which, i) for which, of in enumerate(times) for i, at in enumerate(of)]
     state, last = strategy.init(ARMS, 0), 0
-    for i, at in enumerate(traffic.at[:, run]):
-        for day in range(last + 1, min(int(at // DAY), world.days) + 1):
+    for at, which, i in sorted(looks):
+        for day in range(last + 1, min(at // DAY, world.days) + 1):
             state, verdict = strategy.advance(state, day * DAY)
             if verdict.passed or verdict.failed:
-                return (PROMOTED if verdict.passed else ROLLED_BACK), i - 1
+                return (PROMOTED if verdict.passed else ROLLED_BACK), i - 1, day * DAY
         if at >= world.days * DAY or i >= most:
             break
-        last = int(at // DAY)
-        state, verdict = strategy.update(state, feedback(traffic, run, i, i + 1, strategy.spec.paired))  # type: ignore[attr-defined]
+        last = at // DAY
+        rows = feedback(ripe if ripe is not None and which else traffic, run, i, i + 1, spec.paired)
+        state, verdict = strategy.update(state, replace(rows, ripe=bool(which)))
         if verdict.passed or verdict.failed:
-            return (PROMOTED if verdict.passed else ROLLED_BACK), i
-    return UNDECIDED, -1
+            return (PROMOTED if verdict.passed else ROLLED_BACK), i, at
+    return UNDECIDED, -1, 0

@@ -2,6 +2,8 @@
 
 The models answer a constant, so all that is timed is the router's own. The least of some repetitions is printed.
 
+Of an A/B/n test also once an arm has left; of interleaving, which decides for lists of ten rows, what the merged list of one costs.
+
 Run: python benchmarks/routing.py  (half a minute)
 """
 
@@ -15,11 +17,13 @@ import polars as pl
 
 from loudly.core.canon import unit_draw
 from loudly.core.seams import Strategy
-from loudly.core.values import Arm
+from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import Ab
 from loudly.deliver.ab_n import AbN
 from loudly.deliver.canary import Canary
+from loudly.deliver.dropping import without
 from loudly.deliver.epsilon_greedy import epsilon_greedy
+from loudly.deliver.interleave import probabilistic, team_draft
 from loudly.deliver.rollout import parse_rollout
 from loudly.deliver.shadow import Shadow
 from loudly.deliver.thompson import thompson
@@ -40,6 +44,10 @@ STRATEGIES: dict[str, tuple[Strategy, int]] = {
 }
 
 
+LISTS, LENGTH = {"team draft": team_draft(), "probabilistic": probabilistic()}, 10
+GONE = {"candidate": Verdict(Decision.FAIL, "ab", "surely worse")}
+
+
 def microseconds(work: Callable[[], object]) -> float:
     """The least of nine times 4,000 calls."""
     return min(timeit.repeat(work, number=4000, repeat=9)) / 4000 * 1e6
@@ -55,6 +63,13 @@ def main() -> None:
         decided = microseconds(lambda s=strategy, at=state: s.assign(at, np.array([unit_draw("u", "salt")])))  # type: ignore[misc]
         answered = microseconds(lambda r=router: r.answer(row, ["u"]))  # type: ignore[misc]
         print(f"{name:<15} decision {decided:5.1f} µs   answer {answered:5.1f} µs")
+    test, arms = STRATEGIES["ab of 5"]
+    left = without(test.init(tuple(Arm(arm, "m/1") for arm in arm_names(arms)), 0), GONE)
+    print(f"ab of 5, 1 left decision {microseconds(lambda: test.assign(left, np.array([unit_draw('u', 'salt')]))):5.1f} µs")
+    scores = [np.random.default_rng(arm).random(LENGTH) for arm in range(2)]
+    for name, merging in LISTS.items():
+        merged = microseconds(lambda m=merging: m.merge(scores, "q", "salt"))  # type: ignore[misc]
+        print(f"{name:<15} a list of {LENGTH} {merged:5.1f} µs, {merged / LENGTH:4.1f} µs a row")
 
 
 if __name__ == "__main__":

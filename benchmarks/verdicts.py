@@ -5,7 +5,8 @@ labels on time, late, missing, missing by class and in bursts of one user, for e
 margin, each with a Clopper-Pearson interval; delays against a fixed sample, group-sequential tests and mSPRT. Samples of the runs
 go through the strategies themselves. Exits 1 where a promise fails.
 
-Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twelve minutes on one core; --quick: 100 runs of a part, for CI)
+Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twelve minutes on one core; --quick: 100 runs of a part, for CI;
+--only errors quality delays slow forecasts: parts of it; --labels late: cells of these labels alone)
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import request_errors as requests
 import sequential_tests as peers
-from rollouts import ARMS, PROMOTED, ROLLED_BACK, UNDECIDED, Rollouts, Traffic, World, drawn, feedback, served
+from rollouts import ARMS, PROMOTED, ROLLED_BACK, UNDECIDED, Rollouts, Traffic, World, drawn, feedback, patiently, served, waits
 from scipy.stats import beta
 
 from loudly.core.clock import DAY
@@ -34,7 +36,11 @@ ALPHA, CHUNK, NEVER = 0.05, 1000, requests.NEVER
 TEXT = {"canary": "canary 10% 50% 100%", "ab": "ab 50%"}
 MARGINS = {("canary", "accuracy"): 0.02, ("canary", "roc_auc"): 0.03, ("ab", "accuracy"): 0.06, ("ab", "roc_auc"): 0.08}
 LABELS = ("on time", "late", "missing", "missing by class", "bursts of 5")
+PARTS = ("errors", "quality", "delays", "slow", "forecasts")
 LOSSES, LONG = (0.01, 0.02, 0.05), World("accuracy", 0.0, days=100, rows=300)
+SLOW_DAYS = 21
+SLOW = {"on time": (0.02,), "late": (0.02,), "very late": (0.02, 0.06), "half late": (0.02,), "missing by class": (0.02,)}
+ALL_LABELS = tuple(dict.fromkeys((*LABELS, *SLOW)))
 Promise, Ends = tuple[str, bool], tuple[np.ndarray, np.ndarray]
 
 
@@ -102,7 +108,7 @@ def judged(at: World, spec: RolloutSpec, runs: int, strategy: Strategy | None) -
         labels.append(np.where(found.end == UNDECIDED, NEVER, found.label + 1))
         if first == 0 and strategy is not None:
             run = int(np.argmin(labels[0]))
-            told = served(strategy, at, traffic, run, 1400)
+            told = served(strategy, at, traffic, run, 1400)[:2]
             seen = (int(found.end[run]), int(found.label[run]))
             same = told == (seen if seen[1] <= 1400 else (UNDECIDED, -1))
     return np.concatenate(ends), np.concatenate(labels), same
@@ -163,25 +169,44 @@ def _row(name: str, runs: int, equal: Ends, worse: Ends, found: list[Ends]) -> N
     print(f"  {name:26}{rate(wrong[0], runs)}  {rate(wrong[1], runs)}  {promoted}      {' '.join(when)}", flush=True)
 
 
-def slow_class(runs: int) -> Iterator[Promise]:
-    """The harm sits in the class whose labels come late, so that those after a promotion take it back; or never: a warning."""
-    print("\nWorse by positives alone, whose labels are late (mean 3 days, others 1), 8 days late, or missing (60 %, others 17 %)")
-    for labels, worse in (("late", 0.02), ("very late", 0.02), ("very late", 0.06), ("missing by class", 0.02)):
-        at = replace(world("accuracy", worse, labels, 14), slow_only=True)
-        spec, _ = made("canary", "accuracy", 0.02)
-        traffic = drawn(at, runs, 1)
-        found = Rollouts(at, spec, traffic).run()
-        promoted = np.flatnonzero(found.end == PROMOTED)
-        stay = len(promoted) - sum(_taken_back(traffic, run, found.when[run], spec.margin) for run in promoted)
-        told = f"{labels}, by {worse:g}"
-        print(f"  {told:24} promoted {rate(len(promoted), runs)}   and not taken back by later labels {rate(stay, runs)}")
-        if (labels, worse) != ("missing by class", 0.02) and (labels, worse) != ("very late", 0.02):
-            yield f"labels of the harmed class {told}: at most alpha stay promoted", kept(stay, runs)
+def slow_class(runs: int, wanted: tuple[str, ...]) -> Iterator[Promise]:
+    """The harm sits in rows whose labels come late, by labels as they come and by ripe rows; or they never come: a warning."""
+    print(
+        f"\nCanary, accuracy, margin 0.02, {SLOW_DAYS} days; worse by slow rows alone (positives: mean 3 days, others 1; positives,"
+    )
+    print("or half of them, 8 days; positives 60 % missing, others 17 %). before: any label promotes; after: those of ripe rows")
+    print(" " * 40 + "worse: promoted          stays after all labels     equal: promoted, day   rolled back")
+    for labels in (k for k in SLOW if k in wanted):
+        equal = world("accuracy", 0.0, labels, SLOW_DAYS)
+        same, good = drawn(equal, runs, 2), {}
+        for worse, (name, wait) in product(SLOW[labels], {"before": 0, "after": waits(equal)}.items()):
+            spec, _ = made("canary", "accuracy", 0.02, deadline=SLOW_DAYS * DAY, wait=wait)
+            good[wait] = good[wait] if wait in good else patiently(equal, spec, same)
+            at, told = replace(equal, worse=worse, slow_only=True), f"{labels}, by {worse:g}"
+            traffic = drawn(at, runs, 1)
+            end, when = patiently(at, spec, traffic)
+            promoted, by = np.flatnonzero(end == PROMOTED), np.where(good[wait][0] == PROMOTED, good[wait][1] / DAY, np.inf)
+            stay = len(promoted) - sum(_taken_back(traffic, run, when[run], spec.margin) for run in promoted)
+            wrong = int((good[wait][0] == ROLLED_BACK).sum())
+            print(f"  {told:24} {name:7} {wait / DAY:4.1f} d {rate(len(promoted), runs)}   {rate(stay, runs)}", end="")
+            print(f"     {np.mean(by < np.inf):6.1%} {np.median(by):6.2f}   {rate(wrong, runs)}", flush=True)
+            if name == "after" and labels != "missing by class":
+                yield f"harm in slow rows, {told}: at most alpha promoted", kept(len(promoted), runs)
+                yield f"equal, {labels}: at most alpha rolled back", kept(wrong, runs)
+    if "very late" not in wanted:
+        return
+    at = replace(world("accuracy", 0.02, "very late", SLOW_DAYS), slow_only=True)
+    spec, strategy = made("canary", "accuracy", 0.02, deadline=SLOW_DAYS * DAY, wait=waits(at))
+    traffic = drawn(replace(at, worse=0.0, slow_only=False), 40, 3)
+    end, when = patiently(at, spec, traffic)
+    runs_ = np.argsort(np.where(end == UNDECIDED, NEVER, when))[:2]
+    agree = all(served(strategy, at, traffic, run, NEVER)[::2] == (end[run], when[run]) for run in runs_)
+    yield "the canary that serves comes to the same with ripe rows, label by label", agree
 
 
 def _taken_back(traffic: Traffic, run: int, when: int, margin: float) -> bool:
     """Whether the effect is nearer to the margin than to none once all labels of the rows answered by then are there."""
-    mine = (traffic.asked[:, run] * DAY < when) & (traffic.at[:, run] < 28 * DAY)
+    mine = (traffic.asked[:, run] * DAY < when) & (traffic.at[:, run] < 2 * SLOW_DAYS * DAY)
     truth = traffic.truth[mine, run]
     return float((traffic.control[mine, run] != truth).mean() - (traffic.candidate[mine, run] != truth).mean()) <= -margin / 2
 
@@ -219,16 +244,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=2000, help="rollouts a cell")
     parser.add_argument("--quick", action="store_true", help="100 runs of a part, for CI")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
+    parser.add_argument("--labels", nargs="+", choices=ALL_LABELS, default=ALL_LABELS, help="cells of these labels")
     given = parser.parse_args()
     begun, runs = time.perf_counter(), 100 if given.quick else given.runs
     tables = {f"{kind}, {k} looks": abs(peers.constant(kind, k) - c) < 1e-3 for (kind, k), c in peers.PUBLISHED.items()}
     promises: list[Promise] = [("boundaries are those of Jennison & Turnbull's tables", all(tables.values()))]
-    promises += errors(runs)
-    promises += quality(runs, 6 if given.quick else 14, LABELS[::3] if given.quick else LABELS)
-    if not given.quick:
-        promises += delays(max(20, runs // 5))
-        promises += slow_class(runs)
-    promises += forecasts(max(60, runs // 10))
+    wanted = LABELS[::3] if given.quick else tuple(labels for labels in LABELS if labels in given.labels)
+    parts = {
+        "errors": lambda: errors(runs),
+        "quality": lambda: quality(runs, 6 if given.quick else 14, wanted),
+        "delays": lambda: () if given.quick else delays(max(20, runs // 5)),
+        "slow": lambda: () if given.quick else slow_class(runs, tuple(given.labels)),
+        "forecasts": lambda: forecasts(max(60, runs // 10)),
+    }
+    for part in given.only:
+        promises += parts[part]()
     print()
     for what, holds in promises:
         print(f"{'holds' if holds else 'FAILS'}  {what}")

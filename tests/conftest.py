@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from command_line import Project, shipped_project
 from loudly.app.app import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, instant
@@ -84,17 +85,43 @@ def world() -> pl.DataFrame:
     return make_world()
 
 
+@pytest.fixture(scope="session")
+def table() -> pl.DataFrame:
+    """A world of fifty days, to serve."""
+    return make_world(days=50)
+
+
+@pytest.fixture(scope="session")
+def rows(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """The first day that is served, as clients send it."""
+    day = pl.col("at").dt.epoch("us").is_between(SINCE, SINCE + DAY, closed="left")
+    return [{**row, "at": row["at"].isoformat()} for row in table.filter(day).drop("y").to_dicts()]
+
+
+@pytest.fixture
+def server(table: pl.DataFrame) -> Iterator[Any]:
+    """A server of its own for a test, whose champion has learned from the table."""
+    live_server = pytest.importorskip("live_server")
+    with live_server.Server(live_server.make_live(table)[0]) as running:
+        yield running
+
+
 @pytest.fixture
 def stores() -> Stores:
     return memory_stores("world")
 
 
 @pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose first version is champion, made once: for reading, or to be copied."""
+    return shipped_project(tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.fixture(scope="session")
 def raw_flights() -> pl.DataFrame:
     pytest.importorskip("lightgbm")
-    from loudly.demo import nycflights
-
-    return nycflights.raw()
+    table: pl.DataFrame = pytest.importorskip("loudly.demo.nycflights").raw()
+    return table
 
 
 App_of = Callable[..., App]
@@ -108,7 +135,7 @@ def _postgres_binary(name: str) -> str | None:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL of our own, on a free port, as the user `postgres` where we are root."""
-    pytest.importorskip("psycopg", reason="LOUD: psycopg is not installed, the PostgreSQL ledger is not tested")
+    psycopg = pytest.importorskip("psycopg", reason="LOUD: psycopg is not installed, the PostgreSQL ledger is not tested")
     initdb, server = _postgres_binary("initdb"), _postgres_binary("postgres")
     if initdb is None or server is None:
         pytest.skip("LOUD: no PostgreSQL on this machine, its ledger is not tested")
@@ -126,8 +153,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [server, "-D", "data", "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
     process = subprocess.Popen(command, **run)  # type: ignore[call-overload]
     dsn = f"host=127.0.0.1 port={port} user=loudly dbname=postgres"
-    import psycopg
-
     for _ in range(100):
         try:
             psycopg.connect(dsn).close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from typing import Any
@@ -13,8 +12,10 @@ import pytest
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
+from command_line import free_port  # noqa: E402
 from conftest import SINCE, make_app  # noqa: E402
 from loudly.adapters.asgi_server import build  # noqa: E402
+from loudly.adapters.uvicorn_run import lane  # noqa: E402
 from loudly.app.server import LiveFront  # noqa: E402
 from loudly.app.verbs import memory_stores  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
@@ -22,12 +23,6 @@ from loudly.core.clock import DataClock  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
 from loudly.plugins import resolve  # noqa: E402
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class Server:
@@ -40,7 +35,8 @@ class Server:
         self.app = app = app if spans is None else spans.app(app)
         if self.settings.grpc_port:
             app = resolve("server", "grpc")(app, "127.0.0.1", self.settings)
-        config = uvicorn.Config(app, host="127.0.0.1", port=int(self.url.rsplit(":", 1)[1]), log_level="error")
+        port = int(self.url.rsplit(":", 1)[1])
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=lane(app) or "auto")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 

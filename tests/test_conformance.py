@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from logistic_graph import logistic_graph
 from loudly import plugins
 from loudly.core.seams import Assignment
 from loudly.deliver.canary import Canary
@@ -50,6 +51,7 @@ ELSEWHERE = {
     "fast": "register/test_fast_form.py",
     "server": "serve/test_server.py",
     "check": "validate/test_validate.py",
+    "stream": "shift/streams/test_streams_conform.py",
     "source": "shift/test_checkpoint.py",  # SourceCase; Kafka in adapters/test_kafka_source.py
     "representation": "shift/test_represent.py",
     "kernel": "adapters/test_torch_kernel.py",
@@ -126,17 +128,8 @@ def _lightgbm() -> Any:
 
 
 def _onnx() -> Any:
-    onnx = pytest.importorskip("onnx", reason="LOUD: onnx is not installed; there is no graph to test its format with")
-    weights = onnx.numpy_helper.from_array(np.array([[1.0], [2.0], [0.0], [-1.0]], dtype=np.float32), "w")
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("MatMul", ["x", "w"], ["z"]), onnx.helper.make_node("Sigmoid", ["z"], ["p"])],
-        "g",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])],
-        [onnx.helper.make_tensor_value_info("p", onnx.TensorProto.FLOAT, [None, 1])],
-        [weights],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    return pytest.importorskip("loudly.adapters.onnx_format").OnnxModel(model.SerializeToString())
+    graph = logistic_graph()
+    return pytest.importorskip("loudly.adapters.onnx_format").OnnxModel(graph)
 
 
 def _line() -> Any:

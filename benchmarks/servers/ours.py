@@ -119,10 +119,14 @@ class Bare:
         n, scores = rows.height, self._score(rows)
         whole = np.zeros(n, dtype=np.int64), np.ones(n), np.zeros(n, dtype=bool)
         counts = {CONTROL: n, CANDIDATE: 0}
-        return answered_of(Replies(scores, *whole, {CONTROL: scores}, (self._version, ""), counts, NOTHING, (), {}))
+        replies = Replies(scores, *whole, {CONTROL: scores}, (self._version, ""), counts, NOTHING, (), {})
+        return answered_of(replies, attempt)
 
-    def schema(self) -> Any:
+    def schema(self, version: str = "") -> Any:
         return self._schema
+
+    def loaded(self) -> Sequence[str]:
+        return (self._version,)
 
     def version(self) -> str:
         return self._version
@@ -140,6 +144,8 @@ class Bare:
 
 class Unmetered:
     """Counts nothing."""
+
+    shared = ""
 
     def request(self, path: str, status: int, seconds: float) -> None: ...
 

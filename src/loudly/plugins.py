@@ -70,6 +70,8 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "ucb1": ("loudly.deliver.ucb1:ucb1", ""),
         "linucb": ("loudly.deliver.linucb:linucb", ""),
         "linear-thompson": ("loudly.deliver.linear_thompson:linear_thompson", ""),
+        "team-draft": ("loudly.deliver.interleave:team_draft", ""),
+        "probabilistic": ("loudly.deliver.interleave:probabilistic", ""),
     },
     "notify": {
         "terminal": ("loudly.monitor.notify:terminal", ""),
@@ -111,6 +113,17 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
     "kernel": {
         "numpy": ("loudly.shift.two_sample.mmd:on_numpy", ""),
         "torch": ("loudly.adapters.torch_kernel:TorchKernel", "torch"),
+    },
+    "stream": {
+        "adwin": ("loudly.shift.streams.adwin:Adwin", ""),
+        "conformal-martingale": ("loudly.shift.streams.conformal_martingale:ConformalMartingale", ""),
+        "cusum": ("loudly.shift.streams.cusum:Cusum", ""),
+        "ddm": ("loudly.shift.streams.ddm:Ddm", ""),
+        "e-detector": ("loudly.shift.streams.e_detector:EDetector", ""),
+        "eddm": ("loudly.shift.streams.eddm:Eddm", ""),
+        "harmful-shift": ("loudly.shift.streams.risk:HarmfulShift", ""),
+        "kswin": ("loudly.shift.streams.kswin:Kswin", ""),
+        "page-hinkley": ("loudly.shift.streams.page_hinkley:PageHinkley", ""),
     },
     "check": {},
     "source": {

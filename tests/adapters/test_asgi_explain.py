@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,26 +14,8 @@ import pytest
 
 httpx = pytest.importorskip("httpx")
 
-from conftest import SINCE, make_world  # noqa: E402
-from live_server import Server, make_live, rows_of  # noqa: E402
+from live_server import Server, make_live  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
-from loudly.core.clock import DAY  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
-
-
-@pytest.fixture(scope="module")
-def rows(table: pl.DataFrame) -> list[dict[str, Any]]:
-    return rows_of(table, SINCE, SINCE + DAY)
-
-
-@pytest.fixture
-def server(table: pl.DataFrame) -> Iterator[Server]:
-    with Server(make_live(table)[0]) as running:
-        yield running
 
 
 class Slow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +16,9 @@ import pytest
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
 
+from command_line import LOUDLY, ROW, Project, free_port  # noqa: E402
 from conftest import SINCE, make_app, make_world  # noqa: E402
-from live_server import free_port, make_live, rows_of  # noqa: E402
+from live_server import make_live, rows_of  # noqa: E402
 from loudly.adapters.asgi_models import build as build_models  # noqa: E402
 from loudly.adapters.asgi_server import build  # noqa: E402
 from loudly.app.project import load_apps, make_project  # noqa: E402
@@ -29,6 +29,7 @@ from loudly.core.clock import DAY, DataClock  # noqa: E402
 from loudly.errors import ConfigError, UserFileError  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
+from waiting import until  # noqa: E402
 
 TABLE = make_world(days=50)
 ROWS = rows_of(TABLE, SINCE, SINCE + DAY)
@@ -143,27 +144,19 @@ def test_what_two_projects_share_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_serves_two_files_and_keeps_their_logs_apart(tmp_path: Path) -> None:
-    loudly = str(Path(sys.executable).with_name("loudly"))
     for name in ("first", "second"):
         make_project(tmp_path / name)
-        file = tmp_path / name / "app.py"
-        file.rename(file.with_name(f"{name}.py")).write_text(
-            file.with_name(f"{name}.py").read_text().replace('"loans"', f'"{name}"', 1)
-        )
+        project = Project(tmp_path / name)
+        project.edit("app.py", 'App("loans"', f'App("{name}"')
+        (project.folder / "app.py").rename(project.folder / f"{name}.py")
         for command in ("train", "ship"):
-            subprocess.run([loudly, command, "-f", f"{name}.py"], cwd=tmp_path / name, check=True, capture_output=True)
+            assert project.run(command, "-f", f"{name}.py").returncode == 0
     port = free_port()
-    process = subprocess.Popen([loudly, "serve", "first/first.py", "second/second.py", "--port", str(port)], cwd=tmp_path)
-    row = {"asked_at": "2026-01-01T00:00:00", "income": 30000.0, "debt": 9000.0, "region": "west", "purpose": "car"}
+    process = subprocess.Popen([LOUDLY, "serve", "first/first.py", "second/second.py", "--port", str(port)], cwd=tmp_path)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        for _ in range(600):
-            try:
-                if client.get("/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                threading.Event().wait(0.1)
+        until(lambda: client.get("/ready").status_code == 200, "the server")
         for name, rows in (("first", 3), ("second", 5)):
-            sent = [{**row, "loan_id": f"{name}-{i}"} for i in range(rows)]
+            sent = [{**ROW, "loan_id": f"{name}-{i}"} for i in range(rows)]
             answers = client.post(f"/models/{name}/predict", json=sent).json()["answers"]
             assert {a["version"] for a in answers} == {f"{name}/1"}
             assert client.get(f"/models/{name}/status").json()["waiting_for_labels"] == rows

@@ -18,7 +18,7 @@ import pytest
 
 httpx = pytest.importorskip("httpx")
 
-from conftest import SINCE, make_world  # noqa: E402
+from conftest import SINCE  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.adapters.asgi_server import build  # noqa: E402
 from loudly.app.server import LiveFront  # noqa: E402
@@ -29,22 +29,6 @@ from loudly.serve.router import Routing, Served  # noqa: E402
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 Predict = Any
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
-
-
-@pytest.fixture(scope="module")
-def rows(table: pl.DataFrame) -> list[dict[str, Any]]:
-    return rows_of(table, SINCE, SINCE + DAY)
-
-
-@pytest.fixture
-def server(table: pl.DataFrame) -> Iterator[Server]:
-    with Server(make_live(table)[0]) as running:
-        yield running
 
 
 @contextlib.contextmanager
@@ -356,7 +340,7 @@ def test_clients_under_load_get_their_own_answers(server: Server, table: pl.Data
     for thread in threads:
         thread.join()
     assert not wrong
-    assert server.app.batcher.batches < len(sent) + 1, "some were answered together"
+    assert server.app.predictor.batcher.batches < len(sent) + 1, "some were answered together"
 
 
 def test_it_can_be_mounted_in_another_application(table: pl.DataFrame, rows: list[dict[str, Any]]) -> None:

@@ -17,20 +17,15 @@ httpx = pytest.importorskip("httpx")
 grpc = pytest.importorskip("grpc", reason="LOUD: grpcio is not installed; gRPC is not tested")
 pytest.importorskip("google.protobuf", reason="LOUD: protobuf is not installed; gRPC is not tested")
 
-from conftest import SINCE, make_world  # noqa: E402
-from live_server import Server, free_port, make_live, rows_of  # noqa: E402
+from command_line import ROW, Project, free_port  # noqa: E402
+from conftest import SINCE  # noqa: E402
+from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.adapters.grpc_messages import MESSAGES, SERVICE, kind  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
-from serve.test_server import ROW, made_project, start  # noqa: E402
 
 KINDS = {"id": "BYTES", "at": "BYTES", "x1": "FP64", "x2": "FP64", "group": "BYTES"}
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
 
 
 @pytest.fixture(scope="module")
@@ -193,12 +188,10 @@ def test_an_answer_is_logged_with_its_id_and_trace_and_waits_for_its_label(table
 
 
 @pytest.mark.slow
-def test_loudly_serve_listens_for_grpc_too_and_ends_it(tmp_path: Path) -> None:
-    made_project(tmp_path)
-    port, other = free_port(), free_port()
-    toml = tmp_path / "loudly.toml"
-    toml.write_text(toml.read_text().replace("[server]", f"[server]\ngrpc_port = {other}\ndrain = 0.5"))
-    process = start(tmp_path, port)
+def test_loudly_serve_listens_for_grpc_too_and_ends_it(shipped: Project, tmp_path: Path) -> None:
+    project, port, other = shipped.copy(tmp_path), free_port(), free_port()
+    project.edit("loudly.toml", "[server]", f"[server]\ngrpc_port = {other}\ndrain = 0.5")
+    process = project.serve(port)
     with grpc.insecure_channel(f"127.0.0.1:{other}") as channel:
         ask = channel.unary_unary(
             f"/{SERVICE}/ModelInfer", kind("ModelInferRequest").SerializeToString, kind("ModelInferResponse").FromString

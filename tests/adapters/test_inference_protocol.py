@@ -114,6 +114,20 @@ def test_broken_requests_are_refused_by_name(server: Server, rows: list[dict[str
     assert told in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"outputs": [{"name": {}}]},
+        {"outputs": 3},
+        {"outputs": [{"name": "arm", "parameters": 3}]},
+        {"parameters": []},
+        {"id": False},
+    ],
+)
+def test_what_is_no_request_beside_its_inputs_is_refused(server: Server, rows: list[dict[str, Any]], said: dict[str, Any]) -> None:
+    assert httpx.post(f"{server.url}{INFER}", json={"inputs": tensors(rows), **said}).status_code == 400
+
+
 @pytest.mark.parametrize("length", ["-1", "x", "99999", "²"])
 def test_a_length_that_cannot_be_is_refused(server: Server, length: str) -> None:
     sent = {"Inference-Header-Content-Length": length.encode("utf-8")}

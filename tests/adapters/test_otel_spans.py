@@ -20,26 +20,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased  # noqa: E402
 
-from conftest import SINCE, make_world  # noqa: E402
-from live_server import Server, make_live, rows_of  # noqa: E402
+from live_server import Server, make_live  # noqa: E402
 from loudly.adapters.asgi_request import Request  # noqa: E402
 from loudly.adapters.otel_spans import Spans, spans  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
-from loudly.core.clock import DAY  # noqa: E402
 from loudly.serve.router import Routing, Served  # noqa: E402
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "mine"}
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
-
-
-@pytest.fixture(scope="module")
-def rows(table: pl.DataFrame) -> list[dict[str, Any]]:
-    return rows_of(table, SINCE, SINCE + DAY)
 
 
 class Spanned:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+
+from command_line import Project, free_port
 
 SCRIPT = """
 import json, sys, time, warnings
@@ -28,7 +29,11 @@ serve.start(http_options={"host": "127.0.0.1", "port": port})
 serve.run(application("app.py", most=2, processors=0.5), name="loudly")
 told = {}
 with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-    told["ready"] = client.get("/ready").status_code
+    for _ in range(240):  # the door may be there before the wheel has told it anything
+        told["ready"] = client.get("/ready").status_code
+        if told["ready"] == 200:
+            break
+        time.sleep(0.5)
     told["answers"] = client.post("/predict", json=rows).json()["answers"]
     for _ in range(10):  # the first one loads the model
         why = client.post("/explain", json=rows[:2])
@@ -48,6 +53,8 @@ with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         except Exception:
             pass
         time.sleep(1)
+    sent = {"traceparent": sys.argv[2], "X-Request-Id": "mine"}
+    told["traced"] = client.post("/predict", json={**rows[0], "loan_id": "traced"}, headers=sent).headers["traceparent"]
     told["again"] = client.post("/feedback", json=labels).json()
     more = [{**row, "loan_id": f"more-{i}"} for i, row in enumerate(rows[:20])]
     client.post("/predict", json=more)
@@ -57,6 +64,21 @@ serve.shutdown()
 ray.shutdown()
 """
 
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+SPANS = """
+from pathlib import Path
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+out = Path(__file__).with_name("spans.jsonl").open("a")
+provider = TracerProvider()
+line = lambda span: span.to_json(indent=None) + "\\n"
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=out, formatter=line)))
+trace.set_tracer_provider(provider)
+"""
+
 
 def here(folder: Path, *words: str) -> str:
     done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
@@ -64,28 +86,37 @@ def here(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_many_doors_answer_as_one_server_and_the_wheel_comes_back(tmp_path: Path) -> None:
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def site(shipped: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was served by Ray once, with what its clients were told, its batch, and its spans."""
     for name in ("ray", "grpc_reflection", "httpx"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"LOUD: {name} is not installed, Ray Serve is not tested: pip install 'loudly[ray-serve]'")
-    loudly = "import sys; from loudly.cli.main import main; sys.argv[0] = 'loudly'; main()"
-    for words in (["init", "."], ["train"], ["ship"]):
-        here(tmp_path, "-c", loudly, *words)
-    rows = pl.read_csv(tmp_path / "loans.csv", try_parse_dates=True).tail(100)
-    rows.drop("late").write_parquet(tmp_path / "rows.parquet")
-    here(tmp_path, "-c", loudly, "predict", "rows.parquet", "-o", "out.parquet")
+    project = shipped.copy(tmp_path_factory.mktemp("site"))
+    folder = project.folder
+    rows = pl.read_csv(folder / "loans.csv", try_parse_dates=True).tail(100)
+    rows.drop("late").write_parquet(folder / "rows.parquet")
+    assert project.run("predict", "rows.parquet", "-o", "out.parquet").returncode == 0
     sent = [{**row, "asked_at": row["asked_at"].isoformat()} for row in rows.drop("late").to_dicts()]
-    (tmp_path / "rows.json").write_text(json.dumps(sent))
-    (tmp_path / "labels.json").write_text(json.dumps(rows.select("loan_id", "late").to_dicts()))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    here(tmp_path, "-c", SCRIPT, str(port))
-    told: dict[str, Any] = json.loads((tmp_path / "told.json").read_text())
+    (folder / "rows.json").write_text(json.dumps(sent))
+    (folder / "labels.json").write_text(json.dumps(rows.select("loan_id", "late").to_dicts()))
+    if importlib.util.find_spec("opentelemetry") is not None and importlib.util.find_spec("opentelemetry.sdk") is not None:
+        project.edit("app.py", "import loudly\n", f"import loudly\n{SPANS}")
+    here(folder, "-c", SCRIPT, str(free_port()), f"00-{TRACE}-{PARENT}-01")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(site: Path) -> dict[str, Any]:
+    return dict(json.loads((site / "told.json").read_text()))
+
+
+def test_many_doors_answer_as_one_server_and_the_wheel_comes_back(site: Path, told: dict[str, Any]) -> None:
     assert told["ready"] == 200
-    batch = pl.read_parquet(tmp_path / "out.parquet")
+    batch = pl.read_parquet(site / "out.parquet")
     # a door serves the fast form, as the server does; the batch asks the original
     assert [a["prediction"] for a in told["answers"]] == pytest.approx(batch["prediction"].to_list(), rel=1e-12)
     assert {a["version"] for a in told["answers"]} == {"loans/1"}
@@ -101,3 +132,19 @@ def test_many_doors_answer_as_one_server_and_the_wheel_comes_back(tmp_path: Path
     assert told["after"]["champion"] == "loans/1"
     assert told["again"]["repeated"] == 100, "it has read its log again"
     assert told["more"]["joined"] == 20
+
+
+def test_a_door_goes_on_the_clients_trace_and_the_model_is_its_child(site: Path, told: dict[str, Any]) -> None:
+    if not (site / "spans.jsonl").exists():
+        pytest.skip("LOUD: opentelemetry-sdk is not installed; spans behind Ray Serve are not tested")
+    spans = [json.loads(line) for line in (site / "spans.jsonl").read_text().splitlines()]
+    (request,) = [s for s in spans if s["attributes"].get("loudly.request_id") == "mine"]
+    assert (request["name"], request["context"]["trace_id"], request["parent_id"]) == ("POST /predict", f"0x{TRACE}", f"0x{PARENT}")
+    own = request["context"]["span_id"]
+    assert told["traced"] == f"00-{TRACE}-{own[2:]}-01"
+    (model,) = [s for s in spans if s["name"] == "model" and s["parent_id"] == own]
+    for span in (request, model):
+        said = {name: span["attributes"][f"loudly.{name}"] for name in ("version", "arm", "rows", "fallback")}
+        assert said == {"version": "loans/1", "arm": "control", "rows": 1, "fallback": False}
+    predictions = [s for s in spans if s["name"] == "POST /predict" and s["attributes"]["http.response.status_code"] == 200]
+    assert len(predictions) == 8, "one for each request that was answered, whichever door has answered it"

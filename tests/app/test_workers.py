@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 import re
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,19 @@ import pytest
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
-from live_server import free_port  # noqa: E402
+from command_line import LOUDLY, ROW, Project, free_port  # noqa: E402
 from loudly.loop import traffic  # noqa: E402
 from loudly.store.segments import read_segments  # noqa: E402
 from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
+from waiting import PATIENCE, until  # noqa: E402
 
+PAUSE = 0.005  # between the requests of a client: what is tested needs requests under way, not all of the processors
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="LOUD: processes are found by /proc; workers are tested on Linux alone"),
 ]
 
-LOUDLY = str(Path(sys.executable).with_name("loudly"))
-ROW = {"asked_at": "2026-01-01T00:00:00", "income": 30000.0, "debt": 9000.0, "region": "west", "purpose": "car"}
 ODD = '''
 import time
 
@@ -49,42 +50,25 @@ def odd(income):
         raise RuntimeError("out of order")
     return income
 '''
-PATIENCE = 240.0
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with two versions, the first of which answers."""
-    folder = tmp_path_factory.mktemp("trained")
-    subprocess.run([LOUDLY, "init", "."], cwd=folder, check=True, capture_output=True)
-    app = folder / "app.py"
-    app.write_text(app.read_text().replace("app.labels(", ODD + "\n\napp.labels("))
-    for command in (["train"], ["ship"], ["train"]):
-        subprocess.run([LOUDLY, *command], cwd=folder, check=True, capture_output=True)
-    toml = folder / "loudly.toml"
-    toml.write_text(toml.read_text().replace("[server]", "[server]\ntick = 0.5\ndeadline = 3.0\ndrain = 1.0"))
-    return folder
-
-
-def until(holds: Callable[[], Any], what: str) -> Any:
-    """Waits for it, as long as a busy machine may need."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            if made := holds():
-                return made
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"it did not come: {what}")
+    made = Project(tmp_path_factory.mktemp("trained"))
+    for words in (["init", "."], ["train"], ["ship"], ["train"]):
+        assert made.run(*words).returncode == 0
+        if words[0] == "init":
+            made.edit("app.py", "app.labels(", ODD + "\n\napp.labels(")
+    made.edit("loudly.toml", "[server]", "[server]\ntick = 0.5\ndeadline = 3.0\ndrain = 1.0")
+    return made
 
 
 class Site:
     """A project that is served by workers."""
 
-    def __init__(self, trained: Path, folder: Path, count: int = 2) -> None:
-        self.folder, self.count = folder, count
-        shutil.copytree(trained, folder)
+    def __init__(self, trained: Project, folder: Path, count: int = 2) -> None:
+        self.folder, self.count = trained.copy(folder).folder, count
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.errors = folder / "errors.txt"
@@ -99,9 +83,20 @@ class Site:
 
     def doors(self) -> set[str]:
         """The workers that answer."""
-        told = httpx.get(f"{self.url}/status", timeout=60).json()
+        told = self.get("/status").json()
         self.seen = {*getattr(self, "seen", ()), told["door"]} if self.process.poll() is None else set()
         return self.seen
+
+    def get(self, path: str) -> Any:
+        """Over a connection of its own, which any worker may take."""
+        return httpx.get(f"{self.url}{path}", timeout=120, verify=False)
+
+    def post(self, path: str, body: Any) -> Any:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=120, verify=False)
+
+    def waiting(self) -> int:
+        """Answers that wait for their label."""
+        return int(self.get("/status").json()["waiting_for_labels"])
 
     def pids(self, what: str) -> list[int]:
         found = []
@@ -132,24 +127,42 @@ class Site:
         return found
 
 
-@pytest.fixture
-def site(trained: Path, tmp_path: Path) -> Iterator[Site]:
-    made = Site(trained, tmp_path / "site")
+@contextmanager
+def serving(trained: Project, folder: Path) -> Iterator[Site]:
+    made = Site(trained, folder)
     yield made
     made.process.kill()
     made.process.wait()
     until(lambda: not made.pids("worker") and not made.pids("wheel"), "children end when their parent is gone")
 
 
+@pytest.fixture
+def site(trained: Project, tmp_path: Path) -> Iterator[Site]:
+    """A site of the test's own, which may end it."""
+    with serving(trained, tmp_path / "site") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def lasting(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site that goes on from test to test, through all that happens to it; at its end its log is held against its answers."""
+    with serving(trained, tmp_path_factory.mktemp("lasting") / "site") as made:
+        yield made
+        made.stop()
+        assert max(made.logged().values()) == 1, "taken over twice"
+
+
 class Load:
     """Clients that ask without end, each row once; what they were answered, and what broke."""
 
+    numbers = itertools.count()
+
     def __init__(self, site: Site, clients: int = 4) -> None:
-        self.site, self.ended = site, threading.Event()
+        self.site, self.ended, number = site, threading.Event(), next(self.numbers)
         self.acknowledged: list[str] = []
         self.statuses: Counter[int] = Counter()
         self.broken: list[str] = []
-        self.threads = [threading.Thread(target=self._ask, args=(f"c{i}",)) for i in range(clients)]
+        self.threads = [threading.Thread(target=self._ask, args=(f"{number}c{i}",)) for i in range(clients)]
 
     def _ask(self, name: str) -> None:
         client, number = httpx.Client(base_url=self.site.url, timeout=60), 0
@@ -166,6 +179,7 @@ class Load:
             self.statuses[answer.status_code] += 1
             if answer.status_code == 200:
                 self.acknowledged.append(f"{name}-{number}")
+            self.ended.wait(PAUSE)
         client.close()
 
     def __enter__(self) -> Load:
@@ -185,44 +199,47 @@ class Load:
 
 
 def compare(site: Site, load: Load) -> None:
+    """What was acknowledged is in the log, which a running wheel may still be writing, and no row stands there twice."""
+    assert set(load.statuses) == {200}
+    if site.process.poll() is None:
+        until(lambda: not set(load.acknowledged) - set(site.logged()), "what was acknowledged, in the log")
     logged = site.logged()
     assert not set(load.acknowledged) - set(logged), "acknowledged, and in no log"
-    assert max(logged.values()) == 1, "taken over twice"
-    assert set(load.statuses) == {200}
+    assert max(logged[k] for k in load.acknowledged) == 1, "taken over twice"
 
 
-def test_a_worker_that_is_killed_under_load_loses_nothing_and_is_started_again(site: Site) -> None:
-    with Load(site) as load:
+def test_a_worker_that_is_killed_under_load_loses_nothing_and_is_started_again(lasting: Site) -> None:
+    before = len(lasting.events("process_restarted"))
+    with Load(lasting) as load:
         for _ in range(2):
-            victim = site.pids("worker")[0]
+            victim = lasting.pids("worker")[0]
             os.kill(victim, signal.SIGKILL)
-            until(lambda v=victim: len(site.pids("worker")) == 2 and v not in site.pids("worker"), "another worker")
+            until(lambda v=victim: len(lasting.pids("worker")) == 2 and v not in lasting.pids("worker"), "another worker")
             load.more(50)
-    site.stop()
-    compare(site, load)
-    assert [e["reason"] for e in site.events("process_restarted")] == ["killed by signal 9"] * 2
-    assert len(re.findall(r"LOUD worker \d \(process \d+\)\s+killed\s+by\s+signal\s+9;", site.errors.read_text())) == 2
+        until(lambda: len(lasting.events("process_restarted")) == before + 2, "both are written down")
+    compare(lasting, load)
+    assert [e["reason"] for e in lasting.events("process_restarted")[before:]] == ["killed by signal 9"] * 2
+    assert len(re.findall(r"LOUD worker \d \(process \d+\)\s+killed\s+by\s+signal\s+9;", lasting.errors.read_text())) == before + 2
 
 
-def test_while_the_wheel_is_away_answers_go_on_and_are_folded_once_when_it_returns(site: Site) -> None:
-    with Load(site) as load:
+def test_while_the_wheel_is_away_answers_go_on_and_are_folded_once_when_it_returns(lasting: Site) -> None:
+    before, waited = len(lasting.events("process_restarted")), lasting.waiting()
+    with Load(lasting) as load:
         for _ in range(2):
-            (victim,) = site.pids("wheel")
+            (victim,) = lasting.pids("wheel")
             os.kill(victim, signal.SIGKILL)
             load.more(50)
-            spooled = httpx.post(f"{site.url}/feedback", json={"loan_id": load.acknowledged[-1], "late": True}, timeout=60).json()
+            spooled = lasting.post("/feedback", {"loan_id": load.acknowledged[-1], "late": True}).json()
             assert spooled["spooled"] == 1 or spooled["joined"] == 1
-            until(lambda: not httpx.get(f"{site.url}/status", timeout=60).json()["wheel_away"], "the wheel's return")
+            until(lambda: not lasting.get("/status").json()["wheel_away"], "the wheel's return")
             load.more(50)
-    waiting = httpx.get(f"{site.url}/status", timeout=60).json()["waiting_for_labels"]
-    assert waiting == len(load.acknowledged) - 2 + len(load.broken)
+    assert lasting.waiting() == waited + len(load.acknowledged) - 2 + len(load.broken)
     assert not load.broken, "a wheel that dies breaks no connection"
-    again = httpx.post(f"{site.url}/feedback", json=[{"loan_id": k, "late": False} for k in load.acknowledged[:30]], timeout=60)
+    again = lasting.post("/feedback", [{"loan_id": k, "late": False} for k in load.acknowledged[:30]])
     assert again.json()["unknown"] == 0
-    site.stop()
-    compare(site, load)
-    assert [e["what"] for e in site.events("process_restarted")] == ["wheel", "wheel"]
-    assert "answers go on as told last" in site.errors.read_text().replace("\n", " ")
+    compare(lasting, load)
+    assert [e["what"] for e in lasting.events("process_restarted")[before:]] == ["wheel", "wheel"]
+    assert "answers go on as told last" in lasting.errors.read_text().replace("\n", " ")
 
 
 def test_a_parent_that_is_killed_takes_its_children_along_and_loses_nothing(site: Site) -> None:
@@ -244,82 +261,84 @@ def test_sigterm_under_load_drains_all_workers_and_breaks_no_request(site: Site)
     assert not list((site.folder / ".loudly" / "spools").glob("*/*.seg")), "all is taken over"
 
 
-def test_versions_change_in_every_worker_and_no_request_fails(site: Site) -> None:
-    with Load(site) as load, httpx.Client(base_url=site.url, timeout=60) as client:
+def test_versions_change_in_every_worker_and_no_request_fails(lasting: Site) -> None:
+    with Load(lasting) as load, httpx.Client(base_url=lasting.url, timeout=60) as client:
         for version in ("2", "1", "2"):
             said = {"version": version, "ledger": client.get("/status").json()["ledger"], "reason": "a test"}
             statuses = [client.post("/promote", json=said).status_code for _ in range(2)]
             assert statuses == [200, 409], "the second has read an old ledger"
 
             def answers(version: str = version) -> bool:
-                asked = [httpx.post(f"{site.url}/predict", json={**ROW, "loan_id": f"v{time.monotonic_ns()}"}) for _ in range(20)]
+                asked = [lasting.post("/predict", {**ROW, "loan_id": f"v{time.monotonic_ns()}"}) for _ in range(20)]
                 return {a.json()["answers"][0]["version"] for a in asked} == {f"loans/{version}"}
 
             until(answers, f"version {version} in every worker")
-        assert client.post("/v2/repository/models/loans/versions/1/load").status_code == 200
-        until(
-            lambda: (
-                {httpx.post(f"{site.url}/predict?version=1", json={**ROW, "loan_id": "p"}).status_code for _ in range(10)} == {200}
-            ),
-            "the version that was loaded, in every worker",
-        )
-        assert client.post("/v2/repository/models/loans/versions/1/unload").status_code == 200
-        until(
-            lambda: (
-                {httpx.post(f"{site.url}/predict?version=1", json={**ROW, "loan_id": "p"}).status_code for _ in range(10)} == {404}
-            ),
-            "it is gone, in every worker",
-        )
+        for work, status in (("load", 200), ("unload", 404)):
+            assert client.post(f"/v2/repository/models/loans/versions/1/{work}").status_code == 200
+
+            def named(status: int = status) -> bool:
+                asked = [lasting.post("/predict?version=1", {**ROW, "loan_id": f"p{time.monotonic_ns()}"}) for _ in range(10)]
+                return {a.status_code for a in asked} == {status}
+
+            until(named, f"{work} in every worker")
     assert not load.broken
-    site.stop()
-    compare(site, load)
+    compare(lasting, load)
 
 
-def test_a_scrape_is_the_sum_whoever_answers_it_and_feedback_reaches_the_wheel_from_any_worker(site: Site) -> None:
+def test_a_scrape_is_the_sum_whoever_answers_it_and_feedback_reaches_the_wheel_from_any_worker(lasting: Site) -> None:
+    champion, waited, before = lasting.get("/status").json()["champion"], lasting.waiting(), lasting.get("/metrics").text
+    rows = f'loudly_rows_total{{arm="control",version="{champion}"}}'
     keys = [f"k{i}" for i in range(60)]
     for key in keys:
-        assert httpx.post(f"{site.url}/predict", json={**ROW, "loan_id": key}, timeout=60).status_code == 200
+        assert lasting.post("/predict", {**ROW, "loan_id": key}).status_code == 200
     for _ in range(12):  # a connection each: whichever worker takes it
-        until(lambda: _answered(httpx.get(f"{site.url}/metrics", timeout=60).text) == 60, "the sum")
-        text = httpx.get(f"{site.url}/metrics", timeout=60).text
-        assert 'loudly_rows_total{arm="control",version="loans/1"} 60.0' in text
-    told = [httpx.post(f"{site.url}/feedback", json={"loan_id": key, "late": True}, timeout=60).json() for key in keys]
+        until(lambda: _count(ANSWERED, lasting.get("/metrics").text) == _count(ANSWERED, before) + 60, "the sum")
+        assert _count(rows, lasting.get("/metrics").text) == _count(rows, before) + 60
+    told = [lasting.post("/feedback", {"loan_id": key, "late": True}).json() for key in keys]
     assert sum(t["joined"] for t in told) == 60
-    assert {httpx.get(f"{site.url}/status", timeout=60).json()["waiting_for_labels"] for _ in range(6)} == {0}
-    os.kill(site.pids("worker")[0], signal.SIGKILL)
-    until(lambda: site.events("process_restarted"), "the wheel writes it down")
-    until(lambda: _answered(httpx.get(f"{site.url}/metrics", timeout=60).text) == 60, "what a dead worker counted still counts")
+    assert {lasting.waiting() for _ in range(6)} == {waited}
+    restarted = len(lasting.events("process_restarted"))
+    os.kill(lasting.pids("worker")[0], signal.SIGKILL)
+    until(lambda: len(lasting.events("process_restarted")) > restarted, "the wheel writes it down")
+    until(
+        lambda: _count(ANSWERED, lasting.get("/metrics").text) == _count(ANSWERED, before) + 60,
+        "what a dead worker counted still counts",
+    )
 
 
-def _answered(text: str) -> float:
-    found = re.findall(r'loudly_requests_total\{path="/predict",status="200"\} ([\d.]+)', text)
-    return sum(map(float, found))
+ANSWERED = 'loudly_requests_total{path="/predict",status="200"}'
 
 
-def test_a_model_that_hangs_or_raises_in_one_worker_costs_its_own_requests(site: Site) -> None:
+def _count(of: str, text: str) -> float:
+    return sum(map(float, re.findall(rf"{re.escape(of)} ([\d.]+)", text)))
+
+
+def test_a_model_that_hangs_or_raises_in_one_worker_costs_its_own_requests(lasting: Site) -> None:
+    until(lambda: len(lasting.doors()) == lasting.count, "all workers")
+    restarted = len(lasting.events("process_restarted"))
     found: list[int] = []
     hanging = {**ROW, "loan_id": "hangs", "income": -1.0}
-    asking = threading.Thread(target=lambda: found.append(httpx.post(f"{site.url}/predict", json=hanging, timeout=120).status_code))
+    asking = threading.Thread(target=lambda: found.append(lasting.post("/predict", hanging).status_code))
     asking.start()
-    answered = [httpx.post(f"{site.url}/predict", json={**ROW, "loan_id": f"k{i}"}, timeout=60).status_code for i in range(40)]
+    answered = [lasting.post("/predict", {**ROW, "loan_id": f"h{i}"}).status_code for i in range(40)]
     asking.join()
     assert found == [503]
     assert answered.count(200) >= 20, "the worker that hangs refuses those that waited behind; the other goes on"
     assert set(answered) <= {200, 503}
-    raised = httpx.post(f"{site.url}/predict", json={**ROW, "loan_id": "raises", "income": -2.0}, timeout=60).json()
+    raised = lasting.post("/predict", {**ROW, "loan_id": "raises", "income": -2.0}).json()
     assert raised["answers"][0]["fallback"] is True
-    assert httpx.post(f"{site.url}/predict", json={**ROW, "loan_id": "sound"}, timeout=60).json()["answers"][0]["fallback"] is False
-    site.stop()
-    assert "hangs" not in site.logged(), "what its client did not get is not logged as answered"
-    assert json.dumps(site.events("process_restarted")) == "[]"
+    assert lasting.post("/predict", {**ROW, "loan_id": "sound"}).json()["answers"][0]["fallback"] is False
+    until(lambda: "sound" in lasting.logged(), "what was answered last, in the log")
+    assert "hangs" not in lasting.logged(), "what its client did not get is not logged as answered"
+    assert len(lasting.events("process_restarted")) == restarted
 
 
-def test_an_address_that_is_taken_and_workers_that_cannot_be_are_said(trained: Path, site: Site) -> None:
-    for words, told in (
-        (["--workers", "2", "--port", str(site.port)], "Nobody can listen"),
-        (["--workers", "0"], "at least one process"),
-        (["--workers", "2", "app.py", "app.py"], "different names"),
-    ):
-        done = subprocess.run([LOUDLY, "serve", *words], cwd=site.folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert told in done.stderr
+def test_an_address_that_is_taken_and_workers_that_cannot_be_are_said(trained: Project) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = trained.alone("serve", "--workers", "2", "--port", str(taken.getsockname()[1]))
+    assert (done.returncode, "Nobody can listen" in done.stderr) == (1, True)
+    for words, told in ((["--workers", "0"], "at least one process"), (["--workers", "2", "app.py", "app.py"], "different names")):
+        done = trained.run("serve", *words)
+        assert (done.returncode, told in done.stderr) == (1, True)

@@ -7,26 +7,11 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-LOUDLY = str(Path(sys.executable).with_name("loudly"))
-
-
-class Project:
-    """A folder and the command line in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([LOUDLY, *words], cwd=self.folder, capture_output=True, text=True, check=False)
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.run(*words, "--json").stdout)
+from command_line import LOUDLY, Project
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +21,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
-@pytest.mark.timeout(400)  # a dozen processes, each with its imports
+@pytest.mark.timeout(400)  # several processes, each with its imports
 def test_the_way_of_a_newcomer(project: Project) -> None:
-    assert project.run("status").returncode == 3, "not yet"
+    assert project.alone("status").returncode == 3, "not yet"
     early = project.run("ship")
     assert early.returncode == 1
     assert "loudly train" in early.stderr
-    trained = project.json("train")
+    trained = json.loads(project.alone("train", "--json").stdout)
     assert trained["version"] == "loans/1"
     assert trained["gate"]["decision"] == "PASS"
-    assert project.run("ship").returncode == 0
-    status = project.json("status")
+    assert project.alone("ship").returncode == 0
+    status = json.loads(project.alone("status", "--json").stdout)
     assert status["champion"] == "loans/1"
     assert project.run("why").stdout.startswith("loans/1: champion since")
     plan = project.json("plan")
@@ -56,9 +41,8 @@ def test_the_way_of_a_newcomer(project: Project) -> None:
     assert project.run("doctor").returncode == 0
 
 
-@pytest.mark.timeout(400)  # a dozen processes, each with its imports
 def test_a_second_version_goes_through_a_rollout_and_can_be_rolled_back(project: Project) -> None:
-    (project.folder / "app.py").write_text((project.folder / "app.py").read_text().replace("max_iter=60", "max_iter=61"))
+    project.edit("app.py", "max_iter=60", "max_iter=61")
     assert project.run("train").returncode == 0
     assert "the gate's comparison with the champion" in project.run("why", "2").stdout
     assert project.run("ship").returncode == 0
@@ -84,8 +68,8 @@ def test_tampering_is_found_by_the_doctor(project: Project) -> None:
 
 
 def test_mistakes_are_three_lines_not_a_traceback(project: Project, tmp_path: Path) -> None:
-    for words in (["train", "--file", "nowhere.py"], ["why", "loans/99"], ["feedback", "nowhere.csv"]):
-        told = project.run(*words)
+    mistakes = (["train", "--file", "nowhere.py"], ["why", "loans/99"], ["feedback", "nowhere.csv"])
+    for words, told in ((mistakes[0], project.alone(*mistakes[0])), *((words, project.run(*words)) for words in mistakes[1:])):
         assert told.returncode == 1, words
         assert "Traceback" not in told.stderr
         assert told.stderr.startswith("error: ")
@@ -99,8 +83,7 @@ def test_a_history_is_replayed_from_the_command_line(project: Project) -> None:
 
 
 def test_training_shows_its_progress_on_standard_error_of_a_terminal_and_not_with_json(project: Project) -> None:
-    file = project.folder / "app.py"
-    file.write_text(file.read_text().replace("@app.train\n", '@app.train(tune={"learning_rate": (0.01, 0.5, "log")}, trials=3)\n'))
+    project.edit("app.py", "@app.train\n", '@app.train(tune={"learning_rate": (0.01, 0.5, "log")}, trials=3)\n')
     for words, shown in ((["train", "--tune"], True), (["train", "--json"], False)):
         ours, theirs = pty.openpty()
         run = subprocess.Popen(

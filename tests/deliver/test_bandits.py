@@ -306,11 +306,14 @@ def test_the_gain_over_control_is_estimated_without_bias() -> None:
 def test_an_arm_that_errs_is_named_before_any_reward(kind: str) -> None:
     strategy = KINDS[kind](SPEC)
     answered = {"control": 500, "b": 300, "c": 200}
-    _, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 2, "b": 3, "c": 25}, {})
+    state, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 2, "b": 3, "c": 25}, {})
+    assert not verdict.failed, "another candidate is left"
+    assert "25 of 30 failed answers are those of c" in state["dropped"]["c"]["reason"]
+    _, verdict = strategy.observe(state, answered, {"control": 2, "b": 60}, {})
     assert verdict.failed
-    assert "25 of 30 failed answers are those of c" in verdict.reason
-    _, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 5, "b": 3, "c": 2}, {})
+    state, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 5, "b": 3, "c": 2}, {})
     assert not verdict.failed
+    assert not state["dropped"]
 
 
 def test_rows_of_unknown_context_are_spread_evenly_and_not_learned_from() -> None:

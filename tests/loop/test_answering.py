@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from conftest import SINCE, make_app, make_world
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
-from loudly.core.values import Role
+from loudly.core.values import Field, Kind, Role, Schema
 from loudly.data.pseudonym import pseudonymise
 from loudly.errors import DataError, RolloutError
+from loudly.features.feature_set import FeatureSet
+from loudly.features.quick import quick
 from loudly.loop import traffic
 from loudly.loop.founding import found
 from loudly.loop.live import Live
@@ -101,6 +103,25 @@ def test_a_restart_folds_the_compact_log_to_the_same_state(tmp_path: Path) -> No
     assert joined_again.equals(live.feedback(rows[10:20].select("id", "y")).joined)
 
 
+def test_calls_that_count_as_one_are_one_record_and_stand_before_the_labels_that_follow_them(tmp_path: Path) -> None:
+    live, clock = made_live(tmp_path)
+    rows = TABLE.filter((when >= SINCE) & (when < SINCE + DAY))[:12]
+    live.stores.traffic.before = lambda whole: None  # type: ignore[union-attr] # the log's own thread is kept out
+    for i in range(12):
+        clock.advance(SINCE + 1 + i)
+        live.answering.answer(sent(rows[i : i + 1], live), Attempt((1,)))
+    live.feedback(rows[:3].select("id", "y"))
+    live.stores.traffic.flush()  # type: ignore[union-attr]
+    answered, labels = read_segments(tmp_path)
+    assert (answered.kind, labels.kind) == ("predictions", "labels")
+    table = traffic.from_bytes(answered.payload)
+    assert table["_at"].to_list() == [SINCE + 1 + i for i in range(12)]
+    assert table["id"].to_list() == rows["id"].to_list()
+    again = traffic.entry(answered.payload)
+    assert again is not None
+    assert (again.at, list(again.ats)) == (SINCE + 12, table["_at"].to_list())
+
+
 def test_the_compact_record_is_the_table_that_would_have_been_logged() -> None:
     live, _ = made_live()
     rows = sent(TABLE.filter(when >= SINCE)[:5], live)
@@ -179,6 +200,21 @@ def test_the_quick_matrix_is_the_matrix_byte_for_byte(records: list[tuple[Any, .
     assert fitted.aside.is_empty()
     assert fitted.good.equals(rows.table(), null_equal=True)
     assert list(of_table(rows.table(), ready.schema).records) == [tuple(r) for r in records]
+
+
+def test_a_matrix_of_numbers_is_taken_out_of_the_records_as_it_is_out_of_the_columns() -> None:
+    kinds = {"id": Kind.TEXT, "b": Kind.NUMBER, "at": Kind.TIME, "a": Kind.INTEGER, "c": Kind.BOOLEAN}
+    roles = {"id": Role.KEY, "at": Role.TIME}
+    schema = Schema(tuple(Field(n, k, roles.get(n, Role.INPUT), nullable=n not in roles) for n, k in kinds.items()))
+    records = [("x", 1.5, 0, 2**60 + 1, True), ("y", None, 1, None, None), ("z", -0.0, 2, -3, False)]
+    rows = Rows(schema, None, 3, records)
+    features = FeatureSet([], schema).fit(rows.table())
+    plan = quick(features, kinds)
+    assert plan is not None
+    assert plan.pick is not None
+    picked = np.array([plan.pick(record) for record in records], dtype=np.float64)
+    assert picked.tobytes() == plan.matrix(rows.columns, 3, lambda name: rows.table()[name]).tobytes()
+    assert picked.tobytes() == features.matrix(rows.table()).tobytes()
 
 
 class Recorder:

@@ -18,7 +18,7 @@ from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Decision
 from loudly.deliver.rollout import parse_rollout
-from loudly.errors import ConfigError, RolloutError, UserFileError
+from loudly.errors import ConfigError, RolloutError
 from loudly.evaluate.gate import Gate
 from loudly.loop.arms import arms_of
 from loudly.loop.founding import found, reopen
@@ -120,8 +120,8 @@ def test_killed_at_every_append_of_a_bandit_rollout_and_resumed_it_ends_with_the
     counting = FailingLedger(MemoryLedger(), -1, "before")
     run(system, table, stores=replace(memory_stores("world"), ledger=counting))
     assert counting.appends > 12
-    for n in range(1, counting.appends + 1):
-        ledger, when = MemoryLedger(), ("before", "after")[n % 2]
+    for n, when in [(1, "before"), *((n, "after") for n in range(1, counting.appends + 1))]:
+        ledger = MemoryLedger()
         stores = replace(memory_stores("world"), ledger=ledger)
         with pytest.raises(Killed):
             run(system, table, stores=replace(stores, ledger=FailingLedger(ledger, n, when)))
@@ -250,11 +250,19 @@ def test_the_users_reward_is_what_the_bandit_learns_from() -> None:
     (lambda rows, answers: rows["paid"], "failed"),
     (lambda rows, answers: ["good"] * len(answers), "no numbers"),
 ])  # fmt: skip
-def test_a_reward_that_is_none_is_refused_with_the_row_it_was_for(given: Any, told: str) -> None:
-    table = make_world(days=40, per_day=60)
+def test_a_reward_that_is_none_freezes_the_bandit_and_names_the_row_it_was_for(given: Any, told: str) -> None:
+    table = make_world(days=48, per_day=60)
     given.__name__ = "worth"
-    with pytest.raises(UserFileError, match=f"'worth' .*{told}"):
-        run(replace(system_of(table, "thompson for 7d"), reward=given), table)
+    made = run(replace(system_of(table, "thompson for 7d"), reward=given), table)
+    stopped = of_kind(made, "bandit_frozen")
+    assert len(stopped) == 1
+    assert "'worth'" in stopped[0].data["reason"]
+    assert told in stopped[0].data["reason"]
+    assert "LOUD" in tell(stopped[0])
+    back = of_kind(made, "version_rolled_back")[0]
+    assert "undecided at its deadline" in back.data["reason"]
+    assert "worth" in back.data["reason"]
+    assert of_kind(made, "window_judged") or made.answers.height, "the labels went on to everybody else"
 
 
 def test_a_label_that_comes_early_waits_until_its_time_is_over() -> None:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
+from loudly.app.server import Ticker
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Field, Kind, Role, Schema
@@ -21,6 +22,7 @@ from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
 from loudly.loop.shadowing import Shadows, Waiting, with_shadows
+from loudly.loop.stores import Stores
 from loudly.serve.attempt import Attempt
 from loudly.serve.router import Replies, Served
 from loudly.serve.rows import Rows, of_table
@@ -149,26 +151,75 @@ TABLE = make_world(days=45)
 when = pl.col("at").dt.epoch("us")
 
 
-def test_a_restart_asks_the_shadow_again(tmp_path: Path) -> None:
-    stores = replace(memory_stores("world"), traffic=SegmentWriter(tmp_path))
-    live = Live(make_app(TABLE).system, stores, DataClock(SINCE), key=b"key")
+def start(stores: Stores) -> Live:
+    return Live(make_app(TABLE).system, stores, DataClock(SINCE), key=b"key")
+
+
+def with_a_shadow(folder: Path) -> Live:
+    """A wheel that logs into the folder, and that a shadow runs beside."""
+    live = start(replace(memory_stores("world"), traffic=SegmentWriter(folder)))
     assert not found(live, TABLE.filter(when < SINCE))
     live.retrain("first training", "there is no model yet")
     live.retrain("by hand", "to have a shadow")
     assert live.strategy is not None
     assert live.strategy.name == "shadow"
+    return live
+
+
+def answer_a_day(live: Live) -> int:
+    """Answers the rows of a day one by one, folds and logs them; how many there were."""
     schema = live.ready[live.state.champion or ""].schema
     rows = of_table(TABLE.filter((when >= SINCE) & (when < SINCE + DAY)).drop("y"), schema)
     for at in range(rows.height):
         live.answering.answer(Rows(schema, None, 1, rows.records[at : at + 1]), Attempt((1,)))
     with live.lock:
         live.answering.fold()
-    live.stores.traffic.flush()  # type: ignore[union-attr]
-    again = Live(make_app(TABLE).system, replace(stores, traffic=None), DataClock(SINCE), key=b"key")
+    live.stores.traffic.close()  # type: ignore[union-attr]
+    return rows.height
+
+
+def test_a_restart_asks_the_shadow_again(tmp_path: Path) -> None:
+    live = with_a_shadow(tmp_path)
+    count = answer_a_day(live)
+    again = start(replace(live.stores, traffic=None))
     reopen(again)
-    assert catch_up(again, tmp_path) == rows.height
+    assert catch_up(again, tmp_path) == count
     labels = TABLE.filter((when >= SINCE) & (when < SINCE + DAY)).select("id", "y")
     here, there = (one.book.arrived(labels, SINCE + DAY).joined.sort("id") for one in (live, again))
     assert np.isfinite(here["_candidate"].to_numpy()).all()
     np.testing.assert_allclose(there["_candidate"].to_numpy(), here["_candidate"].to_numpy(), rtol=1e-12)
-    stores.traffic.close()  # type: ignore[union-attr]
+    assert not again.answering.raised.fresh()
+
+
+def broken(_: pl.DataFrame) -> Any:
+    raise ValueError("out of order")
+
+
+def triple(table: pl.DataFrame) -> Any:
+    return np.full((table.height, 3), 0.3)
+
+
+@pytest.mark.parametrize(
+    ("predict", "told"),
+    [(broken, "ValueError: out of order"), (triple, "ValueError: cannot reshape")],
+)
+def test_a_shadow_that_fails_in_a_restart_is_told_and_recorded(
+    predict: Predict, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = with_a_shadow(tmp_path)
+    count = answer_a_day(live)
+    again = start(replace(live.stores, traffic=None))
+    reopen(again)
+    assert again.router is not None
+    routing = again.router.routing
+    again.router.swap(replace(routing, candidates=(Served(routing.versions[1], predict),)))
+    assert catch_up(again, tmp_path) == count
+    labels = TABLE.filter((when >= SINCE) & (when < SINCE + DAY)).select("id", "y")
+    lacking = int(np.isnan(again.book.arrived(labels, SINCE + DAY).joined["_candidate"].to_numpy()).sum())
+    assert lacking > 0.9 * count, "only a batch in sixteen was scored before its answer, and logged"
+    Ticker(again, 1.0)._look_at_the_models()
+    event = list(again.stores.ledger.read())[-1].event
+    assert (event.kind, event.data["what"]) == ("guarantee_weakened", "answers of a model")
+    assert str(event.data["reason"]).startswith(f"{routing.versions[1]}: {told}")
+    assert f"({lacking} logged rows stay without its scores)" in str(event.data["reason"])
+    assert "LOUD" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from loudly.core.seams import FastForm
 from loudly.core.values import Decision, Field, Kind, Schema
 from loudly.errors import ModelError
 from loudly.loop.serving import make_ready
+from loudly.plugins import resolve
 from loudly.register.bundle import pack, unpack
 from loudly.register.fast_form import Fast, fasten
 from loudly.register.pickle_format import PickleFormat
@@ -178,17 +179,15 @@ def test_splits_on_sets_of_categories_are_not_said_by_the_graph_so_the_original_
 @pytest.mark.parametrize("truth", [Y, Y3], ids=["binary", "multiclass"])
 def test_lightgbm_answers_to_the_last_bit_with_categories_and_holes_from_many_threads(truth: Any) -> None:
     lgb = pytest.importorskip("lightgbm")
-    from loudly.adapters.lightgbm_format import LightGBMFormat
-    from loudly.adapters.lightgbm_row import LightGBMRow
-
+    of_a_row = pytest.importorskip("loudly.adapters.lightgbm_row")
     fitted = lgb.LGBMClassifier(n_estimators=20, verbose=-1, n_jobs=1).fit(HOLED, truth, categorical_feature=[4])
-    form = LightGBMFormat()
+    form = resolve("format", "lightgbm")()
     text = form.dump(fitted)
-    fast = fasten(form.restore(text), form.load(text), HOLED, [LightGBMRow()])
+    fast = fasten(form.restore(text), form.load(text), HOLED, [of_a_row.LightGBMRow()])
     assert fast.verdict.passed
     assert fast.data == text
     assert {e.effect for e in fast.verdict.evidence} == {0.0}
-    model, expected = LightGBMRow().load(text), form.load(text).predict(HOLED)
+    model, expected = of_a_row.LightGBMRow().load(text), form.load(text).predict(HOLED)
     wrong: list[int] = []
 
     def ask(worker: int) -> None:

@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skops.io as sio
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from logistic_graph import WEIGHTS, logistic_graph
 from loudly.core.values import Field, Kind, Schema
 from loudly.errors import ModelError, UntrustedModel
 from loudly.loop.serving import make_ready
+from loudly.plugins import resolve
 from loudly.register.bundle import pack, unpack
 from loudly.register.pickle_format import PickleFormat
 from loudly.register.skops_format import SkopsFormat
@@ -54,9 +57,7 @@ def test_skops_gives_equal_bytes_for_equal_fits_and_equal_answers(estimator: Any
 
 def test_lightgbm_is_native_text_and_can_be_continued() -> None:
     lgb = pytest.importorskip("lightgbm")
-    from loudly.adapters.lightgbm_format import LightGBMFormat
-
-    form = LightGBMFormat()
+    form = resolve("format", "lightgbm")()
     fitted = lgb.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1, random_state=1, deterministic=True).fit(X, Y)
     data = form.dump(fitted)
     assert data.startswith(b"tree\n")
@@ -69,23 +70,13 @@ def test_lightgbm_is_native_text_and_can_be_continued() -> None:
 
 def test_onnx_graphs_are_served_as_they_are() -> None:
     pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("onnx", reason="LOUD: onnx is not installed; ONNX models are not tested")
-    from loudly.adapters.onnx_format import OnnxFormat, OnnxModel
-
-    weights = onnx.numpy_helper.from_array(np.array([[1.0], [2.0], [0.0], [-1.0]], dtype=np.float32), "w")
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("MatMul", ["x", "w"], ["z"]), onnx.helper.make_node("Sigmoid", ["z"], ["p"])],
-        "g",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])],
-        [onnx.helper.make_tensor_value_info("p", onnx.TensorProto.FLOAT, [None, 1])],
-        [weights],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    fitted = OnnxModel(model.SerializeToString())
-    form = OnnxFormat()
+    graph = logistic_graph()
+    served = pytest.importorskip("loudly.adapters.onnx_format")
+    fitted = served.OnnxModel(graph)
+    form = served.OnnxFormat()
     answers = form.load(form.dump(fitted)).predict(X)
     assert answers.shape == (300,)
-    assert np.allclose(answers, 1 / (1 + np.exp(-(X @ np.array([1.0, 2.0, 0.0, -1.0])))), atol=1e-5)
+    assert np.allclose(answers, 1 / (1 + np.exp(-(X @ np.array(WEIGHTS)))), atol=1e-5)
     with pytest.raises(ModelError):
         form.load(b"nonsense")
 
@@ -112,7 +103,5 @@ def test_a_pickle_loads_only_if_the_ledger_vouches_for_it() -> None:
 
 
 def test_skops_refuses_types_that_are_not_scikit_learns() -> None:
-    import skops.io as sio
-
     with pytest.raises(UntrustedModel, match="Odd"):
         SkopsFormat().restore(sio.dumps(Odd()))

@@ -14,7 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from loudly.core.values import Field, Kind, Schema
 from loudly.errors import ModelError, UntrustedModel
 from loudly.loop.serving import make_ready
+from loudly.plugins import resolve
 from loudly.register.bundle import pack
+from loudly.register.fast_form import fasten
 from loudly.register.function_format import Function, FunctionFormat
 
 RNG = np.random.default_rng(2)
@@ -73,11 +75,8 @@ def test_a_function_loads_only_under_a_digest_the_ledger_holds() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_xgboost_is_native_is_continued_and_has_a_fast_form() -> None:
     xgb = pytest.importorskip("xgboost", reason="LOUD: xgboost is not installed; its format is not tested")
-    from loudly.adapters.onnx_trees import OnnxTrees
-    from loudly.adapters.xgboost_format import XGBoostFormat
-    from loudly.register.fast_form import fasten
-
-    form = XGBoostFormat()
+    trees = pytest.importorskip("loudly.adapters.onnx_trees", reason="LOUD: onnx is not installed; no fast form is tried")
+    form = resolve("format", "xgboost")()
     holed = np.where(RNG.random(X.shape) < 0.1, np.nan, X)
     for fitted in (
         xgb.XGBClassifier(n_estimators=20, n_jobs=1).fit(holed, Y),
@@ -90,7 +89,7 @@ def test_xgboost_is_native_is_continued_and_has_a_fast_form() -> None:
         proba = fitted.predict_proba(holed) if hasattr(fitted, "predict_proba") else fitted.predict(holed)
         expected = proba[:, 1] if proba.ndim == 2 and proba.shape[1] == 2 else proba
         assert np.array_equal(form.load(data).predict(holed), expected.astype(np.float64))
-        fast = fasten(form.restore(data), form.load(data), holed, [OnnxTrees()])
+        fast = fasten(form.restore(data), form.load(data), holed, [trees.OnnxTrees()])
         assert fast.verdict.passed, fast.verdict.reason
     first = form.dump(xgb.XGBClassifier(n_estimators=5, n_jobs=1).fit(X, Y))
     more = xgb.XGBClassifier(n_estimators=3, n_jobs=1).fit(X, Y, xgb_model=form.restore(first))
@@ -100,8 +99,7 @@ def test_xgboost_is_native_is_continued_and_has_a_fast_form() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_torch_is_exported_and_answers_without_its_class_on_one_thread() -> None:
     torch = pytest.importorskip("torch", reason="LOUD: torch is not installed; its format is not tested")
-    from loudly.adapters.torch_format import TorchFormat, TorchModel
-
+    stored = pytest.importorskip("loudly.adapters.torch_format")
     torch.manual_seed(0)
 
     class Net(torch.nn.Module):  # type: ignore[misc]
@@ -112,8 +110,8 @@ def test_torch_is_exported_and_answers_without_its_class_on_one_thread() -> None
         def forward(self, x: Any) -> Any:
             return torch.softmax(self.line(x), dim=1)
 
-    net, form = Net(), TorchFormat()
-    data = form.dump(TorchModel(net, 4))
+    net, form = Net(), stored.TorchFormat()
+    data = form.dump(stored.TorchModel(net, 4))
     loaded = form.load(data)
     expected = net(torch.tensor(X, dtype=torch.float32)).detach().numpy()[:, 1]
     assert np.allclose(loaded.predict(X), expected, atol=1e-6)
@@ -129,15 +127,14 @@ def test_torch_is_exported_and_answers_without_its_class_on_one_thread() -> None
     assert inside == [1, 1]
     assert torch.get_num_threads() == before
     with pytest.raises(ModelError, match="cannot export"):
-        TorchModel(torch.nn.Linear(3, 1), 4)
+        stored.TorchModel(torch.nn.Linear(3, 1), 4)
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow and its dependencies warn about themselves
 def test_an_mlflow_uri_is_read_once_and_a_moved_alias_changes_nothing(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="LOUD: mlflow is not installed; its URIs are not tested")
     skl = pytest.importorskip("mlflow.sklearn")
-    from loudly.adapters.mlflow_uri_format import MlflowModel, MlflowUriFormat
-
+    read = pytest.importorskip("loudly.adapters.mlflow_uri_format")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/m.db")
     mlflow.set_registry_uri(f"sqlite:///{tmp_path}/m.db")
     client = mlflow.MlflowClient()
@@ -147,12 +144,12 @@ def test_an_mlflow_uri_is_read_once_and_a_moved_alias_changes_nothing(tmp_path: 
         for line in lines:
             skl.log_model(line, name="m", registered_model_name="line", pip_requirements=[], skops_trusted_types=None)
     client.set_registered_model_alias("line", "champion", 1)
-    model, form = MlflowModel("models:/line@champion"), MlflowUriFormat()
+    model, form = read.MlflowModel("models:/line@champion"), read.MlflowUriFormat()
     data = form.dump(model)
     client.set_registered_model_alias("line", "champion", 2)
     assert np.array_equal(form.load(data).predict(X), lines[0].predict_proba(X)[:, 1])
-    assert np.array_equal(MlflowModel("models:/line@champion").predict(X), lines[1].predict_proba(X)[:, 1])
+    assert np.array_equal(read.MlflowModel("models:/line@champion").predict(X), lines[1].predict_proba(X)[:, 1])
     with pytest.raises(ModelError, match="no model at"):
-        MlflowModel("models:/nobody@champion")
+        read.MlflowModel("models:/nobody@champion")
     while mlflow.active_run():
         mlflow.end_run()

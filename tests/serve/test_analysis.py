@@ -91,9 +91,9 @@ def test_nonsense_is_refused_and_never_a_success(table: pl.DataFrame) -> None:
     with Server(make_live(table)[0]) as server:
         for path in ("/analysis/", "/analysis/nobody", "/analysis/flagger", "/analysis/flagger/promotions", "/analysis/argosy"):
             assert httpx.get(f"{server.url}{path}").status_code == 404, path
-        for body in (b"{", b'{"metadata": {"version": 3}}', b"\xff", b"[" * 10_000):
-            assert httpx.post(f"{server.url}{PROMOTION}", content=body).status_code == 400, body[:10]
-        assert httpx.post(f"{server.url}{PROMOTION}", content=b"[]").status_code == 425
+        for body in (b"{", b'{"metadata": {"version": 3}}', b'{"metadata": false}', b"null", b"[]", b"\xff", b"[" * 10_000):
+            for path in (PROMOTION, f"{PROMOTION}/world/2"):
+                assert httpx.post(f"{server.url}{path}", content=body).status_code == 400, body[:10]
 
 
 PATHS = st.sampled_from([ARGO, PROMOTION, ROLLBACK, "/analysis/", "/analysis/else"])

@@ -18,6 +18,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
 
+from command_line import Project  # noqa: E402
 from conftest import SINCE, make_app, make_world  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly import App  # noqa: E402
@@ -31,11 +32,6 @@ from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.system import System  # noqa: E402
 
 CONFIG = Config(store=StoreConfig(key="replay"))
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +174,8 @@ def in_project(folder: Path, *words: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    loudly = "import sys; from loudly.cli.main import main; sys.argv[0] = 'loudly'; main()"
-    for words in (["init", "."], ["train"], ["ship"]):
-        in_project(folder, "-c", loudly, *words)
-    return folder
+def project(shipped: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shipped.copy(tmp_path_factory.mktemp("project")).folder
 
 
 @pytest.mark.slow
@@ -191,9 +183,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_memory_does_not_grow_with_the_file(project: Path) -> None:
     rows = pl.read_csv(project / "loans.csv", try_parse_dates=True).drop("late")
     peaks = []
-    for times in (20, 400):
+    for times in (10, 200):
         name = f"rows{times}.parquet"
-        pl.concat([rows] * times).write_parquet(project / name, row_group_size=60_000)
+        pl.concat([rows] * times).write_parquet(project / name, row_group_size=30_000)
         count, peak = json.loads(in_project(project, "-c", PROJECT, name, f"out{times}.parquet"))
         assert count == rows.height * times
         peaks.append(peak)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 httpx = pytest.importorskip("httpx")
 
 import own_environment  # noqa: E402
-from conftest import SINCE, make_world  # noqa: E402
-from live_server import Server, make_live, rows_of  # noqa: E402
-from loudly.core.clock import DAY  # noqa: E402
+from live_server import Server  # noqa: E402
 
 SCRIPT = """
 import datetime, json, sys
@@ -43,19 +42,16 @@ print(json.dumps({"predictions": [a.prediction for a in many.answers], "joined":
 @pytest.mark.slow
 @pytest.mark.newest
 @pytest.mark.timeout(700)
-def test_a_generated_client_asks_and_sends_labels(tmp_path: Path) -> None:
-    python = own_environment.python_with(tmp_path / "venv", "openapi-python-client")
-    table = make_world(days=50)
-    rows = rows_of(table, SINCE, SINCE + DAY)[:3]
-    with Server(make_live(table)[0]) as server:
-        (tmp_path / "openapi.json").write_bytes(httpx.get(f"{server.url}/openapi.json").content)
-        (tmp_path / "config.yaml").write_text("post_hooks: []\n")
-        command = [str(python), "-m", "openapi_python_client", "generate", "--path", "openapi.json", "--config", "config.yaml"]
-        command += ["--meta", "none", "--output-path", "world", "--fail-on-warning"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        told = json.loads(own_environment.run(python, SCRIPT, server.url, json.dumps(rows), cwd=tmp_path))
-        answered = httpx.post(f"{server.url}/predict", json=rows).json()["answers"]
+def test_a_generated_client_asks_and_sends_labels(server: Server, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    python, sent = own_environment.python_with(tmp_path / "venv", "openapi-python-client"), rows[:3]
+    (tmp_path / "openapi.json").write_bytes(httpx.get(f"{server.url}/openapi.json").content)
+    (tmp_path / "config.yaml").write_text("post_hooks: []\n")
+    command = [str(python), "-m", "openapi_python_client", "generate", "--path", "openapi.json", "--config", "config.yaml"]
+    command += ["--meta", "none", "--output-path", "world", "--fail-on-warning"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(own_environment.run(python, SCRIPT, server.url, json.dumps(sent), cwd=tmp_path))
+    answered = httpx.post(f"{server.url}/predict", json=sent).json()["answers"]
     assert told["predictions"] == [a["prediction"] for a in answered]
     assert told["joined"] == 7, "the rows were asked about in rows, columns and one alone, and its label meets every answer"
     assert told["inputs"] == ["id", "at", "x1", "x2", "group"]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 httpx = pytest.importorskip("httpx")
 
 import own_environment  # noqa: E402
-from conftest import SINCE, make_world  # noqa: E402
-from live_server import Server, make_live, rows_of  # noqa: E402
-from loudly.core.clock import DAY  # noqa: E402
+from live_server import Server  # noqa: E402
 
 SCRIPT = """
 import asyncio, json, sys
@@ -57,12 +56,9 @@ asyncio.run(main())
 @pytest.mark.slow
 @pytest.mark.newest
 @pytest.mark.timeout(900)
-def test_health_and_inference(tmp_path: Path) -> None:
+def test_health_and_inference(server: Server, rows: list[dict[str, Any]], tmp_path: Path) -> None:
     python = own_environment.python_with(tmp_path / "venv", "kserve")
-    table = make_world(days=50)
-    rows = rows_of(table, SINCE, SINCE + DAY)[:4]
-    with Server(make_live(table)[0]) as server:
-        told = json.loads(own_environment.run(python, SCRIPT, server.url, json.dumps(rows), cwd=tmp_path).splitlines()[-1])
-        answers = httpx.post(f"{server.url}/predict", json=rows).json()["answers"]
+    told = json.loads(own_environment.run(python, SCRIPT, server.url, json.dumps(rows[:4]), cwd=tmp_path).splitlines()[-1])
+    answers = httpx.post(f"{server.url}/predict", json=rows[:4]).json()["answers"]
     expected = [a["prediction"] for a in answers]
     assert told == {"False": expected, "True": expected}

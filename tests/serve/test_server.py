@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +17,9 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("uvicorn")
 
-from conftest import SINCE, make_app, make_world  # noqa: E402
-from live_server import Server, free_port, make_live, rows_of  # noqa: E402
+from command_line import ROW, Project, free_port  # noqa: E402
+from conftest import SINCE, make_app  # noqa: E402
+from live_server import Server, rows_of  # noqa: E402
 from loudly.app.verbs import memory_stores  # noqa: E402
 from loudly.core.clock import DAY, DataClock, instant  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
@@ -30,17 +27,6 @@ from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.replay import replay  # noqa: E402
 from loudly.serve.router import Routing, Served  # noqa: E402
 from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    return make_world(days=50)
-
-
-@pytest.fixture
-def server(table: pl.DataFrame) -> Iterator[Server]:
-    with Server(make_live(table)[0]) as running:
-        yield running
 
 
 def test_one_row_and_many(server: Server, table: pl.DataFrame) -> None:
@@ -218,44 +204,15 @@ def test_http_gives_the_same_predictions_and_decisions_as_the_replay(table: pl.D
     assert ours == theirs
 
 
-LOUDLY = str(Path(sys.executable).with_name("loudly"))
-ROW = {"asked_at": "2026-01-01T00:00:00", "income": 30000.0, "debt": 9000.0, "region": "west", "purpose": "car"}
-
-
-def made_project(folder: Path) -> None:
-    for command in (["init", "."], ["train"], ["ship"]):
-        subprocess.run([LOUDLY, *command], cwd=folder, check=True, capture_output=True)
-
-
-def start(folder: Path, port: int, err: Any = subprocess.DEVNULL, limit: int | None = None) -> subprocess.Popen[bytes]:
-    """The real server, ready. `limit`: no file may grow beyond so many bytes."""
-
-    def bound() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    process = subprocess.Popen([LOUDLY, "serve", "--port", str(port)], cwd=folder, stderr=err, preexec_fn=bound if limit else None)
-    for _ in range(1200):
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
-                return process
-        except httpx.TransportError:
-            time.sleep(0.05)
-    process.kill()
-    process.wait()
-    raise AssertionError("the server did not come up")
-
-
 @pytest.mark.slow
-def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(tmp_path: Path) -> None:
+def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(shipped: Project, tmp_path: Path) -> None:
     """The real server, whose files may not grow: it answers on, says LOUD, and the ledger and /status know why."""
-    made_project(tmp_path)
-    toml = tmp_path / "loudly.toml"
-    toml.write_text(toml.read_text().replace("[server]", "[server]\ntick = 0.3"))
+    project = shipped.copy(tmp_path)
+    project.edit("loudly.toml", "[server]", "[server]\ntick = 0.3")
     port, errors = free_port(), tmp_path / "errors.txt"
     limit = max(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) + 200_000
     with errors.open("wb") as err, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        process = start(tmp_path, port, err, limit)
+        process = project.serve(port, err, limit)
         rows = [{**ROW, "loan_id": f"many-{i}"} for i in range(2000)]
         for _ in range(8):
             assert client.post("/predict", json=rows).status_code == 200
@@ -265,8 +222,7 @@ def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(tmp_path:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
     assert re.search(r"LOUD traffic log: (OSError|short write)", errors.read_text())
-    told = subprocess.run([LOUDLY, "status", "--json"], cwd=tmp_path, capture_output=True, check=True)
-    assert json.loads(told.stdout)["champion"]
+    assert project.json("status")["champion"]
     ledger = SqliteLedger(tmp_path / ".loudly" / "ledger.db")
     weakened = [r.event.data["reason"] for r in ledger.read() if r.event.kind == "guarantee_weakened"]
     ledger.close()
@@ -274,10 +230,9 @@ def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(tmp_path:
 
 
 @pytest.mark.slow
-def test_sigterm_under_load_loses_no_request_and_kill_loses_no_flushed_prediction(tmp_path: Path) -> None:
-    made_project(tmp_path)
-    port, row = free_port(), ROW
-    process = start(tmp_path, port)
+def test_sigterm_under_load_loses_no_request_and_kill_loses_no_flushed_prediction(shipped: Project, tmp_path: Path) -> None:
+    project, port, row = shipped.copy(tmp_path), free_port(), ROW
+    process = project.serve(port)
     answered: list[str] = []
     lost: list[str] = []
 
@@ -306,7 +261,7 @@ def test_sigterm_under_load_loses_no_request_and_kill_loses_no_flushed_predictio
     assert len(answered) > 20
     assert not lost
 
-    process = start(tmp_path, port)
+    process = project.serve(port)
     kept = httpx.post(f"http://127.0.0.1:{port}/predict", json={**row, "loan_id": "kept"})
     assert kept.status_code == 200
     time.sleep(0.3)  # beyond the stated flush bound
@@ -314,5 +269,4 @@ def test_sigterm_under_load_loses_no_request_and_kill_loses_no_flushed_predictio
     process.wait()
     labels = tmp_path / "labels.jsonl"
     labels.write_text("\n".join(json.dumps({"loan_id": k, "late": True}) for k in (*answered, "kept")))
-    told = subprocess.run([LOUDLY, "feedback", "labels.jsonl", "--json"], cwd=tmp_path, capture_output=True, check=True)
-    assert json.loads(told.stdout) == {"joined": len(answered) + 1, "unknown": 0}
+    assert project.json("feedback", "labels.jsonl") == {"joined": len(answered) + 1, "unknown": 0}

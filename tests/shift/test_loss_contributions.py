@@ -9,10 +9,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from loudly import plugins
+from loudly.core.seams import Contributions
 from loudly.core.values import Task
 from loudly.errors import DataError
 from loudly.shift.loss_contributions import LOSS, USE, Explained, blame_losses, harm
-from loudly.stats.contributions import RowContributions, rows_of, sampled_contributions
+from loudly.stats.shapley import sampled_rows
 
 NAMES = ["age", "price", "hour", "noise"]
 
@@ -22,20 +23,29 @@ def rows(rng: Any, n: int) -> tuple[Any, Any]:
     return x, (rng.random(n) < 1 / (1 + np.exp(-1.5 * x[:, 0] - 1.5 * x[:, 1] - 0.5 * x[:, 2]))).astype(float)
 
 
-def linear(x: Any) -> RowContributions:
+def contributions(parts: Any, base: Any = 0.0) -> Contributions:
+    """Parts (n, d) of one output, or (n, d, k)."""
+    wide = parts if parts.ndim == 3 else parts[:, :, None]
+    return Contributions(
+        "linear", "output", np.broadcast_to(np.reshape(base, (-1, wide.shape[2])), (len(wide), wide.shape[2])), wide
+    )
+
+
+def linear(x: Any) -> Contributions:
     """The contributions of a linear model: exact, without a fit."""
-    return RowContributions(x * [1.5, 1.5, 0.5, 0.0], np.zeros(len(x)))
+    return contributions(x * [1.5, 1.5, 0.5, 0.0])
 
 
 def test_the_harm_of_all_columns_is_the_loss() -> None:
     rng = np.random.default_rng(0)
-    made = RowContributions(rng.normal(size=(50, 3)), rng.normal(size=50))
+    made = contributions(rng.normal(size=(50, 3)), rng.normal(size=50))
+    score, base = made.score[:, 0], made.base[:, 0]
     label, number = rng.integers(0, 2, 50).astype(float), rng.normal(size=50)
-    wrong = np.where(label == 1, -1, 1) * (made.score - made.base)
+    wrong = np.where(label == 1, -1, 1) * (score - base)
     assert harm(made, label, Task.BINARY).sum(axis=1) == pytest.approx(wrong)
-    residual = made.score - number
-    assert harm(made, number, Task.REGRESSION).sum(axis=1) + residual * (made.base - number) == pytest.approx(residual**2)
-    many = RowContributions(rng.normal(size=(50, 3, 4)), rng.normal(size=(50, 4)))
+    residual = score - number
+    assert harm(made, number, Task.REGRESSION).sum(axis=1) + residual * (base - number) == pytest.approx(residual**2)
+    many = contributions(rng.normal(size=(50, 3, 4)), rng.normal(size=(50, 4)))
     code = rng.integers(0, 4, 50)
     assert many.score.shape == (50, 4)
     rest = np.where(np.eye(4)[code] == 1, -np.inf, many.score)
@@ -88,7 +98,7 @@ def test_a_damage_that_no_margin_shows_is_blamed_on_its_column_by_trees() -> Non
     first = []
     for seed in range(20):
         (a, ya), (b, yb) = rows(rng, 400), rows(rng, 400)
-        sides = [Explained(rows_of(model.contributions(t, x)), u) for t, u in ((a, ya), (damaged(b, rng), yb))]
+        sides = [Explained(model.contributions(t, x), u) for t, u in ((a, ya), (damaged(b, rng), yb))]
         found = blame_losses(*sides, NAMES, permutations=499, seed=seed)
         first.append((found[0].about, found[0].p_value, found[0].low))
         assert [e.method for e in found] == [LOSS] * 4 + [USE] * 4
@@ -104,7 +114,7 @@ def test_sampled_contributions_blame_the_same_column_of_any_model() -> None:
         return model.predict_proba(given)[:, 1]
 
     (a, ya), (b, yb) = rows(rng, 500), rows(rng, 500)
-    sides = [Explained(sampled_contributions(predict, t, x, rng=rng, pairs=4), u) for t, u in ((a, ya), (damaged(b, rng), yb))]
+    sides = [Explained(sampled_rows(predict, t, x, rng=rng, pairs=4), u) for t, u in ((a, ya), (damaged(b, rng), yb))]
     first = blame_losses(*sides, NAMES)[0]
     assert first.about == "price"
     assert (first.p_value or 1.0) <= 0.01

@@ -165,3 +165,20 @@ def test_bad_input_has_a_named_answer() -> None:
 def test_categories_beyond_thirty_share_one_column() -> None:
     table = pl.DataFrame({"c": [f"v{i % 500}" for i in range(5000)]})
     assert len(encoding_of(table).outputs) == 31
+
+
+def test_a_second_look_with_more_permutations_keeps_the_level() -> None:
+    """Few permutations decide where they leave no doubt; the p-value that is told keeps every level."""
+    told, drawn = [], []
+    for seed in range(400):
+        rng = np.random.default_rng((17, seed))
+        reference = shift.fit(rng.normal(size=(120, 2)), seed=seed)
+        first = reference.check(rng.normal(size=(30, 2)), permutations=999).evidence[0]
+        told.append(first.p_value)
+        drawn.append(first.detail["permutations"])
+    p = np.array(told)
+    for level in (0.01, 0.05, 0.1, 0.2, 0.4):
+        assert (p <= level).mean() <= level + 3 * np.sqrt(level * (1 - level) / len(p)), level
+    assert 0.1 < np.mean(np.array(drawn) == 999) < 0.32
+    moved = reference.check(rng.normal(size=(30, 2)) + 2, permutations=999).evidence[0]
+    assert moved.p_value == 1 / 1000

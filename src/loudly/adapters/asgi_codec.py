@@ -34,6 +34,23 @@ MOST_PROBLEMS = 1000
 SHOWN = 10
 
 
+class Answer(msgspec.Struct, gc=False):
+    """The answer to a row, as JSON has it."""
+
+    prediction: Any
+    version: str
+    arm: str
+    propensity: float
+    fallback: bool
+
+
+class Answers(msgspec.Struct, gc=False):
+    """The body that answers a request."""
+
+    schema_version: str
+    answers: list[Answer]
+
+
 class Refused(Exception):
     """A request that gets an answer other than 200: status and body, as FastAPI's clients know them."""
 
@@ -152,13 +169,11 @@ def one_problem(loc: list[Any], message: str, kind: str) -> dict[str, Any]:
 
 def answers(version: str, answered: Answered, first: int, last: int) -> bytes:
     """The body that answers rows `first` to `last` of a batch; a number that JSON has no word for is null."""
+    columns: Any = (answered.predictions, answered.versions, answered.arms, answered.propensities, answered.fallbacks)
+    if last - first == 1:
+        return ENCODER.encode(Answers(version, [Answer(*[c[first] for c in columns])]))
     span = slice(first, last)
-    columns = (answered.predictions, answered.versions, answered.arms, answered.propensities, answered.fallbacks)
-    told = [
-        {"prediction": p, "version": v, "arm": a, "propensity": q, "fallback": f}
-        for p, v, a, q, f in zip(*(c[span] for c in columns), strict=True)
-    ]
-    return ENCODER.encode({"schema_version": version, "answers": told})
+    return ENCODER.encode(Answers(version, list(map(Answer, *(c[span] for c in columns)))))
 
 
 def _member(index: int, field: Field) -> Any:

@@ -44,7 +44,9 @@ class Repository:
 
     async def index(self, request: Request) -> Reply:
         """Every version that is registered, with its state; with `{"ready": true}` those that can be asked."""
-        ready = (await self._said(request)).get("ready") is True
+        ready = (await self._said(request)).get("ready", False)
+        if not isinstance(ready, bool):
+            raise v2.broken("ready is true or false")
         told = []
         for version, loaded, reason in self._front.repository():
             name, _, number = version.rpartition("/")
@@ -56,7 +58,7 @@ class Repository:
         """A version answers everything, unless something was decided since the ledger was at the position that is named."""
         said = await self._said(request)
         version, position, reason = (said.get(name) for name in ("version", "ledger", "reason"))
-        if not isinstance(version, str | int) or not isinstance(position, int) or not (isinstance(reason, str) and reason):
+        if not _is_version(version) or type(position) is not int or not (isinstance(reason, str) and reason):
             told = 'an object: version, ledger (the position that /status told) and reason (why), as in {"version": "2", ...}'
             raise Refused(422, {"detail": told})
         try:
@@ -93,9 +95,11 @@ class Repository:
 
     async def _named(self, request: Request) -> str:
         """The version that is asked for; "" where none is named."""
-        said = (await self._said(request)).get("parameters")
-        named = request.version or (said.get("version") if isinstance(said, dict) else None)
-        if named is None:
+        said = (await self._said(request)).get("parameters", {})
+        if not isinstance(said, dict) or not _is_version(said.get("version", "")):
+            raise v2.broken('parameters are an object, which may name a version, as in {"version": "2"}')
+        named = request.version or said.get("version", "")
+        if named == "":
             return ""
         return str(named) if "/" in str(named) else f"{self._front.name}/{named}"
 
@@ -108,3 +112,8 @@ class Repository:
         if not isinstance(said, dict):
             raise v2.broken("a request is an object, or nothing")
         return said
+
+
+def _is_version(value: Any) -> bool:
+    """Whether it can name a version: a text, or its number."""
+    return isinstance(value, str) or type(value) is int

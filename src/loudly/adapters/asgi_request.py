@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,14 +18,21 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
+LOG = logging.getLogger("loudly.serve")
 ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TRACE = re.compile(rb"(?!ff)([0-9a-f]{2})(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-.*)?")
 JSON = b"application/json"
 PATIENCE = 8
+IDS = 256
 
 
 class Gone(Exception):
     """The client has left; nobody waits for an answer."""
+
+
+async def gone() -> Mapping[str, Any]:
+    """What a client that has left says."""
+    return {"type": "http.disconnect"}
 
 
 class Reply:
@@ -36,6 +44,18 @@ class Reply:
         self.status, self.body, self.kind, self.headers = status, body, kind, headers
 
 
+class Asking(Protocol):
+    """What is known of a request beside its body, as `Request` has it. note: request id and traceparent, for the log."""
+
+    id: bytes
+    trace: bytes
+    key: bytes
+    version: str
+
+    @property
+    def note(self) -> tuple[str, str]: ...
+
+
 class Request:
     """What came in. id: the client's own X-Request-Id, or a new one.  trace: its W3C traceparent, or nothing.
 
@@ -45,7 +65,7 @@ class Request:
 
     __slots__ = ("_receive", "headers", "id", "key", "length", "method", "path", "query", "trace", "version")
 
-    def __init__(self, method: str, path: str, headers: Headers, receive: Receive, query: bytes = b"") -> None:
+    def __init__(self, method: str, path: str, headers: Headers, receive: Receive = gone, query: bytes = b"") -> None:
         self.method, self.path, self.headers, self._receive, self.query = method, path, headers, receive, query
         self.version = ""
         self.id, self.trace, self.key, self.length = b"", b"", b"", -1
@@ -60,7 +80,7 @@ class Request:
                 self.id = value
             elif name == b"traceparent":
                 self.trace = _trace(value)
-        self.id = self.id or os.urandom(16).hex().encode()
+        self.id = self.id or new_id()
 
     @property
     def note(self) -> tuple[str, str]:
@@ -112,12 +132,36 @@ class Request:
             size += len(message.get("body", b""))
 
 
+_IDS: list[bytes] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_IDS.clear)
+
+
+def new_id() -> bytes:
+    """32 hexadecimal digits of chance. The system is asked for some hundred at once: a call of it costs more than all the rest.
+
+    >>> len(new_id()), new_id() == new_id()
+    (32, False)
+    """
+    try:
+        return _IDS.pop()
+    except IndexError:
+        drawn = os.urandom(16 * IDS).hex().encode()
+        _IDS.extend(drawn[at : at + 32] for at in range(32, len(drawn), 32))
+        return drawn[:32]
+
+
 def _trace(value: bytes) -> bytes:
     """A traceparent in version 00; of a later version what 00 knows is taken. Source: W3C Trace Context, 3.2.4."""
     found = TRACE.fullmatch(value)
     if found is None or (found[1] == b"00" and found[3]):
         return b""
     return b"00" + found[2]
+
+
+def too_slow(seconds: float) -> Refused:
+    """408, which names the limit."""
+    return Refused(408, {"detail": f"the body did not come within {seconds:g} s"})
 
 
 def too_large(most: int) -> Refused:
@@ -137,6 +181,15 @@ def refusal(refused: Refused) -> Reply:
     if refused.status in (408, 413):
         headers.append((b"connection", b"close"))
     return Reply(refused.status, encoded(refused.content), JSON, headers)
+
+
+def failure(request: Asking, wrong: Exception) -> Reply:
+    """The reply to a request that raised: its refusal, or a 500 that names it, which is logged with its trace."""
+    if isinstance(wrong, Refused):
+        return refusal(wrong)
+    known = {"request_id": request.id.decode(), "trace_id": request.trace[3:35].decode()}
+    LOG.error("LOUD request %(request_id)s failed, trace %(trace_id)s", known, exc_info=wrong, extra=known)
+    return refusal(Refused(500, {"detail": f"an error of the server's own; request {known['request_id']}"}))
 
 
 def encoded(content: Any) -> bytes:

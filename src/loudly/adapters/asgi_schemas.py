@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from loudly.adapters.asgi_examples import examples
 from loudly.core.values import Field, Kind, Role, Schema
 from loudly.serve.front import Front
 from loudly.serve.request import json_schema
@@ -15,6 +16,9 @@ WHOLE: dict[str, Any] = {"type": "integer"}
 TRUTH: dict[str, Any] = {"type": "boolean"}
 SCORE: dict[str, Any] = {"type": ["number", "null"]}
 ONE_VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+NAME_OR_NUMBER: dict[str, Any] = {"type": ["string", "integer"]}
+NOTHING: dict[str, Any] = {"type": "null"}
+ANYTHING: dict[str, Any] = {"type": "object", "additionalProperties": True}
 SHAPE: dict[str, Any] = {"type": "array", "items": WHOLE}
 INT64 = {"minimum": -(2**63) + 1, "maximum": 2**63 - 1}
 LABELS: Mapping[Kind, dict[str, Any]] = {
@@ -47,14 +51,17 @@ def components(front: Front, most_rows: int, explain_rows: int) -> dict[str, Any
     row = json_schema(schema, front.example()) if schema is not None else {"type": "object", "title": "Row"}
     label = label_field(schema)
     told = LABELS.get(label.kind, ONE_VALUE) if label is not None else ONE_VALUE
-    return {
+    shown = examples(front, label)
+    made = {
         "Row": row,
         "Columns": _columns("Columns", schema, row, most_rows),
         "FewColumns": _columns("FewColumns", schema, row, explain_rows),
         "Label": record("Label", {front.key: {"type": ["string", "integer"]}, front.label_name: told}),
         **ANSWERS,
+        **WATCHING,
         **PROTOCOL,
     }
+    return {name: {**one, "example": shown[name]} if name in shown else one for name, one in made.items()}
 
 
 def label_field(schema: Schema | None) -> Field | None:
@@ -100,11 +107,57 @@ ANSWERS: dict[str, Any] = {
         "Explanations", {"schema_version": TEXT, "explanations": {"type": "array", "items": ref("Explanation")}}
     ),
     "Arrived": record("Arrived", {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE}),
-    "Alive": record("Alive", {"status": {"type": "string", "enum": ["alive"]}}),
-    "Ready": record("Ready", {"ready": TRUTH}, {"schema_version": TEXT, "reason": TEXT}),
-    "Status": record("Status", {"champion": {"type": ["string", "null"]}}) | {"additionalProperties": True},
     "Problem": record("Problem", PROBLEM, PROBLEM_OF_A_FIELD),
     "Refusal": record("Refusal", {"detail": {"anyOf": [TEXT, {"type": "array", "items": ref("Problem")}]}}),
+}
+EVIDENCE = {
+    "method": TEXT,
+    "effect": SCORE,
+    "low": SCORE,
+    "high": SCORE,
+    "n": WHOLE,
+    "about": TEXT,
+    "unit": TEXT,
+    "confidence": {"type": "number"},
+    "tolerance": SCORE,
+    "p_value": SCORE,
+    "detail": ANYTHING,
+}
+DECISION = {"type": "string", "enum": ["PASS", "FAIL", "UNDECIDED"]}
+VERDICT = {
+    "result": DECISION,
+    "decision": DECISION,
+    "subject": TEXT,
+    "reason": TEXT,
+    "evidence": {"type": "array", "items": ref("Evidence")},
+    "missing": TEXT,
+    "expected_at": {"type": ["integer", "null"]},
+}
+STATUS = {
+    "champion": {"type": ["string", "null"]},
+    "candidate": {"type": ["string", "null"]},
+    "arms": ANYTHING,
+    "served_from": ANYTHING,
+    "loaded": {"type": "array", "items": TEXT},
+    "alarms": {"type": "object", "additionalProperties": TEXT},
+    "held_back": ANYTHING,
+    "waiting_for_labels": WHOLE,
+    "labels_overdue": WHOLE,
+    "ledger": WHOLE,
+    "log": ANYTHING,
+}
+OF_A_DOOR = {"door": TEXT, "wheel_away": TRUTH, "door_lost": WHOLE}
+WEBHOOK = record("Webhook", {}, {"metadata": {"anyOf": [record("Metadata", {}, {"version": TEXT}), NOTHING]}})
+WATCHING: dict[str, Any] = {
+    "Alive": record("Alive", {"status": {"type": "string", "enum": ["alive"]}}),
+    "Ready": record("Ready", {"ready": TRUTH}, {"schema_version": TEXT, "reason": TEXT}),
+    "Status": record("Status", {"champion": STATUS["champion"]}, {**STATUS, **OF_A_DOOR}) | {"additionalProperties": True},
+    "Document": record("Document", {"openapi": TEXT, "info": ANYTHING, "paths": ANYTHING, "components": ANYTHING}),
+    "Evidence": record("Evidence", EVIDENCE),
+    "StandingVerdict": record("StandingVerdict", VERDICT),
+    "Webhook": WEBHOOK,
+    "Promotion": record("Promotion", {"version": NAME_OR_NUMBER, "ledger": WHOLE, "reason": {"type": "string", "minLength": 1}}),
+    "Promoted": record("Promoted", {"champion": TEXT}),
 }
 TENSOR = {"name": TEXT, "datatype": TEXT, "shape": SHAPE}
 DETAILS = {"parameters": {"type": "object"}, "data": {"type": "array", "items": {}}}
@@ -117,7 +170,7 @@ PROTOCOL: dict[str, Any] = {
     "InferRequest": record(
         "InferRequest",
         {"inputs": {"type": "array", "items": ref("InputTensor"), "minItems": 1}},
-        {"id": TEXT, "parameters": {"type": "object"}, "outputs": {"type": "array", "items": ref("WantedOutput")}},
+        {"id": NAME_OR_NUMBER, "parameters": {"type": "object"}, "outputs": {"type": "array", "items": ref("WantedOutput")}},
     ),
     "InferResponse": record(
         "InferResponse",
@@ -134,6 +187,15 @@ PROTOCOL: dict[str, Any] = {
             "inputs": {"type": "array", "items": ref("TensorMetadata")},
             "outputs": {"type": "array", "items": ref("TensorMetadata")},
         },
+    ),
+    "IndexRequest": record("IndexRequest", {}, {"ready": TRUTH}),
+    "VersionState": record(
+        "VersionState",
+        {"name": TEXT, "version": TEXT, "state": {"type": "string", "enum": ["READY", "UNAVAILABLE"]}, "reason": TEXT},
+    ),
+    "Index": {"type": "array", "title": "Index", "items": ref("VersionState")},
+    "RepositoryRequest": record(
+        "RepositoryRequest", {}, {"parameters": record("RepositoryParameters", {}, {"version": NAME_OR_NUMBER})}
     ),
     "Live": record("Live", {"live": TRUTH}),
     "ModelReady": record("ModelReady", {"name": TEXT, "ready": TRUTH}),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,14 +16,15 @@ from typing import Any
 from loudly import __version__
 from loudly.adapters import inference_protocol as v2
 from loudly.adapters.admission import Door, keys_of
-from loudly.adapters.asgi_codec import Codec, Refused, answers, objects
+from loudly.adapters.asgi_codec import Refused, objects
 from loudly.adapters.asgi_document import document, page
 from loudly.adapters.asgi_explain import Explainer
 from loudly.adapters.asgi_labels import held
+from loudly.adapters.asgi_predict import Predictor
 from loudly.adapters.asgi_repository import Repository, status_of
-from loudly.adapters.asgi_request import Gone, Receive, Reply, Request, Send, encoded, refusal
+from loudly.adapters.asgi_request import Asking, Gone, Receive, Reply, Request, Send, encoded, failure, too_slow
 from loudly.adapters.asgi_schemas import label_field
-from loudly.adapters.batching import Batcher, Batchers, Full, Late
+from loudly.adapters.batching import Seat
 from loudly.adapters.meters import Meters
 from loudly.config import ServerConfig
 from loudly.core.clock import stopwatch
@@ -32,11 +32,9 @@ from loudly.core.values import Schema
 from loudly.deliver.analysis import ROOT as ANALYSIS
 from loudly.deliver.analysis import analyse
 from loudly.errors import LoudlyError
-from loudly.serve.attempt import Attempt
-from loudly.serve.front import Answered, Front
+from loudly.serve.front import Front
 from loudly.serve.rows import Rows
 
-LOG = logging.getLogger("loudly.serve")
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 MOST_LABELLING = 64
@@ -57,11 +55,9 @@ class Server:
         self.front, self.settings, self.draining = front, settings, False
         self.door = Door(keys_of(settings.keys), settings.rate, settings.burst)
         self.meters = Meters()
-        self.batcher = self._batcher("")
-        self.named = Batchers(self._batcher)
+        self.predictor = Predictor(front, settings, self.meters)
         self._explainer = Explainer(front, settings)
         self._on_start, self._on_stop = on_start, on_stop
-        self._codecs: dict[str, Codec] = {}
         self._document: tuple[Schema | None, bytes] | None = None
         self._labelling = 0
         model, repository = f"/v2/models/{front.name}", f"/v2/repository/models/{front.name}"
@@ -99,7 +95,7 @@ class Server:
         finally:
             if measuring is not None:
                 measuring.cancel()
-            for batcher in (self.batcher, *self.named.all()):
+            for batcher in self.predictor.batchers():
                 batcher.stop()
             await asyncio.get_running_loop().run_in_executor(None, self.front.flush)
             self._on_stop()
@@ -126,19 +122,15 @@ class Server:
         if root and path.startswith(root):
             path = path[len(root) :] or "/"
         request = Request(scope["method"], path, scope["headers"], receive, scope.get("query_string", b""))
-        label, reply = path, None
+        label = path
         try:
             label, work = self._find(request)
             reply = await work(request)
-        except Refused as refused:
-            label = label if path in self._paths else "other"
-            reply = refusal(refused)
         except Gone:
             return
-        except Exception:
-            known = {"request_id": request.id.decode(), "trace_id": request.trace[3:35].decode()}
-            LOG.exception("LOUD request %(request_id)s failed, trace %(trace_id)s", known, extra=known)
-            reply = refusal(Refused(500, {"detail": f"an error of the server's own; request {request.id.decode()}"}))
+        except Exception as wrong:  # noqa: BLE001 - whatever it is, the client is told
+            label = label if path in self._paths else "other"
+            reply = failure(request, wrong)
         headers = [(b"content-type", reply.kind), (b"content-length", b"%d" % len(reply.body)), (b"x-request-id", request.id)]
         if request.trace:
             headers.append((b"traceparent", request.trace))
@@ -153,14 +145,18 @@ class Server:
         """What does it, for a visitor who may. Raises: Refused."""
         found = self._paths.get(request.path)
         if found is None:
-            if request.path.startswith(ANALYSIS) and request.method in ("GET", "POST"):
+            if request.path.startswith(ANALYSIS):
+                if request.method not in ("GET", "POST"):
+                    raise Refused(405, {"detail": "Method Not Allowed"}, allow="GET, POST")
                 return ANALYSIS, self._analysis
             found = self._paths[self._versioned(request)]
         method, role, work = found
         if request.method != method:
             raise Refused(405, {"detail": "Method Not Allowed"}, allow=method)
         if role:
-            self._admit(request, role)
+            self.admit(request, role)
+        if request.version and request.path.startswith("/v2/models/"):
+            self.predictor.schema(request.version)
         return request.path if request.path in self._paths else "/v2/models/versions", work
 
     def _versioned(self, request: Request) -> str:
@@ -175,11 +171,10 @@ class Server:
         if len(parts) < 3 or parts[1] != "versions" or plain not in self._paths:
             raise Refused(404, {"detail": "Not Found"})
         request.version = f"{self.front.name}/{parts[2]}"
-        if head == "/v2":
-            self._schema(request.version)
         return plain
 
-    def _admit(self, request: Request, role: str) -> None:
+    def admit(self, request: Asking, role: str) -> None:
+        """Lets in who may. Raises: Refused."""
         visitor = self.door.who(request.key)
         if visitor is None:
             raise Refused(401, {"detail": "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"})
@@ -195,37 +190,22 @@ class Server:
         named = request.asked("version")
         if named is not None:
             request.version = named if "/" in named else f"{self.front.name}/{named}"
-        codec = self._reader(request.version)
+        codec = self.predictor.reader(request.version)
         if len(body) <= LARGE_BODY:
             rows = codec.read(body)
         else:
             rows = await asyncio.get_running_loop().run_in_executor(None, codec.read, body)
-        answered, first = await self._answer(rows, request)
-        last = first + rows.height
-        self.meters.answered(answered, first, last)
-        return Reply(200, answers(codec.version, answered, first, last))
+        return self.predictor.reply(rows, *await self.predictor.answer(rows, request))
+
+    def take(self, request: Asking, body: bytes, seat: Seat) -> Rows:
+        """The rows of a plain prediction, which the batcher has now; the seat is told. Raises: Refused, Full."""
+        self.admit(request, "predict")
+        rows = self.predictor.reader("").read(body)
+        self.predictor.take(rows, request, seat)
+        return rows
 
     async def _explain(self, request: Request) -> Reply:
-        return await self._explainer.reply(self._reader(""), await self._body(request))
-
-    async def _answer(self, rows: Rows, request: Request) -> tuple[Answered, int]:
-        """The batch's answers, and where the request's own begin. Raises: Refused."""
-        try:
-            named = request.version
-            batcher = self.named.of(named, self.front.loaded()) if named else self.batcher
-            return await batcher.submit(rows, request.note)
-        except Full as full:
-            raise Refused(429, {"detail": "too many rows are waiting"}, full.seconds) from full
-        except Late as late:
-            if self.settings.late != "fallback":
-                if late.attempt is not None:
-                    self.front.lose(rows, late.attempt)
-                raise Refused(503, {"detail": f"no answer within {self.settings.deadline:g} s"}, 1.0) from late
-            attempt = Attempt((rows.height,), (request.note,), request.version)
-            attempt.scoring = late.attempt.scoring if late.attempt is not None else ""
-            return self.front.give_up(rows, attempt), 0
-        except LoudlyError as error:
-            raise Refused(status_of(error), {"detail": str(error)}) from error
+        return await self._explainer.reply(self.predictor.reader(""), await self._body(request))
 
     async def _feedback(self, request: Request) -> Reply:
         if self._labelling >= MOST_LABELLING:
@@ -252,7 +232,7 @@ class Server:
     @property
     def ready(self) -> bool:
         """Whether a request would be answered."""
-        return self.front.schema() is not None and not self.draining and not self.batcher.dead
+        return self.front.schema() is not None and not self.draining and not self.predictor.batcher.dead
 
     async def _ready(self, _: Request) -> Reply:
         schema = self.front.schema()
@@ -271,7 +251,7 @@ class Server:
 
     def _measured(self) -> tuple[int, int, int]:
         """Rows that wait, threads that are stuck, batches given to the models."""
-        all_of = (self.batcher, *self.named.all())
+        all_of = self.predictor.batchers()
         return sum(b.waiting for b in all_of), sum(b.stuck for b in all_of), sum(b.batches for b in all_of)
 
     async def _keep_measuring(self) -> None:
@@ -310,7 +290,7 @@ class Server:
 
     async def _v2_model(self, request: Request) -> Reply:
         numbers = [v.rpartition("/")[2] for v in self.front.loaded()]
-        return Reply(200, encoded(v2.model(self.front.name, numbers, self._reader(request.version).schema)))
+        return Reply(200, encoded(v2.model(self.front.name, numbers, self.predictor.reader(request.version).schema)))
 
     async def _v2_model_ready(self, request: Request) -> Reply:
         ready = (await self._ready(request)).status
@@ -321,8 +301,8 @@ class Server:
         try:
             body = await self._body(request)
             length = request.header(b"inference-header-content-length")
-            asking = v2.read(body, length, self._reader(request.version).schema, self.settings.most_rows)
-            answered, first = await self._answer(asking.rows, request)
+            asking = v2.read(body, length, self.predictor.reader(request.version).schema, self.settings.most_rows)
+            answered, first = await self.predictor.answer(asking.rows, request)
         except Refused as refused:
             if "error" in refused.content:
                 raise
@@ -336,29 +316,6 @@ class Server:
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def _batcher(self, version: str) -> Batcher:
-        said = self.settings
-        return Batcher(self.front, said.batch, said.queue, said.deadline, said.inline, version)
-
-    def _schema(self, version: str) -> Schema:
-        """The schema of a version, of the champion for "". Raises: Refused where it does not answer."""
-        schema = self.front.schema(version)
-        if schema is not None:
-            return schema
-        if not version:
-            raise Refused(503, {"detail": "nothing answers yet: there is no champion"})
-        told = f"version {version[:80]!r} is not loaded; loaded: {', '.join(self.front.loaded()) or 'none'}"
-        raise Refused(404, {"detail": told, "error": told})
-
-    def _reader(self, version: str) -> Codec:
-        """The codec of a version's schema, of the champion's for "". Raises: Refused where it does not answer."""
-        schema, known = self._schema(version), self._codecs.get(version)
-        if known is None or known.schema is not schema:
-            if len(self._codecs) > self.settings.max_versions:
-                self._codecs.clear()
-            known = self._codecs[version] = Codec(schema, self.settings.most_rows)
-        return known
-
     async def _body(self, request: Request) -> bytes:
         """Raises: Refused for a body that is too large, or does not come in time."""
         slow: list[bool] = []
@@ -371,7 +328,7 @@ class Server:
             if not slow:
                 raise
             task.uncancel()
-            raise Refused(408, {"detail": f"the body did not come within {self.settings.slow:g} s"}) from cancelled
+            raise too_slow(self.settings.slow) from cancelled
         finally:
             patience.cancel()
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Protocol
 
 from loudly.core.clock import stopwatch
 from loudly.serve.attempt import Attempt
@@ -22,6 +22,7 @@ from loudly.serve.rows import Rows, joined
 LOG = logging.getLogger("loudly.serve")
 MOST_STUCK = 8
 LOOKS = 20
+MOMENT_SECONDS = 0.001
 
 
 class Full(Exception):
@@ -40,13 +41,23 @@ class Late(Exception):
         self.attempt = attempt
 
 
+class Seat(Protocol):
+    """Where an answer goes, as a future takes it; who has it already, or does not want it any more, is done."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, found: tuple[Answered, int], /) -> None: ...
+
+    def set_exception(self, wrong: Exception, /) -> None: ...
+
+
 class Work:
     """A request that waits: its rows, who asked, until when, and where its answer goes."""
 
-    __slots__ = ("deadline", "future", "note", "rows")
+    __slots__ = ("deadline", "note", "rows", "seat")
 
-    def __init__(self, rows: Rows, note: tuple[str, str], deadline: float, future: asyncio.Future[Any]) -> None:
-        self.rows, self.note, self.deadline, self.future = rows, note, deadline, future
+    def __init__(self, rows: Rows, note: tuple[str, str], deadline: float, seat: Seat) -> None:
+        self.rows, self.note, self.deadline, self.seat = rows, note, deadline, seat
 
 
 class Batch:
@@ -127,16 +138,20 @@ class Batcher:
 
         note: request id and traceparent.  Raises: Full.  The future raises Late, and what the front raises.
         """
+        future: asyncio.Future[tuple[Answered, int]] = asyncio.get_running_loop().create_future()
+        self.take(rows, note, future)
+        return future
+
+    def take(self, rows: Rows, note: tuple[str, str], seat: Seat) -> None:
+        """The same for whoever is told without waiting for it. Raises: Full."""
         if self._waiting_rows and self._waiting_rows + rows.height > self._most_waiting:
             raise Full(min(60.0, max(0.1, self._waiting_rows * self._seconds_a_row)))
         loop = self._loop if self._loop is not None and not self._loop.is_closed() else self._begin()
-        work = Work(rows, note, stopwatch() + self._deadline, loop.create_future())
-        self._waiting.append(work)
+        self._waiting.append(Work(rows, note, stopwatch() + self._deadline, seat))
         self._waiting_rows += rows.height
         if self._running is None and not self._due:
             self._due = True
             loop.call_soon(self._next)
-        return work.future
 
     def stop(self) -> None:
         """Lets the thread go; call it when nothing waits any more."""
@@ -155,23 +170,13 @@ class Batcher:
     def _next(self) -> None:
         """Hands the next batch to the thread, if it is free."""
         self._due = False
-        if self._running is not None or not self._waiting or self._loop is None or self.dead:
-            return
-        works: list[Work] = []
-        height, schema = 0, self._waiting[0].rows.schema
-        while self._waiting:
-            work = self._waiting[0]
-            if works and (height + work.rows.height > self._most_rows or work.rows.schema is not schema):
-                break
-            self._waiting.popleft()
-            self._waiting_rows -= work.rows.height
-            if not work.future.done():
-                works.append(work)
-                height += work.rows.height
-        if not works:
+        if self._running is not None or self._loop is None or self.dead:
             return
         if self._inline:
-            self._here(Batch(works, stopwatch(), self._version))
+            self._here(self._loop)
+            return
+        works = self._taken()
+        if not works:
             return
         if self._inbox is None:
             self._inbox = SimpleQueue()
@@ -180,12 +185,34 @@ class Batcher:
         self.batches += 1
         self._inbox.put(self._running)
 
-    def _here(self, batch: Batch) -> None:
-        """Answers on the event loop itself, which waits for the model."""
-        self._running = batch
-        self.batches += 1
-        self._loop.call_soon(self._done, batch, *self._ask(batch))  # type: ignore[union-attr]
-        self._loop.call_soon(self._settle)  # type: ignore[union-attr]
+    def _taken(self) -> list[Work]:
+        """Who is answered together next, out of the queue."""
+        works: list[Work] = []
+        height = 0
+        while self._waiting:
+            work = self._waiting[0]
+            if works and (height + work.rows.height > self._most_rows or work.rows.schema is not works[0].rows.schema):
+                break
+            self._waiting.popleft()
+            self._waiting_rows -= work.rows.height
+            if not work.seat.done():
+                works.append(work)
+                height += work.rows.height
+        return works
+
+    def _here(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answers on the event loop itself, batch after batch for a moment; then others have their turn on it."""
+        begun = stopwatch()
+        while works := self._taken():
+            batch = Batch(works, stopwatch(), self._version)
+            self.batches += 1
+            self._tell(batch, *self._ask(batch))
+            if stopwatch() - begun > MOMENT_SECONDS:
+                break
+        loop.call_soon(self._settle)
+        if self._waiting and not self._due:
+            self._due = True
+            loop.call_soon(self._next)
 
     def _ask(self, batch: Batch) -> tuple[Answered | None, Exception | None]:
         try:
@@ -209,19 +236,23 @@ class Batcher:
             self._settle()
 
     def _done(self, batch: Batch, answered: Answered | None, wrong: Exception | None) -> None:
-        """On the loop: the answers go to who waits for them, and the next batch begins."""
+        """On the loop: the next batch begins, and the answers of this one are told."""
         if batch is self._running:
             self._running = None
         else:
             self._stuck -= 1
         self._next()
+        self._tell(batch, answered, wrong)
+
+    def _tell(self, batch: Batch, answered: Answered | None, wrong: Exception | None) -> None:
+        """The answers go to who waits for them."""
         at = 0
         for work in batch.works:
-            if not work.future.done():
+            if not work.seat.done():
                 if wrong is not None:
-                    work.future.set_exception(wrong)
+                    work.seat.set_exception(wrong)
                 elif answered is not None:
-                    work.future.set_result((answered, at))
+                    work.seat.set_result((answered, at))
             at += work.rows.height
         spent = stopwatch() - batch.begun
         self._seconds_a_row += 0.1 * (spent / max(1, at) - self._seconds_a_row)
@@ -231,20 +262,20 @@ class Batcher:
         if self._loop is None:
             return
         now = stopwatch()
-        while self._waiting and (self._waiting[0].deadline <= now or self._waiting[0].future.done()):
+        while self._waiting and (self._waiting[0].deadline <= now or self._waiting[0].seat.done()):
             work = self._waiting.popleft()
             self._waiting_rows -= work.rows.height
-            if not work.future.done():
-                work.future.set_exception(Late(None))
+            if not work.seat.done():
+                work.seat.set_exception(Late(None))
         if self._running is not None:
             self._give_up(self._running, now)
         self._watch = self._loop.call_later(self._deadline / LOOKS, self._look)
 
     def _give_up(self, batch: Batch, now: float) -> None:
         for index, work in enumerate(batch.works):
-            if work.deadline <= now and not work.future.done() and batch.attempt.leave(index):
-                work.future.set_exception(Late(batch.attempt))
-        if all(work.future.done() for work in batch.works):
+            if work.deadline <= now and not work.seat.done() and batch.attempt.leave(index):
+                work.seat.set_exception(Late(batch.attempt))
+        if all(work.seat.done() for work in batch.works):
             if self._inbox is not None:
                 self._inbox.put(None)
             self._running, self._inbox = None, None

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from loudly.adapters.asgi_wrapped import draining_inside
 from loudly.adapters.grpc_messages import SERVICE, kind
 from loudly.adapters.inference_protocol import HEADER
 from loudly.config import ServerConfig
@@ -56,19 +57,12 @@ def beside(app: Any, host: str, settings: ServerConfig) -> Beside:
 class Beside:
     """An ASGI application whose lifespan is also that of a gRPC server. `port`: where that listens, once it does."""
 
+    draining = draining_inside()
+
     def __init__(self, app: Any, address: str, most_bytes: int) -> None:
         self._app, self._address, self._most_bytes = app, address, most_bytes
         self._server: Any = None
         self.port = 0
-
-    @property
-    def draining(self) -> bool:
-        """Whether the application is told to stop."""
-        return bool(self._app.draining)
-
-    @draining.setter
-    def draining(self, so: bool) -> None:
-        self._app.draining = so
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

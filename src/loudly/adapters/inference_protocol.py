@@ -133,8 +133,7 @@ def _tensor(tensor: Any, tail: bytes, at: int, fields: Mapping[str, Field], most
     count = shape[0]
     if count > most_rows:
         raise Refused(413, {"error": f"a request may have {most_rows:,} rows at most"})
-    parameters = tensor.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    size = _parameters(tensor).get("binary_data_size")
     if size is not None:
         if not isinstance(size, int) or size < 0 or at + size > len(tail):
             raise broken(f"input {name!r}: binary_data_size is {str(size)[:20]}, {len(tail) - at:,} bytes are left")
@@ -212,26 +211,31 @@ def _rows(columns: dict[str, list[Any]], schema: Schema, most_rows: int) -> Rows
 
 def _id(said: Mapping[str, Any]) -> str:
     given = said.get("id", "")
-    return given if isinstance(given, str) else str(given)[:200]
+    if not isinstance(given, str | int) or isinstance(given, bool):
+        raise broken("id is a text")
+    return str(given)[:200]
+
+
+def _parameters(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = said.get("parameters", {})
+    if not isinstance(given, dict):
+        raise broken("parameters is an object")
+    return given
 
 
 def _outputs(said: Mapping[str, Any]) -> dict[str, bool]:
     """Which outputs are wanted: those that are named, or all of them."""
-    own = said.get("parameters")
-    binary = bool(own.get("binary_data_output")) if isinstance(own, dict) else False
-    wanted = said.get("outputs")
-    if not wanted:
-        return dict.fromkeys(OUTPUTS, binary)
+    binary = bool(_parameters(said).get("binary_data_output"))
+    wanted = said.get("outputs", [])
     if not isinstance(wanted, list):
         raise broken("outputs is a list")
     found = {}
     for one in wanted:
         name = one.get("name") if isinstance(one, dict) else None
-        if name not in OUTPUTS:
+        if not isinstance(name, str) or name not in OUTPUTS:
             raise broken(f"there is no output {str(name)[:80]!r}; {nearest(str(name)[:80], OUTPUTS)}")
-        parameters = one.get("parameters")
-        found[str(name)] = bool(parameters.get("binary_data", binary)) if isinstance(parameters, dict) else binary
-    return found
+        found[name] = bool(_parameters(one).get("binary_data", binary))
+    return found or dict.fromkeys(OUTPUTS, binary)
 
 
 def _packed(values: Any) -> bytes:

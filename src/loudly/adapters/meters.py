@@ -1,4 +1,4 @@
-"""Prometheus metrics of one server; children are bound once, so that counting costs a microsecond.
+"""Prometheus metrics of one server; what is counted by the request is kept in plain numbers until somebody measures.
 
 Workers of one port count in files that they share (PROMETHEUS_MULTIPROC_DIR), so that a scrape tells the sum, whoever answers it.
 """
@@ -43,19 +43,18 @@ class Meters:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self._requests: dict[tuple[str, int], Any] = {}
-        self._rows: dict[tuple[str, str], Any] = {}
+        self._requests: dict[tuple[str, int], int] = {}
+        self._rows: dict[tuple[str, str], int] = {}
         self._seconds: dict[str, Any] = {}
         self._batches = 0
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Counts a request."""
-        counter = self._requests.get((path, status))
-        if counter is None:
-            counter = self._requests[path, status] = self.requests.labels(path, str(status))
-            self._seconds.setdefault(path, self.seconds.labels(path))
-        counter.inc()
-        self._seconds[path].observe(seconds)
+        self._requests[path, status] = self._requests.get((path, status), 0) + 1
+        seen = self._seconds.get(path)
+        if seen is None:
+            seen = self._seconds[path] = self.seconds.labels(path)
+        seen.observe(seconds)
 
     def answered(self, answered: Answered, first: int, last: int) -> None:
         """Counts the rows `first` to `last` of an answer."""
@@ -87,9 +86,12 @@ class Meters:
         self.stuck.set(stuck)
         self.batches.inc(batches - self._batches)
         self._batches = batches
+        requests, self._requests = self._requests, {}
+        for (path, status), count in requests.items():
+            self.requests.labels(path, str(status)).inc(count)
+        rows, self._rows = self._rows, {}
+        for pair, count in rows.items():
+            self.rows.labels(*pair).inc(count)
 
     def _row(self, version: str, arm: str, count: int) -> None:
-        counter = self._rows.get((version, arm))
-        if counter is None:
-            counter = self._rows[version, arm] = self.rows.labels(version, arm)
-        counter.inc(count)
+        self._rows[version, arm] = self._rows.get((version, arm), 0) + count

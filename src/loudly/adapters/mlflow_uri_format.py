@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from loudly.errors import ModelError
 from loudly.register.bundle import EPOCH
 from loudly.register.skops_format import SklearnModel
-from loudly.register.threads import OneThread
+from loudly.store.threads import OneThread
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats

@@ -16,6 +16,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from loudly import __version__
+from loudly.adapters.asgi_wrapped import draining_inside
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered, Front
 from loudly.serve.rows import Rows
@@ -54,17 +55,10 @@ class Spans:
 class SpannedApp:
     """An ASGI application; the span of a request begins before it and ends after its answer."""
 
+    draining = draining_inside()
+
     def __init__(self, app: Any, tracer: Tracer, opened: dict[str, Span]) -> None:
         self._app, self._tracer, self._open = app, tracer, opened
-
-    @property
-    def draining(self) -> bool:
-        """Whether the application is told to stop."""
-        return bool(self._app.draining)
-
-    @draining.setter
-    def draining(self, so: bool) -> None:
-        self._app.draining = so
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -1,6 +1,7 @@
 """The same user file behind Ray Serve: many doors answer on many machines, one wheel logs, folds and decides.
 
-Doors are a Serve deployment that autoscales and mounts our ASGI application; the wheel is one named actor that Ray starts again
+Doors are a Serve deployment that autoscales and mounts our ASGI application, with spans where the user's file sets a tracer
+provider, as behind uvicorn; the wheel is one named actor that Ray starts again
 where it dies. Blobs must be reachable from every machine (a shared folder, or `[store] blobs = "fsspec"`), the ledger and the
 traffic log from the wheel alone. `serve run` takes what `application` returns.
 """
@@ -18,11 +19,11 @@ from ray import serve
 from loudly.app import verbs
 from loudly.app.door import Door
 from loudly.app.project import load_app
+from loudly.app.server import application as application_of
 from loudly.app.server import ask_front, open_wheel
 from loudly.errors import WheelAway
 from loudly.loop.outpost import Told, routing_of
 from loudly.loop.taking import outcome_of, take
-from loudly.plugins import resolve
 from loudly.store.segments import Record
 
 FOLLOW_SECONDS = 1.0
@@ -101,7 +102,7 @@ def application(file: str, most: int = 2, processors: float = 1.0) -> Any:
         stores, config = verbs.open_stores(app.name, app.folder)
         front = Door(app.system, stores, verbs.private_key(config), RayLine(wheel_of(path)), "a door", FOLLOW_SECONDS)
         front.start()
-        return resolve("server", config.server.kind)(front, lambda: None, front.stop, config.server)
+        return application_of([(front, lambda: None, front.stop, config.server)], None)
 
     scaling = {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 8}
     kind = serve.deployment(name="Door", autoscaling_config=scaling, max_ongoing_requests=64)(serve.ingress(door)())

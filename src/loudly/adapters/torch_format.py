@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from loudly.errors import ModelError
-from loudly.register.threads import OneThread
+from loudly.store.threads import OneThread
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats

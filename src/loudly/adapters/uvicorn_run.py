@@ -16,6 +16,10 @@ import sys
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from loudly.adapters.asgi_server import Server
+from loudly.adapters.http_lane import protocol
 
 GRACE_SECONDS = 30
 # Longer than the minute of most load balancers: who closes an idle connection first must be the client.
@@ -52,6 +56,7 @@ def run(app: Any, host: str, port: int, drain: float = 5.0, door: socket.socket 
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        http=lane(app) or "auto",
     )
     server = uvicorn.Server(config)
     door = config.bind_socket() if door is None else door
@@ -73,6 +78,11 @@ def run(app: Any, host: str, port: int, drain: float = 5.0, door: socket.socket 
 
     server.serve = serve  # type: ignore[method-assign]
     server.run(sockets=[door])
+
+
+def lane(app: Any) -> Any:
+    """The protocol with a lane for plain predictions; None for an application that is more than one plain server."""
+    return protocol(app, AutoHTTPProtocol, KEEP_ALIVE_SECONDS) if isinstance(app, Server) else None
 
 
 async def _drain(server: uvicorn.Server, door: socket.socket, seconds: float) -> None:

@@ -16,10 +16,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from loudly.app import verbs
+from loudly.app.functions import only_once, takes, takes_data, train_spec
 from loudly.core.canon import Json
 from loudly.core.clock import duration
 from loudly.core.values import Verdict
@@ -32,10 +34,12 @@ from loudly.loop.policy import Governor, RetrainPolicy, Stage
 from loudly.loop.replay import Replayed
 from loudly.loop.rewards import NO_REWARD, SAY, has_reward
 from loudly.loop.state import State
-from loudly.loop.system import Labels, System, TrainSpec
+from loudly.loop.strategies import ranked
+from loudly.loop.system import PROMOTE_ON, Labels, PromoteOn, System, TrainSpec
 from loudly.loop.why import DecisionRecord
 from loudly.monitor.settings import MonitorSettings
-from loudly.plugins import names
+from loudly.monitor.streams import parse_stream
+from loudly.plugins import names, resolve
 
 F = TypeVar("F", bound=Callable[..., Any])
 TRIGGERS = ("performance", "calibration", "estimate")
@@ -48,24 +52,28 @@ class App:
         name: names the model in the registry.
         label, time, key: columns of the table: what is predicted, when the row happened (event time), which row it is.
         metric: what "better" means; a name from the metric table.
+        group: the column that names the list (a search query) a row is a part of, where scores are places; no model reads it.
         folder: where `loudly.toml` and the stores are; the current folder by default.
     """
 
-    def __init__(self, name: str, *, label: str, time: str, key: str, metric: str, folder: str | Path | None = None) -> None:
+    def __init__(
+        self, name: str, *, label: str, time: str, key: str, metric: str, group: str = "", folder: str | Path | None = None
+    ) -> None:
         if not name.isidentifier():
             raise UserFileError("The app's name must be a plain word.", seen=repr(name), do="Use e.g. 'flights'.")
         if metric not in names("metric"):
             raise UserFileError(f"There is no metric {metric!r}.", do=nearest(metric, names("metric")))
-        if len({label, time, key}) < 3:
-            raise UserFileError("Label, time and key must be three columns.", seen=f"label={label!r}, time={time!r}, key={key!r}")
+        if len({label, time, key, group}) < 4:
+            seen = f"label={label!r}, time={time!r}, key={key!r}, group={group!r}"
+            raise UserFileError("Label, time and key must be three columns, and a group one more.", seen=seen)
         self.name, self.folder = name, Path(folder) if folder else None
-        self._columns = {"label": label, "time": time, "key": key, "metric": metric}
+        self._columns = {"label": label, "time": time, "key": key, "metric": metric, "group": group}
         self._data: Callable[[], object] | None = None
         self._private: tuple[str, ...] = ()
         self._ignored: tuple[str, ...] = ()
         self._train: TrainSpec | None = None
         self._sides: list[Side] = []
-        self._lists: dict[str, list[Callable[..., Any]]] = {"feature": [], "rule": [], "slice": []}
+        self._lists: dict[str, list[Callable[..., Any]]] = {"feature": [], "rule": [], "slice": [], "recipe": []}
         self._reward: Callable[..., Any] | None = None
         self._behaviours: list[Behaviour] = []
         self._gate = Gate()
@@ -87,8 +95,8 @@ class App:
         """
 
         def register(given: F) -> F:
-            _only_once("data", self._data)
-            _takes("data", given, 0)
+            only_once("data", self._data)
+            takes("data", given, 0)
             for what, listed in (("private", private), ("ignored", ignored)):
                 if isinstance(listed, str):
                     raise UserFileError(f"{what} is a list of columns.", seen=repr(listed), do=f"{what}=[{listed!r}]")
@@ -112,7 +120,7 @@ class App:
             raise UserFileError(f"There are two side tables called {name!r}.", do="Rename one.")
 
         def register(given: F) -> F:
-            _takes("side", given, 0)
+            takes("side", given, 0)
             self._sides.append(Side(name, given, on, tuple(by), duration(within), duration(refresh)))
             return given
 
@@ -129,12 +137,17 @@ class App:
 
     def rule(self, function: F, /) -> F:
         """A rung of the baseline ladder that must be beaten: rows (polars DataFrame) in, scores out."""
-        _takes("rule", function, 1)
+        takes("rule", function, 1)
         return self._collect("rule", function)
+
+    def recipe(self, function: F, /) -> F:
+        """Another way to make a model than `@app.train`, untuned: retraining tries it too, where the rollout has arms for it."""
+        takes_data("recipe", function)
+        return self._collect("recipe", function)
 
     def slice(self, function: F, /) -> F:
         """A named subset judged on its own: rows in; booleans out, or values (then one slice for each value)."""
-        _takes("slice", function, 1)
+        takes("slice", function, 1)
         return self._collect("slice", function)
 
     def reward(self, function: F, /) -> F:
@@ -142,8 +155,8 @@ class App:
 
         Without it the reward is 1 minus the loss: of the decision where the metric is one of decisions, else of the probability.
         """
-        _only_once("reward", self._reward)
-        _takes("reward", function, 2)
+        only_once("reward", self._reward)
+        takes("reward", function, 2)
         self._reward = function
         return function
 
@@ -156,7 +169,7 @@ class App:
             raise UserFileError(f"A behaviour cannot expect {expect!r}.", do=nearest(expect, EXPECTATIONS))
 
         def register(given: F) -> F:
-            _takes("behaviour", given, 1)
+            takes("behaviour", given, 1)
             self._behaviours.append(Behaviour(given.__name__, given, expect, tolerance))
             return given
 
@@ -206,8 +219,8 @@ class App:
                 return verbs.train(self.system, opened)
 
         def register(given: F) -> F:
-            _only_once("train", self._train)
-            self._train = _train_spec(given, tune or {}, trials, frame or "numpy", seed, duration(holdout))
+            only_once("train", self._train)
+            self._train = train_spec(given, tune or {}, trials, frame or "numpy", seed, duration(holdout))
             return given
 
         return register if function is None else register(function)
@@ -229,6 +242,7 @@ class App:
         """How a candidate meets traffic, stage after stage: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d".
 
         Several candidates: "ab 40% 30% 30% for 14d". By rewards: "thompson among 3 for 14d", "linucb on age, income for 14d".
+        Two rankings in one list: "interleave team draft for 14d".
 
         margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most.
         alpha: risk of a wrong verdict.  deadline: after this an undecided candidate leaves.  paired: both versions score each
@@ -240,9 +254,20 @@ class App:
         read = (parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages)
         self._rollout = check_stages(tuple(read))
 
-    def labels(self, *, arrive_within: str, arrives: str | None = None) -> None:
-        """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when."""
-        self._labels = Labels(duration(arrive_within), arrives)
+    def labels(
+        self, *, arrive_within: str, arrives: str | None = None, promote_on: PromoteOn = "complete", nearly_all: float = 0.9
+    ) -> None:
+        """When labels come: nearly all within `arrive_within` of the event; `arrives` names a column that tells when.
+
+        promote_on: "complete": a promotion rests on rows so old that labels of each class have come, as those before told, or older
+        than `arrive_within` while these are few; "known": on nothing while they are few; "any": on every label as it comes.
+        nearly_all: the share of a class's labels that is complete: more is surer, and waits longer where a few are very slow.
+        """
+        if promote_on not in PROMOTE_ON:
+            raise UserFileError("A promotion may rest on other labels.", seen=repr(promote_on), do=nearest(promote_on, PROMOTE_ON))
+        if not 0 < nearly_all < 1:
+            raise UserFileError("Nearly all is a share between 0 and 1.", seen=str(nearly_all), do="e.g. nearly_all=0.9")
+        self._labels = Labels(duration(arrive_within), arrives, promote_on, nearly_all)
 
     def monitor(
         self,
@@ -251,17 +276,20 @@ class App:
         context: Sequence[str] | None = None,
         alarms_a_month: float | None = None,
         pages: str | None = None,
+        streams: Sequence[str] | None = None,
     ) -> None:
         """How windows are cut and judged, and how many alarms are affordable; the words change the settings' own.
 
         context: columns, or "hour", "weekday", "hour_of_week", "month", "season", within which shift is judged: what they
         explain pages nobody.  alarms_a_month: false alarms about shifts in 30 days, over all columns.  pages: which shifts page,
-        "harmful", "all" or "none".
+        "harmful", "all" or "none".  streams: detectors of single values, "ddm on errors", "page-hinkley threshold=20 on temp".
         """
         said = {"context": context, "alarms_a_month": alarms_a_month, "pages": pages}
         known: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         if "context" in known and not isinstance(context, str):
             known["context"] = tuple(known["context"])
+        if streams is not None:
+            known["streams"] = tuple(parse_stream(text, partial(resolve, "stream")) for text in streams)
         self._monitor = replace(settings or self._monitor, **known)
 
     def retrain(
@@ -302,18 +330,16 @@ class App:
             raise UserFileError(f"The app {self.name!r} has no {' and no '.join(missing)}.", do="Add a function for it.")
         if any(spec.bandit for spec in self._rollout) and not has_reward(self._columns["metric"], self._reward):
             raise UserFileError(NO_REWARD, seen=f"metric={self._columns['metric']!r}", do=SAY)
-        return System(
+        made = System(
             name=self.name,
-            label=self._columns["label"],
-            time=self._columns["time"],
-            key=self._columns["key"],
-            metric=self._columns["metric"],
+            **self._columns,
             data=self._data,
             train=self._train,
             private=self._private,
             ignored=self._ignored,
             sides=tuple(self._sides),
             features=tuple(self._lists["feature"]),
+            recipes=tuple(self._lists["recipe"]),
             rules=tuple(self._lists["rule"]),
             slices=tuple(self._lists["slice"]),
             reward=self._reward,
@@ -324,6 +350,10 @@ class App:
             monitor=self._monitor,
             retrain=self._retrain,
         )
+        for spec in self._rollout:
+            if spec.interleaves:
+                ranked(made)
+        return made
 
     def ship(self, version: str | None = None, beside: Sequence[str] = ()) -> Verdict:
         """Starts the rollout of a version (the newest by default), or makes it champion where there is none.
@@ -353,31 +383,3 @@ class App:
             raise UserFileError(f"There are two {kind}s called {function.__name__!r}.", do="Rename one.")
         self._lists[kind].append(function)
         return function
-
-
-def _only_once(what: str, value: object) -> None:
-    if value is not None:
-        raise UserFileError(f"@app.{what} is given twice.", do="One model, one table, one train function an app.")
-
-
-def _takes(what: str, function: Callable[..., Any], count: int) -> None:
-    """Refuses a function that cannot be called with `count` positional arguments."""
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError as wrong:
-        arguments = ("no arguments", "one argument, the rows", "two arguments, the rows and the answers")[count]
-        raise UserFileError(f"@app.{what} wants a function of {arguments}.", seen=f"{function.__name__}: {wrong}") from wrong
-
-
-def _train_spec(fit: Callable[..., Any], tune: Mapping[str, Json], trials: int, frame: str, seed: int, holdout: int) -> TrainSpec:
-    parameters = inspect.signature(fit).parameters
-    if list(parameters)[:2] != ["X", "y"]:
-        raise UserFileError("The train function starts with X and y.", seen=str(inspect.signature(fit)))
-    for name in tune:
-        if name not in parameters:
-            raise UserFileError(f"tune names {name!r}, which the train function does not take.", do=nearest(name, parameters))
-    if frame not in ("numpy", "polars"):
-        raise UserFileError(f"X cannot be {frame!r}.", do=nearest(frame, ["numpy", "polars"]))
-    if trials < 1 or holdout <= 0:
-        raise ConfigError("A search needs trials, and a fit needs a hold-out.", seen=f"trials={trials}, holdout={holdout}µs")
-    return TrainSpec(fit, dict(tune), trials, frame, seed, holdout)

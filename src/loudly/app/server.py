@@ -14,11 +14,10 @@ from rich.markup import escape
 
 from loudly.app import operate, verbs
 from loudly.config import ServerConfig, read_config, secret
-from loudly.core.canon import Json
 from loudly.core.clock import DAY, iso
 from loudly.core.values import Schema, Verdict
 from loudly.errors import ConfigError, Conflict, LoudlyError, StaleWriter, WheelAway
-from loudly.loop.arms import arms_of
+from loudly.loop.arms import told
 from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up, refresh
@@ -145,7 +144,8 @@ class LiveFront:
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
-            "arms": self._arms(),
+            "strategy": state.rollout.strategy if state.rollout else None,
+            "arms": told(self.live),
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "loaded": list(self.live.pins.loaded()),
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
@@ -155,16 +155,6 @@ class LiveFront:
             "ledger": state.position,
             "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},
         }
-
-    def _arms(self) -> dict[str, Json]:
-        """The arms of the running rollout: their version, their share where a strategy keeps one, and the answers given."""
-        live = self.live
-        arms, shares = arms_of(live) if live.strategy is not None else (), live.rollout_state.get("shares")
-        told: dict[str, Json] = {}
-        for index, arm in enumerate(arms):
-            share: dict[str, Json] = {"share": shares[index]} if shares else {}
-            told[arm.name] = {"version": arm.version, "answers": live.given.get(arm.name, 0), **share}
-        return told
 
     def flush(self) -> None:
         if self.live.stores.traffic is not None:
@@ -349,9 +339,9 @@ def warn_of_strangers(project: Project, where: str) -> None:
 Part = tuple[Front, Callable[[], None], Callable[[], None], ServerConfig]
 
 
-def application(parts: Sequence[Part], host: str) -> Any:
+def application(parts: Sequence[Part], host: str | None) -> Any:
     """The application over fronts, each with what runs around serving: with spans where a provider is set, with gRPC on `host`
-    where a port is named. Several fronts stand under their names, and what is said once is said by the first.
+    (None: nowhere) where a port is named. Several fronts stand under their names, and what is said once is said by the first.
     """
     spans = resolve("spans", "otel")() if available("spans", "otel") else None
     servers = {
@@ -361,7 +351,7 @@ def application(parts: Sequence[Part], host: str) -> Any:
     app = resolve("server", "models")(servers) if len(servers) > 1 else next(iter(servers.values()))
     app = app if spans is None else spans.app(app)
     settings = parts[0][3]
-    return resolve("server", "grpc")(app, host, settings) if settings.grpc_port else app
+    return resolve("server", "grpc")(app, host, settings) if settings.grpc_port and host is not None else app
 
 
 def _part(project: Project, where: str) -> Part:

@@ -189,6 +189,7 @@ def status(file: Path, as_json: bool) -> None:
         "champion": state.champion,
         "rollout": state.rollout.version if state.rollout else None,
         "beside": list(state.rollout.others) if state.rollout else [],
+        "strategy": state.rollout.strategy if state.rollout else None,
         "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
         "held_back": dict(state.held),
         "versions": [{"version": r[0], "standing": r[1], "fitted": r[2], "expected": r[4]} for r in rows],

@@ -43,3 +43,15 @@ def unit_draw(unit: str, salt: str) -> float:
     """
     raw = hashlib.blake2b(f"{salt}\x1f{unit}".encode(), digest_size=8).digest()
     return (int.from_bytes(raw, "big") >> 11) / 9007199254740992.0
+
+
+def unit_draws(unit: str, salt: str, n: int) -> list[float]:
+    """As many numbers in [0, 1) as are asked for, which depend on the unit and the salt alone.
+
+    Source: SHAKE-128, 53 bits each.  Cost: about 1 µs and 0.1 µs a number.
+
+    >>> unit_draws("query-7", "rollout-1", 2) == unit_draws("query-7", "rollout-1", 9)[:2]
+    True
+    """
+    raw = hashlib.shake_128(f"{salt}\x1f{unit}".encode()).digest(8 * n)
+    return [(int.from_bytes(raw[i : i + 8], "big") >> 11) / 9007199254740992.0 for i in range(0, 8 * n, 8)]

@@ -80,13 +80,19 @@ class Contributions:
 
     A loaded model that knows it has `contributions(X, background) -> Contributions | None`: X (n, d), background (m, d).
     method: "tree-shap" or "linear".  space: "log-odds" (the logistic function makes the prediction of it), "logits" (softmax)
-    or "output" (it is the prediction).  base: (k,).  parts: (n, d, k).
+    or "output" (it is the prediction).  base: (k,), or (n, k) where each row has a base of its own.  parts: (n, d, k).
     """
 
     method: str
     space: str
     base: Floats
     parts: Floats
+
+    @property
+    def score(self) -> Floats:
+        """What base and parts add up to. Shapes: (n, k)."""
+        made: Floats = self.base + self.parts.sum(axis=1)
+        return made
 
 
 class ModelFormat(Protocol):
@@ -149,6 +155,8 @@ class Feedback:
     units: who was served.  arm: (n,) who answered.  truth: (n,).  scores: arm name -> (n,) or (n, k), NaN where that
     arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.  days: the event-time
     days the rows are of (rows of one day are not independent, so days are counted too).
+    ripe: these rows came before; now they are so old that labels of all kinds have had their time, and count for a promotion.
+    awaited: rows of the rollout that have no label yet, younger than that time and older; None where nobody counts them.
     For bandits: reward: (n,) in [0, 1], what came of each answer.  propensity: (n,) as logged when it was given.
     context: (n, d) as it was then. None where a strategy has no use for it.
     """
@@ -163,6 +171,8 @@ class Feedback:
     reward: Floats | None = None
     propensity: Floats | None = None
     context: Floats | None = None
+    ripe: bool = False
+    awaited: tuple[int, int] | None = None
 
 
 class Strategy(Protocol):
@@ -192,6 +202,31 @@ class Strategy(Protocol):
     ) -> tuple[dict[str, Any], Verdict]: ...
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """One list of several rankings. place: (n,) of each row, from 0.  arm: (n,) index of the arm that has placed it there.
+
+    propensity: (n,) of that arm to place that row there, given what stands above it, as logged.
+    """
+
+    place: Ints
+    arm: Ints
+    propensity: Floats
+
+
+class Merging(Protocol):
+    """A strategy that answers by all arms at once: rows of one group are a list, and each arm has ranked it.
+
+    group: the column that names the list.  merge: scores are (n,) of each arm, high ones first; the same unit and salt give the
+    same list, on every worker and after a restart.
+    """
+
+    @property
+    def group(self) -> str: ...
+
+    def merge(self, scores: Sequence[Floats], unit: str, salt: str) -> Merged: ...
 
 
 class Detector(Protocol):

@@ -112,13 +112,14 @@ class Role(StrEnum):
     """What a column is for.
 
     Private columns are inputs that are pseudonymised before anything is written; side columns are inputs that are joined
-    from a side table, so no request sends them.
+    from a side table, so no request sends them; the group names the list that a row is a part of, and no model reads it.
     """
 
     INPUT = "input"
     LABEL = "label"
     TIME = "time"
     KEY = "key"
+    GROUP = "group"
     PRIVATE = "private"
     SIDE = "side"
     IGNORED = "ignored"
@@ -165,7 +166,7 @@ class Schema:
 
     @property
     def sent(self) -> tuple[Field, ...]:
-        """What a request carries: key, time and inputs, without what is joined on our side."""
+        """What a request carries: key, time, group and inputs, without what is joined on our side."""
         return tuple(f for f in self.fields if f.role not in (Role.LABEL, Role.IGNORED, Role.SIDE))
 
 

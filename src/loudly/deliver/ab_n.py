@@ -2,8 +2,9 @@
 
 Each candidate is held against control as in a test of two arms, with its part of alpha (Bonferroni: whatever the tests have in
 common, control above all, one of them errs with probability alpha at most). Units are sticky, and must split over *all* arms as
-planned. The test goes on until the best is told: it ends as soon as no candidate that is still open could be better than one that
-has passed, or all are surely worse; when its time is over, the best of those that have passed wins.
+planned. A candidate that surely errs more, is late or is worse leaves alone, as long as another is left (`dropping.py`). The test
+goes on until the best is told: it ends as soon as no candidate that is still open could be better than one that has passed, or the
+last one has failed; when its time is over, the best of those that have passed wins.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import mismatch, planned
 from loudly.deliver.bandit import pick
+from loudly.deliver.dropping import deal, out, staying, without
 from loudly.deliver.evidence import add, add_counts, guards, judge, nothing_yet
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
@@ -49,34 +51,34 @@ class AbN:
         shares = (wanted / wanted.sum()).tolist()
         kept = carry if carry and list(carry) == names[1:] else {name: nothing_yet() for name in names[1:]}
         units = {"ratio": SampleRatio(tuple(shares)).plain(), "met": Met().plain()}
-        return {"since": at, "now": at, "arms": names, "shares": shares, "evidence": dict(kept), **units}
+        return {"since": at, "now": at, "arms": names, "shares": shares, "dropped": {}, "evidence": dict(kept), **units}
 
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
-        return pick(np.asarray(state["shares"]), draws)
+        shares, gone = np.asarray(state["shares"]), out(state, state["arms"])
+        return deal(shares, draws, gone) if gone else pick(shares, draws)
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         met, counts = met_of(state["met"]).add(hashes(feedback.units), feedback.arm, len(state["arms"]))
-        ratio = sample_ratio_of(state["ratio"]).add(counts)
-        evidence = {}
-        for name, old in state["evidence"].items():
-            pair = pair_of(feedback, state["arms"].index(name), name)
-            evidence[name] = add(old, pair, self.metric, False, None if pair.context is None else pair.context[:, 0])
-        new = {**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()}
-        return new, self._verdict(new)
+        stay = [state["arms"].index(name) for name in staying(state, state["arms"])]
+        ratio = ratio_of(state).add([counts[arm] for arm in stay])
+        evidence = dict(state["evidence"])
+        for arm in stay[1:]:
+            name = state["arms"][arm]
+            pair = pair_of(feedback, arm, name)
+            evidence[name] = add(evidence[name], pair, self.metric, False, None if pair.context is None else pair.context[:, 0])
+        return self._judged({**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()})
 
     def observe(
         self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        evidence = {}
-        for name, old in state["evidence"].items():
+        evidence = dict(state["evidence"])
+        for name in staying(state, evidence):
             given, lost, took = (_paired(counts, name) for counts in (answered, failed, seconds))
-            evidence[name] = add_counts(old, given, lost, took, self._share(state, name))
-        new = {**state, "evidence": evidence}
-        return new, self._verdict(new)
+            evidence[name] = add_counts(evidence[name], given, lost, took, self._share(state, name))
+        return self._judged({**state, "evidence": evidence})
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at}
-        return new, self._verdict(new)
+        return self._judged({**state, "now": at})
 
     @staticmethod
     def _share(state: Mapping[str, Any], name: str) -> float:
@@ -84,28 +86,35 @@ class AbN:
         mine = state["shares"][state["arms"].index(name)]
         return float(mine / (mine + state["shares"][0]))
 
-    def _verdict(self, state: Mapping[str, Any]) -> Verdict:
-        subject, candidates = f"ab of {len(state['arms'])} arms", state["evidence"]
-        spec = replace(self.spec, paired=False, alpha=self.spec.alpha / len(candidates))
-        for name, evidence in candidates.items():
-            broken = guards(evidence, spec, f"{subject}: {name}")
-            if broken is not None:
-                return broken
-        off = mismatch(sample_ratio_of(state["ratio"]), state["arms"], self.spec.alpha, subject)
+    def _judged(self, state: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:
+        """The state without the candidates that have failed, as long as one is left; and the verdict on those."""
+        subject, evidence = f"ab of {len(state['arms'])} arms", state["evidence"]
+        spec = replace(self.spec, paired=False, alpha=self.spec.alpha / len(evidence))
+        left = staying(state, evidence)
+        broken = {name: seen for name in left if (seen := guards(evidence[name], spec, f"{subject}: {name}"))}
+        off = mismatch(ratio_of(state), [CONTROL, *left], self.spec.alpha, subject)
+        if broken and (off is not None or len(broken) == len(left)):
+            return state, next(iter(broken.values()))
         if off is not None:
-            return off
-        found = {name: _about(name, judge(evidence, spec, self.metric, subject)) for name, evidence in candidates.items()}
+            return state, off
+        state = without(state, broken)
+        found = {name: _about(name, judge(evidence[name], spec, self.metric, subject)) for name in staying(state, left)}
+        worse = {name: v for name, v in found.items() if v.failed}
+        if len(worse) == len(found):
+            return state, Verdict(Decision.FAIL, subject, _told(state, worse), tuple(e for v in worse.values() for e in v.evidence))
+        state = without(state, worse)
+        return state, self._best(state, subject, {name: v for name, v in found.items() if name not in worse})
+
+    def _best(self, state: Mapping[str, Any], subject: str, found: Mapping[str, Verdict]) -> Verdict:
+        """PASS for the best candidate as soon as it is told. found: of those that stay, none of which has failed."""
         passed = sorted((v for v in found.values() if v.passed), key=lambda v: -(v.evidence[0].effect or 0.0))
         pending = [v for v in found.values() if v.decision is Decision.UNDECIDED]
         over = state["now"] - state["since"] >= self.spec.deadline
         if passed and (over or not any(_may_be_better(v, passed[0]) for v in pending)):
             return self._passes(state, subject, (passed[0], *(v for v in found.values() if v is not passed[0])))
         everything = tuple(e for v in found.values() for e in v.evidence)
-        told = "; ".join(f"{name}: {v.reason}" for name, v in found.items())
-        if all(v.failed for v in found.values()):
-            return Verdict(Decision.FAIL, subject, told, everything)
         missing = "; ".join(f"{name}: {self._missing(state, name, v)}" for name, v in found.items() if v in pending)
-        return Verdict(Decision.UNDECIDED, subject, told, everything, missing=missing)
+        return Verdict(Decision.UNDECIDED, subject, _told(state, found), everything, missing=missing)
 
     def _passes(self, state: Mapping[str, Any], subject: str, found: tuple[Verdict, ...]) -> Verdict:
         """The first of them wins, not before the least time."""
@@ -133,11 +142,26 @@ def pair_of(feedback: Feedback, arm: int, name: str) -> Feedback:
         {},
         feedback.days,
         context=None if feedback.context is None else feedback.context[mine],
+        ripe=feedback.ripe,
+        awaited=feedback.awaited,
     )
+
+
+def ratio_of(state: Mapping[str, Any]) -> SampleRatio:
+    """How the units split; of the arms that stay, once some have left: that is what was planned given these arms."""
+    ratio, gone = sample_ratio_of(state["ratio"]), out(state, state["arms"])
+    stay = [share for arm, share in enumerate(state["shares"]) if arm not in gone]
+    return ratio if len(ratio.shares) == len(stay) else ratio.planned(tuple(share / sum(stay) for share in stay))
 
 
 def _paired(counts: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {ours: counts[theirs] for ours, theirs in ((CONTROL, CONTROL), (CANDIDATE, name)) if theirs in counts}
+
+
+def _told(state: Mapping[str, Any], found: Mapping[str, Verdict]) -> str:
+    """What is said of each candidate, first of those that have left."""
+    reasons = {name: v["reason"] for name, v in state["dropped"].items()} | {name: v.reason for name, v in found.items()}
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
 def _about(name: str, found: Verdict) -> Verdict:

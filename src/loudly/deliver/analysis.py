@@ -51,12 +51,11 @@ def analyse(path: str, body: bytes, judge: JudgeVersion) -> Told:
     asked = next((a for a in ASKED if rest == a or rest.startswith(f"{a}/")), None)
     if not path.startswith(ROOT) or asked is None:
         return _told(404, {"error": f"ask one of {', '.join(ROOT + a for a in ASKED)}"})
-    version = rest[len(asked) + 1 :] or None
     try:
-        version = version or _named(body)
+        named = _named(body)
     except ValueError as wrong:
         return _told(400, {"error": str(wrong)})
-    verdict = judge(version)
+    verdict = judge(rest[len(asked) + 1 :] or named)
     said = {"result": str(verdict.decision), **plain(verdict)}
     return _told(200 if asked == ARGO else _status(verdict.decision, yes=_YES[asked]), said)
 
@@ -79,10 +78,12 @@ def _named(body: bytes) -> str | None:
         given: Any = json.loads(body)
     except (ValueError, RecursionError) as wrong:
         raise ValueError(f"no JSON: {wrong}") from wrong
-    metadata = given.get("metadata") if isinstance(given, dict) else None
-    version = metadata.get("version") if isinstance(metadata, dict) else None
-    if version is not None and not isinstance(version, str):
-        raise ValueError("metadata.version is a text, such as flights/3")
+    metadata = given.get("metadata", {}) if isinstance(given, dict) else given
+    if metadata is None and given is not None:
+        return None
+    version = metadata.get("version", "") if isinstance(metadata, dict) else None
+    if not isinstance(version, str):
+        raise ValueError('a webhook is an object, whose metadata may name a version, as in {"metadata": {"version": "flights/3"}}')
     return version or None
 
 

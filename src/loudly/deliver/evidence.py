@@ -6,6 +6,7 @@ Control is arm 0, the candidate arm 1. Gains are oriented: + is better.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from loudly.deliver.days import day_gap, pooled, standard_error, today_with, wit
 from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.rollout import RolloutSpec
+from loudly.deliver.unlabelled import early, fewer, rest_of, unknown, unlabelled
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.clusters import clusters_of, hashes
@@ -68,10 +70,14 @@ def nothing_yet() -> dict[str, Any]:
 def add(
     evidence: Mapping[str, Any], feedback: Feedback, metric: MetricSpec, paired: bool, before: Floats | None = None
 ) -> dict[str, Any]:
-    """The evidence with a batch of labelled rows more.
+    """The evidence with a batch of labelled rows more; those that are ripe are evidence of their own beside it.
 
     before: (n,) a covariate from before the rollout; it adjusts a mean of unpaired rows (CUPED), and no AUC.
     """
+    evidence = settled({**evidence, "awaited": feedback.awaited or evidence.get("awaited")}, metric, feedback.at)
+    if feedback.ripe:
+        rows = replace(feedback, ripe=False, awaited=None)
+        return {**evidence, "ripe": add(evidence.get("ripe") or nothing_yet(), rows, metric, paired, before)}
     values = {arm: _values(evidence, feedback, arm, metric) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
     out["rows"] = evidence["rows"] + len(feedback.truth)
@@ -113,6 +119,8 @@ def _unpaired(
 
 def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[str, Any]:
     """The evidence with the days folded in that are over by `at`: their mean gain, and the gain within each slice."""
+    if evidence.get("ripe"):
+        evidence = {**evidence, "ripe": settled(evidence["ripe"], metric, at)}
     today = evidence["today"]
     if today["day"] is None or at // DAY <= today["day"]:
         return dict(evidence)
@@ -160,10 +168,23 @@ def guards(evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verd
 
 
 def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:
-    """PASS: surely not worse than the margin. FAIL: surely worse, or a slice is, or it errs more. Else UNDECIDED."""
+    """PASS: surely not worse than the margin. FAIL: surely worse, or a slice is, or it errs more. Else UNDECIDED.
+
+    FAIL may rest on whatever labels have come. PASS rests on ripe rows alone where some labels are slow: early ones are no sample.
+    """
     broken = guards(evidence, spec, subject)
     if broken is not None:
         return broken
+    found = _judged(evidence, spec, metric, subject)
+    if spec.wait == 0 or found.failed or found.reason.startswith(SUSPECT):
+        return fewer(found, evidence, spec)
+    if spec.wait is None:
+        return unknown(found, spec)
+    ripe = {**(evidence.get("ripe") or nothing_yet()), "awaited": evidence.get("awaited"), "answered": evidence["answered"]}
+    return fewer(early(_judged(ripe, spec, metric, subject), found, spec), ripe, spec)
+
+
+def _judged(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:
     lacking = _lacking(evidence, spec)
     overall, stream = _overall(evidence, spec, metric)
     if lacking:
@@ -203,30 +224,14 @@ def _decide(overall: Evidence, stream: Running, evidence: Mapping[str, Any], spe
         return Verdict(Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels")
     told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
     if overall.low > -spec.margin:
-        rest = _unlabelled(overall, evidence, spec)
-        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{_rest(rest)}", (overall, *rest))
+        rest = unlabelled(overall, evidence, spec)
+        return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{rest_of(rest, spec)}", (overall, *rest))
     if overall.high < 0 and (overall.p_value is None or overall.p_value < spec.alpha):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", (overall,))
     more = rows_needed(stream, evidence["rows"], spec.margin, spec.alpha)
     missing = f"about {more:,} more labelled rows" if more is not None else "labels until the deadline"
     at = when(evidence["arrived"], more) if more is not None else None
     return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing, at)
-
-
-def _unlabelled(overall: Evidence, evidence: Mapping[str, Any], spec: RolloutSpec) -> tuple[Evidence, ...]:
-    """The answered rows without a label, where there are any: taken to be like the labelled ones, with what would overturn that."""
-    counts = [evidence["answered"][arm] for arm in (CONTROL, CANDIDATE)]
-    labelled = evidence["rows"]
-    rest = (max(counts) if spec.paired else sum(counts)) - labelled
-    if rest <= 0 or overall.effect is None:
-        return ()
-    overturn = -spec.margin - labelled / rest * (overall.effect + spec.margin)
-    method = "estimated as the labelled rows are"
-    return (Evidence(method, overall.effect, n=rest, about="rows without a label", unit=overall.unit, tolerance=overturn),)
-
-
-def _rest(found: tuple[Evidence, ...]) -> str:
-    return "".join(f"; {e.n:,} {e.about} taken to be alike (they overturn it below {e.tolerance:+.3f})" for e in found)
 
 
 def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, Running]:

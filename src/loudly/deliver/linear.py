@@ -17,7 +17,8 @@ import numpy as np
 from loudly.core.canon import finite
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Evidence, Verdict
-from loudly.deliver.bandit import BanditSpec, begun, counted, failing, floored, patient, pick, rewards, seen_days
+from loudly.deliver.bandit import BanditSpec, begun, counted, floored, patient, pick, rewards, ripe, seen_days, sifted
+from loudly.deliver.dropping import kept, out, staying
 from loudly.errors import DataError, RolloutError
 from loudly.stats.betting import Bernstein, bernstein_of, bounded
 
@@ -62,26 +63,32 @@ class LinearBandit:
     def shares(self, state: Mapping[str, Any], context: Floats | None) -> Floats:
         """(n, k) probability of each arm for each row."""
         seen = foresee(state, context)
-        return evenly_where_unknown(floored(self.rule.shares(seen.mean, seen.spread), self.spec.floor), seen.known)
+        shares = evenly_where_unknown(floored(self.rule.shares(seen.mean, seen.spread), self.spec.floor), seen.known)
+        return kept(shares, out(state, state["evidence"]["arms"]))
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
-        new = taught(state, feedback, self.spec)
-        return new, self._verdict(new)
+        return self._judged(taught(state, feedback, self.spec))
 
     def observe(
         self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
     ) -> tuple[dict[str, Any], Verdict]:
-        new = counted(state, answered, failed)
-        return new, self._verdict(new)
+        return self._judged(counted(state, answered, failed, seconds, self._chances(state, answered)))
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at}
-        return new, self._verdict(new)
+        return self._judged({**state, "now": at})
 
-    def _verdict(self, state: Mapping[str, Any]) -> Verdict:
-        return failing(state["evidence"], self.spec, self.name) or patient(
-            (judge_alone if self.spec.alone else judge_policy)(state, self.spec, self.name), state, self.spec
-        )
+    def _chances(self, state: Mapping[str, Any], answered: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+        """As the rows of a batch were dealt; for a call that one arm answered the largest that the floor allows."""
+        arms = state["evidence"]["arms"]
+        least, total = self.spec.floor / len(arms), sum(answered.values())
+        most = 1 - least * (len(staying(state, arms)) - 1)
+        dealt = {arm: answered.get(arm, 0) / total if total else 0.0 for arm in arms}
+        return {arm: (most if 1.0 in dealt.values() else dealt[arm], most / (most + least)) for arm in arms}
+
+    def _judged(self, state: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:
+        name, spec = self.name, self.spec
+        new, broken = sifted(state, spec, name, worse_alone(state, spec, name))
+        return new, broken or patient((judge_alone if spec.alone else judge_policy)(new, spec, name), new, spec)
 
 
 def begun_linear(
@@ -157,27 +164,49 @@ def judge_policy(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Ve
 def judge_alone(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> Verdict:
     """PASS: a candidate alone would surely earn no less than control alone, within the margin. FAIL: all surely earn less.
 
-    The doubly robust gain of each candidate over control, whoever answered; exact as that of `judge_policy`, with alpha split
-    over the candidates. The first evidence of a PASS is about the candidate that wins; the last is that on the policy.
+    The doubly robust gain of each candidate that has not left over control, whoever answered; exact as that of `judge_policy`,
+    with alpha split over the candidates. The first evidence of a PASS is about the candidate that wins; the last is that on the
+    policy.
     """
-    evidence = state["evidence"]
-    streams, most = [bernstein_of(gain) for gain in evidence["alone"]], len(evidence["arms"]) / spec.floor
-    policy = judge_policy(state, spec, subject)
-    if streams[0].n == 0:
+    policy, gains = judge_policy(state, spec, subject), _gains_alone(state, spec)
+    if not gains:
         return policy if policy.missing else Verdict(Decision.UNDECIDED, subject, "no rewards yet", missing="rewards")
-    method = "doubly robust, empirical-Bernstein confidence sequence"
-    found = []
-    for name, stream in zip(evidence["arms"][1:], streams, strict=True):
-        effect, low, high = ((2 * part - 1) * most for part in (stream.mean, stream.low, stream.high))
-        found.append(Evidence(method, effect, low, high, stream.n, name, "reward", 1 - stream.alpha, -spec.margin))
-    found.sort(key=lambda gain: -(gain.low or 0.0))
+    found = sorted(gains.values(), key=lambda gain: -(gain.low or 0.0))
     lead, all_of = found[0], (*found, *policy.evidence)
-    told = f"{lead.about} alone would earn {lead.effect:+.4f} [{lead.low:+.4f}, {lead.high:+.4f}] against control alone"
+    told = _alone_told(lead)
     if lead.low is not None and lead.low > -spec.margin:
         return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}", all_of)
     if all(gain.high is not None and gain.high < 0 for gain in found):
         return Verdict(Decision.FAIL, subject, f"surely worse: {told}", all_of)
     return Verdict(Decision.UNDECIDED, subject, told, all_of, missing="rewards that tell the candidates from control")
+
+
+def worse_alone(state: Mapping[str, Any], spec: BanditSpec, subject: str) -> dict[str, Verdict]:
+    """Which candidates alone would surely earn less than control alone, where one is to be kept; as `worse`."""
+    gains = _gains_alone(state, spec) if spec.alone and ripe(state, spec) else {}
+    less = {arm: gain for arm, gain in gains.items() if gain.high is not None and gain.high < 0}
+    return {arm: Verdict(Decision.FAIL, subject, f"surely worse: {_alone_told(gain)}", (gain,)) for arm, gain in less.items()}
+
+
+def _gains_alone(state: Mapping[str, Any], spec: BanditSpec) -> dict[str, Evidence]:
+    """The gain over control of each candidate that has not left; nothing before the first reward."""
+    evidence = state["evidence"]
+    if bernstein_of(evidence["alone"][0]).n == 0:
+        return {}
+    return {arm: alone(evidence, evidence["arms"].index(arm), spec) for arm in staying(state, evidence["arms"][1:])}
+
+
+def alone(evidence: Mapping[str, Any], arm: int, spec: BanditSpec) -> Evidence:
+    """What a candidate alone would earn more than control alone; nothing before the first reward."""
+    stream, most = bernstein_of(evidence["alone"][arm - 1]), len(evidence["arms"]) / spec.floor
+    method, name = "doubly robust, empirical-Bernstein confidence sequence", evidence["arms"][arm]
+    effect, low, high = ((2 * part - 1) * most for part in (stream.mean, stream.low, stream.high))
+    known = effect if stream.n else None
+    return Evidence(method, known, low, high, stream.n, name, "reward", 1 - stream.alpha, -spec.margin)
+
+
+def _alone_told(gain: Evidence) -> str:
+    return f"{gain.about} alone would earn {gain.effect:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] against control alone"
 
 
 def _models(gram: Floats, towards: Floats) -> dict[str, Any]:

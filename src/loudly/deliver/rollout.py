@@ -1,5 +1,6 @@
 """How a candidate meets traffic, as text and as settings: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d",
-"ab 40% 30% 30% for 14d", "thompson among 3 for 14d", "epsilon-greedy 0.1 for 14d", "linucb on age, income for 14d"."""
+"ab 40% 30% 30% for 14d", "thompson among 3 for 14d", "epsilon-greedy 0.1 for 14d", "linucb on age, income for 14d",
+"interleave team draft for 14d", "interleave probabilistically for 14d"."""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ from loudly.errors import ConfigError, nearest
 
 LINEAR = ("linucb", "linear-thompson")
 BANDITS = ("epsilon-greedy", "thompson", "ucb1", *LINEAR)
-STRATEGIES = ("shadow", "canary", "blue-green", "ab", *BANDITS)
+# How two rankings are interleaved, as it is written, and the strategy that does it.
+INTERLEAVE = "interleave"
+INTERLEAVED = {"team draft": "team-draft", "probabilistically": "probabilistic"}
+STRATEGIES = ("shadow", "canary", "blue-green", "ab", *BANDITS, INTERLEAVE)
 EXAMPLE = 'e.g. "ab 40% 30% 30% for 14d", "thompson among 3 for 14d" or "linucb on age, income for 14d"'
 COLUMNS = r"\b(?:on|adjusted by)\s+(.+?)(?=\s+(?:for|every|among|on|adjusted)\b|\s+[\d.]+[%a-z]*(?:\s|$)|$)"
 AMONG, NUMBER = r"\bamong\s+(\d+)\b", r"\d*\.?\d+"
 # What a digest leaves out where it is not used, so that it stays what it was before there were such settings.
-LATER = ("shares", "arms", "floor", "columns")
+LATER = ("shares", "arms", "floor", "columns", "wait", "share", "because")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class RolloutSpec:
     days: labelled days that must have been seen before any verdict; rows of one day are not independent.
     paired: both versions score each row of the rollout, so that labels judge both on the same rows; right where the answer
     does not influence the label.  slice_margin: the same for each declared slice.  deadline: µs after the stage began.
+    wait: µs after its answer from which a row counts for a promotion, so that slow labels are not missed; None: nobody knows how
+    long.  share: of rows of that age that had a label so far.  because: where both come from. The loop fills these in.
     """
 
     strategy: str
@@ -48,11 +54,24 @@ class RolloutSpec:
     arms: int = 2
     floor: float = 0.05
     columns: tuple[str, ...] = ()
+    wait: int | None = 0
+    share: float = 0.0
+    because: str = ""
 
     @property
     def bandit(self) -> bool:
         """Whether its shares follow rewards."""
         return self.strategy in BANDITS
+
+    @property
+    def interleaves(self) -> bool:
+        """Whether it merges two rankings into one list."""
+        return self.strategy in INTERLEAVED.values()
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether it learns from what came of an answer once all labels have had their time, not from how good a score was."""
+        return self.bandit or self.interleaves
 
     @property
     def contextual(self) -> bool:
@@ -95,17 +114,24 @@ def parse_rollout(
     (0.1, 3)
     >>> parse_rollout("linucb on age, income for 14d").columns
     ('age', 'income')
+
+    The margin of interleaving is of the share of the wins: 0.02 promotes a candidate that surely wins more than 48 %.
+
+    >>> parse_rollout("interleave team draft for 14d").strategy
+    'team-draft'
     """
     name, _, rest = text.strip().partition(" ")
     if name not in STRATEGIES:
         raise ConfigError(f"There is no strategy {name!r}.", do=nearest(name, STRATEGIES))
+    if name == INTERLEAVE:
+        name, rest = _interleaved(rest, text)
     spec = _given(RolloutSpec(name), margin, slice_margin, alpha, deadline, paired, days)
     told = _words(rest, text)
     times = told.times
     if len(times) > 1:
         raise ConfigError(f"A stage has one duration, {text!r} has {len(times)}.", do='e.g. "canary 5% 100% every 1d"')
     spec = replace(spec, columns=told.columns, arms=told.arms or 2)
-    if name == "ab" or spec.bandit:
+    if name == "ab" or spec.rewarded:
         spec = replace(spec, paired=False, deadline=duration(times[0]) if times else spec.deadline)
     elif times:
         spec = replace(spec, hold=duration(times[0]))
@@ -117,6 +143,15 @@ def parse_rollout(
     elif told.shares:
         spec = replace(spec, steps=told.shares)
     return _checked(spec, text, bool(told.numbers))
+
+
+def _interleaved(rest: str, text: str) -> tuple[str, str]:
+    """The strategy that merges rankings as the text says, and the words behind that. Raises: ConfigError."""
+    for words, strategy in INTERLEAVED.items():
+        if rest.startswith(words):
+            return strategy, rest.removeprefix(words)
+    do = " or ".join(f'"{INTERLEAVE} {words} for 14d"' for words in INTERLEAVED)
+    raise ConfigError("Rankings are interleaved by team draft or probabilistically.", seen=text, do=do)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +199,7 @@ def check_stages(specs: tuple[RolloutSpec, ...]) -> tuple[RolloutSpec, ...]:
     Raises: ConfigError.
     """
     for spec in specs[:-1]:
-        if spec.bandit or spec.arms > 2:
+        if spec.rewarded or spec.arms > 2:
             raise ConfigError(f"The stage {spec.strategy!r} ends the rollout: no other follows it.", do="Put it last.")
     return specs
 
@@ -193,6 +228,8 @@ def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:
     """odd: numbers were left over."""
     if spec.strategy == "canary" and (list(spec.steps) != sorted(set(spec.steps)) or spec.steps[-1] != 1.0):
         raise ConfigError("A canary's shares grow to 100 %.", seen=text, do='e.g. "canary 5% 25% 100%"')
+    if spec.interleaves and spec.steps != (1.0,):
+        raise ConfigError("Interleaving has no shares: every list is one of both.", seen=text)
     if any(not 0 < share <= 1 for share in spec.steps):
         raise ConfigError("A share is above 0 and at most 100 %.", seen=text)
     if odd or not 0 <= spec.floor <= 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """Arms: (control, candidate). All units go to control."""
+    """Arms: (control, candidate). All units go to control, so nobody need draw for them."""
 
+    undrawn: ClassVar[bool] = True
     spec: RolloutSpec
     metric: MetricSpec
     name: str = "shadow"

@@ -79,12 +79,11 @@ class FrozenFeatures:
     def numeric(self, series: pl.Series, name: str) -> pl.Series:
         """A column of the matrix: float64, categories as codes, NaN for missing and unseen."""
         if name in self.codes:
-            text = series.cast(pl.String, strict=False)
-            table = {value: float(code) for code, value in enumerate(self.codes[name])}
-            numbers = text.replace_strict(table, default=None, return_dtype=pl.Float64)
+            coded = series.cast(pl.String, strict=False).cast(pl.Enum(self.codes[name]), strict=False)
+            numbers = coded.to_physical().cast(pl.Float64)
         else:
             numbers = _as_number(series, name)
-        return numbers.fill_null(float("nan")).alias(name)
+        return (numbers.fill_null(float("nan")) if numbers.null_count() else numbers).alias(name)
 
 
 class FeatureSet:

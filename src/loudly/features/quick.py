@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Quick:
 
     numbers, words: index in the matrix and name of the columns taken as they are; words with their codes.
     needed: columns that definitions take, as Series.  made: index in the matrix and name of what they make.
+    pick: takes the matrix's row out of a row as it was sent, where the matrix is numbers as they are and nothing else.
     """
 
     frozen: FrozenFeatures
@@ -38,6 +40,7 @@ class Quick:
     words: tuple[tuple[int, str, Mapping[str, float]], ...]
     needed: tuple[str, ...]
     made: tuple[tuple[int, str], ...]
+    pick: Callable[[Sequence[Any]], Sequence[Any]] | None = None
 
     def matrix(self, columns: Columns, height: int, series: Callable[[str], pl.Series]) -> Floats:
         """(n, d) float64, C-contiguous. `series`: a column of the request as the table has it."""
@@ -57,7 +60,9 @@ class Quick:
 
 
 def quick(frozen: FrozenFeatures, kinds: Mapping[str, Kind]) -> Quick | None:
-    """The plan for requests with these columns; None where the matrix needs a table (a column is not sent, or of another kind)."""
+    """The plan for requests with these columns, in their order; None where the matrix needs a table: a column is not sent, or of
+    another kind.
+    """
     own = {d.__name__ for d in frozen.definitions}
     numbers, words, made = [], [], []
     for i, name in enumerate(frozen.columns):
@@ -74,4 +79,7 @@ def quick(frozen: FrozenFeatures, kinds: Mapping[str, Kind]) -> Quick | None:
     needed = tuple(name for name in frozen.inputs if name in wanted)
     if any(name not in kinds for name in needed):
         return None
-    return Quick(frozen, tuple(numbers), tuple(words), needed, tuple(made))
+    order = list(kinds)
+    plain = len(numbers) == len(frozen.columns) > 1
+    pick = itemgetter(*(order.index(name) for _, name in numbers)) if plain else None
+    return Quick(frozen, tuple(numbers), tuple(words), needed, tuple(made), pick)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from loudly.core.clock import DAY, HOUR
 from loudly.errors import DataError
+from loudly.labels.delays import Delays
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,18 @@ class LabelBook:
         self._earlier: dict[str, object] = {}
         self._swept = self._turned = 0
         self.overdue = 0
+        self.delays = Delays(keep)
 
     @property
     def waiting(self) -> int:
         """How many predictions have no label yet."""
         return sum(batch.height for batch in self._waiting)
 
-    def waiting_of(self, column: str, value: object) -> int:
-        """How many predictions have no label yet, of those with that value in a column."""
-        return sum(int((batch[column] == value).sum()) for batch in self._waiting if column in batch.columns)
+    def waiting_of(self, column: str, value: object, before: int | None = None) -> int:
+        """How many predictions have no label yet, of those with that value in a column. before: only those made by then (µs)."""
+        until = pl.lit(True) if before is None else pl.col("_predicted_at") <= before
+        mine = [b.select(((pl.col(column) == value) & until).sum()).item() for b in self._waiting if column in b.columns]
+        return int(sum(mine))
 
     def predicted(self, rows: pl.DataFrame, at: int | pl.Series) -> None:
         """Remembers rows answered at `at` (µs; one for all, or one each); `rows` carries whatever the label should meet."""
@@ -57,7 +61,8 @@ class LabelBook:
             raise DataError(f"Rows without the key column {self.key!r} can never be labelled.", seen=str(rows.columns))
         if not rows.is_empty():
             when = pl.lit(at, pl.Int64) if isinstance(at, int) else at.cast(pl.Int64)
-            self._waiting.append(rows.with_columns(when.alias("_predicted_at")))
+            self._waiting.append(made := rows.with_columns(when.alias("_predicted_at")))
+            self.delays.answered(made["_predicted_at"].to_numpy())
 
     def arrived(self, labels: pl.DataFrame, at: int) -> Arrival:
         """Joins labels (key, label) with their predictions and forgets those."""
@@ -128,7 +133,10 @@ class LabelBook:
             seen[key] = value
         self._answered.update(zip(joined[self.key], joined[self.label], strict=True) if matched else ())
         made = joined["_predicted_at"].to_numpy() if matched else np.zeros(0, dtype=np.int64)
-        return Arrival(joined, tuple(unknown), tuple(duplicate), tuple(changed), np.asarray(at - made, dtype=np.int64))
+        late = np.asarray(at - made, dtype=np.int64)
+        if matched:
+            self.delays.came(made, late, joined[self.label])
+        return Arrival(joined, tuple(unknown), tuple(duplicate), tuple(changed), late)
 
 
 def _compact(batches: list[pl.DataFrame]) -> list[pl.DataFrame]:

@@ -1,9 +1,10 @@
 """The hot path of the wheel: answer and log now, fold a little later.
 
-An answer needs the routing and the model; the label book, the monitor and the rollout's counts need the same rows only before
-somebody looks at them. So answered rows wait here, in memory (they are in the traffic log already), and are folded some hundred
-at a time: before every tick, before labels are joined, and by `settle` between answers. What is folded is the same, batch by
-batch or all at once: counts add, and batches are cut where the time that they carry would be judged otherwise.
+An answer needs the routing and the model. The log needs the rows within 5 ms: what was answered since it wrote last goes in as one
+record. The label book, the monitor and the rollout's counts need them only before somebody looks at them: so they wait here, in
+memory, and are folded some hundred at a time: before every tick, before labels are joined, and by `settle` between answers. What is
+folded is the same, batch by batch or all at once: counts add, and batches are cut where the time that they carry would be judged
+otherwise.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count as counted
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.core.clock import stopwatch
 from loudly.core.values import Role, Schema, Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing
 from loudly.errors import RolloutError
 from loudly.loop import traffic
-from loudly.loop.shadowing import Shadows, Waiting
+from loudly.loop.shadowing import Shadows, Waiting, gathered
 from loudly.loop.slices import slice_rows
 from loudly.serve.attempt import Attempt
 from loudly.serve.raised import Raised
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 Notes = list[tuple[str, str, int]]
 FOLD_ROWS = 512
+MOST_FRESH, FRESH_SECONDS = 256, 0.0025
 MOST_ROWS = 4096
 # One batch in so many is scored by all arms on the spot and timed, for only calls alike tell which arm is slow.
 TIMED = 16
@@ -49,6 +53,7 @@ class Fit:
     def __init__(self, system: System, key: bytes, sides: Sides) -> None:
         self._system, self._key, self._sides = system, key, sides
         self._wide: tuple[Schema, Schema] | None = None
+        self._known: tuple[Schema, bool] | None = None
 
     def rows(self, rows: Rows, schema: Schema) -> Rows:
         """Raises: DataError where the rows do not fit."""
@@ -58,10 +63,16 @@ class Fit:
         if private:
             hidden = {name: _hidden(rows.columns[name], self._key) for name in private if name in rows.columns}
             rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
-        if self._system.sides or schema.role(Role.SIDE):
+        if self._system.sides or self._sided(schema):
             fitted = self._sides.live(conform(rows.table(), schema, keys=False), schema)
             rows = of_table(fitted.good, self._widened(schema))
         return rows
+
+    def _sided(self, schema: Schema) -> bool:
+        """Whether it has side columns, looked up once a schema."""
+        if self._known is None or self._known[0] is not schema:
+            self._known = (schema, bool(schema.role(Role.SIDE)))
+        return self._known[1]
 
     def _widened(self, schema: Schema) -> Schema:
         """The schema of rows with their side columns: as if they had been sent."""
@@ -83,6 +94,11 @@ class Answering:
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
         self._failing = (0, Failing())
         self._rows = 0
+        self._fresh: deque[Waiting] = deque()
+        self._gathering = Lock()
+        self._fresh_since = 0.0
+        if live.stores.traffic is not None:
+            live.stores.traffic.before = self.before_log
         self._fit = Fit(live.system, live.key, live.sides)
 
     def answer(self, rows: Rows, attempt: Attempt) -> Replies:
@@ -109,10 +125,11 @@ class Answering:
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
         if not attempt.version:
-            self._lost.append((attempt, list(rows.columns[self._live.system.key])))
+            self._lost.append((attempt, rows.column(self._live.system.key)))
 
     def settle(self) -> None:
         """Folds what waits where that is worth it and nobody else holds the lock."""
+        self.before_log(False)
         if self._rows >= FOLD_ROWS and self._live.lock.acquire(blocking=False):
             try:
                 self._fold_taken()
@@ -121,6 +138,7 @@ class Answering:
 
     def fold(self) -> None:
         """Folds all that waits, and that which a shadow has still to score. The caller holds the lock of the Live."""
+        self.gather()
         if self.shadows.busy:
             self.shadows.drain()
         self._fold_taken()
@@ -152,7 +170,7 @@ class Answering:
             return
         live.fold_answers(logged, int(at[-1]))
         if group[0].rollout == _rollout(live):
-            calls = [(w.replies, list(w.rows.columns[live.system.key])) for w in group]
+            calls = [(w.replies, w.rows.column(live.system.key)) for w in group]
             count(live, table, replies, (*calls, *self._late_calls(replies)))
 
     def failing(self, replies: Replies, units: Sequence[Any]) -> Mapping[str, int]:
@@ -184,18 +202,41 @@ class Answering:
         else:
             ready = live.ready[champion]
         rows = self._fit.rows(rows, ready.schema)
-        return rows, list(rows.columns[live.system.key]), router
+        return rows, rows.column(live.system.key), router
 
     def _log(self, rows: Rows, replies: Replies, notes: Notes, attempt: Attempt) -> None:
         live = self._live
         now, pinned = live.clock.now(), attempt.version
         rollout = 0 if pinned else _rollout(live)
-        if live.stores.traffic is not None:
-            payload = traffic.compact(rows, replies, rollout, now, notes, pinned)
-            live.stores.traffic.append("pinned" if pinned else "predictions", payload)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
-        one = Waiting(rows, replies, rollout, now, kind, pinned)
-        if replies.owed or self.shadows.busy:
+        if not self._fresh:
+            self._fresh_since = stopwatch()
+        self._fresh.append(Waiting(rows, replies, rollout, now, kind, pinned, notes))
+
+    def log(self, kind: str, table: pl.DataFrame) -> None:
+        """Logs a table, behind all that was answered before it."""
+        self.gather()
+        if self._live.stores.traffic is not None:
+            self._live.stores.traffic.append(kind, traffic.to_bytes(table))
+
+    def before_log(self, whole: bool) -> None:
+        """The same where all is wanted, or it is old enough or much: whoever answers does it, or else the thread of the log."""
+        waiting = len(self._fresh)
+        if waiting and (whole or waiting >= MOST_FRESH or stopwatch() - self._fresh_since >= FRESH_SECONDS):
+            self.gather()
+
+    def gather(self) -> None:
+        """Logs what was answered since the last time, and hands it on; calls that count as one are one record."""
+        with self._gathering:
+            for one in gathered([self._fresh.popleft() for _ in range(len(self._fresh))]):
+                self._keep(one)
+
+    def _keep(self, one: Waiting) -> None:
+        log = self._live.stores.traffic
+        if log is not None:
+            payload = traffic.compact(one.rows, one.replies, one.rollout, one.at, one.notes, one.pinned)
+            log.append("pinned" if one.pinned else "predictions", payload)
+        if one.replies.owed or self.shadows.busy:
             self.shadows.put(one)
         else:
             self._take(one)

@@ -1,26 +1,22 @@
-"""The arms of the rollout that runs: who they are, how rows are routed to them, what labels teach, and which one has won."""
+"""The arms of the rollout that runs: who they are, how rows are routed to them, and which one has won."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from loudly.core.canon import Json
 from loudly.core.values import Arm
 from loudly.errors import RolloutError
-from loudly.loop import traffic
-from loudly.loop.candidate import encode
-from loudly.loop.labelled import feedback_of
-from loudly.loop.rewards import rewards
+from loudly.loop.strategies import merging_of, ranked
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.router import Routing, Served, arm_names
 
 if TYPE_CHECKING:
     from loudly.deliver.rollout import RolloutSpec
     from loudly.loop.live import Live
+    from loudly.loop.state import RolloutState
+    from loudly.loop.system import System
 
 
 def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
@@ -29,7 +25,7 @@ def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
     As many as the stages ask for; only versions newer than the champion, which no traffic has judged.
     Raises: RolloutError for a version that cannot take part.
     """
-    state, wanted = live.state, max((spec.arms for spec in live.system.rollout), default=2) - 2
+    state, wanted = live.state, live.system.room
     since = state.versions[state.champion].number if state.champion is not None else 0
     free = [ref for ref in reversed(state.passed) if ref != version and state.versions[ref].number > since]
     for ref in named:
@@ -49,6 +45,8 @@ def prepare(live: Live, versions: Sequence[str]) -> None:
         live.adopt(version)
     for spec in live.system.rollout:
         check_columns(spec.columns, live.ready[live.state.champion or ""].schema)
+        if spec.interleaves:
+            ranked(live.system, live.ready[live.state.champion or ""].task)
 
 
 def rivals(live: Live, version: str) -> dict[str, Json]:
@@ -63,9 +61,50 @@ def arms_of(live: Live) -> tuple[Arm, ...]:
     rollout, champion = live.state.rollout, live.state.champion
     if rollout is None or champion is None or rollout.stage >= len(live.system.rollout):
         return ()
-    others = rollout.others if live.system.rollout[rollout.stage].arms > 2 else ()
+    return arms_in(live.system, rollout, champion)
+
+
+def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, ...]:
+    """The arms of a rollout's stage while that version was champion, control first."""
+    others = rollout.others if system.rollout[rollout.stage].arms > 2 else ()
     versions = (champion, rollout.version, *others)
     return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
+
+
+def begin(live: Live, arms: Sequence[Arm], at: int, carry: Any) -> dict[str, Any]:
+    """The state of the stage that begins, or of one that runs and that the ledger knows: arms that have left it stay out."""
+    rollout, strategy = live.state.rollout, live.strategy
+    assert rollout is not None
+    assert strategy is not None
+    state = strategy.init(tuple(arms), at, carry)
+    gone = {arm.name: rollout.dropped[arm.version] for arm in arms if arm.version in rollout.dropped}
+    return {**state, "dropped": gone} if gone else state
+
+
+def advance(live: Live, now: int) -> None:
+    """Time has passed for the rollout that runs; of each arm that has left it since, the ledger is told."""
+    if live.strategy is None or live.state.rollout is None:
+        return
+    live.rollout_state, live.rollout_verdict = live.strategy.advance(live.rollout_state, now)
+    for arm in arms_of(live)[1:]:
+        verdict = live.rollout_state.get("dropped", {}).get(arm.name)
+        if verdict is not None and arm.version not in live.state.rollout.dropped:
+            live.event("arm_dropped", version=arm.version, arm=arm.name, verdict=verdict)
+
+
+def told(live: Live) -> dict[str, Json]:
+    """The arms as a status tells them: version, answers given, share where the strategy keeps one, and why an arm has left."""
+    shares, dropped = live.rollout_state.get("shares"), live.rollout_state.get("dropped", {})
+    arms: dict[str, Json] = {}
+    for index, arm in enumerate(arms_of(live) if live.strategy is not None else ()):
+        said: dict[str, Json] = {"version": arm.version, "answers": live.given.get(arm.name, 0)}
+        if shares:
+            left = sum(share for other, share in zip(arms_of(live), shares, strict=True) if other.name not in dropped)
+            said["share"] = 0.0 if arm.name in dropped else shares[index] / left
+        if arm.name in dropped:
+            said["dropped"] = dropped[arm.name]["reason"]
+        arms[arm.name] = said
+    return arms
 
 
 def winner(live: Live) -> str:
@@ -81,8 +120,9 @@ def routing_of(live: Live, champion: str) -> Routing:
     if rollout is None or live.strategy is None:
         return Routing(_served(live, champion))
     control, *candidates = (_served(live, arm.version) for arm in arms_of(live))
-    context = context_now(live) if live.system.rollout[rollout.stage].contextual else None
-    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, str(rollout.started), context=context)
+    context = context_now(rollout) if live.system.rollout[rollout.stage].contextual else None
+    salt, merging = str(rollout.started), merging_of(live.strategy)
+    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, salt, context=context, merging=merging)
 
 
 def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:
@@ -93,43 +133,9 @@ def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:
     return {"context": fitted(spec.columns, schema, rows, constant=spec.contextual).plain()}
 
 
-def context_now(live: Live) -> Context | None:
-    """The context of the stage that runs."""
-    rollout = live.state.rollout
+def context_now(rollout: RolloutState | None) -> Context | None:
+    """The context of a stage, as the ledger tells it."""
     return context_of(rollout.context) if rollout is not None and rollout.context is not None else None
-
-
-def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
-    """Labelled rows that the running rollout has answered go to its strategy.
-
-    A bandit sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would mislead it.
-    """
-    rollout, system = live.state.rollout, live.system
-    if live.strategy is None or rollout is None:
-        return
-    spec, ready = system.rollout[rollout.stage], live.ready[live.state.champion or ""]
-    rows = joined.filter(pl.col("_rollout") == rollout.started)
-    if spec.bandit:
-        rows = _ripe(live, rows, now)
-    if rows.is_empty():
-        return
-    truth, context = encode(rows[system.label], ready.classes), context_now(live)
-    learned = rewards(system, ready.task, rows, traffic.column(rows, "_answer"), truth) if spec.bandit else None
-    feedback = replace(
-        feedback_of(system, rows, truth, now, [arm.name for arm in arms_of(live)]),
-        reward=learned,
-        propensity=rows["_propensity"].to_numpy() if spec.bandit else None,
-        context=context.of(rows) if context is not None else None,
-    )
-    live.rollout_state, live.rollout_verdict = live.strategy.update(live.rollout_state, feedback)
-
-
-def _ripe(live: Live, rows: pl.DataFrame, now: int) -> pl.DataFrame:
-    """Of these rows and those that wait, the ones whose labels have had their time."""
-    waiting = pl.concat([*live.unripe, rows], how="diagonal_relaxed")
-    ripe = pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within <= now
-    live.unripe = [rest] if (rest := waiting.filter(~ripe)).height else []
-    return waiting.filter(ripe)
 
 
 def _served(live: Live, version: str) -> Served:

@@ -124,6 +124,8 @@ def make_candidate(
     _model, form, model_bytes, weakened = _store(judged, formats)
     meta = {"task": str(task), "classes": list(classes), "metric": system.metric, "frame": system.train.frame}
     quick = _fast(form, model_bytes, features, labelled if gate.passed else fit_rows, system, fast, tally)
+    if system.train.recipe:
+        meta["recipe"] = system.train.recipe
     said: dict[str, Json] = {**meta, "params": dict(params), "fast": quick.plain()}
     data = pack(model_bytes, form.name, schema, features.plain(), said, quick.data)
     ready = make_ready(data, system.features, formats, True, fast)
@@ -179,6 +181,7 @@ def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) ->
         private=[p for p in system.private if p in labelled.columns],
         ignored=system.ignored,
         side=side,
+        group=system.group,
     )
 
 

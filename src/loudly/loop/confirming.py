@@ -1,77 +1,105 @@
 """After a promotion the rollback stays armed until the labels of the rollout's own rows have come.
 
 A verdict rests on the labels that were there. Those that come late may be of another kind (a fraud is reported weeks after a
-sale), so the strategy goes on judging the rows of its rollout after the promotion: surely worse is a rollback at once, and so is
-an effect nearer to the margin than to none when all labels are there or have had their time. Else the promotion is confirmed, and
-the event names what never got a label.
+sale), so the promoted arm goes on being judged against the champion before, on the rows of their rollout: surely worse is a
+rollback at once, and so is an effect nearer to the margin than to none when all labels are there or have had their time. Else the
+promotion is confirmed, and the event names what never got a label.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from loudly.core.seams import Strategy
-from loudly.core.values import Arm, Decision, Verdict
-from loudly.loop.labelled import feedback_of
+import polars as pl
+
+from loudly.core.values import Decision, Verdict
+from loudly.deliver.duel import Duel
+from loudly.errors import LoudlyError
+from loudly.loop.arms import arms_in, context_now
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.strategies import strategy_of
-from loudly.serve.router import CANDIDATE, CONTROL
+from loudly.loop.teaching import PATIENCE, freeze, lesson, ripe_for_rewards
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from loudly.core.seams import Floats
     from loudly.loop.live import Live
-
-# Labels have had their time when twice the time has gone by within which nearly all come.
-PATIENCE = 2
+    from loudly.loop.state import Promotion
 
 
 class Confirming:
-    """The promotion of a Live that waits for its labels: the strategy that made it, and what it says by now."""
+    """The promotion of a Live that waits for its labels: the arm that was promoted against the champion before."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self._nothing()
+
+    def _nothing(self) -> None:
         self._started: int | None = None
-        self._strategy: Strategy | None = None
+        self._duel: Duel | None = None
         self._state: dict[str, Any] = {}
         self._verdict: Verdict | None = None
+        self._unripe: list[pl.DataFrame] = []
 
-    def follow(self, strategy: Strategy | None = None, state: dict[str, Any] | None = None) -> None:
-        """Takes up what the ledger says is unconfirmed: with the strategy and state that promoted it, or anew after a restart."""
+    def follow(self, state: dict[str, Any] | None = None, unripe: Sequence[pl.DataFrame] = ()) -> None:
+        """Takes up what the ledger says is unconfirmed: with the state that promoted it, or anew after a restart.
+
+        unripe: labelled rows that a bandit has not been taught yet.
+        """
         live, known = self._live, self._live.state.confirming
-        spec = live.system.rollout[known.stage] if known is not None and known.stage < len(live.system.rollout) else None
-        if known is None or spec is None or spec.bandit or spec.arms > 2:
-            self._started, self._strategy, self._state, self._verdict = None, None, {}, None
+        if known is None or known.rollout.stage >= len(live.system.rollout):
+            self._nothing()
+        elif known.rollout.started != self._started:
+            self._nothing()
+            self._begin(known, state)
+            self._unripe = list(unripe) if live.system.rollout[known.rollout.stage].rewarded else []
+
+    def _begin(self, known: Promotion, state: dict[str, Any] | None) -> None:
+        live, rollout = self._live, known.rollout
+        arms, context = arms_in(live.system, rollout, known.previous), context_now(rollout)
+        index = next((k for k, arm in enumerate(arms) if k and arm.version == known.version), None)
+        if index is None:
             return
-        if known.started == self._started:
-            return
-        if strategy is None or state is None:
-            live.adopt(known.version)
-            strategy = strategy_of(live.system, spec, live.ready[known.version].task, 0)
-            state = strategy.init((Arm(CONTROL, known.previous), Arm(CANDIDATE, known.version)), known.stage_at)
-        self._started, self._strategy, self._state = known.started, strategy, state
+        live.adopt(known.version)
+        task, spec = live.ready[known.version].task, live.system.rollout[rollout.stage]
+        strategy = strategy_of(live.system, spec, task, context.features if context else 0)
+        self._started, self._duel = rollout.started, Duel(strategy, arms, index)
+        self._state = self._duel.init(rollout.stage_at, state)
         self._verdict = Verdict(Decision.UNDECIDED, strategy.name, "promoted; labels are still to come", missing="labels")
 
-    def labels(self, rows: pl.DataFrame, truth: Floats, now: int) -> None:
+    def labels(self, rows: pl.DataFrame, now: int) -> None:
         """Labelled rows that have come; those of the rollout are judged."""
-        if self._strategy is None:
-            return
-        mine = rows["_rollout"].to_numpy() == self._started
-        if mine.any():
-            given = feedback_of(self._live.system, rows.filter(mine), truth[mine], now, (CONTROL, CANDIDATE))
-            self._state, self._verdict = self._strategy.update(self._state, given)
+        if self._duel is not None:
+            self._learn(rows.filter(pl.col("_rollout") == self._started), now)
 
     def advance(self, now: int) -> None:
         """Time has passed."""
-        if self._strategy is not None:
-            self._state, self._verdict = self._strategy.advance(self._state, now)
+        if self._duel is not None:
+            if self._unripe:
+                self._learn(self._unripe.pop(), now)
+            self._state, self._verdict = self._duel.advance(self._state, now)
+
+    def _learn(self, rows: pl.DataFrame, now: int) -> None:
+        known, duel = self._live.state.confirming, self._duel
+        if known is None or duel is None:
+            return
+        spec = self._live.system.rollout[known.rollout.stage]
+        if spec.rewarded:
+            rows, self._unripe = ripe_for_rewards(self._live, spec, [*self._unripe, rows], now)
+        if rows.is_empty() or "frozen" in self._state:
+            return
+        try:
+            told = lesson(self._live, known.rollout, rows, now, [arm.name for arm in duel.arms])
+        except LoudlyError as wrong:
+            self._state = freeze(self._live, known.version, self._state, wrong)
+            return
+        self._state, self._verdict = duel.update(self._state, told)
 
     def known(self) -> Unconfirmed | None:
         """What the policy may look at."""
         live, state = self._live, self._live.state.confirming
         if state is None or self._verdict is None:
             return None
-        waiting = live.book.waiting_of("_rollout", state.started)
-        until = state.at + PATIENCE * live.system.labels.arrive_within
+        waiting = live.book.waiting_of("_rollout", state.rollout.started) + sum(rows.height for rows in self._unripe)
+        wait = (state.rollout.labels or {}).get("wait") or 0
+        until = state.at + PATIENCE * max(live.system.labels.arrive_within, wait)
         return Unconfirmed(state.version, state.previous, self._verdict, waiting, until)

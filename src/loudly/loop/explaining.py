@@ -112,7 +112,7 @@ def _own(subject: Subject, X: Floats, prediction: Floats) -> tuple[Contributions
     made: Contributions | None = ask(X, subject.background) if ask is not None else None
     if made is None:
         return None
-    linked = LINKS[made.space](made.base + made.parts.sum(axis=1))
+    linked = LINKS[made.space](made.score)
     gap = np.abs(linked - prediction.reshape(linked.shape)) if linked.size == prediction.size else np.inf
     if not np.all(gap <= TOLERANCE * np.maximum(1.0, np.abs(linked))):
         return None

@@ -37,6 +37,7 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         private=system.private,
         ignored=system.ignored,
         side=live.sides.columns,
+        group=system.group,
     )
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():

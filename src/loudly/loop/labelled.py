@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from loudly.loop.system import System
 
 
-def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int, arms: Sequence[str]) -> Feedback:
-    """Rows of the traffic log whose labels have come. truth: (n,) encoded labels.  at: when they came (µs).  arms: their names."""
+def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int, arms: Sequence[str], unit: str = "") -> Feedback:
+    """Rows of the traffic log whose labels have come. truth: (n,) encoded labels.  at: when they came (µs).  arms: their names.
+
+    unit: the column that names the units; the key by default.
+    """
     return Feedback(
         at=at,
-        units=rows[system.key].to_list(),
+        units=rows[unit or system.key].to_list(),
         arm=rows["_arm"].to_numpy().astype(np.int64),
         truth=truth,
         scores={arm: traffic.column(rows, f"_{arm}") for arm in arms},

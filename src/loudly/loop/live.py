@@ -21,7 +21,7 @@ from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
-from loudly.loop.arms import arms_of, beside, context_now, new_context, prepare, rivals, routing_of, teach, winner
+from loudly.loop.arms import advance, arms_of, begin, beside, context_now, new_context, prepare, rivals, routing_of, winner
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
 from loudly.loop.pins import Pins
@@ -36,6 +36,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
+from loudly.loop.teaching import lateness, patient, ripen, teach
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
@@ -108,9 +109,9 @@ class Live:
             replies = self.router.answer(fitted.good, units)
         now = self.clock.now()
         with self.tally.spend("log"):
-            logged = traffic.logged(fitted.good, replies, self._rollout_id(), now)
-            if self.stores.traffic is not None:
-                self.stores.traffic.append("predictions", traffic.to_bytes(logged))
+            rollout = self.state.rollout.started if self.state.rollout is not None else 0
+            logged = traffic.logged(fitted.good, replies, rollout, now)
+            self.answering.log("predictions", logged)
         with self.lock:
             self._aside(fitted)
             self.fold_answers(logged, now)
@@ -120,8 +121,7 @@ class Live:
     def feedback(self, labels: pl.DataFrame) -> Arrival:
         """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger."""
         now = self.clock.now()
-        if self.stores.traffic is not None:
-            self.stores.traffic.append("labels", traffic.to_bytes(labels.with_columns(_at=pl.lit(now, pl.Int64))))
+        self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
         with self.lock:
             self.answering.fold()
             return self.labelled(labels, now)
@@ -151,7 +151,8 @@ class Live:
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
-                self.rollout_state, self.rollout_verdict = self.strategy.advance(self.rollout_state, now)
+                ripen(self, now)
+                advance(self, now)
                 self._route()
             self.confirming.advance(now)
             self._report_asides()
@@ -196,7 +197,7 @@ class Live:
             score = traffic.column(joined, "_control")
             self.watch.labels(truth, score, at, joined)
         self.retraining.learned(joined)
-        self.confirming.labels(joined, truth, now)
+        self.confirming.labels(joined, now)
         with self.tally.spend("rollout"):
             teach(self, joined, now)
 
@@ -268,11 +269,11 @@ class Live:
                 assert_never(step)
 
     def retrain(self, trigger: str, reason: str, *, stateful: bool = False, offer: bool = True, harm: Any = None) -> str | None:
-        """Makes a candidate and, where the gate passes and `offer` is set, starts its rollout (the first becomes champion).
+        """Makes a candidate, with those of recipes beside it; where a gate passes and `offer` is set, starts the rollout.
 
         The fit holds no lock: answers go on meanwhile.
 
-        Returns its reference, or None where no model came of it (said in the ledger).
+        Returns the reference of the train function's, or None where no model came of it (said in the ledger).
         """
         now = self.clock.now()
         champion = self.ready.get(self.state.champion or "")
@@ -281,11 +282,9 @@ class Live:
         )
         with self.lock:
             self.record(*made.events)
-            if made.version is None or made.ready is None:
-                return None
-            self.ready[made.version] = made.ready
-            if offer and made.gate is not None and made.gate.passed:
-                self.offer(made.version, trigger)
+            self.ready.update(made.ready)
+            if offer and made.passed:
+                self.offer(made.passed[0], trigger, made.passed[1:])
             return made.version
 
     def offer(self, version: str, reason: str, named: Sequence[str] = ()) -> None:
@@ -301,11 +300,11 @@ class Live:
             return
         if self.state.rollout is not None:
             raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)
-        others, most = beside(self, version, named), max(spec.arms for spec in self.system.rollout)
+        others, room = beside(self, version, named), self.system.room
         prepare(self, (version, *others))
-        if len(others) < most - 2:
+        if len(others) < room:
             why = f"{len(others) + 2}, for no other version has passed its gate and was not judged yet"
-            self.event("guarantee_weakened", version=version, what=f"a rollout of {most} arms has fewer", reason=why)
+            self.event("guarantee_weakened", version=version, what=f"a rollout of {room + 2} arms has fewer", reason=why)
         more: dict[str, Json] = {"others": list(others)} if others else {}
         stages: Json = [spec.strategy for spec in self.system.rollout]
         self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason, **more)
@@ -319,7 +318,7 @@ class Live:
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because, **lost)
-        self.confirming.follow(self.strategy, self.rollout_state)
+        self.confirming.follow(self.rollout_state, self.unripe)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
@@ -349,7 +348,7 @@ class Live:
 
     def _enter(self, version: str, stage: int, reason: str) -> None:
         spec = self.system.rollout[stage]
-        seen = new_context(self, spec)
+        seen = {**new_context(self, spec), **lateness(self, spec)}
         self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
         self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
 
@@ -363,11 +362,11 @@ class Live:
         self._begin_stage(rollout.stage, rollout.stage_at, None)
 
     def _begin_stage(self, stage: int, at: int, carry: Any) -> None:
-        spec, arms, context = self.system.rollout[stage], arms_of(self), context_now(self)
+        spec, arms, context = patient(self, stage), arms_of(self), context_now(self.state.rollout)
         for arm in arms:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
-        self.rollout_state, self.unripe = self.strategy.init(arms, at, carry), []
+        self.rollout_state, self.unripe = begin(self, arms, at, carry), [] if spec.rewarded or carry is None else self.unripe
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
 
@@ -395,6 +394,3 @@ class Live:
             self.router = Router(routing, self.timer)
         else:
             self.router.swap(routing)
-
-    def _rollout_id(self) -> int:
-        return self.state.rollout.started if self.state.rollout is not None else 0

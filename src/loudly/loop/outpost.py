@@ -22,6 +22,7 @@ from loudly.loop.pins import missing, router_of
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.stores import Stores
+from loudly.loop.strategies import merging_of
 from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
@@ -111,7 +112,8 @@ class Outpost:
             return
         candidates = tuple(map(self._served, told.candidates))
         control = self._served(told.control)
-        routing = Routing(control, candidates, told.strategy, told.state, str(told.rollout), context=told.context)
+        salt, merging = str(told.rollout), merging_of(told.strategy)
+        routing = Routing(control, candidates, told.strategy, told.state, salt, context=told.context, merging=merging)
         named = {v.ref: (self._open(v), router_of(v.ref, self._open(v))) for v in told.loaded}
         self._standing = Standing(Router(routing, self._timer), self._open(told.control).schema, told.rollout, named)
         wanted = {told.control.ref, *(v.ref for v in told.candidates), *named}

@@ -101,12 +101,12 @@ def _with_shadows(live: Live, batch: pl.DataFrame) -> pl.DataFrame:
     """What shadows of the running rollout say of logged rows: they score behind the log, so they are asked again."""
     routing = live.router.routing if live.router is not None else None
     rollout = live.state.rollout
-    if routing is None or routing.strategy is None or rollout is None or routing.context is not None:
+    if routing is None or routing.strategy is None or rollout is None or routing.context is not None or routing.merging is not None:
         return batch
     shadows = routing.strategy.assign(routing.state, np.zeros(1)).shadows
     for name, served in zip(routing.names[1:], routing.candidates, strict=True):
         if name in shadows and int(batch["_rollout"][0]) == rollout.started:
-            batch = traffic.rescored(batch, name, served.predict)
+            batch = traffic.rescored(batch, name, served, live.answering.raised.note)
     return batch
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ from loudly.loop.candidate import Candidate, make_candidate
 from loudly.loop.serving import Ready, make_ready
 from loudly.loop.state import State
 from loudly.loop.stores import Stores
-from loudly.loop.system import System
+from loudly.loop.system import System, TrainSpec
 from loudly.loop.tally import Tally
 from loudly.loop.tuning import Tuning, starts, tune
 from loudly.serve.router import Router, Routing, Served
@@ -31,12 +32,20 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a retraining gave: the events that tell it, and the version with its gate where there is one."""
+    """What a retraining gave: the events that tell it, and its versions where there are some.
+
+    version: that of the train function.  ready: by version.  passed: those whose gate has passed, in the order they were made.
+    """
 
     events: tuple[Event, ...]
     version: str | None = None
-    ready: Ready | None = None
-    gate: Verdict | None = None
+    ready: Mapping[str, Ready] = field(default_factory=dict)
+    passed: tuple[str, ...] = ()
+
+    def beside(self, other: Made) -> Made:
+        """With what a recipe has made of the same rows."""
+        events, ready = (*self.events, *other.events), {**self.ready, **other.ready}
+        return Made(events, self.version, ready, (*self.passed, *other.passed))
 
 
 class Retraining:
@@ -93,7 +102,10 @@ class Retraining:
         broken: Sequence[Span],
         harm: Callable[[pl.DataFrame], pl.DataFrame] | None,
     ) -> Made:
-        """One retraining. `broken`: spans of event time whose rows are set aside. `harm`: damage for a rehearsal."""
+        """One retraining. `broken`: spans of event time whose rows are set aside. `harm`: damage for a rehearsal.
+
+        Recipes are tried on the same rows, as many as the rollout has arms for beside control and the candidate.
+        """
         events = [Event("retrain_triggered", now, {"trigger": trigger, "reason": reason})]
         with self.tally.spend("data"):
             fresh, told = self._taken(now, broken)
@@ -105,35 +117,67 @@ class Retraining:
                 return Made(tuple(events))
             table, told = self._grown(state, now, fresh)
         events.extend(told)
-        start = champion.estimator() if champion and stateful and takes_start(self.system.train.fit) else None
-        if stateful and start is None:
-            why = "the train function takes no `start`" if champion else "there is no champion to continue from"
-            events.append(Event("guarantee_weakened", now, {"what": "stateful training is stateless", "reason": why}))
-        saw = state.fitted_at.get(state.champion or "", 0)
+        start, told = self._start(now, champion) if stateful else (None, [])
+        events.extend(told)
+        make = partial(self._make, state, now, champion, table, harm)
         try:
             with self.tally.spend("train"):
                 params, searched = self._params(now, champion)
                 events.extend(searched)
                 self.tuning.progress("fitting and judging", 0, None)
-                taught = harm(table) if harm is not None else table
-                made = make_candidate(
-                    self.system,
-                    taught,
-                    self.stores.formats,
-                    self.tally,
-                    champion=champion,
-                    champion_saw=saw,
-                    params=params,
-                    start=start,
-                    clean=table if harm is not None else None,
-                    side=self._side(),
-                    fast=self.stores.fast,
-                )
+            made = Made(tuple(events)).beside(make(self.system.train, params, start, len(state.versions) + 1))
         except (DataError, TrainingError, ModelError) as wrong:
             events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": str(wrong)}))
             return Made(tuple(events))
+        made = replace(made, version=next(iter(made.ready)))
+        for recipe in self.system.recipes[: self.system.room] if champion is not None else ():
+            train = replace(self.system.train, fit=recipe, tune={}, recipe=recipe.__name__)
+            try:
+                made = made.beside(make(train, {}, None, len(state.versions) + len(made.ready) + 1))
+            except (DataError, TrainingError, ModelError) as wrong:
+                failed = {"trigger": trigger, "reason": f"the recipe {recipe.__name__}: {wrong}"}
+                made = made.beside(Made((Event("retrain_failed", now, failed),)))
+        return made
+
+    def _start(self, now: int, champion: Ready | None) -> tuple[object | None, list[Event]]:
+        """What stateful training continues from; nothing, aloud, where it cannot."""
+        why = "there is no champion to continue from"
+        if champion is not None and takes_start(self.system.train.fit) and not champion.bundle.meta.get("recipe"):
+            return champion.estimator(), []
+        if champion is not None:
+            recipe = champion.bundle.meta.get("recipe")
+            why = f"the recipe {recipe} has made the champion" if recipe else "the train function takes no `start`"
+        return None, [Event("guarantee_weakened", now, {"what": "stateful training is stateless", "reason": why})]
+
+    def _make(
+        self,
+        state: State,
+        now: int,
+        champion: Ready | None,
+        table: pl.DataFrame,
+        harm: Callable[[pl.DataFrame], pl.DataFrame] | None,
+        train: TrainSpec,
+        params: Mapping[str, Json],
+        start: object | None,
+        number: int,
+    ) -> Made:
+        """One candidate, fitted, judged and registered. Raises: DataError, TrainingError, ModelError."""
+        with self.tally.spend("train"):
+            made = make_candidate(
+                replace(self.system, train=train),
+                harm(table) if harm is not None else table,
+                self.stores.formats,
+                self.tally,
+                champion=champion,
+                champion_saw=state.fitted_at.get(state.champion or "", 0),
+                params=params,
+                start=start,
+                clean=table if harm is not None else None,
+                side=self._side(),
+                fast=self.stores.fast,
+            )
         with self.tally.spend("register"):
-            return self._register(state, now, made, tuple(events), state.champion if start is not None else None)
+            return self._register(train, now, made, number, state.champion if start is not None else None)
 
     def _side(self) -> tuple[str, ...]:
         """The columns of the dataset that were joined from side tables."""
@@ -195,11 +239,9 @@ class Retraining:
         lacking = f"{spec.search} is not installed, so points are drawn at random and none is stopped early"
         return dict(found.params), (Event("guarantee_weakened", now, {"what": "tuning", "reason": lacking}), told)
 
-    def _register(self, state: State, now: int, made: Candidate, events: tuple[Event, ...], start: str | None) -> Made:
+    def _register(self, train: TrainSpec, now: int, made: Candidate, number: int, start: str | None) -> Made:
         assert self._dataset is not None
-        number = len(state.versions) + 1
         ref = f"{self.system.name}/{number}"
-        train = self.system.train
         key = run_key(
             self._dataset.digest,
             (train.fit, *self.system.features),
@@ -219,7 +261,7 @@ class Retraining:
         )  # fmt: skip
         described = self.stores.blobs.put(card(version, run, made.report, made.gate, made.fast).encode())
         told = [
-            Event("run_finished", now, {"version": ref, "run": plain(run), "split": made.split.plain()}),
+            Event("run_finished", now, {"version": ref, "run": plain(run), "split": made.split.plain(), **_recipe(train)}),
             *([Event("ladder_climbed", now, {"version": ref, "verdict": plain(made.ladder)})] if made.ladder else []),
             *(Event("guarantee_weakened", now, {"version": ref, "what": what, "reason": said}) for what, said in made.weakened),
             *_fast_told(now, ref, made),
@@ -245,7 +287,7 @@ class Retraining:
             smoke = self.smoke(made, model)
             told.append(Event("artefact_queried", now, {"version": ref, "verdict": plain(smoke)}))
             gate = gate if smoke.passed else smoke
-        return Made((*events, *told), ref, made.ready, gate)
+        return Made(tuple(told), ref, {ref: made.ready}, (ref,) if gate.passed else ())
 
     def smoke(self, made: Candidate, model: str) -> Verdict:
         """The stored artefact, read back and queried through the router's path, answers as the fitted one did."""
@@ -259,6 +301,11 @@ class Retraining:
             told = replies.errors[0] if replies.errors else f"answers differ by {gap:g}"
             return Verdict(Decision.FAIL, "artefact", told, (evidence,))
         return Verdict(Decision.PASS, "artefact", f"{rows.height} rows answered, all as fitted", (evidence,))
+
+
+def _recipe(train: TrainSpec) -> dict[str, Json]:
+    """The recipe of a run, as the data of an event; nothing for the train function."""
+    return {"recipe": train.recipe} if train.recipe else {}
 
 
 def _set_aside(now: int, rows: int, reason: str) -> Event:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from loudly.core.seams import Blobs, FastForm, Model, ModelFormat
@@ -58,6 +59,8 @@ class Ready:
         plan = self._plan(rows.schema)
         if plan is None:
             return self.predict(rows.table())
+        if plan.pick is not None and rows.by_row:
+            return self.model.predict(np.array([plan.pick(record) for record in rows.records], dtype=np.float64))
         fields = {f.name: f for f in asked(rows.schema)} if plan.needed else {}
         X = plan.matrix(rows.columns, rows.height, lambda name: series(fields[name], rows.columns[name]))
         return self.model.predict(X)

@@ -35,7 +35,7 @@ MOST_STUCK = 4
 class Waiting:
     """Answered rows that are not folded yet. kind: those of one kind may be folded together.  at: when, once or row by row.
 
-    pinned: the version that was asked by name, "" where the routing was.
+    pinned: the version that was asked by name, "" where the routing was.  notes: id, traceparent and rows of each request.
     """
 
     rows: Rows
@@ -44,6 +44,7 @@ class Waiting:
     at: int | Ints
     kind: tuple[Any, ...]
     pinned: str = ""
+    notes: Sequence[tuple[str, str, int]] = ()
 
 
 class Shadows:
@@ -143,10 +144,27 @@ def with_shadows(batches: Sequence[Waiting], note: Note) -> list[Waiting]:
     return scored
 
 
+def gathered(fresh: Sequence[Waiting]) -> list[Waiting]:
+    """Batches, those that follow each other and may be logged, scored by shadows and counted as one being one."""
+    found: list[Waiting] = []
+    for _, alike in groupby(fresh, key=lambda one: _shadows_of(one) if _plain(one) else id(one)):
+        group = list(alike)
+        notes = [note for one in group for note in one.notes]
+        found.append(replace(_one_of(group), notes=notes) if len(group) > 1 else group[0])
+    return found
+
+
+def _plain(one: Waiting) -> bool:
+    """Whether a rollout counts nothing of the call but its rows: there is none, or shadows have still to score it."""
+    replies = one.replies
+    return not (replies.seconds or replies.errors) and bool(replies.owed or not one.rollout)
+
+
 def _one_of(group: Sequence[Waiting]) -> Waiting:
-    at = np.repeat([one.at for one in group], [one.rows.height for one in group])
-    rows = joined([one.rows for one in group])
-    return replace(group[0], rows=rows, replies=all_of([one.replies for one in group]), at=at)
+    heights = [one.rows.height for one in group]
+    at = np.concatenate([np.full(n, one.at) if isinstance(one.at, int) else one.at for one, n in zip(group, heights, strict=True)])
+    rows, replies = joined([one.rows for one in group]), all_of([one.replies for one in group])
+    return replace(group[0], rows=rows, replies=replace(replies, owed=group[0].replies.owed), at=at)
 
 
 def _shadows_of(one: Waiting) -> tuple[Any, ...]:

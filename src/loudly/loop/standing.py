@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from loudly.core.values import Decision, Verdict
+from loudly.core.values import Decision, Verdict, verdict_of
 from loudly.loop.arms import arms_of, winner
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def standing_verdict(live: Live, version: str | None) -> Verdict:
         return _undecided("rollout", "no rollout is running, and no version is named", "a rollout")
     candidates = [arm.version for arm in arms_of(live)[1:]]
     if rollout is not None and verdict is not None and (version is None or version in candidates):
+        if version is not None and version in rollout.dropped:
+            return replace(verdict_of(rollout.dropped[version]), subject=version)
         told = replace(verdict, subject=version or rollout.version)
         if verdict.passed and version is not None and version != winner(live):
             return replace(told, decision=Decision.FAIL, reason=f"another arm wins: {verdict.reason}")

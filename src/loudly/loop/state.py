@@ -13,7 +13,9 @@ from loudly.core.values import Dataset, Decision, ModelVersion, Recorded, datase
 class RolloutState:
     """A rollout as the ledger tells it: `started` is its position and names it.
 
-    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.
+    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.  labels: how late they
+    come, as it was known when the first stage began that asks.  dropped: versions that have left it, and the verdict that says why.
+    strategy: of the stage.
     """
 
     version: str
@@ -23,17 +25,18 @@ class RolloutState:
     stage_at: int
     others: tuple[str, ...] = ()
     context: Mapping[str, Any] | None = None
+    labels: Mapping[str, Any] | None = None
+    dropped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A promotion by a rollout whose labels have not all come yet: which rows (`started`), in which stage, and since when."""
+    """A promotion by a rollout, as it was then, whose labels have not all come yet: who against whom, and since when."""
 
     version: str
     previous: str
-    started: int
-    stage: int
-    stage_at: int
+    rollout: RolloutState
     at: int
 
 
@@ -108,7 +111,8 @@ def _schema_frozen(state: State, recorded: Recorded, data: Mapping[str, Any]) ->
 
 def _run_finished(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     run = data["run"]
-    return replace(state, runs={**state.runs, run["key"]: run}, refits=(*state.refits, recorded.event.at))
+    refits = state.refits if data.get("recipe") else (*state.refits, recorded.event.at)
+    return replace(state, runs={**state.runs, run["key"]: run}, refits=refits)
 
 
 def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -130,8 +134,16 @@ def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) 
 def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     if state.rollout is None:
         return state
-    stage = replace(state.rollout, stage=data["stage"], stage_at=recorded.event.at, context=data.get("context"))
-    return replace(state, rollout=stage)
+    told = {"context": data.get("context"), "labels": data.get("labels", state.rollout.labels)}
+    begun = {"stage": data["stage"], "stage_at": recorded.event.at, "strategy": data.get("strategy", "")}
+    return replace(state, rollout=replace(state.rollout, **begun, **told))
+
+
+def _arm_dropped(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    if state.rollout is None:
+        return state
+    dropped = {**state.rollout.dropped, data["version"]: data["verdict"]}
+    return replace(_judged(state, data), rollout=replace(state.rollout, dropped=dropped))
 
 
 def _gate_judged(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -156,8 +168,8 @@ def _rolled_back(state: State, recorded: Recorded, data: Mapping[str, Any]) -> S
 def _champion_changed(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     rollout, previous = state.rollout, state.champion
     confirming = None
-    if rollout is not None and previous is not None and rollout.version == data["version"]:
-        confirming = Promotion(rollout.version, previous, rollout.started, rollout.stage, rollout.stage_at, recorded.event.at)
+    if rollout is not None and previous is not None and data["version"] in (rollout.version, *rollout.others):
+        confirming = Promotion(data["version"], previous, rollout, recorded.event.at)
     return replace(
         _judged(state, data),
         confirming=confirming,
@@ -218,6 +230,7 @@ _CHANGES = {
     "artefact_queried": _artefact_queried,
     "rollout_started": _rollout_started,
     "stage_started": _stage_started,
+    "arm_dropped": _arm_dropped,
     "version_rolled_back": _rolled_back,
     "champion_changed": _champion_changed,
     "promotion_confirmed": _promotion_confirmed,

@@ -12,8 +12,10 @@ from loudly.core.seams import Blobs, Executor, FastForm, Ledger, ModelFormat, No
 class Traffic(Protocol):
     """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps.
 
-    `refused`: why the disk refuses now, or "".  `lost`: records that had no room.
+    `refused`: why the disk refuses now, or "".  `lost`: records that had no room.  `before`: is called before each write.
     """
+
+    before: Callable[[bool], None]
 
     @property
     def refused(self) -> str: ...

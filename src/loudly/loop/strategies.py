@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loudly.core.seams import Strategy
+from loudly.core.seams import Merging, Strategy
 from loudly.core.values import Task
 from loudly.deliver.ab import Ab
 from loudly.deliver.ab_n import AbN
@@ -10,13 +10,14 @@ from loudly.deliver.bandit import BanditSpec
 from loudly.deliver.blue_green import BlueGreen
 from loudly.deliver.canary import Canary
 from loudly.deliver.epsilon_greedy import epsilon_greedy
+from loudly.deliver.interleave import Interleave
 from loudly.deliver.linear_thompson import linear_thompson
 from loudly.deliver.linucb import linucb
 from loudly.deliver.rollout import RolloutSpec
 from loudly.deliver.shadow import Shadow
 from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
-from loudly.errors import RolloutError
+from loudly.errors import ConfigError, RolloutError
 from loudly.loop.system import System
 from loudly.metrics.table import in_traffic
 
@@ -24,8 +25,10 @@ from loudly.metrics.table import in_traffic
 def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) -> Strategy:
     """Judging by the metric that can be followed row by row, or, a bandit, by rewards. features: of the context.
 
-    Raises: RolloutError for a strategy that does not exist.
+    Raises: RolloutError for a strategy that does not exist, ConfigError for lists of answers that are no ranking.
     """
+    if spec.interleaves:
+        return Interleave(spec.strategy, ranked(system, task), spec)
     judged = in_traffic(system.metric, task)
     learns = BanditSpec(spec.floor, spec.alpha, spec.margin, spec.days, spec.hold, alone=True)
     match spec.strategy:
@@ -51,3 +54,21 @@ def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) ->
             return linear_thompson(features, learns)
         case unknown:
             raise RolloutError(f"There is no strategy {unknown!r}.")
+
+
+def merging_of(strategy: Strategy | None) -> Merging | None:
+    """The strategy, where it merges rankings."""
+    return strategy if isinstance(strategy, Interleave) else None
+
+
+def ranked(system: System, task: Task | None = None) -> str:
+    """The column whose rows are one list. Raises: ConfigError where no group is declared, or an answer is no single number."""
+    if not system.group:
+        do = f'Say which rows are one list: loudly.App({system.name!r}, ..., group="query_id").'
+        raise ConfigError("Only rankings are interleaved, and no group of rows is declared.", do=do)
+    if task is Task.MULTICLASS:
+        seen = f"a model of several classes, by {system.metric!r}"
+        raise ConfigError(
+            "Only rankings are interleaved, and these answers have no order.", seen=seen, do="Rank by one score a row."
+        )
+    return system.group

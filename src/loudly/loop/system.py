@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from loudly.core.canon import Json
 from loudly.core.clock import DAY
@@ -15,6 +15,9 @@ from loudly.features.side import Side
 from loudly.loop.policy import RetrainPolicy
 from loudly.monitor.settings import MonitorSettings
 
+PromoteOn = Literal["complete", "known", "any"]
+PROMOTE_ON: tuple[PromoteOn, ...] = get_args(PromoteOn)
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -22,10 +25,16 @@ class Labels:
 
     arrives: name of a column with the arrival time of each label, for replay; without it a label is taken to arrive
     `arrive_within` after its row.
+    promote_on: what a promotion may rest on. "complete": rows so old that nearly all labels of each class have come, as those so
+    far have told, or older than `arrive_within` while these are too few or too young. "known": the same, and nothing while they
+    are. "any": every label as it comes; a harm in a class whose labels are slow is then seen after the promotion.
+    nearly_all: which share of the labels of each class that is.
     """
 
     arrive_within: int = DAY
     arrives: str | None = None
+    promote_on: PromoteOn = "complete"
+    nearly_all: float = 0.9
 
     @property
     def keep(self) -> int:
@@ -38,6 +47,7 @@ class TrainSpec:
     """How a model is made. `frame` is what the user's function gets as X: "numpy" (default) or "polars".
 
     holdout: the newest stretch of labelled event time (µs) that is kept from the fit and judges it.
+    recipe: the name of the recipe that this is; "" for the train function.
     """
 
     fit: Callable[..., object]
@@ -47,11 +57,16 @@ class TrainSpec:
     seed: int = 0
     holdout: int = 7 * DAY
     search: str = "optuna"
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves."""
+    """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves.
+
+    group: the column that names the list (a search query) that a row is a part of, where scores are places in it; "" for none.
+    recipes: other ways to make a model than `train`, tried beside it where the rollout has arms for what they make.
+    """
 
     name: str
     label: str
@@ -60,10 +75,12 @@ class System:
     metric: str
     data: Callable[[], object]
     train: TrainSpec
+    group: str = ""
     private: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
     features: tuple[Callable[..., Any], ...] = ()
+    recipes: tuple[Callable[..., Any], ...] = ()
     rules: tuple[Callable[..., Any], ...] = ()
     slices: tuple[Callable[..., Any], ...] = ()
     reward: Callable[..., Any] | None = None
@@ -73,3 +90,8 @@ class System:
     labels: Labels = field(default_factory=Labels)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+
+    @property
+    def room(self) -> int:
+        """How many candidates the rollout has arms for beside the first."""
+        return max((spec.arms for spec in self.rollout), default=2) - 2

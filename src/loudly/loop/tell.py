@@ -45,8 +45,9 @@ def _schema(data: Mapping[str, Any]) -> str:
 
 def _run(data: Mapping[str, Any]) -> str:
     run = data["run"]
+    by = f" by the recipe {data['recipe']}" if data.get("recipe") else ""
     how = f"stateful from {run['start']}" if run["start"] else "stateless"
-    return f"run {run['key'][:12]} fitted {run['rows']:,} rows ({how}) -> {run['format']} {run['model'][:12]}"
+    return f"run {run['key'][:12]} fitted {run['rows']:,} rows ({how}){by} -> {run['format']} {run['model'][:12]}"
 
 
 def _search(data: Mapping[str, Any]) -> str:
@@ -107,6 +108,8 @@ TELL: dict[str, Teller] = {
     "artefact_queried": lambda d: f"{d['version']} loaded from its bytes and queried in the server: {_verdict(d)}",
     "rollout_started": lambda d: f"rollout of {_candidates(d)} against {d['champion']}: {d['stages']}",
     "stage_started": lambda d: f"{d['version']} enters {d['strategy']}: {d['reason']}",
+    "arm_dropped": lambda d: f"{d['version']} leaves the rollout alone, the others go on: {d['verdict']['reason']}",
+    "bandit_frozen": lambda d: f"LOUD the bandit of {d['version']} learns nothing more and its shares stay: {d['reason']}",
     "rollout_judged": lambda d: f"rollout of {_candidates(d)}: {_verdict(d)}",
     "disagreement_reported": _disagreement,
     "version_rolled_back": lambda d: (

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.values import Field, Kind, Schema
-from loudly.serve.router import Replies, arm_names
+from loudly.serve.router import Replies, Served, arm_names
 from loudly.serve.rows import Rows, asked, series
 
 if TYPE_CHECKING:
@@ -59,16 +59,18 @@ def column(rows: pl.DataFrame, name: str) -> Floats:
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)
 
 
-def rescored(rows: pl.DataFrame, arm: str, predict: Callable[[pl.DataFrame], Floats]) -> pl.DataFrame:
-    """Logged rows with the scores of an arm where they were missing; where the model raises they stay so."""
+def rescored(rows: pl.DataFrame, arm: str, served: Served, note: Callable[[list[str]], None]) -> pl.DataFrame:
+    """Logged rows with the scores of an arm where they were missing; where the model raises they stay so, and that is noted."""
     scores = column(rows, f"_{arm}").copy()
     lacking = np.asarray(~np.isfinite(scores.reshape(rows.height, -1)).all(axis=1))
-    try:
-        made = np.asarray(predict(rows.filter(lacking)), dtype=np.float64) if lacking.any() else scores[:0]
-    except Exception:  # noqa: BLE001 - a model may raise anything; the rows were answered without it
+    if not lacking.any():
         return rows
-    if made.shape[1:] == scores.shape[1:] and lacking.any():
-        scores[lacking] = made
+    try:
+        scores[lacking] = served.score(rows.filter(lacking)).reshape(scores[lacking].shape)
+    except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the rows were answered without it
+        said = f"{served.version}: {type(wrong).__name__}: {wrong}"
+        note([f"{said} ({lacking.sum():,} logged rows stay without its scores)"])
+        return rows
     return rows.with_columns(_scores(f"_{arm}", scores))
 
 
@@ -83,7 +85,7 @@ def compact(
     rows: Rows,
     replies: Replies,
     rollout: int,
-    at: int,
+    at: int | Ints,
     notes: Sequence[tuple[str, str, int]] = (),
     pinned: str = "",
     calls: bool = False,
@@ -96,6 +98,9 @@ def compact(
     scores = [score.tolist() for score in replies.scores.values()]
     own = [replies.arm.tolist(), replies.propensity.tolist(), replies.answer.tolist(), replies.fallback.tolist(), *scores]
     more: dict[str, Any] = {"pinned": pinned} if pinned else {}
+    if not isinstance(at, int):
+        more["ats"] = at.tolist()
+        at = more["ats"][-1]
     if calls:
         more["calls"] = (replies.answered, replies.failed, replies.seconds)
     return MAGIC + ENCODER.encode([_head(rows.schema), list(rows.columns.values()), own, rollout, at, notes, more])
@@ -103,7 +108,10 @@ def compact(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A compact record, taken apart. Entries of one `kind` make one table. calls: rows answered and failed, seconds, by arm."""
+    """A compact record, taken apart. Entries of one `kind` make one table. calls: rows answered and failed, seconds, by arm.
+
+    at: when its last row was answered.  ats: row by row, where that is not the same.
+    """
 
     kind: tuple[Any, ...]
     columns: list[list[Any]]
@@ -111,6 +119,7 @@ class Entry:
     at: int
     pinned: str = ""
     calls: tuple[Mapping[str, int], Mapping[str, int], Mapping[str, float]] = ({}, {}, {})
+    ats: Sequence[int] = ()
 
     @property
     def rollout(self) -> int:
@@ -129,7 +138,7 @@ def entry(data: bytes) -> Entry | None:
     wide = bool(own[2]) and isinstance(own[2][0], list)
     more = rest[0] if rest else {}
     kind = (tuple(map(tuple, head)), rollout, wide, len(own) - len(OWN))
-    return Entry(kind, columns, own, at, more.get("pinned", ""), more.get("calls", ({}, {}, {})))
+    return Entry(kind, columns, own, at, more.get("pinned", ""), more.get("calls", ({}, {}, {})), more.get("ats", ()))
 
 
 def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
@@ -157,7 +166,7 @@ def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
         (),
         {},
     )
-    made = logged(rows, replies, rollout, np.repeat([e.at for e in entries], [e.rows for e in entries]))
+    made = logged(rows, replies, rollout, np.concatenate([e.ats or [e.at] * e.rows for e in entries]).astype(np.int64))
     return marked(made, entries[0].pinned)
 
 

@@ -66,8 +66,10 @@ def standing(state: State, ref: str) -> str:
     """What a version is now: champion, candidate in a rollout, the version before, or out of traffic."""
     if ref == state.champion:
         return f"champion since {iso(state.champion_since)}"
+    if state.rollout is not None and ref in state.rollout.dropped:
+        return "dropped from the rollout that runs"
     if state.rollout is not None and ref in (state.rollout.version, *state.rollout.others):
-        return f"candidate in stage {state.rollout.stage + 1} since {iso(state.rollout.stage_at)}"
+        return f"candidate in stage {state.rollout.stage + 1}, {state.rollout.strategy}, since {iso(state.rollout.stage_at)}"
     if ref == state.previous:
         return "the champion before, kept warm for a rollback"
     return "out of traffic"

@@ -15,8 +15,8 @@ from loudly.core.values import Event, Verdict, plain
 from loudly.monitor.judged import Cause, Weight, WindowJudged
 from loudly.monitor.settings import MonitorSettings
 
-PAGES = ("feed", "performance", "calibration")
-CALM_WINDOWS = {"feed": 2, "performance": 7, "calibration": 7}
+PAGES = ("feed", "performance", "calibration", "stream")
+CALM_WINDOWS = {"feed": 2, "performance": 7, "calibration": 7, "stream": 7}
 SHIFT = "shift: "
 BUDGET = "over the budget"
 

@@ -16,7 +16,7 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.clock import HOUR, iso
 from loudly.errors import DataError
-from loudly.monitor.examples import DRAW, SCORE, TRUTH, Examples
+from loudly.monitor.examples import KEPT, ON, SCORE, TRUTH, Examples
 from loudly.monitor.judged import APART, HOURS
 from loudly.monitor.sampled import table_of
 from loudly.monitor.settings import MonitorSettings
@@ -207,9 +207,10 @@ class Case:
         past, rows = self._split()
         if rows.height < FEWEST:
             return ()
-        columns = [c for c in rows.columns if c not in (DRAW, SCORE, TRUTH)]
+        columns = [c for c in rows.columns if c not in KEPT]
         reference = (past, _loss(past)) if past.height >= FEWEST and set(columns) <= set(past.columns) else None
-        found = error_rules(rows, _loss(rows), columns, reference)
+        days = rows[ON].to_numpy(), None if reference is None else past[ON].to_numpy()
+        found = error_rules(rows, _loss(rows), columns, reference, days=days)
         return tuple(
             f"{r.text} (loss {r.effect:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.share:.0%} of rows)" for r in found if r.news
         )[:MOST_RULES]

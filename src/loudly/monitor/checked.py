@@ -8,7 +8,7 @@ from loudly.core.values import Decision, Verdict
 from loudly.shift.estimate.cbpe import Cbpe
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+    from loudly.core.seams import Floats, Ints
 
 DISPROVED = "estimate disproved"
 
@@ -34,10 +34,13 @@ class Checked:
         """Whether it is time for a look."""
         return not self.disproved and labelled - self._looked >= self._enough
 
-    def look(self, cbpe: Cbpe, score: Floats, truth: Floats, labelled: int) -> bool:
-        """One look; whether it has just been disproved: labels differ by more than chance allows, and by more than is tolerated."""
+    def look(self, cbpe: Cbpe, score: Floats, truth: Floats, days: Ints, labelled: int) -> bool:
+        """One look; whether it has just been disproved: labels differ by more than chance allows, and by more than is tolerated.
+
+        Shapes: score, truth, days (n,): rows of one day err alike.
+        """
         self._looks, self._looked = self._looks + 1, labelled
-        found = cbpe.check_against(score, truth, looks=self._looks * (self._looks + 1))
+        found = cbpe.check_against(score, truth, looks=self._looks * (self._looks + 1), days=days)
         gap = found.evidence[0].effect
         if found.failed and gap is not None and abs(gap) <= self._tolerance:
             found = Verdict(

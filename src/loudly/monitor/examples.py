@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from loudly.monitor.settings import MonitorSettings
 from loudly.shift.hashing import text_hash
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
-DRAW, TRUTH, SCORE = "(draw)", "(truth)", "(score)"
+DRAW, TRUTH, SCORE, ON = "(draw)", "(truth)", "(score)", "(day)"
+KEPT = (DRAW, TRUTH, SCORE, ON)
 MOST_WINDOWS = 64
 
 
 class Examples:
-    """At most `keep` labelled rows of each window, those whose keys hash lowest, whatever the order in which labels come."""
+    """At most `sample` labelled rows of each window, those whose keys hash lowest, whatever the order in which labels come."""
 
-    def __init__(self, window: int, keep: int, key: str) -> None:
-        self._window, self._keep, self._key = window, keep, key
+    def __init__(self, settings: MonitorSettings, key: str) -> None:
+        self._window, self._keep, self._key, self._block = settings.window, settings.sample, key, settings.block
         self._columns: tuple[str, ...] = ()
         self._rows: dict[int, pl.DataFrame] = {}
 
@@ -37,7 +39,10 @@ class Examples:
             picked = np.flatnonzero((at // self._window * self._window == start) & np.isfinite(score) & np.isfinite(truth))
             picked = picked[np.argsort(draw[picked], kind="stable")[: self._keep]]
             new = rows.select(c for c in self._columns if c in rows.columns)[picked].with_columns(
-                pl.Series(DRAW, draw[picked]), pl.Series(TRUTH, truth[picked]), pl.Series(SCORE, score[picked])
+                pl.Series(DRAW, draw[picked]),
+                pl.Series(TRUTH, truth[picked]),
+                pl.Series(SCORE, score[picked]),
+                pl.Series(ON, at[picked] // self._block),
             )
             if start in self._rows:
                 new = pl.concat([self._rows[start], new], how="diagonal_relaxed").sort(DRAW, maintain_order=True).head(self._keep)

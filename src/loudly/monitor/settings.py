@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from loudly.core.clock import DAY
 from loudly.errors import ConfigError, nearest
+from loudly.monitor.streams import Asked
 from loudly.shift.budget import Rule
 
 MONTH = 30 * DAY
@@ -29,6 +30,7 @@ class MonitorSettings:
     pages: which shifts page somebody: "harmful" (unless labels or the estimate say that they do no harm), "all", "none".
     joint: effect above which all columns together have shifted (the rank embedding); 0 switches it off.
     sample: rows kept of each window for it and for blame.
+    streams: detectors of single values beside the windows, such as DDM on the errors; none by default.
     """
 
     window: int = DAY
@@ -48,6 +50,7 @@ class MonitorSettings:
     pages: str = "harmful"
     joint: float = 0.1
     sample: int = 200
+    streams: tuple[Asked, ...] = ()
 
     def __post_init__(self) -> None:
         if self.window <= 0 or self.trailing < 1 or not 0 < self.alpha < 0.5 or self.budget < 1:
@@ -62,6 +65,11 @@ class MonitorSettings:
             raise ConfigError(f"Shifts cannot page {self.pages!r}.", do=nearest(self.pages, PAGED))
         if isinstance(self.context, str):
             raise ConfigError("context is a list of columns.", seen=repr(self.context), do=f"context=[{self.context!r}]")
+
+    @property
+    def block(self) -> int:
+        """What rows go wrong together in: a day, and a window where that is longer or the trailing ones are less than four days."""
+        return self.window if self.trailing * self.window < 4 * DAY else max(DAY, self.window)
 
     @property
     def monthly(self) -> int:

@@ -22,6 +22,7 @@ from loudly.monitor.sampled import Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts, joint_budget, stretch
 from loudly.monitor.strata import strata_of
+from loudly.monitor.streams import OF_LABELS, SCORE, Streams
 from loudly.shift.estimate.answer import harm
 from loudly.shift.estimate.cbpe import Cbpe
 from loudly.shift.estimate.expected import BETTER
@@ -30,6 +31,7 @@ from loudly.shift.feed import FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, bins_of, profile
+from loudly.store.threads import OneThread
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -61,9 +63,11 @@ class Watch:
         self.trail = Trail(settings.window)
         self.eras, self.shifts = Eras(settings), Shifts(settings)
         self.checked = Checked(settings.enough, settings.tolerance)
-        self.examples = Examples(settings.window, settings.sample, key)
+        self.examples = Examples(settings, key)
+        self.streams = Streams(settings.streams)
         self._key, self._plan, self._reference = key, Plan({}), pl.DataFrame()
         self._joint = Joint(settings.alpha, settings.joint, joint_budget(settings).level)
+        self._threads = OneThread()
         self._scores: dict[int, list[Floats]] = {}
         self._broken: list[tuple[int, int]] = []
         self._news: list[Event] = []
@@ -101,6 +105,7 @@ class Watch:
         self.shifts.begin(plan, strata)
         self.examples.begin(tuple(n for n in fresh if n not in APART))
         self.checked.begin(self._folded)
+        self.streams.begin(champion.task, champion.schema, now)
         if self.settings.joint and strata is None:
             self._joint.begin(kept, plan)
         self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
@@ -125,6 +130,7 @@ class Watch:
         for cut in cuts(starts):
             self._scores.setdefault(int(starts[cut[0]]), []).append(scores[cut])
         told = table.with_columns(pl.Series(PREDICTION, scores)) if PREDICTION in self._plan.bins else table
+        self.streams.rows(table, scores, at)
         late, timeless = self.eras.fold(told, at, now)
         self.too_late += late
         self.timeless += timeless
@@ -138,25 +144,28 @@ class Watch:
         """Labelled rows, by their event time. rows: what was answered, for the rules of errors."""
         self._folded += len(truth)
         self.trail.add(truth, score, at)
+        own = at >= self._since
+        self.streams.labels(truth[own], score[own], at[own])
         if rows is not None:
             self.examples.add(rows, truth, score, at)
 
     def close(self, now: int) -> tuple[WindowJudged, ...]:
         """Judges the windows that have ended by `now`, and again those that late rows have changed."""
-        self._check(now)
-        judged = [
-            self._judge(s.start, s.value, s.revision, now, own=era.plan is self._plan)
-            for era, s in self.eras.close(now)
-            if s.value is not None
-        ]
+        with self._threads.held():
+            self._check(now)
+            judged = [
+                self._judge(s.start, s.value, s.revision, now, own=era.plan is self._plan)
+                for era, s in self.eras.close(now)
+                if s.value is not None
+            ]
         oldest = now - self.settings.window - self.settings.lateness
         self._scores = {s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window}
         self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
         return tuple(judged)
 
     def told(self) -> tuple[Event, ...]:
-        """What has become known since the last time, beside the windows: an estimate disproved, contexts that are new."""
-        news, self._news = tuple(self._news), []
+        """What has become known since the last time, beside the windows: an estimate disproved, new contexts, a stream refused."""
+        news, self._news = (*self._news, *self.streams.news()), []
         return news
 
     # -- what is known -----------------------------------------------------------------------------------------------
@@ -232,17 +241,23 @@ class Watch:
 
     def explain(self, cause: Cause, window: WindowJudged) -> tuple[Verdict, Mapping[str, Json]]:
         """The verdict of a cause with what is to blame, as text and as data. Cost: some tenths of a second."""
-        case, blame = self._case(), Blame()
-        match cause.kind:
-            case "feed":
-                blame = case.feed(cause.verdict.evidence[0].about, window.start)
-            case "shift":
-                moved = [c.cause.removeprefix("shift: ") for c in window.causes if c.kind == "shift"]
-                blame = case.shift([m for m in moved if m != JOINT], self._kind_of(case))
-            case _:
-                blame = case.loss(self.shifts.columns, self._kind_of(case))
+        with self._threads.held():
+            blame = self._blame(cause, window)
         told = f"{cause.verdict.reason}; {blame.told}" if blame.told else cause.verdict.reason
         return replace(cause.verdict, reason=told), blame.plain()
+
+    def _blame(self, cause: Cause, window: WindowJudged) -> Blame:
+        case = self._case()
+        match cause.kind:
+            case "feed":
+                return case.feed(cause.verdict.evidence[0].about, window.start)
+            case "shift":
+                moved = [c.cause.removeprefix("shift: ") for c in window.causes if c.kind == "shift"]
+                return case.shift([m for m in moved if m != JOINT], self._kind_of(case))
+            case "stream" if (on := cause.verdict.evidence[0].about) not in OF_LABELS:
+                return case.shift([PREDICTION if on == SCORE else on], self._kind_of(case))
+            case _:
+                return case.loss(self.shifts.columns, self._kind_of(case))
 
     def _case(self) -> Case:
         return Case(self.settings, self._plan, self._reference, self.shifts.windows, self.examples)
@@ -264,10 +279,10 @@ class Watch:
         if not self._estimable() or not self.checked.due(self._folded):
             return
         first = max(self._since, now - self.settings.trailing * self.settings.window)
-        truth, score, _windows = self.trail.since(first)
+        truth, score, windows = self.trail.since(first)
         if len(truth) < self.settings.enough or not np.isfinite(score).all() or score.min() < 0 or score.max() > 1:
             return
-        if self.checked.look(Cbpe.as_given(self.metric.name), score, truth, self._folded):
+        if self.checked.look(Cbpe.as_given(self.metric.name), score, truth, windows // self.settings.block, self._folded):
             assert self.checked.verdict is not None
             self._news.append(Event("estimate_disproved", now, {"verdict": plain(self.checked.verdict)}))
 
@@ -281,6 +296,7 @@ class Watch:
         moves = self._moves(start, window, revision, now) if own else Moves({})
         shifts = {name: round(verdict.evidence[0].effect or 0.0, 4) for name, verdict in moves.verdicts.items()}
         causes += [Cause("shift", f"shift: {name}", verdict) for name, verdict in moves.verdicts.items()]
+        causes += self.streams.causes() if revision == 0 else ()
         confirmed = self.performance(now)
         if confirmed.failed:
             causes.append(Cause("performance", SUBJECT, confirmed))

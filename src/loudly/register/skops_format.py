@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from loudly.core.seams import Contributions
 from loudly.errors import ModelError, UntrustedModel
 from loudly.register.additive import linear_contributions
-from loudly.register.threads import OneThread
+from loudly.store.threads import OneThread
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from loudly.core.canon import unit_draw
-from loudly.core.seams import Assignment, Strategy
+from loudly.core.seams import Assignment, Merging, Strategy
 from loudly.errors import ModelError
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
+from loudly.serve.merging import merged
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CONTROL, CANDIDATE = "control", "candidate"
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
 Timer = Callable[[], float]
+# Batches have few sizes, and what is alike for all of a size is made once.
+KNOWN_SIZES = 128
 
 
 @cache
@@ -64,7 +67,7 @@ class Routing:
     """Who answers now. Without a strategy control answers everything. `salt` names the rollout; units stick to it.
 
     candidates: the arms after control, in their order.  fallback: the constant answer of last resort, marked as such.
-    context: what a strategy that chooses by context sees of the rows.
+    context: what a strategy that chooses by context sees of the rows.  merging: the strategy, where it merges rankings.
     """
 
     control: Served
@@ -74,6 +77,7 @@ class Routing:
     salt: str = ""
     fallback: float = 0.0
     context: Context | None = None
+    merging: Merging | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,7 +157,7 @@ class Router:
         if not routing.candidates:
             return _alone(routing, table, attempt)
         assigned = _assign(routing, table, units)
-        if behind and assigned.shadows and not assigned.arm.any():
+        if behind and routing.merging is None and assigned.shadows and not assigned.arm.any():
             arms = zip(routing.names[1:], routing.candidates, strict=True)
             owed = {name: served for name, served in arms if name in assigned.shadows}
             return _alone(routing, table, attempt, assigned, owed)
@@ -169,7 +173,10 @@ class Router:
             scores[name] = _score(served, table, asked[name], errors)
             if begun is not None and self._timer is not None:
                 seconds[name] = self._timer() - begun
-        return _replies(routing, assigned, asked, scores, errors, seconds)
+        replies = _replies(routing, assigned, asked, scores, errors, seconds)
+        if routing.merging is None:
+            return replies
+        return merged(replies, routing.merging, table, routing.salt, attempt.sizes if attempt is not None else ())
 
     def give_up(self, table: pl.DataFrame | Rows, units: Sequence[Any], scoring: str) -> Replies:
         """The constant fallback for rows whose answer did not come in time; `scoring` is the arm that was at work."""
@@ -192,24 +199,49 @@ def _alone(
     n, errors = table.height, list[str]()
     if attempt is not None:
         attempt.scoring = CONTROL
-    everything = assigned or Assignment(np.zeros(n, dtype=np.int64), np.ones(n))
+    everything = assigned or _to_control(n)
     score = _try(routing.control, table, errors)
-    nothing = np.full(n if score is None else score.shape, np.nan)
+    nothing = _nothing((n,) if score is None else score.shape)
     scores = {CONTROL: nothing if score is None else score, **dict.fromkeys(routing.names[1:], nothing)}
     if errors or not np.isfinite(scores[CONTROL]).all():
         nobody, everybody = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
         asked = {CONTROL: everybody, **dict.fromkeys(routing.names[1:], nobody)}
         return replace(_replies(routing, everything, asked, scores, errors, {}), owed=owed or {})
-    sound, answered = np.zeros(n, dtype=bool), {**dict.fromkeys(routing.names, 0), CONTROL: n}
+    sound, answered = _nobody(n), {**dict.fromkeys(routing.names, 0), CONTROL: n}
     arm, propensity, versions = everything.arm, everything.propensity, routing.versions
     return Replies(scores[CONTROL], arm, propensity, sound, scores, versions, answered, NOTHING, (), {}, owed or {})
+
+
+@lru_cache(KNOWN_SIZES)
+def _to_control(n: int) -> Assignment:
+    return Assignment(_fixed(np.zeros(n, dtype=np.int64)), _fixed(np.ones(n)))
+
+
+@lru_cache(KNOWN_SIZES)
+def _nothing(shape: tuple[int, ...]) -> Floats:
+    nothing: Floats = _fixed(np.full(shape, np.nan))
+    return nothing
+
+
+@lru_cache(KNOWN_SIZES)
+def _nobody(n: int) -> Any:
+    return _fixed(np.zeros(n, dtype=bool))
+
+
+def _fixed(values: Any) -> Any:
+    """Nobody may write into what many batches share."""
+    values.flags.writeable = False
+    return values
 
 
 def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) -> Assignment:
     """Who answers each row."""
     if routing.strategy is None or not routing.candidates:
-        return Assignment(np.zeros(len(units), dtype=np.int64), np.ones(len(units)))
-    draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
+        return _to_control(len(units))
+    if getattr(routing.strategy, "undrawn", False):
+        draws = _to_control(len(units)).propensity
+    else:
+        draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
     return routing.strategy.assign(routing.state, draws, None if routing.context is None else routing.context.of(table))
 
 

@@ -26,7 +26,7 @@ DTYPES: dict[Kind, Any] = {
 }
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - event times are naive UTC
 MOST_SCHEMAS = 64
-_ASKED: dict[int, tuple[Schema, tuple[Field, ...], tuple[str, ...]]] = {}
+_ASKED: dict[int, tuple[Schema, tuple[Field, ...], tuple[str, ...], str]] = {}
 ALWAYS = (Role.KEY, Role.TIME)
 
 
@@ -61,6 +61,18 @@ class Rows:
             self._records = list(zip(*self.columns.values(), strict=True))
         return self._records
 
+    @property
+    def by_row(self) -> bool:
+        """Whether nobody has asked for columns yet."""
+        return self._columns is None
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column."""
+        if self._columns is not None or self._records is None:
+            return list(self.columns[name])
+        at = _known(self.schema)[2].index(name)
+        return [record[at] for record in self._records]
+
     def table(self) -> pl.DataFrame:
         """The same as a table that conforms to the schema. Cost: about 4 µs a column."""
         return pl.DataFrame([series(f, self.columns[f.name]) for f in asked(self.schema)])
@@ -76,13 +88,18 @@ def asked(schema: Schema) -> tuple[Field, ...]:
     return _known(schema)[1]
 
 
-def _known(schema: Schema) -> tuple[Schema, tuple[Field, ...], tuple[str, ...]]:
+def version_of(schema: Schema) -> str:
+    """The schema's version, looked up once a schema."""
+    return _known(schema)[3]
+
+
+def _known(schema: Schema) -> tuple[Schema, tuple[Field, ...], tuple[str, ...], str]:
     known = _ASKED.get(id(schema))
     if known is None or known[0] is not schema:
         if len(_ASKED) >= MOST_SCHEMAS:
             _ASKED.clear()
         sent = schema.sent
-        _ASKED[id(schema)] = known = (schema, sent, tuple(f.name for f in sent))
+        _ASKED[id(schema)] = known = (schema, sent, tuple(f.name for f in sent), schema.version)
     return known
 
 

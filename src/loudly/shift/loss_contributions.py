@@ -1,8 +1,9 @@
 """Which columns explain this window's wrong answers: each column's contribution to the loss, now against the reference.
 
-A row's contributions (`loudly.stats.contributions`) say how far each column pushed its answer; the label says which way was wrong.
-Pushes towards the wrong answer, or for a number contribution times residual, are what the column adds to the loss. A column whose
-feed is broken adds more now than before; one whose mean |contribution| changes is used otherwise, rightly or not.
+A row's contributions (a model's own, or `loudly.stats.shapley.sampled_rows`) say how far each column pushed its answer; the label
+says which way was wrong. Pushes towards the wrong answer, or for a number contribution times residual, are what the column adds to
+the loss. A column whose feed is broken adds more now than before; one whose mean |contribution| changes is used otherwise, rightly
+or not.
 
 Source: Lundberg et al. 2020, "From local explanations to global understanding" (the loss explained column by column, and watched);
 permutation of rows, or of days, with Holm (1979) over all columns and both effects. Cost: one matrix product for the permutations.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,7 @@ from loudly.stats.clusters import block_difference
 from loudly.stats.permutation import p_value, subsets
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-    from loudly.stats.contributions import RowContributions
+    from loudly.core.seams import Contributions, Floats
 
 LOSS, USE = "contribution to the loss", "use of the column"
 UNITS = {Task.BINARY: "push to the wrong answer", Task.MULTICLASS: "push to the wrong answer", Task.REGRESSION: "squared error"}
@@ -42,7 +42,7 @@ class Explained:
     days: (n,) the day of each row, or None.
     """
 
-    contributions: RowContributions
+    contributions: Contributions
     truth: Any
     days: Any = None
 
@@ -65,12 +65,13 @@ def blame_losses(
 
     Raises: DataError for fewer than 30 labelled rows, days on one side alone, or contributions of other columns.
 
-    >>> from loudly.stats.contributions import RowContributions
+    >>> from loudly.core.seams import Contributions
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(0, 2, 400).astype(float)
     >>> good = np.stack([2 * y - 1, 2 * y - 1], axis=1) + rng.normal(size=(400, 2))
     >>> broken = np.stack([rng.normal(size=400), good[:, 1]], axis=1)
-    >>> sides = [Explained(RowContributions(values, np.zeros(400)), y) for values in (good, broken)]
+    >>> told = [Contributions("linear", "log-odds", np.zeros(1), values[:, :, None]) for values in (good, broken)]
+    >>> sides = [Explained(one, y) for one in told]
     >>> first = blame_losses(*sides, ["price", "age"])[0]
     >>> first.about, first.p_value < 0.01
     ('price', True)
@@ -97,27 +98,26 @@ def blame_losses(
     return tuple(sorted(found, key=lambda e: (e.method == USE, -(e.low or 0.0))))
 
 
-def harm(contributions: RowContributions, truth: Floats, task: Task) -> Floats:
+def harm(contributions: Contributions, truth: Floats, task: Task) -> Floats:
     """What each column adds to the loss of each row. Shapes: truth (n,) -> (n, d)."""
-    values = contributions.values
+    parts, score = contributions.parts, contributions.score
     match task:
         case Task.BINARY:
-            return np.asarray((1 - 2 * truth)[:, None] * values)
+            return np.asarray((1 - 2 * truth)[:, None] * parts[:, :, 0])
         case Task.REGRESSION:
-            return np.asarray((contributions.score - truth)[:, None] * values)
+            return np.asarray((score - truth[:, None]) * parts[:, :, 0])
         case Task.MULTICLASS:
             row, true = np.arange(len(truth)), truth.astype(int)
-            others = contributions.score.copy()
-            others[row, true] = -np.inf
-            return np.asarray(values[row, :, others.argmax(axis=1)] - values[row, :, true])
+            score[row, true] = -np.inf
+            return np.asarray(parts[row, :, score.argmax(axis=1)] - parts[row, :, true])
 
 
 def _effects(side: Explained, columns: Sequence[str], task: Task, rng: np.random.Generator) -> tuple[Floats, Any]:
     """(n, 2 d) harm and use of each column in the rows that have a label, and their days."""
-    truth, values = np.asarray(side.truth, dtype=np.float64), side.contributions.values
+    truth, parts = np.asarray(side.truth, dtype=np.float64), side.contributions.parts
     days = None if side.days is None else np.asarray(side.days)
-    seen = f"{values.shape} contributions, {len(columns)} columns, {truth.shape} labels"
-    if values.ndim != (3 if task is Task.MULTICLASS else 2) or values.shape[1] != len(columns) or truth.shape != values.shape[:1]:
+    seen = f"{parts.shape} contributions, {len(columns)} columns, {truth.shape} labels"
+    if (parts.shape[2] > 1) != (task is Task.MULTICLASS) or parts.shape[:2] != (len(truth), len(columns)) or truth.ndim != 1:
         raise DataError("Contributions, columns and labels do not fit each other.", seen=seen)
     if days is not None and days.shape != truth.shape:
         raise DataError("Every row needs its day.", seen=f"{days.shape} days, {len(truth)} rows")
@@ -126,9 +126,11 @@ def _effects(side: Explained, columns: Sequence[str], task: Task, rng: np.random
         raise DataError(f"{len(known)} labelled rows cannot tell.", do=f"Give at least {FEWEST} on either side.")
     if days is None and len(known) > MOST_ROWS:
         known = np.sort(rng.permutation(known)[:MOST_ROWS])
-    use = np.abs(values[known]) if values.ndim == 2 else np.abs(values[known]).mean(axis=2)
-    kept = type(side.contributions)(values[known], side.contributions.base[known])
-    return np.concatenate([harm(kept, truth[known], task), use], axis=1), None if days is None else days[known]
+    base = np.broadcast_to(side.contributions.base, (len(parts), parts.shape[2]))
+    kept = replace(side.contributions, base=base[known], parts=parts[known])
+    return np.concatenate(
+        [harm(kept, truth[known], task), np.abs(kept.parts).mean(axis=2)], axis=1
+    ), None if days is None else days[known]
 
 
 def _permuted(before: Floats, now: Floats, then: Any, at: Any, permutations: int, rng: np.random.Generator) -> Floats:

@@ -35,12 +35,14 @@ CONCENTRATION = 20.0
 class Interleaved:
     """One list as shown. items: in order.  teams: 0 or 1, whose pick each item was.  second: probability that it was 1's.
 
+    chances: of that team to pick that item for that place, given all picks above it; their product is that of the list.
     Of a probabilistic list `second` is 1/2 where both rankings were as likely to show the item there: a click on it tells nothing.
     """
 
     items: tuple[Any, ...]
     teams: tuple[int, ...]
     second: tuple[float, ...]
+    chances: tuple[float, ...] = ()
 
     def credit(self, clicked: Iterable[int]) -> int:
         """Clicks (as places from 0) of the second ranking minus those of the first; the sign is the winner.
@@ -56,12 +58,13 @@ class Interleaved:
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON: what must be logged for credit to be given when clicks come."""
-        return {"items": list(self.items), "teams": list(self.teams), "second": list(self.second)}
+        picked = {"teams": list(self.teams), "second": list(self.second), "chances": list(self.chances)}
+        return {"items": list(self.items), **picked}
 
 
 def interleaved_of(data: Mapping[str, Any]) -> Interleaved:
     """The inverse of `Interleaved.plain`."""
-    return Interleaved(tuple(data["items"]), tuple(data["teams"]), tuple(data["second"]))
+    return Interleaved(tuple(data["items"]), tuple(data["teams"]), tuple(data["second"]), tuple(data.get("chances", ())))
 
 
 def team_draft(first: Sequence[Any], second: Sequence[Any], draws: Floats, length: int | None = None) -> Interleaved:
@@ -74,16 +77,19 @@ def team_draft(first: Sequence[Any], second: Sequence[Any], draws: Floats, lengt
     """
     rankings = _checked(first, second)
     wanted = _length(rankings, length, draws)
-    items: list[Any] = []
-    teams: list[int] = []
+    left, shown = tuple(map(iter, rankings)), set[Any]()
+    items, teams, chances = list[Any](), list[int](), list[float]()
     for draw in draws[:wanted]:
-        order = (0, 1) if draw < 0.5 else (1, 0)
+        order, chance = ((0, 1) if draw < 0.5 else (1, 0)), 0.5
         for team in order:
-            pick = next((item for item in rankings[team] if item not in items), None)
+            pick = next((item for item in left[team] if item not in shown), None)
             if pick is not None and len(items) < wanted:
+                shown.add(pick)
                 items.append(pick)
                 teams.append(team)
-    return Interleaved(tuple(items), tuple(teams), tuple(float(team) for team in teams))
+                chances.append(chance)
+            chance = 1.0
+    return Interleaved(tuple(items), tuple(teams), tuple(float(team) for team in teams), tuple(chances))
 
 
 def probabilistic(
@@ -97,10 +103,10 @@ def probabilistic(
     rankings = _checked(first, second)
     items = list(dict.fromkeys((*first, *second)))
     wanted = _length(rankings, length, draws[::2])
-    weights = np.array([[1.0 / _rank(ranking, item) ** tau for item in items] for ranking in rankings])
-    shown: list[int] = []
-    teams: list[int] = []
-    sure: list[float] = []
+    ranks = [{item: rank for rank, item in enumerate(ranking, 1)} for ranking in rankings]
+    weights = np.array([[rank.get(item, len(rank) + 1) ** -tau for item in items] for rank in ranks])
+    shown, teams = list[int](), list[int]()
+    sure, chances = list[float](), list[float]()
     for place in range(wanted):
         soft = weights / weights.sum(axis=1, keepdims=True)
         team = int(draws[2 * place] >= 0.5)
@@ -109,8 +115,9 @@ def probabilistic(
         shown.append(pick)
         teams.append(team)
         sure.append(float(soft[1, pick] / soft[:, pick].sum()))
+        chances.append(float(soft[team, pick]) / 2)
         weights[:, pick] = 0.0
-    return Interleaved(tuple(items[pick] for pick in shown), tuple(teams), tuple(sure))
+    return Interleaved(tuple(items[pick] for pick in shown), tuple(teams), tuple(sure), tuple(chances))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +141,14 @@ class Preference:
                 stream = replace(stream, wins=stream.wins.add((0, 1) if credit > 0 else (1, 0)))
         return stream
 
-    def verdict(self, alpha: float, subject: str = "interleaving", rankings: tuple[str, str] = ("control", "candidate")) -> Verdict:
-        """PASS: units surely prefer the second ranking. FAIL: surely the first. UNDECIDED otherwise, at every look."""
+    def count(self, lost: int, won: int, ties: int) -> Preference:
+        """More units at once, by how many the second ranking has lost and won: one look at all of them."""
+        return Preference(self.wins.add((lost, won)), self.ties + ties)
+
+    def verdict(
+        self, alpha: float, subject: str = "interleaving", rankings: tuple[str, str] = ("control", "candidate"), margin: float = 0.0
+    ) -> Verdict:
+        """PASS: units surely prefer the second ranking, or lose at most `margin` of the wins by it. FAIL: surely the first."""
         first, second = self.wins.counts or (0, 0)
         n, total = first + second, first + second + self.ties
         low, high = self.wins.interval(1, alpha)
@@ -156,6 +169,9 @@ class Preference:
         if self.wins.off(alpha) and first != second:
             decision, better = (Decision.PASS, rankings[1]) if second > first else (Decision.FAIL, rankings[0])
             return Verdict(decision, subject, f"{better} is surely preferred: {told}", (found,))
+        if margin and low > 0.5 - margin:
+            reason = f"{rankings[1]} surely loses at most the margin: [{low:.4f}, {high:.4f}] of the wins; {told}"
+            return Verdict(Decision.PASS, subject, reason, (found,))
         return Verdict(Decision.UNDECIDED, subject, told, (found,), missing="units with clicks that prefer one ranking")
 
     def plain(self) -> dict[str, Any]:
@@ -166,10 +182,6 @@ class Preference:
 def preference_of(data: Mapping[str, Any]) -> Preference:
     """The inverse of `Preference.plain`."""
     return Preference(sample_ratio_of(data["wins"]), int(data["ties"]))
-
-
-def _rank(ranking: Sequence[Any], item: Any) -> int:
-    return ranking.index(item) + 1 if item in ranking else len(ranking) + 1
 
 
 def _checked(first: Sequence[Any], second: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:

@@ -92,6 +92,19 @@ class StrategyCase:
             assert (alone.arm[0], alone.propensity[0]) == (made.arm[i], made.propensity[i])
         assert len(assign(strategy, state, draws[:0]).arm) == 0
 
+    def test_rankings_are_merged_fairly_and_the_same_by_whoever_merges_them(self, strategy: Any) -> None:
+        if not hasattr(strategy, "merge"):
+            return
+        scores, firsts = [np.arange(5.0), -np.arange(5.0)], []
+        for unit in range(600):
+            made, again = (strategy.merge(scores, f"unit {unit}", "rollout 1") for _ in range(2))
+            assert sorted(made.place.tolist()) == list(range(5))
+            assert np.isin(made.arm, (0, 1)).all()
+            assert ((made.propensity > 0) & (made.propensity <= 1)).all()
+            assert all((getattr(made, what) == getattr(again, what)).all() for what in ("place", "arm", "propensity"))
+            firsts.append(int(made.arm[made.place == 0][0]))
+        assert abs(np.mean(firsts) - 0.5) < 0.1, "neither ranking comes first more often"
+
     def test_an_undecided_verdict_says_what_is_missing(self, strategy: Any) -> None:
         state = strategy.init(ARMS, 0)
         for _, verdict in (*steps(strategy, state, 0)[:-1], strategy.advance(state, HOUR)):

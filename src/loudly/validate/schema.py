@@ -21,15 +21,17 @@ def infer_schema(
     private: Sequence[str] = (),
     ignored: Sequence[str] = (),
     side: Sequence[str] = (),
+    group: str = "",
 ) -> Schema:
     """Kinds, roles, missing rates, ranges and category values of a table, in the order of its columns.
 
-    side: columns that were joined from side tables.
+    side: columns that were joined from side tables.  group: the column that names the list of a row; "" for none.
 
     Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
     or whose time column holds no times.
     """
-    for what, name in (("label", label), ("time", time), ("key", key), *(("private", p) for p in private)):
+    grouped = (("group", group),) if group else ()
+    for what, name in (("label", label), ("time", time), ("key", key), *grouped, *(("private", p) for p in private)):
         if name not in table.columns:
             raise UserFileError(f"The {what} column {name!r} is not in the table.", do=nearest(name, table.columns))
     if table.is_empty():
@@ -44,6 +46,7 @@ def infer_schema(
         **dict.fromkeys(ignored, Role.IGNORED),
         **dict.fromkeys(private, Role.PRIVATE),
         **dict.fromkeys((s for s in side if s not in ignored), Role.SIDE),
+        **({group: Role.GROUP} if group else {}),
         label: Role.LABEL,
         time: Role.TIME,
         key: Role.KEY,

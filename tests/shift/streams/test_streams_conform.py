@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loudly import plugins
 from loudly.core.values import plain
 from loudly.errors import ConfigError, StreamRefused
-from loudly.shift.streams import STREAMS
 
 Stream = Callable[[np.random.Generator, int, bool], np.ndarray]
 
@@ -55,16 +55,16 @@ CASES = {
 
 
 def test_every_detector_of_the_table_has_a_case() -> None:
-    assert CASES.keys() == STREAMS.keys()
+    assert CASES.keys() == set(plugins.names("stream"))
 
 
-@pytest.fixture(params=sorted(STREAMS))
+@pytest.fixture(params=sorted(plugins.names("stream")))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def made(name: str, **more: Any) -> Any:
-    return STREAMS[name](**{**CASES[name].settings, **more})
+    return plugins.resolve("stream", name)(**{**CASES[name].settings, **more})
 
 
 def alarms_of(detector: Any, values: np.ndarray, cuts: list[int] | None = None) -> tuple[list[int], Any]:
@@ -108,7 +108,7 @@ def test_update_changes_neither_the_state_nor_the_values(name: str) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(name=st.sampled_from(sorted(STREAMS)), seed=st.integers(0, 2**32), data=st.data())
+@given(name=st.sampled_from(sorted(plugins.names("stream"))), seed=st.integers(0, 2**32), data=st.data())
 def test_any_split_of_the_stream_gives_the_same_alarms_and_state(name: str, seed: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
     stretches = data.draw(st.lists(st.tuples(st.integers(1, 400), st.booleans()), min_size=1, max_size=6))
@@ -166,4 +166,4 @@ def test_a_table_is_refused(name: str) -> None:
 
 def test_impossible_settings_are_refused(name: str) -> None:
     with pytest.raises(ConfigError):
-        STREAMS[name](**{**CASES[name].settings, **CASES[name].bad})
+        plugins.resolve("stream", name)(**{**CASES[name].settings, **CASES[name].bad})

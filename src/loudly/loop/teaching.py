@@ -1,0 +1,146 @@
+"""What labels teach the rollout that runs, and when: as they come, and again when their rows are ripe.
+
+A row is ripe when it is so old that labels of every class have had their time, as the champion's labels have told when the
+rollout began (the ledger's record of the stage holds the figures, so that a restart and a replay see the same). Ripe rows are
+handed on by the hour in which they became so, in that order, whenever that is: a restarted server folds the same batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from loudly.core.canon import Json
+from loudly.core.clock import HOUR, span
+from loudly.core.seams import Feedback
+from loudly.deliver.bandit import frozen
+from loudly.errors import LoudlyError
+from loudly.loop import traffic
+from loudly.loop.arms import arms_of, context_now, routing_of
+from loudly.loop.candidate import encode
+from loudly.loop.labelled import feedback_of
+from loudly.loop.rewards import rewards
+
+if TYPE_CHECKING:
+    from loudly.deliver.rollout import RolloutSpec
+    from loudly.loop.live import Live
+    from loudly.loop.state import RolloutState
+
+# Labels have had their time when twice the time has gone by within which nearly all come.
+PATIENCE = 2
+FEWEST_ROWS, FEWEST_LABELS = 200, 50
+
+
+def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
+    """What the record of a stage says of how late labels come; nothing where the rollout knows, or does not ask."""
+    rollout, labels = live.state.rollout, live.system.labels
+    if spec.rewarded or labels.promote_on == "any" or rollout is None or rollout.labels is not None:
+        return {}
+    within, long = labels.arrive_within, PATIENCE * labels.arrive_within
+    known = live.book.delays.known(live.clock.now(), long, labels.nearly_all)
+    if known.rows >= FEWEST_ROWS and known.labels >= FEWEST_LABELS:
+        seen = f"{known.labels:,} labels of rows followed for up to {span(known.followed)}"
+        told = f"{labels.nearly_all:.0%} of the labels of each class came within {span(max(known.complete, HOUR))} ({seen})"
+        return {"labels": {"wait": known.complete, "share": round(known.share, 4), "because": told}}
+    told = f"how late labels come is not known: {known.rows:,} rows have been followed for {span(long)}"
+    if labels.promote_on == "known":
+        return {"labels": {"wait": None, "share": 0.0, "because": told}}
+    return {"labels": {"wait": within, "share": 0.0, "because": f"{told}, so they are taken to come within {span(within)}"}}
+
+
+def patient(live: Live, stage: int) -> RolloutSpec:
+    """The settings of a stage, with how long its rows wait for their labels."""
+    spec, rollout = live.system.rollout[stage], live.state.rollout
+    if rollout is None or rollout.labels is None or spec.rewarded:
+        return spec
+    told = rollout.labels
+    return replace(spec, wait=told["wait"], share=told["share"], because=told["because"])
+
+
+def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
+    """Labelled rows that the running rollout has answered go to its strategy.
+
+    What learns from rewards sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would
+    mislead it. The shares of a bandit's state are those that answer.
+    """
+    rollout = live.state.rollout
+    if live.strategy is None or rollout is None:
+        return
+    rows = joined.filter(pl.col("_rollout") == rollout.started)
+    spec = live.system.rollout[rollout.stage]
+    if spec.rewarded:
+        rows, live.unripe = ripe_for_rewards(live, spec, [*live.unripe, rows], now)
+    elif wait := patient(live, rollout.stage).wait:
+        live.unripe.append(rows.with_columns(_ripe=pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))))
+    if rows.height and "frozen" not in live.rollout_state:
+        _update(live, rollout, rows, now)
+    if spec.bandit and live.router is not None and live.state.champion is not None:
+        live.router.swap(routing_of(live, live.state.champion))
+    ripen(live, now)
+
+
+def ripen(live: Live, now: int) -> None:
+    """Hands on what has become ripe by now, hour by hour."""
+    rollout = live.state.rollout
+    if not live.unripe or rollout is None or live.system.rollout[rollout.stage].rewarded:
+        return
+    hour = (pl.col("_ripe") + (HOUR - 1)) // HOUR * HOUR
+    waiting = pl.concat(live.unripe, how="diagonal_relaxed").with_columns(_hour=hour)
+    live.unripe = [rest] if (rest := waiting.filter(pl.col("_hour") > now)).height else []
+    due = waiting.filter(pl.col("_hour") <= now).sort("_ripe", maintain_order=True)
+    for rows in due.partition_by("_hour", maintain_order=True):
+        _update(live, rollout, rows, int(rows["_hour"][0]), ripe=True)
+
+
+def ripe_for_rewards(
+    live: Live, spec: RolloutSpec, batches: list[pl.DataFrame], now: int
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """The rows whose labels have had their time, and the others; the rows of one list stay together."""
+    waiting, at = pl.concat(batches, how="diagonal_relaxed"), pl.col(live.system.time).dt.epoch("us")
+    ripe = (at.max().over(live.system.group) if spec.interleaves else at) + live.system.labels.arrive_within <= now
+    return waiting.filter(ripe), [rest] if (rest := waiting.filter(~ripe)).height else []
+
+
+def lesson(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, arms: list[str]) -> Feedback:
+    """Labelled rows of a rollout as a strategy of its stage learns from them. arms: their names.
+
+    Raises: UserFileError, RolloutError where it learns from rewards and one cannot be told.
+    """
+    system, ready, context = live.system, live.ready[live.state.champion or ""], context_now(rollout)
+    truth, spec = encode(rows[system.label], ready.classes), system.rollout[rollout.stage]
+    learns = spec.bandit or (spec.interleaves and system.reward is not None)
+    return replace(
+        feedback_of(system, rows, truth, now, arms, system.group if spec.interleaves else ""),
+        reward=rewards(system, ready.task, rows, traffic.column(rows, "_answer"), truth) if learns else None,
+        propensity=rows["_propensity"].to_numpy() if spec.bandit else None,
+        context=context.of(rows) if context is not None else None,
+    )
+
+
+def _update(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, ripe: bool = False) -> None:
+    assert live.strategy is not None
+    try:
+        told = lesson(live, rollout, rows, now, [arm.name for arm in arms_of(live)])
+    except LoudlyError as wrong:
+        live.rollout_state = freeze(live, rollout.version, live.rollout_state, wrong)
+        return
+    told = replace(told, ripe=ripe, awaited=_awaited(live, rollout, now))
+    live.rollout_state, live.rollout_verdict = live.strategy.update(live.rollout_state, told)
+
+
+def freeze(live: Live, version: str, state: dict[str, Any], wrong: LoudlyError) -> dict[str, Any]:
+    """The state of a strategy that learns nothing more, for a reward cannot be told: said aloud, once, until a new start."""
+    if "frozen" not in state:
+        live.event("bandit_frozen", version=version, reason=str(wrong))
+    return frozen(state, str(wrong))
+
+
+def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | None:
+    """Rows of the rollout without a label: younger than what is ripe, and older; None where nothing was recorded of delays."""
+    if rollout.labels is None:
+        return None
+    total = live.book.waiting_of("_rollout", rollout.started)
+    old = live.book.waiting_of("_rollout", rollout.started, now - max(HOUR, rollout.labels["wait"] or 0))
+    return total - old, old
