@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loudly.core.canon import Json
     from loudly.core.seams import Ints
 
-MAGIC, FORMAT = b"LOUD", 2
+MAGIC, FORMAT = b"LOUD", 3
 WIDTHS = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<i8"))
 HEAD = struct.Struct("<4sH16sII")
 
