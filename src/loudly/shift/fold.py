@@ -1,18 +1,16 @@
-"""Rows folded into the counts of a plan: spans of rows, columns within shared out to threads, blocks of rows within.
+"""Rows folded into the counts of a plan: spans of rows, columns within, blocks of rows within.
 
 A column's table is read for a whole span, so that it stays near the processor; a block's buffers stay there, too.
-Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are. No pass holds Python's
-lock. Memory: half a MB a thread, and for the embedding a byte a value of a span.
+On one thread: passes of a block are so short that two threads hand Python's lock to and fro, and take longer than one.
+Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are.
+Memory: half a MB, and for the embedding a byte a value of a span.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 BLOCK = 16384
 # Fewer rows are searched for: no table is made for an hour of little traffic.
 FEW = 4096
-THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 # Adding ROUND and taking it away rounds a number within ±1 to a multiple of 2**-18; with ONE added, one weighted count gives
 # both the count and the sum of a bin.
 ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**18
@@ -51,10 +48,10 @@ BLAS = ThreadpoolController()
 
 @dataclass(slots=True)
 class Scratch:
-    """The buffers of one thread.
+    """The buffers of a block.
 
     weighted, ones: sparse matrices of one column whose row indices are `code` and `cell`; times one they are a count by code,
-    in compiled code that needs no lock of Python's.
+    in compiled code.
     """
 
     rows: int
@@ -86,23 +83,11 @@ def _counter(values: Floats, code: NDArray[Any], most: int) -> Any:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
-    """What the threads write into, each for columns of its own. far: by column, maybe empty."""
+    """What the columns are summed into. far: by column, maybe empty."""
 
     plan: Plan
     vector: Ints
     far: Far
-
-
-@dataclass(slots=True)
-class _Span:
-    """Rows that are folded together, the columns that no thread has taken yet, and the steps (columns, rows) of the embedding."""
-
-    table: pl.DataFrame
-    todo: Iterator[tuple[int, tuple[str, Bins]]]
-    steps: NDArray[np.int8] | None
-
-    def __post_init__(self) -> None:
-        self.steps = None if self.steps is None else self.steps[:, : self.table.height]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,25 +102,20 @@ class Steps:
         return Steps(self.row[at : at + BLOCK], self.scores)
 
 
-def fold(table: pl.DataFrame, plan: Plan, threads: int = THREADS) -> tuple[Ints, Far]:
+def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
-    most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
-    crew = [Scratch(min(n, BLOCK), most) for _ in range(threads if n > BLOCK else 1)]
+    scratch = Scratch(min(n, BLOCK), max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1)
     rows = -(-n // max(1, -(-n // SPAN)))
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
-    with ExitStack() as stack:
-        if plan.embedding or n >= FEW:
-            # The threads are ours: those of a BLAS would wait for one another.
-            stack.enter_context(BLAS.limit(limits=1, user_api="blas"))
-        each = stack.enter_context(ThreadPoolExecutor(len(crew))).map if len(crew) > 1 else map
+    with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
         for at in range(0, n, max(1, rows)):
-            span = _Span(table.slice(at, rows), iter(list(enumerate(plan.bins.items()))), steps)
-            list(each(partial(_columns, made, span), crew))
-            if plan.embedding and span.steps is not None:
-                parts = np.array_split(span.steps, len(crew), axis=1)
-                made.vector[1 : 1 + plan.embedding.size] += sum(each(plan.embedding.sums, parts))
+            span = table.slice(at, rows)
+            told = None if steps is None else steps[:, : span.height]
+            _columns(made, span, scratch, told)
+            if plan.embedding and told is not None:
+                made.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(told)
     return made.vector, {name: own for name, own in made.far.items() if own}
 
 
@@ -152,22 +132,22 @@ def added(a: Far, b: Far, sign: int = 1) -> Far:
     return {name: own for name, own in both.items() if own}
 
 
-def _columns(made: Sums, span: _Span, s: Scratch) -> None:
-    """One thread's columns: the next one that nobody has taken, until none is left."""
+def _columns(made: Sums, span: pl.DataFrame, s: Scratch, told: NDArray[np.int8] | None) -> None:
+    """The columns of a span. told: (columns, rows), where their steps for the embedding go."""
     embedding = made.plan.embedding
     with np.errstate(over="ignore", invalid="ignore"):
-        for j, (name, bins) in span.todo:
-            steps = None if embedding is None or span.steps is None else Steps(span.steps[j], embedding.scores[j])
-            if name not in span.table.columns:
+        for j, (name, bins) in enumerate(made.plan.bins.items()):
+            steps = None if embedding is None or told is None else Steps(told[j], embedding.scores[j])
+            if name not in span.columns:
                 place = made.plan.places[name]
-                made.vector[place.head + NULLS] += span.table.height
-                made.vector[place.head + ABSENT] += span.table.height
+                made.vector[place.head + NULLS] += span.height
+                made.vector[place.head + ABSENT] += span.height
                 if steps is not None:
                     steps.row[:] = 0
             elif bins.numeric:
-                _numbers(span.table[name], bins, made, s, steps)
+                _numbers(span[name], bins, made, s, steps)
             else:
-                _texts(span.table[name], bins, made, s, steps)
+                _texts(span[name], bins, made, s, steps)
 
 
 def as_text(values: pl.Series) -> pl.Series:
