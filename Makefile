@@ -68,7 +68,7 @@ other: pyproject.toml constraints.txt  ## The quick tests on another Python, at 
 	$(OTHER) -m venv .venv-$(OTHER)
 	.venv-$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	VIRTUAL_ENV=$(CURDIR)/.venv-$(OTHER) .venv-$(OTHER)/bin/uv pip install --quiet -c constraints.txt -e '.[demo,onnx,fast,dev-light]'
-	.venv-$(OTHER)/bin/python -m pytest -q -m "not slow and not newest" --override-ini filterwarnings=default
+	.venv-$(OTHER)/bin/python -m pytest -q -m "not slow and not newest" --override-ini filterwarnings=default $(LESS)
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-python* .venv-flink out .loudly
