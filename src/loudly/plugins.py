@@ -70,6 +70,7 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "ucb1": ("loudly.deliver.ucb1:ucb1", ""),
         "linucb": ("loudly.deliver.linucb:linucb", ""),
         "linear-thompson": ("loudly.deliver.linear_thompson:linear_thompson", ""),
+        "ramp": ("loudly.deliver.ramp:Ramp", ""),
         "team-draft": ("loudly.deliver.interleave:team_draft", ""),
         "probabilistic": ("loudly.deliver.interleave:probabilistic", ""),
     },

@@ -7,7 +7,7 @@ Arrays are numpy, tables are polars; both are imported here for type checking on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from loudly.core.canon import Json
@@ -141,11 +141,13 @@ class Assignment:
 
     arm: (n,) the answering arm.  propensity: (n,) its probability, as logged.
     shadows: names of arms that also score every row, unseen by the client.
+    share: (n,) of the units, how many take part in what is judged, and 0 where this one does not; None where all do.
     """
 
     arm: Ints
     propensity: Floats
     shadows: tuple[str, ...] = ()
+    share: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class Feedback:
     awaited: rows of the rollout that have no label yet, younger than that time and older; None where nobody counts them.
     For bandits: reward: (n,) in [0, 1], what came of each answer.  propensity: (n,) as logged when it was given.
     context: (n, d) as it was then. None where a strategy has no use for it.
+    share: (n,) as it was assigned; None where all units took part.
     """
 
     at: int
@@ -173,6 +176,26 @@ class Feedback:
     context: Floats | None = None
     ripe: bool = False
     awaited: tuple[int, int] | None = None
+    share: Floats | None = None
+
+    def take(self, kept: NDArray[np.bool_]) -> Feedback:
+        """Some of the rows. Shapes: kept (n,)."""
+
+        def some(values: Floats | None) -> Floats | None:
+            return None if values is None else values[kept]
+
+        return replace(
+            self,
+            units=[unit for unit, stays in zip(self.units, kept.tolist(), strict=True) if stays],
+            arm=self.arm[kept],
+            truth=self.truth[kept],
+            scores={arm: score[kept] for arm, score in self.scores.items()},
+            slices={name: inside[kept] for name, inside in self.slices.items()},
+            reward=some(self.reward),
+            propensity=some(self.propensity),
+            context=some(self.context),
+            share=some(self.share),
+        )
 
 
 class Strategy(Protocol):

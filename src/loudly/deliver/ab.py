@@ -51,6 +51,10 @@ class Ab:
         arm = (draws < self.share).astype(np.int64)
         return Assignment(arm, np.where(arm == 1, self.share, 1.0 - self.share))
 
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        """(2,) of the arms."""
+        return np.array([1.0 - self.share, self.share])
+
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         met, counts = met_of(state["met"]).add(hashes(feedback.units), feedback.arm, 2)
         ratio = sample_ratio_of(state["ratio"]).add(counts)
@@ -60,9 +64,15 @@ class Ab:
         return new, self._verdict(new)
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+        self,
+        state: Mapping[str, Any],
+        answered: Mapping[str, int],
+        failed: Mapping[str, int],
+        seconds: Mapping[str, float],
+        part: float = 1.0,
     ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, self.share)}
+        """part: of the units, that takes part; all others are control's."""
+        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, part * self.share)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

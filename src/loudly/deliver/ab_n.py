@@ -18,8 +18,8 @@ import numpy as np
 from loudly.core.seams import Assignment, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import mismatch, planned
-from loudly.deliver.bandit import pick
-from loudly.deliver.dropping import deal, out, staying, without
+from loudly.deliver.bandit import diluted, pick
+from loudly.deliver.dropping import deal, kept, out, staying, without
 from loudly.deliver.evidence import add, add_counts, guards, judge, nothing_yet
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
@@ -49,13 +49,17 @@ class AbN:
             raise RolloutError("An A/B/n test has control and candidates, each with a name of its own.", seen=", ".join(names))
         wanted = np.asarray(self.spec.shares[: len(names)] if len(self.spec.shares) >= len(names) else np.ones(len(names)))
         shares = (wanted / wanted.sum()).tolist()
-        kept = carry if carry and list(carry) == names[1:] else {name: nothing_yet() for name in names[1:]}
+        carried = carry if carry and list(carry) == names[1:] else {name: nothing_yet() for name in names[1:]}
         units = {"ratio": SampleRatio(tuple(shares)).plain(), "met": Met().plain()}
-        return {"since": at, "now": at, "arms": names, "shares": shares, "dropped": {}, "evidence": dict(kept), **units}
+        return {"since": at, "now": at, "arms": names, "shares": shares, "dropped": {}, "evidence": dict(carried), **units}
 
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         shares, gone = np.asarray(state["shares"]), out(state, state["arms"])
         return deal(shares, draws, gone) if gone else pick(shares, draws)
+
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        """(k,) of the arms, those that have left without one."""
+        return kept(np.asarray(state["shares"]), out(state, state["arms"]))
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         met, counts = met_of(state["met"]).add(hashes(feedback.units), feedback.arm, len(state["arms"]))
@@ -69,22 +73,28 @@ class AbN:
         return self._judged({**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()})
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+        self,
+        state: Mapping[str, Any],
+        answered: Mapping[str, int],
+        failed: Mapping[str, int],
+        seconds: Mapping[str, float],
+        part: float = 1.0,
     ) -> tuple[dict[str, Any], Verdict]:
+        """part: of the units, that takes part; all others are control's."""
         evidence = dict(state["evidence"])
         for name in staying(state, evidence):
             given, lost, took = (_paired(counts, name) for counts in (answered, failed, seconds))
-            evidence[name] = add_counts(evidence[name], given, lost, took, self._share(state, name))
+            evidence[name] = add_counts(evidence[name], given, lost, took, self._share(state, name, part))
         return self._judged({**state, "evidence": evidence})
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
         return self._judged({**state, "now": at})
 
-    @staticmethod
-    def _share(state: Mapping[str, Any], name: str) -> float:
+    def _share(self, state: Mapping[str, Any], name: str, part: float = 1.0) -> float:
         """The candidate's share of what it and control answer."""
-        mine = state["shares"][state["arms"].index(name)]
-        return float(mine / (mine + state["shares"][0]))
+        shares = diluted(self.shares(state), part)
+        mine = shares[state["arms"].index(name)]
+        return float(mine / (mine + shares[0]))
 
     def _judged(self, state: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:
         """The state without the candidates that have failed, as long as one is left; and the verdict on those."""
@@ -132,19 +142,9 @@ class AbN:
 
 def pair_of(feedback: Feedback, arm: int, name: str) -> Feedback:
     """The rows that control or one candidate has answered, as those of a test of two arms."""
-    mine = (feedback.arm == 0) | (feedback.arm == arm)
-    return Feedback(
-        feedback.at,
-        [unit for unit, kept in zip(feedback.units, mine.tolist(), strict=True) if kept],
-        (feedback.arm[mine] == arm).astype(np.int64),
-        feedback.truth[mine],
-        {CONTROL: feedback.scores[CONTROL][mine], CANDIDATE: feedback.scores[name][mine]},
-        {},
-        feedback.days,
-        context=None if feedback.context is None else feedback.context[mine],
-        ripe=feedback.ripe,
-        awaited=feedback.awaited,
-    )
+    rows = feedback.take((feedback.arm == 0) | (feedback.arm == arm))
+    scores = {CONTROL: rows.scores[CONTROL], CANDIDATE: rows.scores[name]}
+    return replace(rows, arm=(rows.arm == arm).astype(np.int64), scores=scores, slices={})
 
 
 def ratio_of(state: Mapping[str, Any]) -> SampleRatio:

@@ -95,15 +95,25 @@ class Bandit:
         return self._shared(begun(arms, at, carry, self.spec.alpha))
 
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
-        return pick(kept(np.asarray(state["shares"]), out(state, state["evidence"]["arms"])), draws)
+        return pick(self.shares(state), draws)
+
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        """(k,) of the arms, those that have left without one."""
+        return kept(np.asarray(state["shares"]), out(state, state["evidence"]["arms"]))
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         return self._judged(self._shared(rewarded(state, feedback)))
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+        self,
+        state: Mapping[str, Any],
+        answered: Mapping[str, int],
+        failed: Mapping[str, int],
+        seconds: Mapping[str, float],
+        part: float = 1.0,
     ) -> tuple[dict[str, Any], Verdict]:
-        shares = dict(zip(state["evidence"]["arms"], state["shares"], strict=True))
+        """part: of the units, that takes part; all others are control's."""
+        shares = dict(zip(state["evidence"]["arms"], diluted(self.shares(state), part).tolist(), strict=True))
         first = next(iter(shares.values()))
         chances = {arm: (share, share / (share + first) if share else 0.0) for arm, share in shares.items()}
         return self._judged(counted(state, answered, failed, seconds, chances))
@@ -214,6 +224,15 @@ def pick(shares: Floats, draws: Floats) -> Assignment:
         return Assignment(arm, shares[arm])
     arm = (draws[:, None] >= ends[:, :-1]).sum(axis=1).astype(np.int64)
     return Assignment(arm, np.take_along_axis(shares, arm[:, None], axis=1)[:, 0])
+
+
+def diluted(shares: Floats, part: float) -> Floats:
+    """Shares of the arms among all units, where a part of these takes part and all others are control's. Shapes: (..., k).
+
+    >>> diluted(np.array([0.5, 0.5]), 0.1)
+    array([0.95, 0.05])
+    """
+    return np.asarray(part * shares + (1 - part) * (np.arange(shares.shape[-1]) == 0))
 
 
 def floored(shares: Floats, floor: float) -> Floats:

@@ -19,6 +19,7 @@ from loudly.deliver.ab_n import AbN, pair_of, ratio_of
 from loudly.deliver.bandit import Bandit, BanditSpec, gap, patient
 from loudly.deliver.dropping import staying
 from loudly.deliver.linear import LinearBandit, alone
+from loudly.deliver.ramp import within
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
 
 
@@ -37,6 +38,7 @@ class Duel:
 
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         """Late labels of rows of the rollout."""
+        feedback = within(feedback)
         if isinstance(self.strategy, AbN):
             return self._ab(state).update(state, pair_of(feedback, self.index, self.arms[self.index].name))
         return self._told(*self.strategy.update(state, feedback))

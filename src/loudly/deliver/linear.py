@@ -60,7 +60,7 @@ class LinearBandit:
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
         return pick(self.shares(state, context), draws)
 
-    def shares(self, state: Mapping[str, Any], context: Floats | None) -> Floats:
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
         """(n, k) probability of each arm for each row."""
         seen = foresee(state, context)
         shares = evenly_where_unknown(floored(self.rule.shares(seen.mean, seen.spread), self.spec.floor), seen.known)
@@ -70,20 +70,29 @@ class LinearBandit:
         return self._judged(taught(state, feedback, self.spec))
 
     def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
+        self,
+        state: Mapping[str, Any],
+        answered: Mapping[str, int],
+        failed: Mapping[str, int],
+        seconds: Mapping[str, float],
+        part: float = 1.0,
     ) -> tuple[dict[str, Any], Verdict]:
-        return self._judged(counted(state, answered, failed, seconds, self._chances(state, answered)))
+        """part: of the units, that takes part; all others are control's."""
+        return self._judged(counted(state, answered, failed, seconds, self._chances(state, answered, part)))
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
         return self._judged({**state, "now": at})
 
-    def _chances(self, state: Mapping[str, Any], answered: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    def _chances(self, state: Mapping[str, Any], answered: Mapping[str, int], part: float) -> dict[str, tuple[float, float]]:
         """As the rows of a batch were dealt; for a call that one arm answered the largest that the floor allows."""
         arms = state["evidence"]["arms"]
         least, total = self.spec.floor / len(arms), sum(answered.values())
         most = 1 - least * (len(staying(state, arms)) - 1)
         dealt = {arm: answered.get(arm, 0) / total if total else 0.0 for arm in arms}
-        return {arm: (most if 1.0 in dealt.values() else dealt[arm], most / (most + least)) for arm in arms}
+        if 1.0 in dealt.values():
+            dealt = {arm: part * most + (1 - part) * (arm == arms[0]) for arm in arms}
+        pair = part * most / (1 - part + part * (most + least))
+        return {arm: (chance, pair) for arm, chance in dealt.items()}
 
     def _judged(self, state: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:
         name, spec = self.name, self.spec
@@ -221,7 +230,7 @@ def _gains(old: Mapping[str, Any], feedback: Feedback, reward: Floats, x: Floats
     if most is None or p is None:
         return {}
     least = spec.floor / len(old["arms"])
-    if len(p) and p.min() < least * (1 - 1e-9):
+    if len(p) and p.min() < least * (1 - 1e-6):
         raise DataError(
             "A propensity is below the floor of this bandit.", seen=f"{p.min():g} < {least:g}", do="Log what assign says."
         )

@@ -1,6 +1,6 @@
 """How a candidate meets traffic, as text and as settings: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d",
 "ab 40% 30% 30% for 14d", "thompson among 3 for 14d", "epsilon-greedy 0.1 for 14d", "linucb on age, income for 14d",
-"interleave team draft for 14d", "interleave probabilistically for 14d"."""
+"interleave team draft for 14d", "interleave probabilistically for 14d"; A/B tests and bandits "... ramped 1% 10% 100% every 1d"."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ STRATEGIES = ("shadow", "canary", "blue-green", "ab", *BANDITS, INTERLEAVE)
 EXAMPLE = 'e.g. "ab 40% 30% 30% for 14d", "thompson among 3 for 14d" or "linucb on age, income for 14d"'
 COLUMNS = r"\b(?:on|adjusted by)\s+(.+?)(?=\s+(?:for|every|among|on|adjusted)\b|\s+[\d.]+[%a-z]*(?:\s|$)|$)"
 AMONG, NUMBER = r"\bamong\s+(\d+)\b", r"\d*\.?\d+"
+RAMPED, RAMP = r"\bramped\b", rf"((?:\s*{NUMBER}%)+)(?:\s+every\s+(\S+))?"
+RAMP_EXAMPLE = 'e.g. "ab 50% for 21d ramped 1% 10% 100% every 1d"'
 # What a digest leaves out where it is not used, so that it stays what it was before there were such settings.
-LATER = ("shares", "arms", "floor", "columns", "wait", "share", "because")
+LATER = ("shares", "arms", "floor", "columns", "wait", "share", "because", "ramp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class RolloutSpec:
     does not influence the label.  slice_margin: the same for each declared slice.  deadline: µs after the stage began.
     wait: µs after its answer from which a row counts for a promotion, so that slow labels are not missed; None: nobody knows how
     long.  share: of rows of that age that had a label so far.  because: where both come from. The loop fills these in.
+    ramp: shares of all units that take part, step by step; each lasts `hold` at least.
     """
 
     strategy: str
@@ -57,6 +60,7 @@ class RolloutSpec:
     wait: int | None = 0
     share: float = 0.0
     because: str = ""
+    ramp: tuple[float, ...] = ()
 
     @property
     def bandit(self) -> bool:
@@ -119,12 +123,18 @@ def parse_rollout(
 
     >>> parse_rollout("interleave team draft for 14d").strategy
     'team-draft'
+
+    A ramp lets a growing share of the units take part in an A/B test or a bandit.
+
+    >>> parse_rollout("thompson among 3 for 14d ramped 5% 25% 100% every 12h").ramp
+    (0.05, 0.25, 1.0)
     """
     name, _, rest = text.strip().partition(" ")
     if name not in STRATEGIES:
         raise ConfigError(f"There is no strategy {name!r}.", do=nearest(name, STRATEGIES))
     if name == INTERLEAVE:
         name, rest = _interleaved(rest, text)
+    rest, *ramp = re.split(RAMPED, rest, maxsplit=1)
     spec = _given(RolloutSpec(name), margin, slice_margin, alpha, deadline, paired, days)
     told = _words(rest, text)
     times = told.times
@@ -135,6 +145,8 @@ def parse_rollout(
         spec = replace(spec, paired=False, deadline=duration(times[0]) if times else spec.deadline)
     elif times:
         spec = replace(spec, hold=duration(times[0]))
+    if ramp:
+        spec = _ramped(spec, ramp[0], text)
     if spec.bandit:
         floors = (*told.numbers, *told.shares)
         return _checked(replace(spec, floor=floors[0]) if floors else spec, text, len(floors) > 1)
@@ -143,6 +155,21 @@ def parse_rollout(
     elif told.shares:
         spec = replace(spec, steps=told.shares)
     return _checked(spec, text, bool(told.numbers))
+
+
+def _ramped(spec: RolloutSpec, ramp: str, text: str) -> RolloutSpec:
+    """Raises: ConfigError for a stage that is no experiment, or shares that do not grow to 100 %."""
+    if spec.strategy != "ab" and not spec.bandit:
+        why = "Only an A/B test or a bandit is ramped: a canary is a ramp itself, all others have no share that could grow."
+        raise ConfigError(why, seen=text, do=RAMP_EXAMPLE)
+    told = re.fullmatch(RAMP, ramp.strip())
+    if told is None:
+        do = f"{RAMP_EXAMPLE}; how long the whole stage may last stands before it"
+        raise ConfigError("A ramp is shares, and how long each lasts at least.", seen=text, do=do)
+    shares = tuple(float(share) / 100 for share in told[1].replace("%", " ").split())
+    if list(shares) != sorted(set(shares)) or shares[0] <= 0 or shares[-1] != 1 or len(shares) < 2:
+        raise ConfigError("The shares of a ramp grow to 100 %, in two steps or more.", seen=text, do=RAMP_EXAMPLE)
+    return replace(spec, ramp=shares, hold=duration(told[2]) if told[2] else spec.hold)
 
 
 def _interleaved(rest: str, text: str) -> tuple[str, str]:
@@ -242,7 +269,7 @@ def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:
         raise ConfigError("Without a floor no arm of a linear bandit can be judged.", seen=text, do=EXAMPLE)
     if not 0 < spec.alpha < 0.5 or spec.margin < 0 or spec.hold < 0 or spec.days < 1:
         raise ConfigError("An impossible rollout.", seen=f"alpha={spec.alpha}, margin={spec.margin}, days={spec.days}")
-    if spec.deadline <= spec.hold * (len(spec.steps) if spec.strategy == "canary" else 1):
+    if spec.deadline <= spec.hold * (len(spec.ramp) or (len(spec.steps) if spec.strategy == "canary" else 1)):
         raise ConfigError(
             "The deadline comes before the last step could end.",
             seen=text,

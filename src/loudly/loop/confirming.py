@@ -9,6 +9,7 @@ promotion is confirmed, and the event names what never got a label.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -60,7 +61,7 @@ class Confirming:
         if index is None:
             return
         live.adopt(known.version)
-        task, spec = live.ready[known.version].task, live.system.rollout[rollout.stage]
+        task, spec = live.ready[known.version].task, replace(live.system.rollout[rollout.stage], ramp=())
         strategy = strategy_of(live.system, spec, task, context.features if context else 0)
         self._started, self._duel = rollout.started, Duel(strategy, arms, index)
         self._state = self._duel.init(rollout.stage_at, state)

@@ -13,13 +13,14 @@ from loudly.deliver.epsilon_greedy import epsilon_greedy
 from loudly.deliver.interleave import Interleave
 from loudly.deliver.linear_thompson import linear_thompson
 from loudly.deliver.linucb import linucb
+from loudly.deliver.ramp import Ramp, Rampable
 from loudly.deliver.rollout import RolloutSpec
 from loudly.deliver.shadow import Shadow
 from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.errors import ConfigError, RolloutError
 from loudly.loop.system import System
-from loudly.metrics.table import in_traffic
+from loudly.metrics.table import MetricSpec, in_traffic
 
 
 def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) -> Strategy:
@@ -29,7 +30,11 @@ def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) ->
     """
     if spec.interleaves:
         return Interleave(spec.strategy, ranked(system, task), spec)
-    judged = in_traffic(system.metric, task)
+    made = _by_name(spec, in_traffic(system.metric, task), features)
+    return Ramp(made, spec.ramp, spec.hold) if spec.ramp and isinstance(made, Rampable) else made
+
+
+def _by_name(spec: RolloutSpec, judged: MetricSpec, features: int) -> Strategy:
     learns = BanditSpec(spec.floor, spec.alpha, spec.margin, spec.days, spec.hold, alone=True)
     match spec.strategy:
         case "shadow":

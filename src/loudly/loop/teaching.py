@@ -131,6 +131,7 @@ def lesson(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, arms
         reward=rewards(system, ready.task, rows, traffic.column(rows, "_answer"), truth) if learns else None,
         propensity=rows["_propensity"].to_numpy() if spec.bandit else None,
         context=context.of(rows) if context is not None else None,
+        share=rows["_share"].fill_null(1.0).to_numpy() if "_share" in rows.columns else None,
     )
 
 
@@ -153,9 +154,10 @@ def freeze(live: Live, version: str, state: dict[str, Any], wrong: LoudlyError) 
 
 
 def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | None:
-    """Rows of the rollout without a label: younger than what is ripe, and older; None where nothing was recorded of delays."""
-    if rollout.labels is None:
+    """Rows of the rollout without a label: younger than what is ripe, and older; None where the counts of answers tell them."""
+    if rollout.labels is None and not live.system.rollout[rollout.stage].ramp:
         return None
+    wait = (rollout.labels or {}).get("wait") or 0
     total = live.book.waiting_of("_rollout", rollout.started)
-    old = live.book.waiting_of("_rollout", rollout.started, now - max(HOUR, rollout.labels["wait"] or 0))
+    old = live.book.waiting_of("_rollout", rollout.started, now - max(HOUR, wait))
     return total - old, old

@@ -33,7 +33,10 @@ def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -
     """The rows with `_arm`, `_propensity`, `_answer`, `_fallback`, `_rollout`, `_at` (when, µs) and `_<arm>` scores.
 
     `_arm` is an index into `arm_names`; which version that was, the event at the position `_rollout` of the ledger says.
+    Where only a share of the units takes part in the rollout, `_share` says which did then, and rows of the others are not of it.
     """
+    share = replies.share
+    part = () if share is None else (pl.Series("_share", share), pl.Series("_rollout", np.where(share > 0, rollout, 0)))
     return rows.with_columns(
         pl.Series("_arm", replies.arm, dtype=pl.Int8),
         pl.Series("_propensity", replies.propensity),
@@ -42,7 +45,7 @@ def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -
         pl.lit(rollout, pl.Int64).alias("_rollout"),
         pl.lit(at, pl.Int64).alias("_at") if isinstance(at, int) else pl.Series("_at", at, dtype=pl.Int64),
         *(_scores(f"_{arm}", score) for arm, score in replies.scores.items()),
-    )
+    ).with_columns(*part)
 
 
 def alike(rows: pl.DataFrame, classes: int) -> pl.DataFrame:
@@ -101,6 +104,8 @@ def compact(
     if not isinstance(at, int):
         more["ats"] = at.tolist()
         at = more["ats"][-1]
+    if replies.share is not None:
+        more["share"] = replies.share.tolist()
     if calls:
         more["calls"] = (replies.answered, replies.failed, replies.seconds)
     return MAGIC + ENCODER.encode([_head(rows.schema), list(rows.columns.values()), own, rollout, at, notes, more])
@@ -110,7 +115,7 @@ def compact(
 class Entry:
     """A compact record, taken apart. Entries of one `kind` make one table. calls: rows answered and failed, seconds, by arm.
 
-    at: when its last row was answered.  ats: row by row, where that is not the same.
+    at: when its last row was answered.  ats: row by row, where that is not the same.  share: as in `Replies`.
     """
 
     kind: tuple[Any, ...]
@@ -120,6 +125,7 @@ class Entry:
     pinned: str = ""
     calls: tuple[Mapping[str, int], Mapping[str, int], Mapping[str, float]] = ({}, {}, {})
     ats: Sequence[int] = ()
+    share: Sequence[float] | None = None
 
     @property
     def rollout(self) -> int:
@@ -138,7 +144,8 @@ def entry(data: bytes) -> Entry | None:
     wide = bool(own[2]) and isinstance(own[2][0], list)
     more = rest[0] if rest else {}
     kind = (tuple(map(tuple, head)), rollout, wide, len(own) - len(OWN))
-    return Entry(kind, columns, own, at, more.get("pinned", ""), more.get("calls", ({}, {}, {})), more.get("ats", ()))
+    calls = more.get("calls", ({}, {}, {}))
+    return Entry(kind, columns, own, at, more.get("pinned", ""), calls, more.get("ats", ()), more.get("share"))
 
 
 def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
@@ -165,6 +172,7 @@ def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
         {},
         (),
         {},
+        share=_shares([(e.share, e.rows) for e in entries]),
     )
     made = logged(rows, replies, rollout, np.concatenate([e.ats or [e.at] * e.rows for e in entries]).astype(np.int64))
     return marked(made, entries[0].pinned)
@@ -213,6 +221,7 @@ def all_of(replies: Sequence[Replies]) -> Replies:
         _added(replies[0].names, [r.failed for r in replies]),
         tuple(e for r in replies for e in r.errors),
         {},
+        share=_shares([(r.share, len(r.arm)) for r in replies]),
     )
 
 
@@ -228,6 +237,13 @@ def _head(schema: Schema) -> msgspec.Raw:
         made = msgspec.Raw(ENCODER.encode([(f.name, f.kind.value) for f in asked(schema)]))
         _KNOWN[id(schema)] = known = (schema, made)
     return known[1]
+
+
+def _shares(told: Sequence[tuple[Any, int]]) -> Floats | None:
+    """The shares of batches, one after the other; None where in all of them all units took part. told: shares or None, and rows."""
+    if all(share is None for share, _ in told):
+        return None
+    return np.concatenate([np.ones(rows) if share is None else np.asarray(share) for share, rows in told])
 
 
 def _added(arms: Sequence[str], counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -97,7 +97,7 @@ class Replies:
     answer: (n,) or (n, k).  arm: (n,) index into `names`.  propensity: (n,).  fallback: (n,) True where the arm that should
     have answered could not.  scores: arm -> answers of every arm, NaN where it did not score.  versions: of the arms.
     failed, answered: counts by arm, of rows.  errors: what was raised, for the log.  seconds: arm -> what its call took,
-    where a timer runs.  owed: arm -> who must still score all of the rows.
+    where a timer runs.  owed: arm -> who must still score all of the rows.  share: (n,) as assigned, None where all take part.
     """
 
     answer: Floats
@@ -111,6 +111,7 @@ class Replies:
     errors: tuple[str, ...]
     seconds: Mapping[str, float]
     owed: Mapping[str, Served] = field(default_factory=dict)
+    share: Floats | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,6 +128,7 @@ class Replies:
             propensity=self.propensity[kept],
             fallback=self.fallback[kept],
             scores=scores,
+            share=None if self.share is None else self.share[kept],
         )
 
 
@@ -185,7 +187,8 @@ class Router:
         scores = {name: np.full(n, np.nan) for name in routing.names}
         lost = {name: n if name == scoring else 0 for name in routing.names}
         answer, fallback, late = np.full(n, routing.fallback), np.ones(n, dtype=bool), ("no answer in time",)
-        return Replies(answer, made.arm, made.propensity, fallback, scores, routing.versions, lost, lost, late, {})
+        arms = made.arm, made.propensity
+        return Replies(answer, *arms, fallback, scores, routing.versions, lost, lost, late, {}, share=made.share)
 
 
 def _alone(
@@ -279,9 +282,8 @@ def _replies(
     failed = {name: int((lacking[name] & mine).sum()) for name, mine in asked.items()}
     answered = {name: int(mine.sum()) for name, mine in asked.items()}
     given = scores if not routing.candidates else fitting
-    return Replies(
-        picked, assigned.arm, assigned.propensity, fallback, given, routing.versions, answered, failed, tuple(errors), seconds
-    )
+    arms, counts = (assigned.arm, assigned.propensity), (answered, failed)
+    return Replies(picked, *arms, fallback, given, routing.versions, *counts, tuple(errors), seconds, share=assigned.share)
 
 
 def finite(score: Floats) -> Any:
