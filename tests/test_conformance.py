@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from logistic_graph import logistic_graph
 from loudly import plugins
 from loudly.core.seams import Assignment
+from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import metric as metric_of
@@ -210,6 +211,8 @@ class TestStrategies(StrategyCase):
     @every("strategy")
     def strategy(self, request: pytest.FixtureRequest) -> Any:
         made = part("strategy", request.param)
+        if request.param == "ramp":  # around the others in deliver/test_ramp.py
+            return made(Ab(RolloutSpec("ab", steps=(0.5,)), metric_of("roc_auc")), (0.1, 0.5, 1.0))
         if request.param in ROLLOUTS:
             return made(RolloutSpec(request.param, steps=(0.1, 0.5, 1.0)), metric_of("roc_auc"))
         return made(2) if "features" in inspect.signature(made).parameters else made()

@@ -86,12 +86,16 @@ class Ramp:
         """Of the units, that takes part as of now."""
         return float(self.steps[state["step"]])
 
+    def shares(self, state: Mapping[str, Any]) -> tuple[float, ...]:
+        """Of the arms among all units; none where they differ from row to row."""
+        if isinstance(self.inner, LinearBandit):
+            return ()
+        return tuple(diluted(self.inner.shares(state), self.share(state)).tolist())
+
     def _told(self, state: Mapping[str, Any], found: Verdict) -> Verdict:
         """The verdict of the inner strategy; a PASS counts when all of the units have taken part for the time of a step."""
-        found, left = (
-            replace(found, subject=f"{found.subject}, ramped to {100 * self.share(state):.3g}%"),
-            len(self.steps) - state["step"],
-        )
+        found = replace(found, subject=f"{found.subject}, ramped to {100 * self.share(state):.3g}%")
+        left = len(self.steps) - state["step"]
         ends = state["step_at"] + left * self.hold
         if not found.passed or (left == 1 and state["now"] >= ends):
             return found

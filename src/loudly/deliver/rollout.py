@@ -68,6 +68,11 @@ class RolloutSpec:
         return self.strategy in BANDITS
 
     @property
+    def growing(self) -> tuple[float, ...]:
+        """The shares that it comes to, step by step: of the units that take part, or of the candidate."""
+        return self.ramp or self.steps
+
+    @property
     def interleaves(self) -> bool:
         """Whether it merges two rankings into one list."""
         return self.strategy in INTERLEAVED.values()

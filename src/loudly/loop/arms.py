@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loudly.core.canon import Json
 from loudly.core.clock import span
 from loudly.core.values import Arm
+from loudly.deliver.ramp import Ramp
 from loudly.errors import RolloutError
 from loudly.loop.strategies import merging_of, ranked
 from loudly.serve.context import Context, check_columns, context_of, fitted
@@ -79,7 +80,7 @@ def begin(live: Live, arms: Sequence[Arm], at: int, carry: Any) -> dict[str, Any
     assert strategy is not None
     state = strategy.init(tuple(arms), at, carry)
     if rollout.step:
-        last = len(live.system.rollout[rollout.stage].steps) - 1
+        last = len(live.system.rollout[rollout.stage].growing) - 1
         state |= {"step": min(rollout.step, last), "step_at": rollout.step_at}
     gone = {arm.name: rollout.dropped[arm.version] for arm in arms if arm.version in rollout.dropped}
     return {**state, "dropped": gone} if gone else state
@@ -93,7 +94,7 @@ def advance(live: Live, now: int) -> None:
     live.rollout_state, live.rollout_verdict = live.strategy.advance(live.rollout_state, now)
     step = live.rollout_state.get("step", 0)
     if step > rollout.step:
-        share = live.system.rollout[rollout.stage].steps[step]
+        share = live.system.rollout[rollout.stage].growing[step]
         reason = f"no harm was seen for {span(now - max(rollout.step_at, rollout.stage_at))}"
         live.event("share_grown", version=rollout.version, step=step, share=share, reason=reason)
     for arm in arms_of(live)[1:]:
@@ -120,6 +121,8 @@ def told(live: Live) -> dict[str, Json]:
 def _shares(live: Live) -> Sequence[float]:
     """Of all arms, as of now; none where the strategy keeps none."""
     rollout, state = live.state.rollout, live.rollout_state
+    if isinstance(live.strategy, Ramp):
+        return live.strategy.shares(state)
     if rollout is not None and "step" in state:
         share = live.system.rollout[rollout.stage].steps[state["step"]]
         return (1 - share, share)

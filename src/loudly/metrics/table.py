@@ -40,6 +40,10 @@ class MetricSpec:
     loss: Callable[[Floats, Floats], Floats] | None = None
     counts: Callable[[Floats, Floats, Floats, Floats], Floats] | None = None
 
+    def __reduce__(self) -> tuple[Callable[[str], MetricSpec], tuple[str]]:
+        """By name: a strategy that judges by it travels to workers, and its functions do not."""
+        return metric, (self.name,)
+
     def __call__(self, truth: Floats, prediction: Floats, weight: Floats | None = None) -> float:
         """The value; NaN where the rows cannot tell (no rows, one class only, a NaN among the predictions)."""
         if len(truth) == 0 or not np.isfinite(prediction).all():

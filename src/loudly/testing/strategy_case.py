@@ -26,8 +26,9 @@ def assign(strategy: Any, state: Any, draws: Floats) -> Any:
 
 
 def context_of(strategy: Any, n: int) -> Floats | None:
-    """What a contextual strategy must see of n units, or None."""
-    return np.ones((n, strategy.features)) if hasattr(strategy, "features") else None
+    """What a contextual strategy, or the one that a ramp is around, must see of n units; or None."""
+    inner = getattr(strategy, "inner", strategy)
+    return np.ones((n, inner.features)) if hasattr(inner, "features") else None
 
 
 def feedback_of(strategy: Any, state: Any, day: int, n: int = 200) -> Feedback:
@@ -41,7 +42,7 @@ def feedback_of(strategy: Any, state: Any, day: int, n: int = 200) -> Feedback:
         scores[name] = score if name in made.shadows else np.where(made.arm == index, score, np.nan)
     slices = {"young": rng.random(n) < 0.4}
     units, context = [f"u{day}-{i}" for i in range(n)], context_of(strategy, n)
-    learned = {"reward": truth, "propensity": made.propensity, "context": context}
+    learned = {"reward": truth, "propensity": made.propensity, "context": context, "share": made.share}
     return Feedback(day * DAY, units, made.arm, truth, scores, slices, [day], **learned)
 
 
