@@ -108,6 +108,27 @@ def test_a_replay_of_it_twice_is_the_same_byte_for_byte_and_its_share_grows_step
         assert judged[0].data["verdict"]["subject"].endswith("ramped to 100%")
 
 
+@pytest.mark.parametrize("text", ["ab 50% for 14d", AB, THOMPSON])
+def test_rows_of_a_shadow_before_it_whose_labels_come_late_are_no_evidence_of_control(text: str) -> None:
+    """Control answered them all: taken for its rows they would be a sample ratio mismatch, and its rewards of other days."""
+    table = make_world(days=44, per_day=200)
+    system = system_of(table, text)
+    system = replace(system, rollout=(parse_rollout("shadow 3d"), *(replace(spec, margin=0.3) for spec in system.rollout)))
+    seen: list[Any] = []
+
+    def turn(live: Live, now: int) -> None:
+        offering(live, now)
+        if now == OFFERED + 7 * DAY:
+            seen.append(live.rollout_state)
+
+    made = run(system, table, turn)
+    assert [e.data["strategy"] for e in of_kind(made, "stage_started")][:2] == ["shadow", text.split()[0]]
+    assert made.state.champion != "world/1"
+    counts = seen[0]["ratio"]["counts"] if "ratio" in seen[0] else seen[0]["evidence"]["pulls"]
+    assert 0 < sum(counts) <= (80 if "ramped" in text else 400), "two days, or the part of them that took part"
+    assert min(counts) > 0
+
+
 def test_a_candidate_that_is_harmful_never_leaves_the_first_step() -> None:
     table = make_world(days=46, per_day=800)
     spec = replace(parse_rollout("ab 50% for 20d ramped 20% 100% every 7d", margin=0.02), rows=200)

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from loudly.core.values import Decision, Verdict
 from loudly.deliver.duel import Duel
 from loudly.errors import LoudlyError
 from loudly.loop.arms import arms_in, context_now
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.strategies import strategy_of
-from loudly.loop.teaching import PATIENCE, freeze, lesson, ripe_for_rewards
+from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from loudly.loop.live import Live
     from loudly.loop.state import Promotion
 
@@ -70,7 +70,7 @@ class Confirming:
     def labels(self, rows: pl.DataFrame, now: int) -> None:
         """Labelled rows that have come; those of the rollout are judged."""
         if self._duel is not None:
-            self._learn(rows.filter(pl.col("_rollout") == self._started), now)
+            self._learn(rows, now)
 
     def advance(self, now: int) -> None:
         """Time has passed."""
@@ -83,7 +83,7 @@ class Confirming:
         known, duel = self._live.state.confirming, self._duel
         if known is None or duel is None:
             return
-        spec = self._live.system.rollout[known.rollout.stage]
+        spec, rows = self._live.system.rollout[known.rollout.stage], of_rollout(self._live, known.rollout, rows)
         if spec.rewarded:
             rows, self._unripe = ripe_for_rewards(self._live, spec, [*self._unripe, rows], now)
         if rows.is_empty() or "frozen" in self._state:

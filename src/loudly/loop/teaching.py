@@ -69,8 +69,7 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     rollout = live.state.rollout
     if live.strategy is None or rollout is None:
         return
-    rows = joined.filter(pl.col("_rollout") == rollout.started)
-    spec = live.system.rollout[rollout.stage]
+    rows, spec = of_rollout(live, rollout, joined), live.system.rollout[rollout.stage]
     if spec.rewarded:
         rows, live.unripe = ripe_for_rewards(live, spec, [*live.unripe, rows], now)
     elif wait := patient(live, rollout.stage).wait:
@@ -80,6 +79,15 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     if spec.bandit and live.router is not None and live.state.champion is not None:
         live.router.swap(routing_of(live, live.state.champion))
     ripen(live, now)
+
+
+def of_rollout(live: Live, rollout: RolloutState, joined: pl.DataFrame) -> pl.DataFrame:
+    """The labelled rows that the stage of a rollout judges: where a row judges who answered it alone, those answered in this stage.
+
+    In a stage before it, such as a shadow, control answered all, whatever its units would meet now.
+    """
+    rows = joined.filter(pl.col("_rollout") == rollout.started)
+    return rows if live.system.rollout[rollout.stage].paired else rows.filter(pl.col("_at") >= rollout.stage_at)
 
 
 def _wait(live: Live, rows: pl.DataFrame, wait: int, now: int) -> None:
