@@ -7,8 +7,9 @@ asked of them later: the log tells with each row which share took part when it w
 What was learned at small shares counts on when the share grows. An experiment whose candidate grows from 1 % to half of the units
 while all others are its control compares few early rows with many late ones: where days differ, equal models look different
 (Simpson's paradox). Here the arms split the units that take part alike at every step, so days weigh the same in each arm, and
-neither the effect nor the sample ratio knows of the ramp. Errors and latency are judged on all answers, at the shares of the
-moment, which their exact tests allow to move.
+neither the effect nor the sample ratio knows of the ramp. (The shares of a bandit move by themselves, and it takes the means of its
+arms to be constant, with a ramp as without.) Errors and latency are judged on all answers, at the shares of the moment, which
+their exact tests allow to move.
 
 A share grows while no harm is shown. FAIL holds at any step, PASS at the end of the last one alone: small shares find what is
 broken, the whole of the units tells what is better.

@@ -31,7 +31,11 @@ def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) ->
     if spec.interleaves:
         return Interleave(spec.strategy, ranked(system, task), spec)
     made = _by_name(spec, in_traffic(system.metric, task), features)
-    return Ramp(made, spec.ramp, spec.hold) if spec.ramp and isinstance(made, Rampable) else made
+    if not spec.ramp:
+        return made
+    if not isinstance(made, Rampable):
+        raise ConfigError("Only an A/B test or a bandit is ramped.", seen=spec.strategy)
+    return Ramp(made, spec.ramp, spec.hold)
 
 
 def _by_name(spec: RolloutSpec, judged: MetricSpec, features: int) -> Strategy:

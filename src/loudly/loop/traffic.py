@@ -35,17 +35,18 @@ def logged(rows: pl.DataFrame, replies: Replies, rollout: int, at: int | Ints) -
     `_arm` is an index into `arm_names`; which version that was, the event at the position `_rollout` of the ledger says.
     Where only a share of the units takes part in the rollout, `_share` says which did then, and rows of the others are not of it.
     """
-    share = replies.share
-    part = () if share is None else (pl.Series("_share", share), pl.Series("_rollout", np.where(share > 0, rollout, 0)))
+    part: dict[str, Any] = {"_rollout": pl.lit(rollout, pl.Int64)}
+    if replies.share is not None:
+        part = {"_rollout": pl.Series(np.where(replies.share > 0, rollout, 0)), "_share": pl.Series(replies.share)}
     return rows.with_columns(
         pl.Series("_arm", replies.arm, dtype=pl.Int8),
         pl.Series("_propensity", replies.propensity),
         _scores("_answer", replies.answer),
         pl.Series("_fallback", replies.fallback),
-        pl.lit(rollout, pl.Int64).alias("_rollout"),
         pl.lit(at, pl.Int64).alias("_at") if isinstance(at, int) else pl.Series("_at", at, dtype=pl.Int64),
         *(_scores(f"_{arm}", score) for arm, score in replies.scores.items()),
-    ).with_columns(*part)
+        **part,
+    )
 
 
 def alike(rows: pl.DataFrame, classes: int) -> pl.DataFrame:
