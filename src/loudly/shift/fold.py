@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from scipy.sparse import csc_array
+import scipy
 from threadpoolctl import ThreadpoolController
 
 from loudly.shift.bins import DROP, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
@@ -76,7 +76,7 @@ class Scratch:
 
 def _counter(values: Floats, code: NDArray[Any], most: int) -> Any:
     """A matrix (most, 1) over these very arrays: what is written into them is what it counts next."""
-    made: Any = csc_array((most, 1))
+    made: Any = scipy.sparse.csc_array((most, 1))
     made.data, made.indices, made.indptr = values, code, np.array([0, len(code)], dtype=code.dtype)
     return made
 
