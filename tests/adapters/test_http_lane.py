@@ -135,3 +135,16 @@ def test_keys_and_draining_hold_here_too(monkeypatch: pytest.MonkeyPatch) -> Non
         closed.app.draining = True
         (last,) = ask(closed, predict(ROW, "X-API-Key: open"))
         assert (last[0], last[1]["connection"]) == (200, "close")
+
+
+def test_what_comes_behind_a_closing_answer_is_neither_answered_nor_logged() -> None:
+    live = make_live(TABLE)[0]
+    with Server(live, ServerConfig()) as stopping:
+        stopping.app.draining = True
+        with connect(stopping) as door:
+            door.sendall(predict([ROW] * 3) + predict([ROW] * 5))
+            ((status, headers, _),) = answers(door, 1)
+            assert (status, headers["connection"]) == (200, "close")
+            assert door.recv(1) == b""
+        live.answering.gather()
+        assert live.answering._rows == 3

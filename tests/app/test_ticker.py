@@ -25,7 +25,7 @@ def live(tick: Any) -> Any:
         tick=tick,
         book=book,
         system=SimpleNamespace(labels=Labels()),
-        answering=SimpleNamespace(shadows=shadows, raised=Raised()),
+        answering=SimpleNamespace(shadows=shadows, raised=Raised(), raised_by_log=Raised()),
         stores=SimpleNamespace(traffic=None),
         sides=SimpleNamespace(refresh=lambda now: None),
         clock=SimpleNamespace(now=lambda: 0),
@@ -54,6 +54,7 @@ def test_an_error_of_any_kind_is_said_and_the_next_tick_comes(capsys: pytest.Cap
 def test_what_a_model_raised_and_labels_that_never_came_are_said_and_recorded_once(capsys: pytest.CaptureFixture[str]) -> None:
     looked = live(lambda: None)
     looked.answering.raised.note(["m/1: ValueError: row 3", "m/1: ValueError: row 4", "m/1: KeyError: x"])
+    looked.answering.raised_by_log.note(["traffic log: OSError: no room"])
     looked.book.predicted(pl.DataFrame({"id": ["a", "b"]}), 0)
     looked.book.sweep(40 * DAY)
     ticker = Ticker(looked, 1.0)
@@ -61,7 +62,8 @@ def test_what_a_model_raised_and_labels_that_never_came_are_said_and_recorded_on
         ticker._look_at_the_models()
         ticker._look_at_the_labels()
     told = [(data["what"], data["reason"]) for _, data in looked.events]
-    assert [what for what, _ in told] == ["answers of a model", "answers of a model", "late labels"]
+    assert [what for what, _ in told] == ["answers of a model", "answers of a model", "traffic log", "late labels"]
     assert told[0][1] == "m/1: ValueError: row 3"
-    assert told[2][1].startswith("2 answers waited 30 days")
-    assert capsys.readouterr().err.count("LOUD") == 3
+    assert told[2][1] == "traffic log: OSError: no room"
+    assert told[3][1].startswith("2 answers waited 30 days")
+    assert capsys.readouterr().err.count("LOUD") == 4

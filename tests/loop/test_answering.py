@@ -305,3 +305,25 @@ def test_side_tables_are_joined_on_the_hot_path_too() -> None:
     quick = live.answering.answer(sent(part, live), Attempt((5,)))
     assert quick.answer.tolist() == live.answer(part.drop("y"))[0].answer.tolist()
     assert not quick.fallback.any()
+
+
+def test_answers_that_cannot_be_logged_are_counted_and_others_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, _ = made_live(tmp_path / "log")
+    whole = traffic.compact
+
+    def compact(rows: Rows, *rest: Any) -> bytes:
+        if rows.height == 3:
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        return whole(rows, *rest)
+
+    monkeypatch.setattr(traffic, "compact", compact)
+    fresh = TABLE.filter(when >= SINCE)
+    for first, last, version in ((0, 4, ""), (4, 7, live.state.champion or ""), (7, 12, "")):
+        live.answering.answer(sent(fresh[first:last], live), Attempt((last - first,), version=version))
+    live.answering.gather()
+    assert live.answering.unlogged == 3
+    assert [told.split(":")[1].strip() for told in live.answering.raised_by_log.fresh()] == ["UnicodeEncodeError"]
+    assert live.stores.traffic is not None
+    live.stores.traffic.flush()
+    kept = pl.concat(traffic.from_bytes(r.payload) for r in read_segments(tmp_path / "log"))
+    assert kept["id"].to_list() == [*fresh["id"][:4], *fresh["id"][7:12]]

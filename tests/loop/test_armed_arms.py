@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
+from lived import promoted_early
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.deliver.rollout import parse_rollout
@@ -41,17 +42,9 @@ def promoted(text: str, version: str, log: Path | None = None) -> tuple[Live, Da
     live.retrain("first training", "there is no model yet")
     live.retrain("by hand", "bad on purpose", harm=BAD, offer=False)
     live.offer(str(live.retrain("by hand", "a good one", offer=False)), "a test")
-    for day in range(4):
-        rows = TABLE.filter((when >= SINCE + day * DAY) & (when < SINCE + (day + 1) * DAY))
-        live.answer(rows.drop("y"))
-        live.feedback(rows.head(20).select("id", "y"))
-        clock.advance(SINCE + (day + 1) * DAY)
-        live.tick()
-    assert live.state.rollout is not None
-    live.promote(version, "as if its labels had been enough")
+    waiting = promoted_early(live, clock, TABLE, version, labelled=20)
     assert live.state.confirming is not None
-    asked = TABLE.filter((when >= SINCE) & (when < clock.now()))
-    return live, clock, asked.filter(live.book.expects(asked["id"]))
+    return live, clock, waiting
 
 
 def kinds(live: Live) -> list[str]:

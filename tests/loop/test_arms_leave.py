@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
+from lived import live_day
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Decision
@@ -84,24 +85,13 @@ def live_of(text: str, ledger: Any, log: Any, table: pl.DataFrame, **more: Any) 
     return live
 
 
-def days(live: Live, table: pl.DataFrame, count: int) -> None:
-    at = pl.col("at").dt.epoch("us")
-    for day in range(count):
-        now = SINCE + day * DAY
-        live.clock.advance(now)  # type: ignore[attr-defined]
-        known = table.filter((at >= now - DAY) & (at < now) & (at >= SINCE))
-        if known.height:
-            live.feedback(known.select("id", "y"))
-        live.answer(table.filter((at >= now) & (at < now + DAY)).drop("y"))
-        live.tick()
-
-
 @pytest.mark.parametrize("text", ["ab among 3 for 14d", "thompson among 3 for 14d", "linucb on x1 10% among 3 for 14d"])
 def test_an_arm_that_has_left_stays_out_after_a_restart_and_on_every_worker(text: str, tmp_path: Path) -> None:
     table = make_world(days=40, per_day=100)
     ledger, log = SqliteLedger(tmp_path / "ledger.db"), SegmentWriter(tmp_path / "traffic")
     live = live_of(text, ledger, log, table)
-    days(live, table, 2)
+    for day in range(2):
+        live_day(live, table, day)
     before = live.answer(table.filter(pl.col("at").dt.epoch("us") >= SINCE + 3 * DAY).head(300).drop("y"))[0]
     assert live.strategy is not None
     even = dict.fromkeys(("control", "candidate", "candidate2"), 100)
@@ -144,7 +134,8 @@ def test_a_reward_that_fails_keeps_no_server_from_starting_and_a_mended_one_lear
 
     ledger, log = SqliteLedger(tmp_path / "ledger.db"), SegmentWriter(tmp_path / "traffic")
     live = live_of("thompson among 3 for 14d", ledger, log, table, reward=broken)
-    days(live, table, 4)
+    for day in range(4):
+        live_day(live, table, day)
     kinds = [r.event.kind for r in ledger.read()]
     assert kinds.count("bandit_frozen") == 1
     assert sum(live.rollout_state["evidence"]["pulls"]) == 0
@@ -169,7 +160,8 @@ def test_labels_whose_reward_fails_are_taken(tmp_path: Path) -> None:
     table = make_world(days=40, per_day=60)
     log = SegmentWriter(tmp_path / "traffic")
     live = live_of("thompson for 14d", memory_stores("world").ledger, log, table, reward=lambda rows, answers: answers * 9)
-    days(live, table, 2)
+    for day in range(2):
+        live_day(live, table, day)
     at = pl.col("at").dt.epoch("us")
     arrival = live.feedback(table.filter((at >= SINCE + DAY) & (at < SINCE + 2 * DAY)).select("id", "y"))
     assert arrival.joined.height == 60

@@ -13,6 +13,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from conftest import SINCE, make_app, make_world
+from lived import live_day
 from loudly.app.app import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
@@ -324,13 +325,7 @@ def test_a_restarted_server_goes_on_with_the_same_shares_arms_and_context(text: 
         newest = live.retrain("by hand", "another", offer=False)
     live.offer(str(newest), "a test")
     for day in range(4):
-        now = SINCE + day * DAY
-        live.clock.advance(now)  # type: ignore[attr-defined]
-        known = table.filter((at >= now - DAY) & (at < now) & (at >= SINCE))
-        if known.height:
-            live.feedback(known.select("id", "y"))
-        live.answer(table.filter((at >= now) & (at < now + DAY)).drop("y"))
-        live.tick()
+        live_day(live, table, day)
     log.flush()
     again = Live(system, stores, DataClock(SINCE + 3 * DAY), key=b"k")
     reopen(again)

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from conftest import SINCE, make_app, make_world
+from lived import promoted_early
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Decision, Event, Verdict
@@ -47,16 +48,7 @@ def promoted(second_is_bad: bool = False, log: Path | None = None) -> tuple[Live
     live.retrain("first training", "there is no model yet")
     live.retrain("by hand", "to have a rollout on the way")
     assert live.strategy is not None
-    for day in range(4):
-        rows = TABLE.filter((when >= SINCE + day * DAY) & (when < SINCE + (day + 1) * DAY))
-        live.answer(rows.drop("y"))
-        live.feedback(rows.head(80).select("id", "y"))
-        clock.advance(SINCE + (day + 1) * DAY)
-        live.tick()
-    assert live.state.rollout is not None
-    live.promote("world/2", "as if its labels had been enough")
-    asked = TABLE.filter((when >= SINCE) & (when < clock.now()))
-    return live, clock, asked.filter(live.book.expects(asked["id"]))
+    return live, clock, promoted_early(live, clock, TABLE, "world/2", labelled=80)
 
 
 def kinds(live: Live) -> list[str]:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
+from lived import live_day
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.errors import StaleWriter
@@ -48,21 +49,10 @@ def begin(stores: Stores) -> Live:
     return live
 
 
-def day(live: Live, number: int) -> None:
-    at = TABLE["at"].dt.epoch("us")
-    now = SINCE + number * DAY
-    live.clock.advance(now)  # type: ignore[attr-defined]
-    yesterday = TABLE.filter((at >= now - DAY) & (at < now) & (at >= SINCE))
-    if yesterday.height:
-        live.feedback(yesterday.select("id", "y"))
-    live.answer(TABLE.filter((at >= now) & (at < now + DAY)).drop("y"))
-    live.tick()
-
-
 def test_a_restarted_server_goes_on_with_the_rollout_and_its_evidence(stores: Stores, tmp_path: Path) -> None:
     live = begin(stores)
     for number in range(3):
-        day(live, number)
+        live_day(live, TABLE, number)
     assert live.state.rollout is not None
     assert stores.traffic is not None
     stores.traffic.flush()
@@ -77,7 +67,7 @@ def test_a_restarted_server_goes_on_with_the_rollout_and_its_evidence(stores: St
 
 def test_what_another_hand_writes_is_followed_at_the_next_tick(stores: Stores) -> None:
     live = begin(stores)
-    day(live, 0)
+    live_day(live, TABLE, 0)
     other = start(stores, SINCE)
     assert other.state.rollout is not None
     other.roll_back(other.state.rollout.version, "by another hand")

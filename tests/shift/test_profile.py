@@ -22,7 +22,7 @@ from loudly.shift.embedding import GRID, Embedding, projections
 from loudly.shift.hashing import number_hash, text_hash
 from loudly.shift.profile import Profile, profile, total
 from loudly.shift.reference import Reference
-from loudly.shift.reservoir import Reservoir, joined
+from loudly.shift.reservoir import Reservoir, _draws, joined
 from loudly.shift.wire import from_bytes, plain_profile, plain_reference, profile_of, reference_of, to_bytes
 
 if TYPE_CHECKING:
@@ -331,3 +331,11 @@ def test_features_are_cosines_within_what_is_said_and_no_processor_can_round_the
     assert np.abs(made.sums(steps[:, :1]) / GRID - exact[:, 0]).max() <= 1.3 * 2**-10
     assert np.abs(made.sums(steps) / GRID - exact.sum(axis=1)).max() <= 1.3 * 2**-10 * 3000
     assert np.array_equal(made.sums(steps), made.sums(steps[:, :7]) + made.sums(steps[:, 7:]))
+
+
+def test_every_row_that_differs_has_a_draw_of_its_own() -> None:
+    """Whole numbers share most of their bits: a careless mix of columns made one row in forty the double of another."""
+    x, y = np.meshgrid(np.arange(300.0), np.arange(300.0))
+    table = pl.DataFrame({"x": x.ravel(), "y": y.ravel()})
+    plan = Reference.fit(table, bins=64, keep=8, features=4).plan
+    assert len(np.unique(_draws(table, plan))) == 90_000

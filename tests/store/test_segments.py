@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -119,3 +120,21 @@ def test_a_file_that_may_not_grow_takes_whole_batches_or_nothing(tmp_path: Path,
     assert done.returncode == 0, done.stderr
     assert 1 <= int(done.stdout.split()[0]) < 41
     assert done.stdout.split()[1:] == ["41", "0"]
+
+
+def test_what_raises_before_a_write_is_told_and_the_log_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer, tried = SegmentWriter(tmp_path), threading.Event()
+
+    def before(whole: bool) -> None:
+        if not whole:
+            tried.set()
+            raise ValueError("a row that cannot be written")
+
+    writer.before = before
+    assert tried.wait(20)
+    writer.append("p", b"after")
+    while not list(read_segments(tmp_path)):
+        time.sleep(0.001)
+    writer.close()
+    assert [record.payload for record in read_segments(tmp_path)] == [b"after"]
+    assert "LOUD what was kept back" in caplog.text

@@ -46,7 +46,7 @@ def examples(front: Front, label: Field | None) -> dict[str, Any]:
     told = {"model_name": front.name, "model_version": number, "id": "mine", "outputs": outputs}
     parts = {f.name: 0.0 for f in fields if f.name != front.key}
     explained = {
-        **answer,
+        **{name: answer[name] for name in ("prediction", "version", "arm")},
         "method": "linear",
         "space": "log-odds",
         "base": -0.8,
@@ -54,7 +54,6 @@ def examples(front: Front, label: Field | None) -> dict[str, Any]:
         "contributions": parts,
         "error": 0.0,
     }
-    del explained["propensity"], explained["fallback"]
     shown = {"schema_version": frozen, "explanations": [explained]}
     request = {"id": "mine", "inputs": inputs}
     return {

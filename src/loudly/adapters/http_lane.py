@@ -192,11 +192,16 @@ class Connection:
         if self._asked is None and not self._kept and self._transport is not None:
             self._transport.close()
 
+    @property
+    def _open(self) -> asyncio.Transport | None:
+        """The transport while an answer would reach the client: nothing is asked for a connection that closes."""
+        return None if self._transport is None or self._transport.is_closing() else self._transport
+
     # -- requests ----------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
         """Takes the next request that is whole."""
-        while self._kept and self._asked is None and not self._paused and self._transport is not None:
+        while self._kept and self._asked is None and not self._paused and (transport := self._open):
             end = self._kept.find(END) + len(END)
             head = self.lane.head(self._kept[:end]) if end >= len(END) else None
             if head is None:
@@ -209,7 +214,7 @@ class Connection:
             body, self._kept = self._kept[end:whole], self._kept[whole:]
             if self._deaf and len(self._kept) <= LARGE_BODY:
                 self._deaf = False
-                self._transport.resume_reading()
+                transport.resume_reading()
             self._ask(Plain(head, self), body)
 
     def _ask(self, asked: Plain, body: bytes) -> None:

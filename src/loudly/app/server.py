@@ -153,7 +153,7 @@ class LiveFront:
             "waiting_for_labels": self.live.book.waiting,
             "labels_overdue": self.live.book.overdue,
             "ledger": state.position,
-            "log": {"refused": log.refused, "lost": log.lost} if log is not None else {},
+            "log": {"refused": log.refused, "lost": log.lost, "unlogged": self.live.answering.unlogged} if log is not None else {},
         }
 
     def flush(self) -> None:
@@ -247,10 +247,15 @@ class Ticker:
         self._live.event("guarantee_weakened", what="shadow", reason=reason)
 
     def _look_at_the_models(self) -> None:
-        """Says and records once what each version raises, by kind of error."""
-        for raised in self._live.answering.raised.fresh():
-            self._say(f"a model failed, the fallback answers: {raised}")
-            self._live.event("guarantee_weakened", what="answers of a model", reason=raised)
+        """Says and records once what each version raises, and what keeps answers out of the log, by kind of error."""
+        answering = self._live.answering
+        for what, text, raised in (
+            ("answers of a model", "a model failed, the fallback answers", answering.raised),
+            ("traffic log", "answers are not logged", answering.raised_by_log),
+        ):
+            for reason in raised.fresh():
+                self._say(f"{text}: {reason}")
+                self._live.event("guarantee_weakened", what=what, reason=reason)
 
     def _look_at_the_labels(self) -> None:
         """Says and records when answers are forgotten that waited too long for their label, and when their number has doubled."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """Arms: (control, candidate). All units go to control, so nobody need draw for them."""
+    """Arms: (control, candidate). All units go to control."""
 
-    undrawn: ClassVar[bool] = True
     spec: RolloutSpec
     metric: MetricSpec
     name: str = "shadow"

@@ -11,8 +11,9 @@ Biometrika 75; Kalbfleisch & Lawless 1989 (JASA 84) on reporting lags; actuaries
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,14 +64,11 @@ class Delays:
     def came(self, made: Ints, late: Ints, labels: pl.Series) -> None:
         """Labels of rows answered at `made`, so late. Shapes: (n,), (n,) in µs, (n,)."""
         hours = np.clip(-(-late // HOUR), 0, self._hours - 1)
-        values = np.asarray(labels.to_list(), dtype=object)
-        for value in labels.unique(maintain_order=True).to_list():
-            mine = np.asarray(values == value, dtype=bool)
-            known = self._came.setdefault(self._class_of(value), {})
-            for day in np.unique(made[mine] // DAY):
-                of_day = mine & (made // DAY == day)
+        for value, mine in self._by_class(labels):
+            known, days = self._came.setdefault(value, {}), made[mine] // DAY
+            for day in np.unique(days):
                 row = known.setdefault(int(day), np.zeros(self._hours, dtype=np.int64))
-                np.add.at(row, hours[of_day], 1)
+                np.add.at(row, hours[mine][days == day], 1)
 
     def known(self, now: int, least: int, nearly_all: float) -> Lateness:
         """As of now. least: µs that rows must have been followed to be counted.  nearly_all: a share of each class's labels."""
@@ -91,16 +89,24 @@ class Delays:
         self._answered = {day: rows for day, rows in self._answered.items() if day >= oldest}
         self._came = {value: {day: row for day, row in of.items() if day >= oldest} for value, of in self._came.items()}
 
-    def _class_of(self, value: object) -> object:
-        """The class of a label; all are one where their kinds are too many, as the values of a regression are."""
-        if value in self._came or (None not in self._came and len(self._came) < MOST_CLASSES):
-            return value
-        if None not in self._came:
-            kinds, self._came = self._came, {None: {}}
-            for known in kinds.values():
-                for day, row in known.items():
-                    self._came[None][day] = self._came[None].get(day, np.zeros(self._hours, dtype=np.int64)) + row
-        return None
+    def _by_class(self, labels: pl.Series) -> Iterator[tuple[object, Any]]:
+        """Each class and which labels are of it; all are one where their kinds are too many, as those of a regression are."""
+        kinds = [] if None in self._came else labels.unique(maintain_order=True).to_list()
+        if len(self._came.keys() | set(kinds)) > MOST_CLASSES:
+            self._merge()
+        if None in self._came:
+            yield None, slice(None)
+            return
+        for value in kinds:
+            yield value, (labels == value).to_numpy()
+
+    def _merge(self) -> None:
+        """All classes become one, which has no name."""
+        every: dict[int, Ints] = {}
+        for known in self._came.values():
+            for day, row in known.items():
+                every[day] = every.get(day, np.zeros(self._hours, dtype=np.int64)) + row
+        self._came = {None: every}
 
 
 def _complete(came: Ints, followed: Ints, nearly_all: float) -> int:

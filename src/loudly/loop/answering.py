@@ -88,7 +88,7 @@ class Answering:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
-        self.raised = Raised()
+        self.raised, self.raised_by_log, self.unlogged = Raised(), Raised(), 0
         self.shadows = Shadows(self._take, self.raised.note)
         self._batches = counted()
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
@@ -226,10 +226,17 @@ class Answering:
             self.gather()
 
     def gather(self) -> None:
-        """Logs what was answered since the last time, and hands it on; calls that count as one are one record."""
+        """Logs what was answered since the last time, and hands it on; calls that count as one are one record.
+
+        What cannot be logged is counted (`unlogged`, in rows) and told by the ticker; all else is logged.
+        """
         with self._gathering:
             for one in gathered([self._fresh.popleft() for _ in range(len(self._fresh))]):
-                self._keep(one)
+                try:
+                    self._keep(one)
+                except Exception as wrong:  # noqa: BLE001 - whatever it is, the other answers are logged
+                    self.unlogged += one.rows.height
+                    self.raised_by_log.note([f"traffic log: {type(wrong).__name__}: {wrong}"])
 
     def _keep(self, one: Waiting) -> None:
         log = self._live.stores.traffic

@@ -66,6 +66,7 @@ class Live:
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
         self.unripe: list[pl.DataFrame] = []
+        self.ripe_at = 0
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.answering = Answering(self)

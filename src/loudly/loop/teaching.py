@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Labels have had their time when twice the time has gone by within which nearly all come.
 PATIENCE = 2
 FEWEST_ROWS, FEWEST_LABELS = 200, 50
+MOST_BATCHES = 64
 
 
 def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
@@ -73,7 +74,7 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     if spec.rewarded:
         rows, live.unripe = ripe_for_rewards(live, spec, [*live.unripe, rows], now)
     elif wait := patient(live, rollout.stage).wait:
-        live.unripe.append(rows.with_columns(_ripe=pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))))
+        _wait(live, rows, wait, now)
     if rows.height and "frozen" not in live.rollout_state:
         _update(live, rollout, rows, now)
     if spec.bandit and live.router is not None and live.state.champion is not None:
@@ -81,14 +82,28 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     ripen(live, now)
 
 
+def _wait(live: Live, rows: pl.DataFrame, wait: int, now: int) -> None:
+    """Keeps rows until the hour in which they are ripe; the earliest is kept beside them, for labels may come one a call."""
+    if rows.is_empty():
+        return
+    ripe = pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))
+    made = rows.with_columns(_ripe=ripe, _hour=(ripe + (HOUR - 1)) // HOUR * HOUR)
+    first: Any = made["_hour"].min()
+    live.ripe_at = min(live.ripe_at, first) if live.unripe else first
+    live.unripe.append(made)
+    if len(live.unripe) >= MOST_BATCHES:
+        live.unripe = [pl.concat(live.unripe, how="diagonal_relaxed")]
+
+
 def ripen(live: Live, now: int) -> None:
     """Hands on what has become ripe by now, hour by hour."""
     rollout = live.state.rollout
-    if not live.unripe or rollout is None or live.system.rollout[rollout.stage].rewarded:
+    if not live.unripe or now < live.ripe_at or rollout is None or live.system.rollout[rollout.stage].rewarded:
         return
-    hour = (pl.col("_ripe") + (HOUR - 1)) // HOUR * HOUR
-    waiting = pl.concat(live.unripe, how="diagonal_relaxed").with_columns(_hour=hour)
-    live.unripe = [rest] if (rest := waiting.filter(pl.col("_hour") > now)).height else []
+    waiting = pl.concat(live.unripe, how="diagonal_relaxed")
+    rest = waiting.filter(pl.col("_hour") > now)
+    first: Any = rest["_hour"].min()
+    live.unripe, live.ripe_at = ([rest], first) if rest.height else ([], 0)
     due = waiting.filter(pl.col("_hour") <= now).sort("_ripe", maintain_order=True)
     for rows in due.partition_by("_hour", maintain_order=True):
         _update(live, rollout, rows, int(rows["_hour"][0]), ripe=True)

@@ -238,10 +238,7 @@ def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) 
     """Who answers each row."""
     if routing.strategy is None or not routing.candidates:
         return _to_control(len(units))
-    if getattr(routing.strategy, "undrawn", False):
-        draws = _to_control(len(units)).propensity
-    else:
-        draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
+    draws = np.fromiter((unit_draw(u, routing.salt) for u in units), dtype=np.float64, count=len(units))
     return routing.strategy.assign(routing.state, draws, None if routing.context is None else routing.context.of(table))
 
 

@@ -170,8 +170,7 @@ def _draws(table: pl.DataFrame, plan: Plan) -> Words:
             values = column.slice(at, BLOCK)
             numeric = plan.bins[column.name].numeric if column.name in plan.bins else is_number(column.dtype)
             np.bitwise_xor(part, number_words(read(values)) if numeric else text_hash(as_text(values)), out=part)
-            np.multiply(part, MULTIPLY, out=part)
-        part[:] = mixed(part)
+            part[:] = mixed(part)
     return made
 
 

@@ -9,6 +9,7 @@ A torn tail is cut at the first bad record and reported. Segments rotate by size
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import struct
@@ -26,6 +27,7 @@ from loudly.errors import SegmentUnreadable
 if sys.platform != "win32":
     import fcntl
 
+LOG = logging.getLogger("loudly.store")
 WRITE_EVERY = 0.0025
 SYNC_EVERY = 0.050
 LOOK_EVERY = 0.5
@@ -128,7 +130,10 @@ class SegmentWriter:
         rounds = 0
         while not self._closed.wait(WRITE_EVERY):
             rounds += 1
-            self.before(False)
+            try:
+                self.before(False)
+            except Exception:
+                LOG.exception("LOUD what was kept back for the log was not appended; the log goes on")
             self._write(sync=rounds % round(SYNC_EVERY / WRITE_EVERY) == 0)
             if self._most < math.inf and rounds % round(LOOK_EVERY / WRITE_EVERY) == 0:
                 self._sealed = _bytes_in(self.root)
