@@ -8,6 +8,7 @@ which of scikit-learn is the heavy part. Python 3.15 writes it `lazy import` (PE
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -26,12 +27,15 @@ class Late:
 
 
 def late(name: str) -> Any:
-    """The module called `name`, typed as what it stands for.
+    """The module called `name`, imported when something of it is asked for.
 
-    Cost: the import, at the first use.
+    Raises: ModuleNotFoundError where its package is not installed: at once, as `import` would.
 
     >>> colours = late("colorsys")
     >>> colours.rgb_to_hls(1.0, 1.0, 1.0)
     (0.0, 1.0, 0.0)
     """
+    package = name.partition(".")[0]
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     return Late(name)
