@@ -36,6 +36,7 @@ doctest: $(STAMP)
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/serving.py --peers fastapi
 	$(BIN)/python benchmarks/shift.py
 	$(BIN)/python benchmarks/merge.py
