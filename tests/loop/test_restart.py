@@ -13,7 +13,9 @@ from conftest import SINCE, make_app, make_world
 from lived import live_day
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
+from loudly.deliver.rollout import RolloutSpec, parse_rollout
 from loudly.errors import StaleWriter
+from loudly.loop.arms import told
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
@@ -24,8 +26,9 @@ from loudly.store.sqlite_ledger import SqliteLedger
 TABLE = make_world(days=50)
 
 
-def start(stores: Stores, now: int) -> Live:
-    live = Live(make_app(TABLE).system, stores, DataClock(now), key=b"k")
+def start(stores: Stores, now: int, stages: tuple[RolloutSpec, ...] = ()) -> Live:
+    system = make_app(TABLE).system
+    live = Live(replace(system, rollout=stages or system.rollout), stores, DataClock(now), key=b"k")
     reopen(live)
     return live
 
@@ -38,8 +41,8 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
     log.close()
 
 
-def begin(stores: Stores) -> Live:
-    live = start(stores, SINCE)
+def begin(stores: Stores, stages: tuple[RolloutSpec, ...] = ()) -> Live:
+    live = start(stores, SINCE, stages)
     known = TABLE.filter(pl.col("at").dt.epoch("us") < SINCE)
     assert not found(live, known)
     live.retrain("first training", "there is no model yet")
@@ -63,6 +66,26 @@ def test_a_restarted_server_goes_on_with_the_rollout_and_its_evidence(stores: St
     assert again.rollout_state["evidence"]["gain"] == live.rollout_state["evidence"]["gain"]
     assert again.retraining.new_rows == live.retraining.new_rows
     assert again.book.waiting == live.book.waiting
+
+
+def test_a_restart_keeps_the_share_that_a_canary_has_come_to(stores: Stores, tmp_path: Path) -> None:
+    stages = (parse_rollout("canary 5% 25% 100% every 1d", days=20, deadline=30 * DAY),)
+    live = begin(stores, stages)
+    for number in range(2):
+        live_day(live, TABLE, number)
+    assert stores.traffic is not None
+    stores.traffic.flush()
+    grown = [r.event for r in stores.ledger.read() if r.event.kind == "share_grown"]
+    assert [(event.data["step"], event.data["share"], event.at) for event in grown] == [(1, 0.25, SINCE + DAY)]
+    assert told(live)["candidate"]["share"] == 0.25
+    again = start(stores, SINCE + DAY, stages)
+    catch_up(again, tmp_path / "traffic")
+    assert (again.rollout_state["step"], again.rollout_state["step_at"]) == (1, SINCE + DAY)
+    assert again.rollout_state["evidence"]["gain"] == live.rollout_state["evidence"]["gain"]
+    assert again.router is not None
+    assert again.router.routing.state["step"] == 1
+    live_day(again, TABLE, 2)
+    assert told(again)["candidate"]["share"] == 1.0
 
 
 def test_what_another_hand_writes_is_followed_at_the_next_tick(stores: Stores) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count as counted
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from loudly.loop.system import System
 
 Notes = list[tuple[str, str, int]]
-FOLD_ROWS = 512
+FOLD_ROWS, FOLD_SECONDS, MOST_WAITING = 512, 0.25, 32_768
 MOST_FRESH, FRESH_SECONDS = 256, 0.0025
 MOST_ROWS = 4096
 # One batch in so many is scored by all arms on the spot and timed, for only calls alike tell which arm is slow.
@@ -93,7 +93,7 @@ class Answering:
         self._batches = counted()
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
         self._failing = (0, Failing())
-        self._rows = 0
+        self._rows, self._folding, self._folded = 0, False, 0.0
         self._fresh: deque[Waiting] = deque()
         self._gathering = Lock()
         self._fresh_since = 0.0
@@ -128,13 +128,24 @@ class Answering:
             self._lost.append((attempt, rows.column(self._live.system.key)))
 
     def settle(self) -> None:
-        """Folds what waits where that is worth it and nobody else holds the lock."""
+        """Sees to it that what waits is folded: now and then by a thread beside the answers, or here where that falls behind."""
         self.before_log(False)
-        if self._rows >= FOLD_ROWS and self._live.lock.acquire(blocking=False):
-            try:
-                self._fold_taken()
-            finally:
-                self._live.lock.release()
+        if self._rows >= MOST_WAITING:
+            self._fold_beside()
+        elif self._rows >= FOLD_ROWS and not self._folding and stopwatch() - self._folded >= FOLD_SECONDS:
+            self._folding = True
+            Thread(target=self._fold_beside, name="loudly-fold", daemon=True).start()
+
+    def _fold_beside(self) -> None:
+        """Folds, unless somebody else holds the lock and does."""
+        try:
+            if self._live.lock.acquire(blocking=False):
+                try:
+                    self._fold_taken()
+                finally:
+                    self._live.lock.release()
+        finally:
+            self._folding, self._folded = False, stopwatch()
 
     def fold(self) -> None:
         """Folds all that waits, and that which a shadow has still to score. The caller holds the lock of the Live."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from loudly.core.canon import Json
+from loudly.core.clock import span
 from loudly.core.values import Arm
 from loudly.errors import RolloutError
 from loudly.loop.strategies import merging_of, ranked
@@ -72,29 +73,38 @@ def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, 
 
 
 def begin(live: Live, arms: Sequence[Arm], at: int, carry: Any) -> dict[str, Any]:
-    """The state of the stage that begins, or of one that runs and that the ledger knows: arms that have left it stay out."""
+    """The state of the stage that begins, or of one that the ledger knows: its share stays, and arms that have left stay out."""
     rollout, strategy = live.state.rollout, live.strategy
     assert rollout is not None
     assert strategy is not None
     state = strategy.init(tuple(arms), at, carry)
+    if rollout.step:
+        last = len(live.system.rollout[rollout.stage].steps) - 1
+        state |= {"step": min(rollout.step, last), "step_at": rollout.step_at}
     gone = {arm.name: rollout.dropped[arm.version] for arm in arms if arm.version in rollout.dropped}
     return {**state, "dropped": gone} if gone else state
 
 
 def advance(live: Live, now: int) -> None:
-    """Time has passed for the rollout that runs; of each arm that has left it since, the ledger is told."""
-    if live.strategy is None or live.state.rollout is None:
+    """Time has passed for the rollout that runs; the ledger is told of a share that has grown, and of each arm that has left."""
+    rollout = live.state.rollout
+    if live.strategy is None or rollout is None:
         return
     live.rollout_state, live.rollout_verdict = live.strategy.advance(live.rollout_state, now)
+    step = live.rollout_state.get("step", 0)
+    if step > rollout.step:
+        share = live.system.rollout[rollout.stage].steps[step]
+        reason = f"no harm was seen for {span(now - max(rollout.step_at, rollout.stage_at))}"
+        live.event("share_grown", version=rollout.version, step=step, share=share, reason=reason)
     for arm in arms_of(live)[1:]:
         verdict = live.rollout_state.get("dropped", {}).get(arm.name)
-        if verdict is not None and arm.version not in live.state.rollout.dropped:
+        if verdict is not None and arm.version not in rollout.dropped:
             live.event("arm_dropped", version=arm.version, arm=arm.name, verdict=verdict)
 
 
 def told(live: Live) -> dict[str, Json]:
     """The arms as a status tells them: version, answers given, share where the strategy keeps one, and why an arm has left."""
-    shares, dropped = live.rollout_state.get("shares"), live.rollout_state.get("dropped", {})
+    shares, dropped = _shares(live), live.rollout_state.get("dropped", {})
     arms: dict[str, Json] = {}
     for index, arm in enumerate(arms_of(live) if live.strategy is not None else ()):
         said: dict[str, Json] = {"version": arm.version, "answers": live.given.get(arm.name, 0)}
@@ -105,6 +115,15 @@ def told(live: Live) -> dict[str, Json]:
             said["dropped"] = dropped[arm.name]["reason"]
         arms[arm.name] = said
     return arms
+
+
+def _shares(live: Live) -> Sequence[float]:
+    """Of all arms, as of now; none where the strategy keeps none."""
+    rollout, state = live.state.rollout, live.rollout_state
+    if rollout is not None and "step" in state:
+        share = live.system.rollout[rollout.stage].steps[state["step"]]
+        return (1 - share, share)
+    return tuple(state.get("shares") or ())
 
 
 def winner(live: Live) -> str:

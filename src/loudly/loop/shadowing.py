@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 Note = Callable[[list[str]], None]
-GROUP_ROWS = 256
-WAIT_SECONDS, IDLE_SECONDS = 0.02, 1.0
+GROUP_ROWS = 1024
+WAIT_SECONDS, IDLE_SECONDS = 0.1, 1.0
 PATIENCE_SECONDS = 5.0
 MOST_ROWS = 16_384
 MOST_STUCK = 4

@@ -15,7 +15,7 @@ class RolloutState:
 
     others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.  labels: how late they
     come, as it was known when the first stage began that asks.  dropped: versions that have left it, and the verdict that says why.
-    strategy: of the stage.
+    strategy: of the stage.  step: which of its growing shares it has come to, and since when.
     """
 
     version: str
@@ -28,6 +28,8 @@ class RolloutState:
     labels: Mapping[str, Any] | None = None
     dropped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     strategy: str = ""
+    step: int = 0
+    step_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,14 @@ def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) ->
     if state.rollout is None:
         return state
     told = {"context": data.get("context"), "labels": data.get("labels", state.rollout.labels)}
-    begun = {"stage": data["stage"], "stage_at": recorded.event.at, "strategy": data.get("strategy", "")}
+    begun = {"stage": data["stage"], "stage_at": recorded.event.at, "strategy": data.get("strategy", ""), "step": 0}
     return replace(state, rollout=replace(state.rollout, **begun, **told))
+
+
+def _share_grown(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    if state.rollout is None:
+        return state
+    return replace(state, rollout=replace(state.rollout, step=data["step"], step_at=recorded.event.at))
 
 
 def _arm_dropped(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
@@ -230,6 +238,7 @@ _CHANGES = {
     "artefact_queried": _artefact_queried,
     "rollout_started": _rollout_started,
     "stage_started": _stage_started,
+    "share_grown": _share_grown,
     "arm_dropped": _arm_dropped,
     "version_rolled_back": _rolled_back,
     "champion_changed": _champion_changed,

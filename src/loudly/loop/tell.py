@@ -108,6 +108,7 @@ TELL: dict[str, Teller] = {
     "artefact_queried": lambda d: f"{d['version']} loaded from its bytes and queried in the server: {_verdict(d)}",
     "rollout_started": lambda d: f"rollout of {_candidates(d)} against {d['champion']}: {d['stages']}",
     "stage_started": lambda d: f"{d['version']} enters {d['strategy']}: {d['reason']}",
+    "share_grown": lambda d: f"{d['version']} answers {d['share']:.0%} from now on: {d['reason']}",
     "arm_dropped": lambda d: f"{d['version']} leaves the rollout alone, the others go on: {d['verdict']['reason']}",
     "bandit_frozen": lambda d: f"LOUD the bandit of {d['version']} learns nothing more and its shares stay: {d['reason']}",
     "rollout_judged": lambda d: f"rollout of {_candidates(d)}: {_verdict(d)}",
