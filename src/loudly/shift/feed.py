@@ -84,25 +84,26 @@ class FeedJudge:
         self._before: Iterator[Profile] = iter(())
 
     def begin(self, before: Iterable[Profile]) -> None:
-        """Good windows of the past. They are asked for, and teach, when the first window of now comes."""
+        """Good windows of the past. They are made, and teach, when somebody looks back: at the latest when a window comes."""
         self._before = iter(before)
+
+    def look_back(self) -> None:
+        """Learns from the windows of the past, where that has not been done."""
+        for good in self._before:
+            self._teach(good)
 
     def learn(self, window: Profile) -> None:
         """A good window teaches what is normal."""
-        self._look_back()
+        self.look_back()
         self._teach(window)
 
     def judge(self, window: Profile) -> tuple[Break, ...]:
         """The broken columns of a window; a window of fewer than 50 rows cannot tell and breaks nothing."""
         if window.rows < FEWEST_ROWS:
             return ()
-        self._look_back()
+        self.look_back()
         found = (self._column(name, column) for name, column in self._fed(window))
         return tuple(b for b in found if b is not None)
-
-    def _look_back(self) -> None:
-        for good in self._before:
-            self._teach(good)
 
     def _teach(self, window: Profile) -> None:
         for name, column in self._fed(window):
