@@ -25,7 +25,7 @@ File = Annotated[Path, typer.Option("--file", "-f", help="Your Python file with 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Version = Annotated[str | None, typer.Argument(help="A version, e.g. flights/3 or 3; by default the newest or the champion.")]
 APP = Path("app.py")
-# What imports make stays: to look through it some 300 times is a sixth of a server's start.
+# What imports make stays: to look through all of it again and again would only make them slower.
 COLLECT = (50_000, 20, 50)
 
 
