@@ -19,7 +19,6 @@ from loudly.core.values import Field, Kind, Role, Schema
 from loudly.data.pseudonym import pseudonymise
 from loudly.errors import DataError, RolloutError
 from loudly.features.feature_set import FeatureSet
-from loudly.features.quick import quick
 from loudly.loop import traffic
 from loudly.loop.founding import found
 from loudly.loop.live import Live
@@ -202,19 +201,23 @@ def test_the_quick_matrix_is_the_matrix_byte_for_byte(records: list[tuple[Any, .
     assert list(of_table(rows.table(), ready.schema).records) == [tuple(r) for r in records]
 
 
-def test_a_matrix_of_numbers_is_taken_out_of_the_records_as_it_is_out_of_the_columns() -> None:
-    kinds = {"id": Kind.TEXT, "b": Kind.NUMBER, "at": Kind.TIME, "a": Kind.INTEGER, "c": Kind.BOOLEAN}
+def test_the_numbers_of_rows_are_the_matrix_however_the_rows_are_held() -> None:
+    kinds = {"id": Kind.TEXT, "b": Kind.NUMBER, "at": Kind.TIME, "a": Kind.INTEGER, "c": Kind.BOOLEAN, "d": Kind.NUMBER}
     roles = {"id": Role.KEY, "at": Role.TIME}
     schema = Schema(tuple(Field(n, k, roles.get(n, Role.INPUT), nullable=n not in roles) for n, k in kinds.items()))
-    records = [("x", 1.5, 0, 2**60 + 1, True), ("y", None, 1, None, None), ("z", -0.0, 2, -3, False)]
-    rows = Rows(schema, None, 3, records)
-    features = FeatureSet([], schema).fit(rows.table())
-    plan = quick(features, kinds)
-    assert plan is not None
-    assert plan.pick is not None
-    picked = np.array([plan.pick(record) for record in records], dtype=np.float64)
-    assert picked.tobytes() == plan.matrix(rows.columns, 3, lambda name: rows.table()[name]).tobytes()
-    assert picked.tobytes() == features.matrix(rows.table()).tobytes()
+    records = [("x", 1.5, 0, 2**60 + 1, True, 0.1), ("y", None, 1, None, None, 7.0), ("z", -0.0, 2, -3, False, 1e300)]
+    by_row, by_column = Rows(schema, None, 3, records), Rows(schema, Rows(schema, None, 3, records).columns, 3)
+    table = by_row.table()
+    whole = FeatureSet([], schema).fit(table).matrix(table)
+    parts = [Rows(schema, None, 1, [record]) for record in records]
+    for rows in (by_row, by_column, joined(parts)):
+        assert rows.numbers.tobytes() == whole.tobytes()
+        assert not rows.numbers.flags.writeable
+    again = joined(parts)
+    assert again.numbers.tobytes() == whole.tobytes(), "of parts whose numbers are there already"
+    for rows in (by_row, by_column, again):
+        assert rows.table().equals(table, null_equal=True), "a missing number stays missing, a whole one whole"
+        assert all(rows.series(name).equals(table[name], null_equal=True) for name in kinds)
 
 
 class Recorder:

@@ -108,6 +108,10 @@ class Kind(StrEnum):
     TIME = "time"
 
 
+# Kinds whose values a model may take as numbers, as they are.
+NUMERIC = (Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN)
+
+
 class Role(StrEnum):
     """What a column is for.
 

@@ -1,4 +1,4 @@
-"""The matrix straight from the columns of a request: the same bytes as `FrozenFeatures.matrix`, without a table.
+"""The matrix straight from the numbers and columns of a request: the same bytes as `FrozenFeatures.matrix`, without a table.
 
 Columns that go into the matrix as they are become numbers here; only what the user's definitions ask for becomes a Series.
 """
@@ -8,22 +8,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from loudly.core.values import Kind
+from loudly.core.values import NUMERIC, Kind
 from loudly.features.feature_set import FrozenFeatures
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
 NAN = float("nan")
-NUMBERS = (Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN)
 WORDS = (Kind.CATEGORY, Kind.TEXT)
-Columns = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,6 @@ class Quick:
 
     numbers, words: index in the matrix and name of the columns taken as they are; words with their codes.
     needed: columns that definitions take, as Series.  made: index in the matrix and name of what they make.
-    pick: takes the matrix's row out of a row as it was sent, where the matrix is numbers as they are and nothing else.
     """
 
     frozen: FrozenFeatures
@@ -40,20 +36,20 @@ class Quick:
     words: tuple[tuple[int, str, Mapping[str, float]], ...]
     needed: tuple[str, ...]
     made: tuple[tuple[int, str], ...]
-    pick: Callable[[Sequence[Any]], Sequence[Any]] | None = None
 
-    def matrix(self, columns: Columns, height: int, series: Callable[[str], pl.Series]) -> Floats:
-        """(n, d) float64, C-contiguous. `series`: a column of the request as the table has it."""
-        X = np.empty((height, len(self.frozen.columns)))
+    def matrix(self, numbers: Floats, column: Callable[[str], Sequence[Any]], series: Callable[[str], pl.Series]) -> Floats:
+        """(n, d) float64, C-contiguous. numbers: (n, k) float64 of `self.numbers`, in their order, NaN for missing.
+
+        column, series: a column of the request by name, as it was sent and as a table has it.
+        """
         if len(self.numbers) == len(self.frozen.columns):
-            X.T[:] = [columns[name] for _, name in self.numbers]
-            return X
-        for i, name in self.numbers:
-            X[:, i] = columns[name]
+            return numbers
+        X = np.empty((len(numbers), len(self.frozen.columns)))
+        X[:, [i for i, _ in self.numbers]] = numbers
         for i, name, codes in self.words:
-            X[:, i] = [codes.get(value, NAN) for value in columns[name]]
+            X[:, i] = [codes.get(value, NAN) for value in column(name)]
         if self.made:
-            found = self.frozen.derive({name: series(name) for name in self.needed}, height)
+            found = self.frozen.derive({name: series(name) for name in self.needed}, len(numbers))
             for i, name in self.made:
                 X[:, i] = self.frozen.numeric(found[name], name).to_numpy()
         return X
@@ -71,7 +67,7 @@ def quick(frozen: FrozenFeatures, kinds: Mapping[str, Kind]) -> Quick | None:
             made.append((i, name))
         elif name in frozen.codes and kind in WORDS:
             words.append((i, name, {value: float(code) for code, value in enumerate(frozen.codes[name])}))
-        elif name not in frozen.codes and kind in NUMBERS:
+        elif name not in frozen.codes and kind in NUMERIC:
             numbers.append((i, name))
         else:
             return None
@@ -79,7 +75,4 @@ def quick(frozen: FrozenFeatures, kinds: Mapping[str, Kind]) -> Quick | None:
     needed = tuple(name for name in frozen.inputs if name in wanted)
     if any(name not in kinds for name in needed):
         return None
-    order = list(kinds)
-    plain = len(numbers) == len(frozen.columns) > 1
-    pick = itemgetter(*(order.index(name) for _, name in numbers)) if plain else None
-    return Quick(frozen, tuple(numbers), tuple(words), needed, tuple(made), pick)
+    return Quick(frozen, tuple(numbers), tuple(words), needed, tuple(made))

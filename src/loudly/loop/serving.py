@@ -16,7 +16,7 @@ from loudly.features.feature_set import Definition, FeatureSet, FrozenFeatures
 from loudly.features.quick import Quick, quick
 from loudly.register.bundle import Bundle, unpack
 from loudly.register.fast_form import Guarded
-from loudly.serve.rows import Rows, asked, series
+from loudly.serve.rows import Rows, asked, places_of_numbers
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -26,6 +26,14 @@ MOST_PLANS = 16
 
 FastForms = Mapping[str, Callable[[], FastForm | None]]
 ORIGINAL = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the matrix is made from rows of one schema. places: (k,) of the matrix's plain numbers in `Rows.numbers`."""
+
+    quick: Quick
+    places: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class Ready:
     classes: tuple[str, ...]
     served: str = ORIGINAL
     told: str = ""
-    plans: dict[int, tuple[Schema, Quick | None]] = field(default_factory=dict, compare=False, repr=False)
+    plans: dict[int, tuple[Schema, Plan | None]] = field(default_factory=dict, compare=False, repr=False)
 
     def predict(self, table: pl.DataFrame) -> Floats:
         """Scores of raw rows: (n,) or (n, k)."""
@@ -59,18 +67,16 @@ class Ready:
         plan = self._plan(rows.schema)
         if plan is None:
             return self.predict(rows.table())
-        if plan.pick is not None and rows.by_row:
-            return self.model.predict(np.array([plan.pick(record) for record in rows.records], dtype=np.float64))
-        fields = {f.name: f for f in asked(rows.schema)} if plan.needed else {}
-        X = plan.matrix(rows.columns, rows.height, lambda name: series(fields[name], rows.columns[name]))
-        return self.model.predict(X)
+        numbers = np.take(rows.numbers, plan.places, axis=1)
+        return self.model.predict(plan.quick.matrix(numbers, rows.column, rows.series))
 
-    def _plan(self, schema: Schema) -> Quick | None:
+    def _plan(self, schema: Schema) -> Plan | None:
         known = self.plans.get(id(schema))
         if known is None or known[0] is not schema:
             if len(self.plans) >= MOST_PLANS:
                 self.plans.clear()
-            plan = quick(self.features, {f.name: f.kind for f in asked(schema)})
+            made, places = quick(self.features, {f.name: f.kind for f in asked(schema)}), places_of_numbers(schema)
+            plan = Plan(made, np.array([places[name] for _, name in made.numbers], dtype=np.intp)) if made is not None else None
             self.plans[id(schema)] = known = (schema, plan)
         return known[1]
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.clock import iso
-from loudly.core.values import Decision, Event, Evidence, Kind, Role, Schema, Task, Verdict
+from loudly.core.values import NUMERIC, Decision, Event, Evidence, Role, Schema, Task, Verdict
 from loudly.errors import ConfigError, StreamRefused, nearest
 from loudly.monitor.judged import Cause
 from loudly.shift.streams.stream import StreamDetector, carried
@@ -197,7 +197,7 @@ def _lacking(on: str, task: Task, schema: Schema) -> str:
     kinds = {f.name: f.kind for f in schema.fields if f.role in (Role.INPUT, Role.SIDE)}
     if on not in kinds:
         return f"there is no column {on!r}; {nearest(on, (ERRORS, LOSS, SCORE, *kinds))}"
-    return "" if kinds[on] in (Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN) else f"the column {on!r} is no number"
+    return "" if kinds[on] in NUMERIC else f"the column {on!r} is no number"
 
 
 def _cause(asked: Asked, seen: Followed, at: int) -> Cause:

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from loudly.core.values import Kind, Schema
+from loudly.core.values import NUMERIC, Schema
 from loudly.errors import ConfigError, DataError, nearest
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
-
-NUMERIC = (Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN)
 
 
 @dataclass(frozen=True, slots=True)

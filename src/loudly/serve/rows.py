@@ -6,15 +6,20 @@ than all the rest of an answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from loudly.core.values import Field, Kind, Role, Schema
+from loudly.core.values import NUMERIC, Field, Kind, Role, Schema
 from loudly.errors import DataError
+
+if TYPE_CHECKING:
+    from loudly.core.seams import Floats
 
 DTYPES: dict[Kind, Any] = {
     Kind.NUMBER: pl.Float64,
@@ -26,8 +31,22 @@ DTYPES: dict[Kind, Any] = {
 }
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - event times are naive UTC
 MOST_SCHEMAS = 64
-_ASKED: dict[int, tuple[Schema, tuple[Field, ...], tuple[str, ...], str]] = {}
 ALWAYS = (Role.KEY, Role.TIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request of a schema carries. numbers: places of the fields in `NUMERIC`; `pick` takes them out of a record."""
+
+    schema: Schema
+    fields: tuple[Field, ...]
+    names: tuple[str, ...]
+    version: str
+    numbers: Mapping[str, int]
+    pick: Callable[[Sequence[Any]], Any]
+
+
+_ASKED: dict[int, Asked] = {}
 
 
 class Rows:
@@ -36,7 +55,7 @@ class Rows:
     records: (height,) tuples in the order of `asked(schema)`.  columns: name -> (height,) values, in the same order.
     """
 
-    __slots__ = ("_columns", "_records", "height", "schema")
+    __slots__ = ("_columns", "_numbers", "_records", "height", "schema")
 
     def __init__(
         self,
@@ -47,12 +66,13 @@ class Rows:
     ) -> None:
         assert columns is not None or records is not None
         self.schema, self.height, self._columns, self._records = schema, height, columns, records
+        self._numbers: Floats | None = None
 
     @property
     def columns(self) -> Mapping[str, Sequence[Any]]:
         if self._columns is None:
             assert self._records is not None
-            self._columns = dict(zip(_known(self.schema)[2], zip(*self._records, strict=True), strict=True))
+            self._columns = dict(zip(_known(self.schema).names, zip(*self._records, strict=True), strict=True))
         return self._columns
 
     @property
@@ -62,20 +82,39 @@ class Rows:
         return self._records
 
     @property
-    def by_row(self) -> bool:
-        """Whether nobody has asked for columns yet."""
-        return self._columns is None
+    def numbers(self) -> Floats:
+        """(height, k) float64: the fields in `NUMERIC`, NaN for missing. Made once: models, shadows and the monitor share it."""
+        if self._numbers is None:
+            known = _known(self.schema)
+            if self._records is not None:
+                made = np.array([known.pick(record) for record in self._records], dtype=np.float64)
+            else:
+                made = np.array([self.columns[name] for name in known.numbers], dtype=np.float64).T
+            self._numbers = _fixed(made.reshape(self.height, len(known.numbers)))
+        return self._numbers
 
     def column(self, name: str) -> list[Any]:
         """The values of one column."""
         if self._columns is not None or self._records is None:
             return list(self.columns[name])
-        at = _known(self.schema)[2].index(name)
+        at = _known(self.schema).names.index(name)
         return [record[at] for record in self._records]
 
     def table(self) -> pl.DataFrame:
-        """The same as a table that conforms to the schema. Cost: about 4 µs a column."""
-        return pl.DataFrame([series(f, self.columns[f.name]) for f in asked(self.schema)])
+        """The same as a table that conforms to the schema. Cost: about 4 µs a column, and 20 ns a value that is no known number."""
+        return pl.DataFrame([self._series(f) for f in asked(self.schema)])
+
+    def series(self, name: str) -> pl.Series:
+        """One column as the table has it."""
+        known = _known(self.schema)
+        return self._series(known.fields[known.names.index(name)])
+
+    def _series(self, field: Field) -> pl.Series:
+        if field.kind is Kind.NUMBER and self._numbers is not None:
+            values = np.ascontiguousarray(self._numbers[:, _known(self.schema).numbers[field.name]])
+            if not np.isnan(values).any():
+                return pl.Series(field.name, values)
+        return series(field, self.column(field.name))
 
     def filter(self, wanted: Any) -> Rows:
         """The rows where the mask (height,) is true."""
@@ -85,22 +124,36 @@ class Rows:
 
 def asked(schema: Schema) -> tuple[Field, ...]:
     """The fields that a request carries, looked up once a schema."""
-    return _known(schema)[1]
+    return _known(schema).fields
+
+
+def places_of_numbers(schema: Schema) -> Mapping[str, int]:
+    """Field -> its column in `Rows.numbers`."""
+    return _known(schema).numbers
 
 
 def version_of(schema: Schema) -> str:
     """The schema's version, looked up once a schema."""
-    return _known(schema)[3]
+    return _known(schema).version
 
 
-def _known(schema: Schema) -> tuple[Schema, tuple[Field, ...], tuple[str, ...], str]:
+def _known(schema: Schema) -> Asked:
     known = _ASKED.get(id(schema))
-    if known is None or known[0] is not schema:
+    if known is None or known.schema is not schema:
         if len(_ASKED) >= MOST_SCHEMAS:
             _ASKED.clear()
         sent = schema.sent
-        _ASKED[id(schema)] = known = (schema, sent, tuple(f.name for f in sent), schema.version)
+        places = [i for i, f in enumerate(sent) if f.kind in NUMERIC]
+        pick = itemgetter(*places) if places else lambda record: ()
+        numbers = {sent[place].name: i for i, place in enumerate(places)}
+        known = _ASKED[id(schema)] = Asked(schema, sent, tuple(f.name for f in sent), schema.version, numbers, pick)
     return known
+
+
+def _fixed(values: Floats) -> Floats:
+    """Nobody may write into what many share."""
+    values.flags.writeable = False
+    return values
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -108,7 +161,10 @@ def joined(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
     records = [record for part in parts for record in part.records]
-    return Rows(parts[0].schema, None, len(records), records)
+    whole = Rows(parts[0].schema, None, len(records), records)
+    if all(part._numbers is not None for part in parts):
+        whole._numbers = _fixed(np.concatenate([part.numbers for part in parts]))
+    return whole
 
 
 def series(field: Field, values: Sequence[Any]) -> pl.Series:
