@@ -27,7 +27,7 @@ def live(tick: Any) -> Any:
         watch=SimpleNamespace(feed=FeedJudge()),
         book=book,
         system=SimpleNamespace(labels=Labels()),
-        answering=SimpleNamespace(shadows=shadows, raised=Raised(), raised_by_log=Raised()),
+        answering=SimpleNamespace(shadows=shadows, raised=Raised(), raised_by_log=Raised(), raised_by_fold=Raised()),
         stores=SimpleNamespace(traffic=None),
         sides=SimpleNamespace(refresh=lambda now: None),
         clock=SimpleNamespace(now=lambda: 0),

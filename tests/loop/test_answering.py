@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -330,3 +331,28 @@ def test_answers_that_cannot_be_logged_are_counted_and_others_logged(tmp_path: P
     live.stores.traffic.flush()
     kept = pl.concat(traffic.from_bytes(r.payload) for r in read_segments(tmp_path / "log"))
     assert kept["id"].to_list() == [*fresh["id"][:4], *fresh["id"][7:12]]
+
+
+def test_answers_are_folded_beside_the_answers_and_what_goes_wrong_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, clock = made_live()
+    rows = sent(TABLE.filter(when >= SINCE)[:600], live)
+
+    def answered() -> None:
+        clock.advance(clock.now() + HOUR)
+        live.answering.answer(rows, Attempt((600,)))
+        live.answering.gather()
+        live.answering._folded = 0.0
+        live.answering.settle()
+        for thread in threading.enumerate():
+            if thread.name == "loudly-fold":
+                thread.join()
+
+    answered()
+    assert live.book.waiting == 600
+    monkeypatch.setattr(live, "fold_answers", lambda logged, now: 1 / 0)
+    answered()
+    assert live.answering.raised_by_fold.fresh() == ["wheel: ZeroDivisionError: division by zero"]
+    monkeypatch.undo()
+    answered()
+    assert live.book.waiting == 1200, "the next fold is as before"
+    assert live.answering._rows == 0

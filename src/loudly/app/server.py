@@ -248,11 +248,12 @@ class Ticker:
         self._live.event("guarantee_weakened", what="shadow", reason=reason)
 
     def _look_at_the_models(self) -> None:
-        """Says and records once what each version raises, and what keeps answers out of the log, by kind of error."""
+        """Says and records once what each version raises, and what keeps answers out of the log or the counts, by kind."""
         answering = self._live.answering
         for what, text, raised in (
             ("answers of a model", "a model failed, the fallback answers", answering.raised),
             ("traffic log", "answers are not logged", answering.raised_by_log),
+            ("monitor", "answers are not counted", answering.raised_by_fold),
         ):
             for reason in raised.fresh():
                 self._say(f"{text}: {reason}")

@@ -88,7 +88,7 @@ class Answering:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
-        self.raised, self.raised_by_log, self.unlogged = Raised(), Raised(), 0
+        self.raised, self.raised_by_log, self.raised_by_fold, self.unlogged = Raised(), Raised(), Raised(), 0
         self.shadows = Shadows(self._take, self.raised.note)
         self._batches = counted()
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
@@ -137,15 +137,15 @@ class Answering:
             Thread(target=self._fold_beside, name="loudly-fold", daemon=True).start()
 
     def _fold_beside(self) -> None:
-        """Folds, unless somebody else holds the lock and does."""
-        try:
-            if self._live.lock.acquire(blocking=False):
-                try:
-                    self._fold_taken()
-                finally:
-                    self._live.lock.release()
-        finally:
-            self._folding, self._folded = False, stopwatch()
+        """Folds, unless somebody else holds the lock and does; the ticker tells what goes wrong."""
+        if self._live.lock.acquire(blocking=False):
+            try:
+                self._fold_taken()
+            except Exception as wrong:  # noqa: BLE001 - whatever it is, answers go on
+                self.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
+            finally:
+                self._live.lock.release()
+        self._folding, self._folded = False, stopwatch()
 
     def fold(self) -> None:
         """Folds all that waits, and that which a shadow has still to score. The caller holds the lock of the Live."""
