@@ -36,12 +36,12 @@ doctest: $(STAMP)
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
 	$(BIN)/python benchmarks/ledger.py
-	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/serving.py --peers fastapi
 	$(BIN)/python benchmarks/shift.py
 	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/mmd.py
+	$(BIN)/python benchmarks/start.py
 
 papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels, alarms on real data.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py
