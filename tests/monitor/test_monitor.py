@@ -71,7 +71,8 @@ def test_windows_close_by_event_time_and_late_rows_correct_them(table: pl.DataFr
     assert not [c for c in again[0].causes if "gone" in c.cause], "the correction takes it back: not gone, but missing in part"
     assert feed(watch, day[:0], START + 22 * DAY) == ()
     assert feed(watch, day, START + 40 * DAY) == ()
-    assert watch.too_late == day.height
+    told = [event.data for event in watch.told() if event.kind == "rows_set_aside"]
+    assert told == [{"where": "monitor", "rows": day.height, "reasons": {"too late for its window": day.height}}]
 
 
 def test_a_shift_is_recorded_with_its_size_and_is_no_feed_break(table: pl.DataFrame) -> None:

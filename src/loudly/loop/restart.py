@@ -30,7 +30,14 @@ def catch_up(live: Live, folder: Path, taken: dict[str, int] | None = None) -> i
     """
     _watch_again(live)
     records = read_segments(folder) if folder.exists() else iter(())
-    rows = sum(_fold(live, kind, table) for kind, _, table in batches(live, _noted(records, {} if taken is None else taken)))
+    rows, cell = 0, None
+    for kind, _, table in batches(live, _noted(records, {} if taken is None else taken)):
+        if not table.is_empty():
+            at = int(table["_at"][0])
+            before, cell = cell, live.watch.cell(at)
+            if before != cell:
+                live.watch.close(at)
+            rows += _fold(live, kind, table)
     live.watch.told()  # it was told before the restart
     return rows
 
@@ -81,10 +88,7 @@ def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> b
 
 def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
     """Folds a logged batch; returns how many predictions it held."""
-    if batch.is_empty():
-        return 0
     at = int(batch["_at"][-1])
-    live.watch.close(int(batch["_at"][0]))
     if kind == "predictions":
         live.fold_answers(_with_shadows(live, batch), at)
         return batch.height

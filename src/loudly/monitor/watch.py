@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 FEW_VALUES = 8
-REFERENCE_ROWS = 50_000
+REFERENCE_ROWS, MOST_DUE = 50_000, 4_096
 CONFIRMED = ("performance", "calibration", "estimate")
 
 
@@ -69,6 +70,7 @@ class Watch:
         self._joint = Joint(settings.alpha, settings.joint, joint_budget(settings).level)
         self._threads = OneThread()
         self._scores: dict[int, list[Floats]] = {}
+        self._due: list[tuple[pl.DataFrame, Floats, int]] = []
         self._broken: list[tuple[int, int]] = []
         self._news: list[Event] = []
         self._task: Task | None = None
@@ -76,7 +78,7 @@ class Watch:
         self._since = 0
         self._folded = 0
         self._unseen, self._kind = False, ""
-        self.too_late = self.timeless = 0
+        self._aside: Counter[str] = Counter()
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
         self._calibrated: tuple[tuple[int, int], Verdict] | None = None
 
@@ -84,6 +86,7 @@ class Watch:
 
     def crown(self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int) -> None:
         """A champion and the rows it has learned from: what windows are compared with from the next one on."""
+        self._fold()
         self._task, self._expected, self._since = champion.task, expected, now
         watched = [f for f in champion.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
         sample = reference.tail(REFERENCE_ROWS)
@@ -121,10 +124,23 @@ class Watch:
     def rows(self, table: pl.DataFrame, scores: Floats, now: int) -> None:
         """Served rows, by the window of their event time; rows of a closed window correct it while lateness allows.
 
-        Later ones are counted in `too_late`, rows without a time in `timeless`; the router has answered them all the same.
+        Later ones and rows without a time are told as set aside when windows close; the router has answered them all the same.
         """
         if table.is_empty() or not self.eras.begun:
             return
+        if self._due and (self.cell(now), table.schema) != (self.cell(self._due[-1][2]), self._due[-1][0].schema):
+            self._fold()
+        self._due.append((table, scores, now))
+        if sum(rows.height for rows, _, _ in self._due) >= MOST_DUE:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Folds the rows that are due, all of one cell of time: few at a time would cost a hundred times as much a row."""
+        if not self._due:
+            return
+        due, self._due = self._due, []
+        table, now = pl.concat([rows for rows, _, _ in due]), due[-1][2]
+        scores = np.concatenate([score for _, score, _ in due])
         at = event_times(table[self.time], "UTC")
         starts = at // self.settings.window * self.settings.window
         for cut in cuts(starts):
@@ -132,8 +148,8 @@ class Watch:
         told = table.with_columns(pl.Series(PREDICTION, scores)) if PREDICTION in self._plan.bins else table
         self.streams.rows(table, scores, at)
         late, timeless = self.eras.fold(told, at, now)
-        self.too_late += late
-        self.timeless += timeless
+        self._aside["too late for its window"] += late
+        self._aside["no event time"] += timeless
 
     def cell(self, now: int) -> tuple[int, int]:
         """Rows that arrive within one cell of time may be folded together: neither a window nor its lateness ends in it."""
@@ -151,6 +167,7 @@ class Watch:
 
     def close(self, now: int) -> tuple[WindowJudged, ...]:
         """Judges the windows that have ended by `now`, and again those that late rows have changed."""
+        self._fold()
         with self._threads.held():
             self._check(now)
             judged = [
@@ -158,6 +175,9 @@ class Watch:
                 for era, s in self.eras.close(now)
                 if s.value is not None
             ]
+        if aside := {why: rows for why, rows in self._aside.items() if rows}:
+            self._news.append(Event("rows_set_aside", now, {"where": "monitor", "rows": sum(aside.values()), "reasons": aside}))
+            self._aside.clear()
         oldest = now - self.settings.window - self.settings.lateness
         self._scores = {s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window}
         self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
@@ -165,6 +185,7 @@ class Watch:
 
     def told(self) -> tuple[Event, ...]:
         """What has become known since the last time, beside the windows: an estimate disproved, new contexts, a stream refused."""
+        self._fold()
         news, self._news = (*self._news, *self.streams.news()), []
         return news
 
@@ -172,6 +193,7 @@ class Watch:
 
     def signals(self, now: int) -> tuple[tuple[str, Verdict], ...]:
         """The ranked evidence of harm: confirmed performance, estimated performance."""
+        self._fold()
         return tuple(zip(CONFIRMED, (self.performance(now), self.calibration(now), self.estimate(now)), strict=True))
 
     def calibration(self, now: int) -> Verdict:
