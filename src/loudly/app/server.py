@@ -213,6 +213,7 @@ class Ticker:
             self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
             self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
             self._attempt(self._read_sides, "the side tables were not read again")
+            self._attempt(self._live.watch.feed.look_back, "the windows of the training rows taught nothing")
             self._attempt(self._live.tick, "the wheel stood still")
             self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
 
