@@ -1,4 +1,4 @@
-"""A server's life, as users have it: `loudly serve` started, its versions swapped under load, rolled back, told to stop under load.
+"""A server's life, as users have it: versions of `loudly serve` swapped under load, rolled back, told to stop under load.
 
 The model is scikit-learn's boosting, served from its ONNX form; the project, ledger and log are files.
 """
@@ -25,7 +25,8 @@ from servers.peers import NAMED
 from servers.promises import Promises
 
 PORT = 8736
-STARTS, CLIENTS, TICK_SECONDS = 5, 16, 0.25
+CLIENTS, TICK_SECONDS = 16, 0.25
+LOUDLY = [sys.executable, "-W", "ignore", "-c", "from loudly.cli.main import main; main()"]
 APP = """
 import loudly
 
@@ -130,7 +131,7 @@ def project(folder: Path) -> Path:
 
 def loudly(folder: Path, *said: str) -> str:
     """A command of the command line, to its end. Raises: NotRun."""
-    done = subprocess.run([*_loudly(), *said], cwd=folder, env=_env(), capture_output=True, text=True, check=False)
+    done = subprocess.run([*LOUDLY, *said], cwd=folder, env=_env(), capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3):
         raise NotRun(f"loudly {' '.join(said)} ended with {done.returncode}: {done.stdout[-300:]}{done.stderr[-300:]}")
     return done.stdout
@@ -139,27 +140,7 @@ def loudly(folder: Path, *said: str) -> str:
 def serve(folder: Path, expected: float) -> Server:
     """`loudly serve`, just started."""
     ask = Ask(PORT, "/predict", NAMED, expected, {})
-    return Server("loudly-serve", [*_loudly(), "serve", "--port", str(PORT)], ask, _env(), folder)
-
-
-def starting(folder: Path, expected: float, promises: Promises) -> None:
-    """From exec to the first right answer, and the memory then, after a thousand answers more."""
-    took, used = [], []
-    for _ in range(STARTS):
-        server = serve(folder, expected)
-        try:
-            took.append(server.wait())
-            for _ in range(1000):
-                server.ask.once()
-            used.append(server.megabytes())
-        finally:
-            server.stop()
-    print(
-        f"  start to first answer {', '.join(f'{t:.2f}' for t in took)} s; memory {statistics.median(used):.0f} MB (PSS)",
-        flush=True,
-    )
-    promises.add("ONNX model: start to ready", 1.0, statistics.median(took), "s", most=True)
-    promises.add("ONNX model: memory", 60.0, statistics.median(used), "MB", most=True)
+    return Server("loudly-serve", [*LOUDLY, "serve", "--port", str(PORT)], ask, _env(), folder)
 
 
 def swapping(folder: Path, expected: float, promises: Promises) -> None:
@@ -235,19 +216,18 @@ def run(promises: Promises, folder: Path) -> None:
         expected = world.save(folder)["hgb"]
         made = project(folder / "project")
         expected = _said_by(made, expected)
-        starting(made, expected, promises)
         swapping(made, expected, promises)
         stopping(made, expected, promises)
     except NotRun as wrong:
         print(f"LOUD not run: {wrong}")
-        promises.add("start, swap and stop of a server", 0, None, told=str(wrong)[:120])
+        promises.add("swap and stop of a server", 0, None, told=str(wrong)[:120])
     rolling_back(promises)
 
 
 def _said_by(folder: Path, expected: float) -> float:
     """What the champion says of the row: it was fitted without the newest week, so not what the peers' model says."""
     server = Server(
-        "loudly-first", [*_loudly(), "serve", "--port", str(PORT)], Ask(PORT, "/predict", NAMED, expected, {}), _env(), folder
+        "loudly-first", [*LOUDLY, "serve", "--port", str(PORT)], Ask(PORT, "/predict", NAMED, expected, {}), _env(), folder
     )
     try:
         while True:
@@ -263,10 +243,6 @@ def _said_by(folder: Path, expected: float) -> float:
             raise NotRun(f"loudly serve answers {status}: {body[:300]!r}")
     finally:
         server.stop()
-
-
-def _loudly() -> list[str]:
-    return [sys.executable, "-W", "ignore", "-c", "from loudly.cli.main import main; main()"]
 
 
 def _env() -> Mapping[str, str]:

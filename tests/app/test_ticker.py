@@ -14,6 +14,7 @@ from loudly.core.clock import DAY
 from loudly.labels.book import LabelBook
 from loudly.loop.system import Labels
 from loudly.serve.raised import Raised
+from loudly.shift.feed import FeedJudge
 
 
 def live(tick: Any) -> Any:
@@ -23,6 +24,7 @@ def live(tick: Any) -> Any:
     shadows = SimpleNamespace(shed=0, stuck=0)
     return SimpleNamespace(
         tick=tick,
+        watch=SimpleNamespace(feed=FeedJudge()),
         book=book,
         system=SimpleNamespace(labels=Labels()),
         answering=SimpleNamespace(shadows=shadows, raised=Raised(), raised_by_log=Raised(), raised_by_fold=Raised()),

@@ -60,7 +60,10 @@ def test_a_restarted_server_goes_on_with_the_rollout_and_its_evidence(stores: St
     assert stores.traffic is not None
     stores.traffic.flush()
     again = start(stores, SINCE + 2 * DAY)
-    assert catch_up(again, tmp_path / "traffic") == 360
+    read: list[tuple[int, int]] = []
+    assert catch_up(again, tmp_path / "traffic", progress=lambda done, of: read.append((done, of))) == 360
+    assert read
+    assert all(0 < done < of for done, of in read)
     assert again.state == live.state
     assert again.strategy is not None
     assert again.rollout_state["evidence"]["gain"] == live.rollout_state["evidence"]["gain"]

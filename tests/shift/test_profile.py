@@ -259,6 +259,8 @@ def test_a_category_of_any_length_is_found_and_a_new_one_is_unseen() -> None:
             assert (
                 codes[len(names) :].tolist() == [bins.size, bins.size - 1, bins.size - 1, bins.size - 1][: len(codes) - len(names)]
             )
+        few = pl.Series("c", [*names, None, "new"])
+        assert codes_of(pl.concat([few] * 20), bins).tolist() == codes_of(few, bins).tolist() * 20, "by their bytes, by an Enum"
         coded = pl.Series("c", [*names, None], dtype=pl.Enum(names))
         assert codes_of(coded, bins).tolist() == codes_of(coded.cast(pl.String), bins).tolist()
 

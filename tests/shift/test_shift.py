@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 import pytest
@@ -88,11 +90,35 @@ def test_a_whole_undamaged_year_of_flights_raises_nothing_but_the_real_outage() 
     assert all("gone" in cause for _, cause in named)
 
 
-def test_a_stuck_column_is_named_and_a_small_window_cannot_tell() -> None:
+def good_windows(made: list[int]) -> Iterator[Profile]:
+    """Twenty windows; each says when it is made."""
     rng = np.random.default_rng(2)
+    for number in range(20):
+        made.append(number)
+        yield profile(pl.DataFrame({"x": rng.normal(size=300).round(1), "c": ["a"] * 300}), BINS)
+
+
+def test_windows_of_the_past_are_made_when_they_are_needed_and_teach_as_if_they_had_come() -> None:
+    made: list[int] = []
+    late, soon = FeedJudge(), FeedJudge()
+    late.begin(good_windows(made))
+    assert made == []
+    for window in good_windows([]):
+        soon.learn(window)
+    stuck = profile(pl.DataFrame({"x": [1.5] * 300, "c": ["a"] * 300}), BINS)
+    told = late.judge(stuck)
+    assert [b.cause for b in told] == ["x stuck"]
+    assert told == soon.judge(stuck)
+    for name, history in late.history.items():
+        known = soon.history[name]
+        assert (history.missing, history.kinds, history.known) == (known.missing, known.kinds, known.known)
+    late.look_back()
+    assert made == list(range(20))
+
+
+def test_a_stuck_column_is_named_and_a_small_window_cannot_tell() -> None:
     judge = FeedJudge()
-    for _ in range(20):
-        judge.learn(profile(pl.DataFrame({"x": rng.normal(size=300).round(1), "c": ["a"] * 300}), BINS))
+    judge.begin(good_windows([]))
     stuck = pl.DataFrame({"x": [1.5] * 300, "c": ["a"] * 300})
     assert [b.cause for b in judge.judge(profile(stuck, BINS))] == ["x stuck"]
     assert judge.judge(profile(stuck[:20], BINS)) == ()

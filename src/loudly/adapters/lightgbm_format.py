@@ -6,15 +6,18 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import lightgbm as lgb
 import numpy as np
 
+from loudly.core.late import late
 from loudly.core.seams import Contributions
 from loudly.errors import ModelError
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+    import lightgbm as lgb
 
+    from loudly.core.seams import Floats
+else:
+    lgb = late("lightgbm")
 
 SPACES = {
     "binary sigmoid:1": "log-odds",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-
-import optuna
+from typing import TYPE_CHECKING
 
 from loudly.core.canon import Json, canonical
+from loudly.core.late import late
 from loudly.errors import LoudlyError
 from loudly.train.space import Choice, Range, lies_in, read_space
+
+if TYPE_CHECKING:
+    import optuna
+else:
+    optuna = late("optuna")
 
 
 class OptunaSearch:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 
 from loudly.app import operate, verbs
 from loudly.config import ServerConfig, read_config, secret
@@ -212,6 +213,7 @@ class Ticker:
             self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
             self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
             self._attempt(self._read_sides, "the side tables were not read again")
+            self._attempt(self._live.watch.feed.look_back, "the windows of the training rows taught nothing")
             self._attempt(self._live.tick, "the wheel stood still")
             self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
 
@@ -316,11 +318,13 @@ def open_wheel(project: Project) -> Wheel:
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
     taken: dict[str, int] = {}
-    rows = catch_up(live, config.root / "traffic", taken)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"loudly {project.name} folds its logged traffic in again")
+        rows = catch_up(live, config.root / "traffic", taken, lambda done, of: bar.update(task, completed=done, total=of))
     taking = Taking(live, Spools(config.root / SPOOLS, taken))
     spooled = taking.drain()
     live.pins.follow()
-    console = Console(stderr=True)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     told = f"; {spooled:,} records of workers taken over" if spooled else ""
     console.print(f"loudly {project.name}: {standing}; {rows:,} logged rows folded in again{told}", highlight=False)

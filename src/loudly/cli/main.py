@@ -5,6 +5,7 @@ Exit codes: 0 yes, 1 no, 3 not yet. Imports are lazy here so that `loudly --help
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ File = Annotated[Path, typer.Option("--file", "-f", help="Your Python file with 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Version = Annotated[str | None, typer.Argument(help="A version, e.g. flights/3 or 3; by default the newest or the champion.")]
 APP = Path("app.py")
+# What imports make stays: to look through all of it again and again would only make them slower.
+COLLECT = (50_000, 20, 50)
 
 
 def _commands() -> Any:
@@ -204,6 +207,7 @@ def demo(
 
 def main() -> None:
     """The entry point: errors of ours are three lines, not a traceback."""
+    gc.set_threshold(*COLLECT)
     try:
         app()
     except Exception as error:

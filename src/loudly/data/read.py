@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
+from loudly.core.late import late
 from loudly.errors import DataError, nearest
+
+pa = late("pyarrow")
 
 READERS: dict[str, Callable[[str], pl.LazyFrame]] = {
     ".csv": partial(pl.scan_csv, try_parse_dates=True),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import stdtr
+import scipy
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY
@@ -298,7 +298,7 @@ def batches_p(batches: list[float]) -> float | None:
     if n < 3:
         return None
     mean, deviation = float(np.mean(batches)), float(np.std(batches, ddof=1))
-    return float(stdtr(n - 1, mean / (deviation / np.sqrt(n)))) if deviation > 0 else float(mean >= 0)
+    return float(scipy.special.stdtr(n - 1, mean / (deviation / np.sqrt(n)))) if deviation > 0 else float(mean >= 0)
 
 
 def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec) -> str:

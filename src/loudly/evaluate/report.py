@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from loudly.core.canon import finite
+from loudly.core.late import late
 from loudly.core.values import Evidence, Task
 from loudly.metrics.table import MetricSpec, decided, metric, metrics_for
 from loudly.stats.auc import auc, normal_interval
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from loudly.core.seams import Floats
+
+sklearn = late("sklearn")
 
 BINS = 10
 BOOTSTRAPS = 100
@@ -132,7 +134,7 @@ def _bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float
 
 
 def _confusion(truth: Floats, score: Floats, k: int) -> tuple[tuple[int, ...], ...]:
-    counts = confusion_matrix(truth, decided(score), labels=np.arange(k, dtype=float))
+    counts = sklearn.metrics.confusion_matrix(truth, decided(score), labels=np.arange(k, dtype=float))
     return tuple(tuple(int(c) for c in row) for row in counts)
 
 

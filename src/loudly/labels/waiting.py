@@ -162,5 +162,5 @@ def _tail(batches: list[_Batch], small: int) -> list[_Batch]:
 
 
 def _one_of(batches: list[_Batch]) -> _Batch:
-    rows = pl.concat([batch.table() for batch in batches], how="diagonal_relaxed")
+    rows = pl.concat([batch.table() for batch in batches], how="diagonal_relaxed", rechunk=True)
     return _Batch(rows, np.concatenate([batch.ids[batch.waits] for batch in batches]))

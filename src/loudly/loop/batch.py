@@ -11,13 +11,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from loudly.core.late import late
 from loudly.core.seams import ModelFormat
 from loudly.core.values import Schema
 from loudly.data.pseudonym import pseudonymise
@@ -28,6 +27,12 @@ from loudly.loop.system import System
 from loudly.serve.request import expectation
 from loudly.serve.router import Router, Routing, Served
 from loudly.validate.conform import conform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+else:
+    pa, pq = late("pyarrow"), late("pyarrow.parquet")
 
 ROWS = 16_384
 ANSWERED: dict[str, Any] = {"key": pl.String, "prediction": pl.List(pl.Float64), "version": pl.String, "fallback": pl.Boolean}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from loudly.loop.state import fold
 from loudly.store.segments import Record, read_segments
 from loudly.store.spools import taken_of
 
-MOST_ROWS = 4096
+MOST_ROWS, LOOK_EVERY = 4096, 256
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     from loudly.loop.live import Live
 
 
-def catch_up(live: Live, folder: Path, taken: dict[str, int] | None = None) -> int:
+def catch_up(
+    live: Live, folder: Path, taken: dict[str, int] | None = None, progress: Callable[[int, int], None] = lambda done, of: None
+) -> int:
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
-    taken: is told how far the spools of workers were taken over.
+    taken: is told how far the spools of workers were taken over.  progress: is told the bytes read, and of how many.
     Cost: as much as folding it the first time, less the predictions of all but a shadow; records of single rows are folded by
     the thousand.
     """
     _watch_again(live)
     records = read_segments(folder) if folder.exists() else iter(())
+    size = sum(path.stat().st_size for path in folder.glob("*")) if folder.exists() else 0
     rows, cell = 0, None
-    for kind, _, table in batches(live, _noted(records, {} if taken is None else taken)):
+    for kind, _, table in batches(live, _noted(records, {} if taken is None else taken, lambda done: progress(done, size))):
         if not table.is_empty():
             at = int(table["_at"][0])
             before, cell = cell, live.watch.cell(at)
@@ -60,8 +63,12 @@ def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[t
         yield kind, waiting, traffic.table_of(waiting)
 
 
-def _noted(records: Iterable[Record], taken: dict[str, int]) -> Iterator[Record]:
-    for record in records:
+def _noted(records: Iterable[Record], taken: dict[str, int], read: Callable[[int], None]) -> Iterator[Record]:
+    done = 0
+    for number, record in enumerate(records):
+        done += len(record.payload)
+        if number % LOOK_EVERY == 0:
+            read(done)
         taken_of(record, taken)
         yield record
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn import metrics as sk
 
+from loudly.core.late import late
 from loudly.core.values import Task
 from loudly.errors import ConfigError, nearest
 from loudly.stats.auc import area, average_precision
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
+
+sk = late("sklearn.metrics")
 
 BINARY, MULTI, NUMBER = Task.BINARY, Task.MULTICLASS, Task.REGRESSION
 
@@ -100,10 +102,10 @@ def _mean_of(losses: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Fl
     return lambda truth, score, weight: float(np.average(losses(truth, score), weights=weight))
 
 
-def _macro(score: Callable[..., float]) -> Callable[[Floats, Floats, Floats | None], float]:
+def _macro(name: str) -> Callable[[Floats, Floats, Floats | None], float]:
     def compute(truth: Floats, given: Floats, weight: Floats | None) -> float:
         average = "binary" if set(np.unique(truth)) | set(np.unique(given)) <= {0.0, 1.0} else "macro"
-        return float(score(truth, given, average=average, sample_weight=weight, zero_division=0.0))
+        return float(getattr(sk, name)(truth, given, average=average, sample_weight=weight, zero_division=0.0))
 
     return compute
 
@@ -142,12 +144,12 @@ METRICS: dict[str, MetricSpec] = {
             "class",
             counts=_balanced_counts,
         ),
-        MetricSpec("f1", _macro(sk.f1_score), +1, (BINARY, MULTI), "class", counts=_f1_counts),
+        MetricSpec("f1", _macro("f1_score"), +1, (BINARY, MULTI), "class", counts=_f1_counts),
         MetricSpec(
-            "precision", _macro(sk.precision_score), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fp)
+            "precision", _macro("precision_score"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fp)
         ),
         MetricSpec(
-            "recall", _macro(sk.recall_score), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fn)
+            "recall", _macro("recall_score"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fn)
         ),
         MetricSpec("mae", _mean_of(_absolutes), -1, (NUMBER,), "score", _absolutes),
         MetricSpec("mse", _mean_of(_squares), -1, (NUMBER,), "score", _squares),

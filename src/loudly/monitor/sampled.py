@@ -53,16 +53,22 @@ class Joint:
         # The least of five p-values, calibrated, must be able to reach the level of the budget.
         self._permutations = min(MOST_PERMUTATIONS, max(PERMUTATIONS, math.ceil(len(FAMILIES) / level)))
         self._plan = Plan({})
+        self._reference: Reservoir | None = None
         self._fitted: RankReference | None = None
 
     def begin(self, reference: Reservoir, plan: Plan) -> None:
-        """Another reference, as `reference_sample` gives it."""
-        self._plan = plan
-        self._fitted = fit(*self._split(reference)) if len(reference.rows.values) >= FEWEST else None
+        """Another reference, as `reference_sample` gives it; it is fitted when a window is first held against it."""
+        self._plan, self._reference, self._fitted = plan, reference, None
 
     def check(self, samples: Sequence[Reservoir]) -> Verdict | None:
         """Whether windows have moved, taken together; None where there is nothing to compare."""
-        if self._fitted is None or not samples:
+        if not samples:
+            return None
+        if self._reference is not None:
+            few = len(self._reference.rows.values) < FEWEST
+            self._fitted = None if few else fit(*self._split(self._reference))
+            self._reference = None
+        if self._fitted is None:
             return None
         window = joined(samples)
         if len(window.rows.values) < FEWEST:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +31,7 @@ from loudly.shift.event_time import event_times
 from loudly.shift.feed import FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
-from loudly.shift.profile import MOST_DISTINCT, bins_of, profile
+from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
 from loudly.store.threads import OneThread
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Watch:
             fresh[PREDICTION] = bins_of(sample[PREDICTION])
         fresh[HOURS] = bins_of(pl.Series(HOURS, [0]))
         if not self.eras.begun:
-            self._learn_from(reference, thin)
+            self.feed.begin(self._training_windows(reference, thin))
         spread = tuple(n for n in fresh if n not in APART)[:8]
         plan = Plan(fresh, cells, MOST_DISTINCT, keep=self.settings.sample, key=self._key, spread=spread)
         strata = strata_of(sample, self.settings.context, self.time, plan) if self.settings.context else None
@@ -113,11 +113,11 @@ class Watch:
             self._joint.begin(kept, plan)
         self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
 
-    def _learn_from(self, reference: pl.DataFrame, plan: Plan) -> None:
-        """The training rows, cut into the same windows, teach the feed judge what is normal."""
+    def _training_windows(self, reference: pl.DataFrame, plan: Plan) -> Iterator[Profile]:
+        """The training rows, cut into the same windows: they teach the feed judge what is normal."""
         starts = reference[self.time].dt.epoch("us") // self.settings.window
         for (_,), rows in reference.with_columns(_w=starts).group_by("_w", maintain_order=True):
-            self.feed.learn(profile(rows, plan))
+            yield profile(rows, plan)
 
     # -- folding -----------------------------------------------------------------------------------------------------
 

@@ -5,58 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import (
-    BayesianRidge,
-    ElasticNet,
-    ElasticNetCV,
-    HuberRegressor,
-    Lasso,
-    LassoCV,
-    LinearRegression,
-    LogisticRegression,
-    LogisticRegressionCV,
-    Ridge,
-    RidgeCV,
-    SGDRegressor,
-)
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import (
-    MaxAbsScaler,
-    MinMaxScaler,
-    PowerTransformer,
-    QuantileTransformer,
-    RobustScaler,
-    StandardScaler,
-)
 
+from loudly.core.late import late
 from loudly.core.seams import Contributions
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
-LOGISTIC = (LogisticRegression, LogisticRegressionCV)
+sklearn = late("sklearn")
+
+LOGISTIC = ("LogisticRegression", "LogisticRegressionCV")
 LINEAR = (
-    BayesianRidge,
-    ElasticNet,
-    ElasticNetCV,
-    HuberRegressor,
-    Lasso,
-    LassoCV,
-    LinearRegression,
-    Ridge,
-    RidgeCV,
-    SGDRegressor,
+    "BayesianRidge",
+    "ElasticNet",
+    "ElasticNetCV",
+    "HuberRegressor",
+    "Lasso",
+    "LassoCV",
+    "LinearRegression",
+    "Ridge",
+    "RidgeCV",
+    "SGDRegressor",
 )
 # Each column of what they give is a function of the same column of what they take.
-COLUMNWISE = (
-    MaxAbsScaler,
-    MinMaxScaler,
-    PowerTransformer,
-    QuantileTransformer,
-    RobustScaler,
-    SimpleImputer,
-    StandardScaler,
+SCALERS = (
+    "MaxAbsScaler",
+    "MinMaxScaler",
+    "PowerTransformer",
+    "QuantileTransformer",
+    "RobustScaler",
+    "StandardScaler",
 )
 
 
@@ -66,7 +44,9 @@ def linear_contributions(estimator: Any, X: Floats, background: Floats) -> Contr
     Shapes: X (n, d), background (m, d).
     """
     steps, last = _parts(estimator)
-    if not isinstance(last, (*LOGISTIC, *LINEAR)) or not all(isinstance(s, COLUMNWISE) for s in steps):
+    linear, logistic = _classes(sklearn.linear_model, LINEAR), _classes(sklearn.linear_model, LOGISTIC)
+    columnwise = (*_classes(sklearn.preprocessing, SCALERS), sklearn.impute.SimpleImputer)
+    if not isinstance(last, linear + logistic) or not all(isinstance(s, columnwise) for s in steps):
         return None
     made, held = X, background
     for step in steps:
@@ -77,13 +57,17 @@ def linear_contributions(estimator: Any, X: Floats, background: Floats) -> Contr
     terms, usual = made[:, :, None] * weights.T, held[:, :, None] * weights.T
     mean = usual.mean(axis=0)
     base = np.asarray(np.atleast_1d(last.intercept_) + mean.sum(axis=0), dtype=np.float64)
-    space = "output" if isinstance(last, LINEAR) else "log-odds" if len(weights) == 1 else "logits"
+    space = "output" if isinstance(last, linear) else "log-odds" if len(weights) == 1 else "logits"
     return Contributions("linear", space, base, np.asarray(terms - mean, dtype=np.float64))
+
+
+def _classes(module: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(getattr(module, name) for name in names)
 
 
 def _parts(estimator: Any) -> tuple[list[Any], Any]:
     """The steps before the last one, without those that pass all through, and the last."""
-    if not isinstance(estimator, Pipeline):
+    if not isinstance(estimator, sklearn.pipeline.Pipeline):
         return [], estimator
     steps = [step for _, step in estimator.steps]
     return [s for s in steps[:-1] if s is not None and s != "passthrough"], steps[-1]

@@ -8,9 +8,8 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import skops.io as sio
-from sklearn.base import BaseEstimator
 
+from loudly.core.late import late
 from loudly.core.seams import Contributions
 from loudly.errors import ModelError, UntrustedModel
 from loudly.register.additive import linear_contributions
@@ -18,6 +17,8 @@ from loudly.store.threads import OneThread
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
+
+sklearn, sio = late("sklearn"), late("skops.io")
 
 SCHEMA = "schema.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -33,7 +34,7 @@ class SkopsFormat:
     executes_code = False
 
     def accepts(self, fitted: object) -> bool:
-        return isinstance(fitted, BaseEstimator) and not _foreign(sio.dumps(fitted))
+        return isinstance(fitted, sklearn.base.BaseEstimator) and not _foreign(sio.dumps(fitted))
 
     def dump(self, fitted: object) -> bytes:
         return _settled(sio.dumps(fitted))
@@ -77,7 +78,7 @@ class SklearnModel:
 
 def _alone(estimator: Any) -> Any:
     """Workers of joblib cost more than a request: `n_jobs` is one in it and in all its parts."""
-    if isinstance(estimator, BaseEstimator):
+    if isinstance(estimator, sklearn.base.BaseEstimator):
         many = {name: 1 for name, n in estimator.get_params().items() if name.split("__")[-1] == "n_jobs" and n not in (None, 1)}
         estimator.set_params(**many)
     return estimator

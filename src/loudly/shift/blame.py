@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from scipy.special import logsumexp
+import scipy
 
 from loudly.core.values import Decision, Verdict
 from loudly.errors import DataError, nearest
@@ -156,7 +156,7 @@ def _sure(verdict: Verdict) -> float:
 def _posterior(held: Floats, after: Floats) -> Floats:
     """(t,) probability of each start: the reference predicts what came before, a mixture of others what came from it on."""
     share = (held + 0.5) / (held.sum() + len(held) / 2)
-    moved = logsumexp([log_predictive(after, w * len(held) * share) for w in WEIGHTS], axis=0)
+    moved = scipy.special.logsumexp([log_predictive(after, w * len(held) * share) for w in WEIGHTS], axis=0)
     before = after[0] - after
     score = moved + log_predictive(before, held + 0.5)
-    return np.asarray(np.exp(score - logsumexp(score)))
+    return np.asarray(np.exp(score - scipy.special.logsumexp(score)))

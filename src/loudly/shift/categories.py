@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     Codes = NDArray[np.int64] | NDArray[np.int32]
 
 SHORT = 12
-FEW = 256
+# Fewer texts go through an Enum: their words are reached by pyarrow, whose import takes longer than it saves.
+FEW = 4096
 TRIES = 64
 # Slots that are counted by themselves, and only then put to their categories.
 SLOTS = 4096

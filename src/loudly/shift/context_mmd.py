@@ -13,18 +13,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist
-from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+import scipy
 from threadpoolctl import threadpool_limits
 
+from loudly.core.late import late
 from loudly.core.values import Evidence
 from loudly.errors import DataError
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
+
+sklearn = late("sklearn")
 
 FEWEST_ROWS = 20
 HELD_OUT = 0.25
@@ -51,6 +50,7 @@ def context_mmd(
         raise DataError("Kernels need finite numbers.", seen="NaN or infinite values", do="drop or fill such rows first")
     if min(len(x) for x, _ in sides) < FEWEST_ROWS:
         return Evidence("context MMD", None, n=len(sides[1][0]), unit="squared MMD")
+    linear, nystroem = sklearn.linear_model, sklearn.kernel_approximation.Nystroem  # imported before threads are counted
     with threadpool_limits(1):  # a few hundred rows are slower on many threads, and far slower on a busy machine
         drawn = [(x[i], c[i]) for (x, c), i in ((s, rng.permutation(len(s[0]))[:most]) for s in sides)]
         held = int(HELD_OUT * len(drawn[1][0]))
@@ -60,7 +60,8 @@ def context_mmd(
         K = _gram(x, x)
         scale = c.std(axis=0) + 1e-12
         L, at = _gram(c / scale, c / scale), _gram(c / scale, drawn[1][1][:held] / scale, _median(c / scale))
-        odds = make_pipeline(Nystroem(n_components=min(60, len(c)), random_state=seed), LogisticRegression(C=10.0, max_iter=1000))
+        model = linear.LogisticRegression(C=10.0, max_iter=1000)
+        odds = sklearn.pipeline.make_pipeline(nystroem(n_components=min(60, len(c)), random_state=seed), model)
         chance = odds.fit(c / scale, z).predict_proba(c / scale)[:, 1]
         found = _discrepancy(K, L, at, z, ridge)
         null = [_discrepancy(K, L, at, _sides(rng, chance), ridge) for _ in range(permutations)]
@@ -83,14 +84,14 @@ def _discrepancy(K: Floats, L: Floats, at: Floats, z: Floats, ridge: float) -> f
     for side, sign in ((0, -1.0), (1, 1.0)):
         rows = np.flatnonzero(z == side)
         inner = L[np.ix_(rows, rows)] + ridge * len(rows) * np.eye(len(rows))
-        weights[rows] = sign * cho_solve(cho_factor(inner), at[rows])
+        weights[rows] = sign * scipy.linalg.cho_solve(scipy.linalg.cho_factor(inner), at[rows])
     return float(np.einsum("ij,ij->j", weights, K @ weights).mean())
 
 
 def _median(x: Floats) -> float:
-    gaps = cdist(x, x, "sqeuclidean")
+    gaps = scipy.spatial.distance.cdist(x, x, "sqeuclidean")
     return float(np.median(gaps[np.triu_indices(len(x), 1)])) or 1.0
 
 
 def _gram(a: Floats, b: Floats, width: float | None = None) -> Floats:
-    return np.asarray(np.exp(-cdist(a, b, "sqeuclidean") / (_median(a) if width is None else width)))
+    return np.asarray(np.exp(-scipy.spatial.distance.cdist(a, b, "sqeuclidean") / (_median(a) if width is None else width)))

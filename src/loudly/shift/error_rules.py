@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from sklearn.tree import DecisionTreeRegressor
 
+from loudly.core.late import late
 from loudly.errors import DataError
 from loudly.stats.clusters import block_difference
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
+
+sklearn = late("sklearn")
 
 MOST_VALUES = 30
 SMALLEST_LEAF = 30
@@ -87,7 +89,8 @@ def error_rules(
     if min(half.sum(), (~half).sum()) < 2 * SMALLEST_LEAF:
         return ()
     leaf = max(SMALLEST_LEAF, table.height // 100)
-    tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=leaf, random_state=seed).fit(inputs[half], told[half])
+    tree = sklearn.tree.DecisionTreeRegressor(max_depth=depth, min_samples_leaf=leaf, random_state=seed)
+    tree.fit(inputs[half], told[half])
     paths = _paths(tree, tests)
     at = tree.apply(inputs[~half])
     past = None if reference is None else _past(tree, tests, columns, reference, table, days)

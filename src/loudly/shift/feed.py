@@ -7,7 +7,7 @@ teach. Measured on a year of hourly weather: no false alarm, each planted break 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -81,18 +81,33 @@ class FeedJudge:
     def __init__(self, apart: Sequence[str] = ()) -> None:
         self.history: dict[str, ColumnHistory] = {}
         self._apart = frozenset(apart)
+        self._before: Iterator[Profile] = iter(())
+
+    def begin(self, before: Iterable[Profile]) -> None:
+        """Good windows of the past. They are made, and teach, when somebody looks back: at the latest when a window comes."""
+        self._before = iter(before)
+
+    def look_back(self) -> None:
+        """Learns from the windows of the past, where that has not been done."""
+        for good in self._before:
+            self._teach(good)
 
     def learn(self, window: Profile) -> None:
         """A good window teaches what is normal."""
-        for name, column in self._fed(window):
-            self.history.setdefault(name, ColumnHistory()).learn(column)
+        self.look_back()
+        self._teach(window)
 
     def judge(self, window: Profile) -> tuple[Break, ...]:
         """The broken columns of a window; a window of fewer than 50 rows cannot tell and breaks nothing."""
         if window.rows < FEWEST_ROWS:
             return ()
+        self.look_back()
         found = (self._column(name, column) for name, column in self._fed(window))
         return tuple(b for b in found if b is not None)
+
+    def _teach(self, window: Profile) -> None:
+        for name, column in self._fed(window):
+            self.history.setdefault(name, ColumnHistory()).learn(column)
 
     def _fed(self, window: Profile) -> Iterator[tuple[str, Column]]:
         return ((name, column) for name, column in window.columns.items() if name not in self._apart)

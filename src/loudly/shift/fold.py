@@ -8,17 +8,17 @@ Memory: half a MB, and for the embedding a byte a value of a span.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from scipy.sparse import csc_array
+import scipy
 from threadpoolctl import ThreadpoolController
 
-from loudly.shift.bins import DROP, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
+from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
 from loudly.shift.categories import SLOTS, codes_of, named_slots
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
     Far = dict[str, dict[int, int]]
     Mask = NDArray[np.bool_]
+    Count = Callable[[int], Floats]
 
 # Rows at a time: smaller blocks cost calls, larger ones leave the processor's second cache.
 BLOCK = 16384
-# Fewer rows are searched for: no table is made for an hour of little traffic.
-FEW = 4096
 # Adding ROUND and taking it away rounds a number within ±1 to a multiple of 2**-18; with ONE added, one weighted count gives
 # both the count and the sum of a bin.
 ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**18
@@ -48,37 +47,41 @@ BLAS = ThreadpoolController()
 
 @dataclass(slots=True)
 class Scratch:
-    """The buffers of a block.
-
-    weighted, ones: sparse matrices of one column whose row indices are `code` and `cell`; times one they are a count by code,
-    in compiled code.
-    """
+    """The buffers of a block. weighted: sums `d` by code, of so many rows.  ones: counts by cell."""
 
     rows: int
     most: int
+    count: Callable[[Floats, NDArray[Any], int], Count]
     d: Floats = field(init=False)
     cell: Ints = field(init=False)
     code: NDArray[np.int32] = field(init=False)
-    weighted: Any = field(init=False)
-    ones: Any = field(init=False)
+    weighted: Count = field(init=False)
+    ones: Count = field(init=False)
 
     def __post_init__(self) -> None:
         rows = self.rows
         self.d, self.cell = np.empty(rows), np.zeros(rows, dtype=np.int64)
         self.code = np.zeros(rows, dtype=np.int32)
-        self.weighted = _counter(self.d, self.code, self.most)
-        self.ones = _counter(np.ones(rows), self.cell, max(self.most, SLOTS + 2))
-
-    def block(self, n: int) -> None:
-        """The next block has `n` rows."""
-        self.weighted.indptr[1] = self.ones.indptr[1] = n
+        self.weighted = self.count(self.d, self.code, self.most)
+        self.ones = self.count(np.ones(rows), self.cell, max(self.most, SLOTS + 2))
 
 
-def _counter(values: Floats, code: NDArray[Any], most: int) -> Any:
-    """A matrix (most, 1) over these very arrays: what is written into them is what it counts next."""
-    made: Any = csc_array((most, 1))
+def _few(values: Floats, code: NDArray[Any], most: int) -> Count:
+    """Sums the first n values by code, of (at least `most`,)."""
+    return lambda n: np.asarray(np.bincount(code[:n], values[:n], most), dtype=np.float64)
+
+
+def _many(values: Floats, code: NDArray[Any], most: int) -> Count:
+    """The same by a sparse matrix (most, 1) over these very arrays, times one: compiled code that takes half of the time."""
+    made: Any = scipy.sparse.csc_array((most, 1))
     made.data, made.indices, made.indptr = values, code, np.array([0, len(code)], dtype=code.dtype)
-    return made
+
+    def count(n: int) -> Floats:
+        made.indptr[1] = n
+        held: Floats = made @ WHOLE
+        return held
+
+    return count
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +109,8 @@ def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
-    scratch = Scratch(min(n, BLOCK), max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1)
+    most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
+    scratch = Scratch(min(n, BLOCK), most, _few if n < FEW else _many)
     rows = -(-n // max(1, -(-n // SPAN)))
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
     with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
@@ -176,14 +180,13 @@ def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps |
     for at in range(0, len(values), BLOCK):
         text = as_text(values.slice(at, BLOCK))
         n = len(text)
-        s.block(n)
         cell = s.cell[:n]
         names = named_slots(text, bins, s.d[:n].view(np.uint64), cell)
         if names is None:
             codes_of(text, bins, cell)
-            held += (s.ones @ WHOLE)[: size + 1]
+            held += s.ones(n)[: size + 1]
         else:
-            held += (s.ones @ WHOLE)[names.slots]
+            held += s.ones(n)[names.slots]
         if steps is not None:
             scores = steps.scores if names is None else steps.scores[names.codes]
             # No code is outside: "wrap" only says that nothing need be looked after.
@@ -242,7 +245,6 @@ def _block(
 ) -> tuple[Floats, float, dict[int, int]]:
     """One block: by code (0: look closer, bin + 1, missing, -inf, +inf) counts and sums in one number, squares, far values."""
     n = len(raw)
-    s.block(n)
     d, code, cell = s.d[:n], s.code[:n], s.cell[:n]
     np.subtract(raw, bins.centre, out=d)
     np.multiply(d, 2.0**-bins.exponent, out=d)
@@ -268,7 +270,7 @@ def _block(
     np.subtract(d, ROUND, out=d)
     squares = float(np.dot(d, d))
     np.add(d, ONE, out=d)
-    held = (s.weighted @ WHOLE)[: bins.size + SPECIAL + 1]
+    held = s.weighted(n)[: bins.size + SPECIAL + 1]
     # Near values alone have no more squares than rows; were far ones' sum nothing by chance, their squares are not.
     if held[0] == 0 and squares <= n:
         return held, squares, {}

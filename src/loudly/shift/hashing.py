@@ -50,19 +50,18 @@ def text_hash(text: pl.Series) -> Words:
     """
     if text.is_empty():
         return np.zeros(0, dtype=np.uint64)
-    arrow: Any = text.cast(pl.String).fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, data = arrow.buffers()
-    starts = np.frombuffer(offsets, dtype=np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
-    if data is None or starts[-1] == starts[0]:
+    known = text.cast(pl.String).fill_null("")
+    sizes = known.str.len_bytes().to_numpy().astype(np.int64)
+    if not sizes.any():
         return mixed(np.zeros(len(text), dtype=np.uint64))
-    raw = np.frombuffer(data, dtype=np.uint8)[starts[0] : starts[-1]].astype(np.uint64)
-    starts = starts - starts[0]
-    sizes = np.diff(starts)
-    place = np.arange(len(raw), dtype=np.uint64) - np.repeat(starts[:-1], sizes).astype(np.uint64)
+    # Of an empty list older versions of Polars make a null.
+    raw = known.cast(pl.Binary).cast(pl.List(pl.UInt8)).explode().drop_nulls().to_numpy().astype(np.uint64)
+    starts = np.cumsum(sizes) - sizes
+    place = np.arange(len(raw), dtype=np.uint64) - np.repeat(starts, sizes).astype(np.uint64)
     terms = (raw + np.uint64(1)) * (mixed(place) | np.uint64(1))
     sums = np.zeros(len(sizes), dtype=np.uint64)
     full = sizes > 0
-    sums[full] = np.add.reduceat(terms, starts[:-1][full])
+    sums[full] = np.add.reduceat(terms, starts[full])
     return mixed(sums ^ mixed(sizes.astype(np.uint64)))
 
 

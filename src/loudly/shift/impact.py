@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtri
+import scipy
 
 from loudly.core.canon import Json, finite
 from loudly.core.values import Evidence
@@ -114,7 +114,7 @@ class Impact:
             return _untold(name, self.metric, len(X), "reference rows with any of the window's values")
         ratio = np.divide(share * len(mine), ours, out=np.zeros(len(ours)), where=ours > 0)
         after = self._measure(ratio[mine])
-        effect, reach = after.value - before.value, float(ndtri(0.5 + self.confidence / 2))
+        effect, reach = after.value - before.value, float(scipy.special.ndtri(0.5 + self.confidence / 2))
         reach *= _error(before, after, mine, ours, share, len(X))
         detail: dict[str, Json] = {"assumes": ASSUMES, "shift": js(ours, seen), "uncovered": uncovered, "before": before.value}
         beyond = 0.0 if name in self.columns.categories else _beyond(self.X[:, at], X[:, at])

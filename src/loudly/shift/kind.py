@@ -17,10 +17,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtri
-from sklearn.ensemble import HistGradientBoostingRegressor
+import scipy
 from threadpoolctl import threadpool_limits
 
+from loudly.core.late import late
 from loudly.core.values import Evidence
 from loudly.shift.estimate.density import columns_of, density, folds, out_of_fold
 from loudly.shift.estimate.labelled import FEWEST, labelled, scores, sound
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats
     from loudly.shift.estimate.density import Inputs
     from loudly.shift.estimate.labelled import Labelled
+
+sklearn = late("sklearn")
 
 APART, MOVED, MIX = 0.04, 0.02, 0.02
 LABELS = "labels of the window"
@@ -152,7 +154,7 @@ def _before(found: Evidence) -> float:
 def _apart(method: str, about: str, ours: Floats, theirs: Floats, weight: Floats | None, confidence: float) -> Evidence:
     """How far a classifier tells window from reference: AUC above one half."""
     found = density(ours, theirs, weight)
-    reach = float(ndtri(confidence)) * found.error * (1.0 if weight is None else np.sqrt(2.0))
+    reach = float(scipy.special.ndtri(confidence)) * found.error * (1.0 if weight is None else np.sqrt(2.0))
     effect = float(found.auc) - 0.5
     return Evidence(method, effect, effect - reach, effect + reach, len(theirs), about, "auc - 0.5", confidence, APART)
 
@@ -160,7 +162,7 @@ def _apart(method: str, about: str, ours: Floats, theirs: Floats, weight: Floats
 def _mix(ours: Floats, theirs: Floats, c: int, confidence: float) -> Evidence:
     """How far the share of a class moved, by labels."""
     p, q = float(ours.mean()), float(theirs.mean())
-    reach = float(ndtri(0.5 + confidence / 2)) * float(np.sqrt(p * (1 - p) / len(ours) + q * (1 - q) / len(theirs)))
+    reach = float(scipy.special.ndtri(0.5 + confidence / 2)) * float(np.sqrt(p * (1 - p) / len(ours) + q * (1 - q) / len(theirs)))
     gap = abs(q - p)
     return Evidence("labels: share of a class", gap, gap - reach, gap + reach, len(theirs), f"class {c}", "share", confidence, MIX)
 
@@ -177,7 +179,7 @@ def _conditional(ours: Floats, our_label: Floats, theirs: Floats, their_label: F
     product = gap * surprise
     sign = _direction(X, product)
     scale = float((surprise**2).mean())
-    z = float(ndtri(1 - (1 - confidence) / 2))
+    z = float(scipy.special.ndtri(1 - (1 - confidence) / 2))
     tried = []
     for way in (np.full(len(X), np.sign(product.mean()) or 1.0), sign):
         effect = float((way * product).mean()) / scale
@@ -193,7 +195,7 @@ def _direction(X: Floats, product: Floats) -> Floats:
     """(n,) +1 or -1: which way the product points at a row, learned on the other fold."""
     fold, way = folds(len(X), 2, 2), np.zeros(len(X))
     for number in range(2):
-        trees = HistGradientBoostingRegressor(
+        trees = sklearn.ensemble.HistGradientBoostingRegressor(
             max_iter=40, max_leaf_nodes=8, min_samples_leaf=50, early_stopping=False, random_state=0
         )
         with threadpool_limits(1, user_api="openmp"):

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import ndtri, softmax
+import scipy
 
 from loudly.core.canon import Json, finite
 from loudly.core.values import Evidence
@@ -145,7 +144,7 @@ class LabelShift:
         return np.asarray(basis @ np.linalg.pinv(information, hermitian=True) @ basis.T)
 
     def _told(self, method: str, q: Floats, error: Floats, n: int, detail: dict[str, Json]) -> tuple[Evidence, ...]:
-        reach = float(ndtri(0.5 + self.confidence / 2)) * error
+        reach = float(scipy.special.ndtri(0.5 + self.confidence / 2)) * error
         return tuple(
             Evidence(
                 method, float(q[j]), max(0.0, float(q[j] - reach[j])), min(1.0, float(q[j] + reach[j])), n, f"class {j}", "share",
@@ -182,7 +181,8 @@ def mlls(chance: Floats, prior: Floats) -> Floats:
 
 def calibrated(score: Floats, calibration: Floats) -> Floats:
     """(n, k) probabilities: softmax(log score / temperature + bias)."""
-    return np.asarray(softmax(np.log(np.clip(score, TINY, None)) * np.exp(-calibration[0]) + calibration[1:], axis=1)) + TINY
+    logits = np.log(np.clip(score, TINY, None)) * np.exp(-calibration[0]) + calibration[1:]
+    return np.asarray(scipy.special.softmax(logits, axis=1)) + TINY
 
 
 def bcts(score: Floats, onehot: Floats) -> Floats:
@@ -194,7 +194,8 @@ def bcts(score: Floats, onehot: Floats) -> Floats:
         return float(value.mean() + RIDGE * (at**2).sum()), slopes.mean(axis=0) + 2 * RIDGE * at
 
     bounds = [(-4.0, 4.0), *[(-20.0, 20.0)] * k]
-    return np.asarray(minimize(loss, np.zeros(1 + k), jac=True, method="L-BFGS-B", bounds=bounds).x, dtype=np.float64)
+    found = scipy.optimize.minimize(loss, np.zeros(1 + k), jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x, dtype=np.float64)
 
 
 def _log_losses(logs: Floats, onehot: Floats, at: Floats) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import logsumexp, xlogy
+import scipy
 
 from loudly.errors import DataError
 from loudly.stats.multinomial_process import log_e, log_e_ordered
@@ -53,7 +53,7 @@ def lookback_log_e(
     judge, n = log_e_ordered if ordered else log_e, np.asarray(lengths)[:, None]
     counts = sums[:, at + 1] - sums[:, np.maximum(0, at + 1 - n)].transpose(1, 0, 2)
     told = np.where(at + 1 >= n, judge(held, counts.transpose(0, 2, 1)), -math.inf)
-    out[at] = logsumexp(told, axis=0) - np.log(np.maximum(1, (n <= at + 1).sum(axis=0)))
+    out[at] = scipy.special.logsumexp(told, axis=0) - np.log(np.maximum(1, (n <= at + 1).sum(axis=0)))
     return out
 
 
@@ -68,7 +68,7 @@ def _most(held: Any, sums: Any, lengths: Sequence[int]) -> Floats:
     rows = sums.sum(axis=0)
     longest = max((int((rows[n:] - rows[:-n]).max()) for n in fit), default=0)
     each, whole = _gain(held, longest), _gain(held.sum(keepdims=True), longest)
-    before = float(xlogy(held, held).sum() - xlogy(held.sum(), held.sum()))
+    before = float(scipy.special.xlogy(held, held).sum() - scipy.special.xlogy(held.sum(), held.sum()))
     out = np.full((len(fit), windows), -math.inf)
     for i, n in enumerate(fit):
         gain = each(sums[:, n:] - sums[:, :-n]).sum(axis=0) - whole((rows[n:] - rows[:-n])[None])[0]
@@ -76,7 +76,7 @@ def _most(held: Any, sums: Any, lengths: Sequence[int]) -> Floats:
     most = out.max(axis=0, initial=-math.inf)
     # Where even the largest is small, so is the mean, and its logarithm need not be taken.
     high = np.flatnonzero(most > math.log(len(lengths)))
-    most[high] = logsumexp(out[:, high], axis=0) - np.log((np.asarray(lengths)[:, None] <= high + 1).sum(axis=0))
+    most[high] = scipy.special.logsumexp(out[:, high], axis=0) - np.log((np.asarray(lengths)[:, None] <= high + 1).sum(axis=0))
     return np.asarray(most)
 
 
@@ -84,9 +84,9 @@ def _gain(held: Any, longest: int) -> Any:
     """counts (k, t) -> x log x - (x + held) log (x + held) of each, by a table where no count is very large."""
     before = held[:, None]
     if longest > MOST_LOOKED_UP:
-        return lambda counts: xlogy(counts, counts) - xlogy(counts + before, counts + before)
+        return lambda counts: scipy.special.xlogy(counts, counts) - scipy.special.xlogy(counts + before, counts + before)
     grid = np.arange(longest + int(held.max(initial=0)) + 1.0)
-    terms = xlogy(grid, grid)
+    terms = scipy.special.xlogy(grid, grid)
     table = np.stack([terms[: longest + 1] - terms[h : h + longest + 1] for h in held])
     begins = np.arange(len(held))[:, None] * (longest + 1)
     return lambda counts: table.take(counts + begins)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import rankdata
+import scipy
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -33,9 +32,9 @@ def auc(truth: Floats, score: Floats) -> Auc:
     if m == 0 or n == 0:
         nothing = np.zeros(0)
         return Auc(float("nan"), float("nan"), nothing, nothing)
-    ranks = rankdata(score)
-    above = (ranks[positive] - rankdata(score[positive])) / n
-    below = 1.0 - (ranks[~positive] - rankdata(score[~positive])) / m
+    ranks = midranks(score)
+    above = (ranks[positive] - midranks(score[positive])) / n
+    below = 1.0 - (ranks[~positive] - midranks(score[~positive])) / m
     variance = _variance(above) / m + _variance(below) / n
     return Auc(float(above.mean()), float(np.sqrt(variance)), above, below)
 
@@ -51,7 +50,21 @@ def area(truth: Floats, score: Floats) -> float:
     n = len(truth) - m
     if m == 0 or n == 0:
         return float("nan")
-    return (float(rankdata(score)[positive].sum()) - m * (m + 1) / 2) / (m * n)
+    return (float(midranks(score)[positive].sum()) - m * (m + 1) / 2) / (m * n)
+
+
+def midranks(values: Floats) -> Floats:
+    """(n,) ranks from 1, equal values sharing the mean of theirs; all NaN where one value is. As scipy's `rankdata`, which costs a
+    process half of scipy.
+
+    >>> midranks(np.array([0.4, 0.1, 0.4, 0.8]))
+    array([2.5, 1. , 2.5, 4. ])
+    """
+    if np.isnan(values).any():
+        return np.full(len(values), np.nan)
+    _, where, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = np.cumsum(count) - (count - 1) / 2
+    return ranks[where]
 
 
 def average_precision(truth: Floats, score: Floats) -> float:
@@ -82,7 +95,7 @@ def auc_difference(truth: Floats, a: Floats, b: Floats) -> tuple[float, float]:
 
 def normal_interval(value: float, error: float, confidence: float) -> tuple[float, float]:
     """value ± z · error."""
-    reach = float(ndtri(0.5 + confidence / 2)) * error
+    reach = float(scipy.special.ndtri(0.5 + confidence / 2)) * error
     return value - reach, value + reach
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import betainc, ndtr
+import scipy
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -33,7 +33,7 @@ def best_beta(a: Floats, b: Floats) -> Floats:
     deviation = np.sqrt(mean * (1 - mean) / (a + b + 1))
     near = mean[:, None] + deviation[:, None] * SPREAD
     edges = np.unique(np.clip(np.concatenate([near.ravel(), EVEN]), 0.0, 1.0))
-    return matching(np.asarray(betainc(a[:, None], b[:, None], edges)))
+    return matching(np.asarray(scipy.special.betainc(a[:, None], b[:, None], edges)))
 
 
 def best_normal(mean: Floats, deviation: Floats) -> Floats:
@@ -61,4 +61,4 @@ def matching(below: Floats) -> Floats:
 def _best_normal(mean: Floats, deviation: Floats) -> Floats:
     near = mean[:, :, None] + deviation[:, :, None] * SPREAD
     edges = np.sort(near.reshape(len(mean), -1), axis=1)
-    return matching(np.asarray(ndtr((edges[:, None, :] - mean[:, :, None]) / deviation[:, :, None])))
+    return matching(np.asarray(scipy.special.ndtr((edges[:, None, :] - mean[:, :, None]) / deviation[:, :, None])))

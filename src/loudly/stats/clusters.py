@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import t as student
+import scipy
 
 from loudly.stats.confidence_sequence import Running
 from loudly.stats.gains import Gains
@@ -136,7 +136,8 @@ class Blocked:
 
     def reach(self, alpha: float) -> float:
         """Half the width of the two-sided interval at 1 - alpha; infinite where one block is all there is."""
-        return float(student.ppf(1 - alpha / 2, self.freedom) * self.error) if self.freedom > 0 and self.error > 0 else self.error
+        known = self.freedom > 0 and self.error > 0
+        return float(scipy.special.stdtrit(self.freedom, 1 - alpha / 2) * self.error) if known else self.error
 
 
 def block_mean(values: Any, blocks: Any = None) -> Blocked:

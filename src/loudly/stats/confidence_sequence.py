@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from scipy.special import ndtr
+import scipy
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -107,7 +107,8 @@ def stretch(stream: Running, alpha: float, margin: float, best_at: int = 3000) -
     def odds(factor: float) -> float:
         spread = deviation * math.sqrt((1 - 1 / factor) / n)
         reach = radius(round(n * factor), deviation, alpha, best_at)
-        return float(ndtr((stream.mean + margin - reach) / spread) + ndtr((-stream.mean - reach) / spread))
+        above, below = (stream.mean + margin - reach) / spread, (-stream.mean - reach) / spread
+        return float(scipy.special.ndtr(above) + scipy.special.ndtr(below))
 
     low, high = 1.0, 2.0
     while odds(high) < 0.5:

@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 from loudly.stats.divergence import js, psi, total_variation
 from loudly.stats.dkw import share_band, share_sequence
@@ -89,7 +89,7 @@ def fixed_kl_ball(k: int, n: int, alpha: float) -> float:
         return 0.0
     free = k - 1
     top = free + 4 * (free - math.log(alpha)) + 10
-    found = brentq(lambda x: x - free - free * math.log(x / free) + math.log(alpha), free, top * 4)
+    found = scipy.optimize.brentq(lambda x: x - free - free * math.log(x / free) + math.log(alpha), free, top * 4)
     return float(found) / n
 
 

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import rel_entr
+import scipy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def all_of(reference: Counts, window: Counts, floor: float = 1e-4) -> dict[str, 
     gap, root, middle = p - q, np.sqrt(p) - np.sqrt(q), (p + q) / 2
     high, low = np.maximum(q, floor), np.maximum(p, floor)
     log, total = np.log(high / low), high.sum(axis=-1)
-    bits = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2))
+    bits = (scipy.special.rel_entr(p, middle) + scipy.special.rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2))
     both = np.where(middle > 0, a + b, 1.0)
     return {
         "js": np.sqrt(np.maximum(0.0, bits)),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from scipy.optimize import brentq, minimize_scalar
+import scipy
 
 # The A of Howard & Ramdas, and the first look at which the band speaks.
 STEEPNESS = 0.85
@@ -32,13 +32,16 @@ def crossing(steepness: float, height: float) -> float:
     """
 
     def bound(eta: float) -> float:
-        g = math.sqrt(2 / eta) * (steepness - math.sqrt(2 * (eta - 1) / height))
+        g = slope(eta)
         if g <= 1:
             return 1e6 * (eta + 1)
         return 4 * math.exp(-g * g * height) * (1 + 1 / ((g * g - 1) * math.log(eta)))
 
-    widest = brentq(lambda eta: math.sqrt(2 / eta) * (steepness - math.sqrt(2 * (eta - 1) / height)) - 1, 1.0, 2 * steepness**2)
-    found = minimize_scalar(bound, bounds=(1 + 1e-9, widest), method="bounded", options={"xatol": 1e-12})
+    def slope(eta: float) -> float:
+        return math.sqrt(2 / eta) * (steepness - math.sqrt(2 * (eta - 1) / height))
+
+    widest = scipy.optimize.brentq(lambda eta: slope(eta) - 1, 1.0, 2 * steepness**2)
+    found = scipy.optimize.minimize_scalar(bound, bounds=(1 + 1e-9, widest), method="bounded", options={"xatol": 1e-12})
     return float(found.fun)
 
 
@@ -50,7 +53,7 @@ def height(alpha: float, steepness: float = STEEPNESS) -> float:
     True
     """
     top = 0.8 * math.log(1612 / alpha) + 40
-    return float(brentq(lambda c: math.log(crossing(steepness, c) / alpha), 2.0, top, xtol=1e-10))
+    return float(scipy.optimize.brentq(lambda c: math.log(crossing(steepness, c) / alpha), 2.0, top, xtol=1e-10))
 
 
 def band(n: int, alpha: float, first: int = FIRST_LOOK) -> float:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import betaincinv, betaln, entr, gammaln, logsumexp, xlogy
+import scipy
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
@@ -43,14 +43,14 @@ def log_likelihood(counts: Counts) -> Floats:
     """Largest multinomial log-likelihood of counts (..., k), without the coefficient; 0 for none."""
     counts = np.asarray(counts, dtype=np.float64)
     total = counts.sum(axis=-1)
-    return np.asarray(xlogy(counts, counts).sum(axis=-1) - xlogy(total, total))
+    return np.asarray(scipy.special.xlogy(counts, counts).sum(axis=-1) - scipy.special.xlogy(total, total))
 
 
 def log_predictive(counts: Counts, prior: Counts) -> Floats:
     """Log-probability of a sequence with these counts (..., k) under a Dirichlet prior (k,)."""
     counts, prior = np.asarray(counts, dtype=np.float64), np.asarray(prior, dtype=np.float64)
-    whole = gammaln(prior.sum()) - gammaln(prior.sum() + counts.sum(axis=-1))
-    return np.asarray(whole + (gammaln(prior + counts) - gammaln(prior)).sum(axis=-1))
+    whole = scipy.special.gammaln(prior.sum()) - scipy.special.gammaln(prior.sum() + counts.sum(axis=-1))
+    return np.asarray(whole + (scipy.special.gammaln(prior + counts) - scipy.special.gammaln(prior)).sum(axis=-1))
 
 
 def log_e(reference: Counts, window: Counts, tempers: Sequence[float] = TEMPERS, weights: Sequence[float] = WEIGHTS) -> Floats:
@@ -78,10 +78,10 @@ def log_e_within(
     strata, k = held.shape
     priors = (held + 0.5) / (held.sum(axis=1, keepdims=True) + k / 2) * k
     each = [sum(log_predictive(seen[..., s, :], w * priors[s]) for s in range(strata)) for w in weights]
-    told = logsumexp(each, axis=0) - math.log(len(weights))
+    told = scipy.special.logsumexp(each, axis=0) - math.log(len(weights))
     free = strata * (k - 1)
     spent = [free * math.log1p(-a) + a * log_likelihood(held).sum() + _least(a * held, seen, told) for a in tempers]
-    return np.asarray(logsumexp(spent, axis=0) - math.log(2 * len(tempers)))
+    return np.asarray(scipy.special.logsumexp(spent, axis=0) - math.log(2 * len(tempers)))
 
 
 def log_e_ordered(reference: Counts, window: Counts, cuts: int = 15) -> Floats:
@@ -96,13 +96,14 @@ def log_e_ordered(reference: Counts, window: Counts, cuts: int = 15) -> Floats:
         return whole
     at = np.unique(np.linspace(1, len(held) - 1, min(cuts, len(held) - 1)).astype(int))
     two = [log_e([held[:i].sum(), held[i:].sum()], np.stack([seen[..., :i].sum(-1), seen[..., i:].sum(-1)], -1)) for i in at]
-    return np.asarray(np.logaddexp(whole, logsumexp(two, axis=0) - math.log(len(at))) - math.log(2))
+    return np.asarray(np.logaddexp(whole, scipy.special.logsumexp(two, axis=0) - math.log(len(at))) - math.log(2))
 
 
 def _least(held: Floats, seen: Floats, told: Floats) -> Floats:
     """The minimum over p by its dual: the largest over s of s·log Q - l(held + s·seen) + h(s)."""
     s = np.array(SLOPES).reshape(-1, *(1,) * np.ndim(told))
-    bound = s * told - log_likelihood(held + s[..., None, None] * seen).sum(axis=-1) + entr(s) + entr(1 - s)
+    entropy = scipy.special.entr(s) + scipy.special.entr(1 - s)
+    bound = s * told - log_likelihood(held + s[..., None, None] * seen).sum(axis=-1) + entropy
     return np.asarray(bound.max(axis=0))
 
 
@@ -152,11 +153,11 @@ def share_interval(hits: Counts, n: Counts, alpha: float) -> tuple[Floats, Float
     (0.014, 0.054)
     """
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    mixed = betaln(hits + 0.5, n - hits + 0.5) - betaln(0.5, 0.5)
+    mixed = scipy.special.betaln(hits + 0.5, n - hits + 0.5) - scipy.special.betaln(0.5, 0.5)
     top = np.divide(hits, n, out=np.full(np.shape(hits), 0.5), where=n > 0)
 
     def outbid(p: Floats) -> Any:
-        return mixed - xlogy(hits, p) - xlogy(n - hits, 1 - p) >= -math.log(alpha)
+        return mixed - scipy.special.xlogy(hits, p) - scipy.special.xlogy(n - hits, 1 - p) >= -math.log(alpha)
 
     ends = []
     for edge in (0.0, 1.0):
@@ -176,6 +177,6 @@ def fixed_share_interval(hits: Counts, n: Counts, alpha: float) -> tuple[Floats,
     [0.0, 0.0362]
     """
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    low = np.where(hits > 0, betaincinv(np.maximum(hits, 1), n - hits + 1, alpha / 2), 0.0)
-    high = np.where(hits < n, betaincinv(hits + 1, np.maximum(n - hits, 1), 1 - alpha / 2), 1.0)
+    low = np.where(hits > 0, scipy.special.betaincinv(np.maximum(hits, 1), n - hits + 1, alpha / 2), 0.0)
+    high = np.where(hits < n, scipy.special.betaincinv(hits + 1, np.maximum(n - hits, 1), 1 - alpha / 2), 1.0)
     return low, high

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from loudly.core.canon import Json, finite
 from loudly.core.values import Evidence
@@ -154,12 +154,12 @@ def overlap_warnings(log: Logged) -> tuple[str, ...]:
 
 def _mean(values: Floats, confidence: float) -> tuple[float, float, float]:
     value, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    reach = float(stdtrit(max(1, len(values) - 1), 0.5 + confidence / 2)) * error
+    reach = float(scipy.special.stdtrit(max(1, len(values) - 1), 0.5 + confidence / 2)) * error
     return value, value - reach, value + reach
 
 
 def _quantile(log: Logged, confidence: float) -> float:
-    return float(stdtrit(max(1.0, effective(log.weights) - 1), 0.5 + confidence / 2))
+    return float(scipy.special.stdtrit(max(1.0, effective(log.weights) - 1), 0.5 + confidence / 2))
 
 
 def _told(method: str, log: Logged, value: float, low: float, high: float, confidence: float) -> Evidence:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import ndtri
+import scipy
 
 from loudly.errors import ConfigError
 from loudly.stats.confidence_sequence import radius
@@ -72,7 +72,7 @@ def sequential(margin: float, deviation: float, power: float = 0.8, alpha: float
     True
     """
     _check(margin, deviation, power, alpha, share)
-    z = float(ndtri(power))
+    z = float(scipy.special.ndtri(power))
 
     def enough(rows: int) -> bool:
         one, two = max(2, round(rows * (1 - share))), max(2, round(rows * share))
@@ -98,7 +98,7 @@ def fixed(margin: float, deviation: float, power: float = 0.8, alpha: float = 0.
     3140
     """
     _check(margin, deviation, power, alpha, share)
-    z = float(ndtri(1 - alpha / 2) + ndtri(power))
+    z = float(scipy.special.ndtri(1 - alpha / 2) + scipy.special.ndtri(power))
     rows = (z * deviation / margin) ** 2 / (share * (1 - share))
     return Size(math.ceil(rows * (1 - share)), math.ceil(rows * share))
 

@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from scipy.optimize import brentq
-from scipy.special import gammaln
+import scipy
 
 from loudly.core.values import Evidence
 from loudly.errors import DataError
@@ -95,8 +94,8 @@ class SampleRatio:
         below = seen > 0 and room(edge) > bar
         above = seen < self.n and room(1 - edge) > bar
         inside = min(max(likeliest, edge), 1 - edge)
-        low = float(brentq(lambda p: room(p) - bar, edge, inside)) if below else 0.0
-        return low, float(brentq(lambda p: room(p) - bar, inside, 1 - edge)) if above else 1.0
+        low = float(scipy.optimize.brentq(lambda p: room(p) - bar, edge, inside)) if below else 0.0
+        return low, float(scipy.optimize.brentq(lambda p: room(p) - bar, inside, 1 - edge)) if above else 1.0
 
     def evidence(self, arms: Sequence[str], alpha: float) -> Evidence:
         """The arm that is furthest off: its share minus the planned one, with an interval for all arms together."""
@@ -132,4 +131,4 @@ def sample_ratio_of(data: Mapping[str, Any]) -> SampleRatio:
 
 def _rising(start: float, steps: int) -> float:
     """log Γ(start + steps) - log Γ(start)."""
-    return float(gammaln(start + steps) - gammaln(start))
+    return float(scipy.special.gammaln(start + steps) - scipy.special.gammaln(start))

@@ -5,6 +5,7 @@ Two OpenMP threads on a busy machine of two cores made one row of histogram boos
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -14,32 +15,40 @@ from threadpoolctl import ThreadpoolController
 
 
 class OneThread:
-    """Holds the thread pools that are loaded at its making to one thread while a call runs, and gives them back after.
+    """Holds the thread pools that are loaded to one thread while a call runs, and gives them back after.
 
-    OpenMP keeps its setting for each thread, so calls do not meet. A BLAS keeps one for the process: the first call in
-    lowers it and the last one out restores it.
+    They are looked for again where a module was imported since, for modules bring the libraries that have some. OpenMP keeps its
+    setting for each thread, so calls do not meet. A BLAS keeps one for the process: the first call in lowers it and the last one
+    out restores it.
 
     Cost: about 10 µs a call.
     """
 
     def __init__(self) -> None:
-        found = ThreadpoolController()
-        self._openmp = found.select(user_api="openmp").lib_controllers
-        self._blas = found.select(user_api="blas").lib_controllers
+        self._modules, self._pools = _found()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """One thread from here to the end of the block."""
-        before = [pool.get_num_threads() for pool in self._openmp]
-        for pool in self._openmp:
+        if len(sys.modules) != self._modules:
+            self._modules, self._pools = _found()
+        openmp, blas = self._pools
+        before = [pool.get_num_threads() for pool in openmp]
+        for pool in openmp:
             pool.set_num_threads(1)
-        _BLAS.enter(self._blas)
+        _BLAS.enter(blas)
         try:
             yield
         finally:
             _BLAS.leave()
-            for pool, n in zip(self._openmp, before, strict=True):
+            for pool, n in zip(openmp, before, strict=True):
                 pool.set_num_threads(n)
+
+
+def _found() -> tuple[int, tuple[list[Any], list[Any]]]:
+    """How many modules there are, and the pools that came with them: of OpenMP, of BLAS."""
+    modules, found = len(sys.modules), ThreadpoolController()
+    return modules, (found.select(user_api="openmp").lib_controllers, found.select(user_api="blas").lib_controllers)
 
 
 class _Shared:

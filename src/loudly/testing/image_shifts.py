@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import affine_transform
+import scipy
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -87,7 +87,7 @@ def _move(image: Floats, ranges: Affine, rng: np.random.Generator) -> Floats:
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     matrix = rotation @ np.array([[1.0, -np.sin(shear)], [0.0, np.cos(shear)]]) @ np.diag(zoom)
     centre = np.full(2, (side - 1) / 2)
-    out: Floats = affine_transform(image, matrix, centre - matrix @ centre + rotation @ move, order=1, mode="nearest")
+    out: Floats = scipy.ndimage.affine_transform(image, matrix, centre - matrix @ centre + rotation @ move, order=1, mode="nearest")
     if ranges.horizontal and rng.random() < 0.5:
         out = out[:, ::-1]
     return out[::-1] if ranges.vertical and rng.random() < 0.5 else out

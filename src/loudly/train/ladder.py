@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from loudly.core.canon import finite
+from loudly.core.late import late
 from loudly.core.values import Decision, Evidence, Task, Verdict
 from loudly.metrics.table import metric
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
+
+sklearn = late("sklearn")
 
 SIMPLE_ROWS = 50_000
 MUST_BEAT = ("random", "prior")
@@ -85,8 +84,10 @@ def _prior(y: Floats, n: int, task: Task) -> Floats:
 
 
 def _simple(X: Floats, y: Floats, X_held: Floats, task: Task) -> Floats:
-    model = Ridge() if task is Task.REGRESSION else LogisticRegression(max_iter=300)
-    pipeline = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), model).fit(X, y)
+    linear = sklearn.linear_model
+    model = linear.Ridge() if task is Task.REGRESSION else linear.LogisticRegression(max_iter=300)
+    steps = sklearn.impute.SimpleImputer(keep_empty_features=True), sklearn.preprocessing.StandardScaler(), model
+    pipeline = sklearn.pipeline.make_pipeline(*steps).fit(X, y)
     if task is Task.REGRESSION:
         return np.asarray(pipeline.predict(X_held))
     proba = pipeline.predict_proba(X_held)

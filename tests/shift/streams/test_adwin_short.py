@@ -1,4 +1,4 @@
-"""Short batches go value by value and long ones by arrays: the same alarms and the same state, to the bit."""
+"""A few values go without arrays and many by arrays: the same alarms and the same state, to the bit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from loudly.errors import StreamRefused
-from loudly.shift.streams.adwin import SHORT, Adwin
+from loudly.shift.streams.adwin import FEW, Adwin
 
 SETTINGS = [{}, {"delta": 0.3, "clock": 1, "shortest": 1}, {"delta": 0.05, "clock": 5, "buckets": 2}]
 
@@ -22,7 +22,7 @@ def test_short_batches_are_the_long_one(settings: dict[str, Any], restart: bool)
     detector = Adwin(**settings, restart=restart)
     whole, alarms = detector.update(detector.init(), values)
     assert len(alarms)
-    for batch in (7, 33, SHORT, SHORT + 1):
+    for batch in (7, 33, FEW, FEW + 1):
         state, found = detector.init(), []
         for first in range(0, len(values), batch):
             state, told = detector.update(state, values[first : first + batch])

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import t as student
+import scipy
 
 from loudly.core.canon import Json, finite
 from loudly.core.values import Decision, Evidence, Verdict
@@ -30,7 +29,7 @@ def told(
     """The estimate with its interval, value ± z · error, and the assumption it stands on."""
     if not np.isfinite(value):
         return untold(method, metric, n, assumes, "rows that can tell (both classes likely, some row called positive)", detail)
-    reach = float(ndtri(0.5 + confidence / 2)) * error
+    reach = float(scipy.special.ndtri(0.5 + confidence / 2)) * error
     low, high = value - reach, value + reach
     if metric in BOUNDED:
         low, high = max(0.0, low), min(1.0, high)
@@ -83,7 +82,7 @@ def confirmed(
     if not np.isfinite(error) or freedom < 1:
         missing = "labelled rows of at least two days"
         return Verdict(Decision.UNDECIDED, CONFIRMED, "rows of one day cannot tell", (found,), missing=missing)
-    reach = -float(student.ppf((1 - found.confidence) / 2 / max(looks, 1), freedom)) * error
+    reach = -float(scipy.special.stdtrit(freedom, (1 - found.confidence) / 2 / max(looks, 1))) * error
     low, high = found.effect - reach, found.effect + reach
     gap = realised - found.effect
     seen = Evidence(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import xlogy
+import scipy
 
 from loudly.core.canon import Json
 from loudly.core.values import Evidence, Verdict
@@ -113,7 +113,7 @@ def _threshold(sure: Floats, right: Floats, weight: Floats) -> float:
 
 def _sure(score: Floats, by: str) -> Floats:
     p = np.stack([1 - score, score], axis=1) if score.ndim == 1 else score
-    return np.asarray(p.max(axis=1) if by == "maximum" else xlogy(p, p).sum(axis=1))
+    return np.asarray(p.max(axis=1) if by == "maximum" else scipy.special.xlogy(p, p).sum(axis=1))
 
 
 def _decided(score: Floats) -> Floats:

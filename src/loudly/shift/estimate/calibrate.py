@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import isotonic_regression
-from scipy.special import expit, logit
+import scipy
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
@@ -132,24 +131,24 @@ def _isotonic(mass: Floats, positive: Floats) -> Floats:
     filled = np.flatnonzero(mass > 0)
     if not len(filled):
         return np.full(len(mass), 0.5)
-    steps = isotonic_regression(positive[filled] / mass[filled], weights=mass[filled]).x
+    steps = scipy.optimize.isotonic_regression(positive[filled] / mass[filled], weights=mass[filled]).x
     return np.asarray(np.interp(np.arange(len(mass)), filled, steps))
 
 
 def _platt(knots: Floats, mass: Floats, positive: Floats) -> Floats:
     """P(y = 1) = sigmoid(a logit(s) + b) by Newton, with Platt's softened targets."""
-    x = logit(np.clip(knots, EDGE, 1 - EDGE))
+    x = scipy.special.logit(np.clip(knots, EDGE, 1 - EDGE))
     X = np.stack([x, np.ones(len(x))], axis=1)
     whole = mass.sum()
     high, low = (positive.sum() + 1) / (positive.sum() + 2), 1 / (whole - positive.sum() + 2)
     target = positive * high + (mass - positive) * low
     beta = np.array([1.0, 0.0])
     for _ in range(30):
-        p = expit(X @ beta)
+        p = scipy.special.expit(X @ beta)
         slope = X.T @ (target - mass * p)
         bend = (X * (mass * p * (1 - p))[:, None]).T @ X + 1e-9 * max(whole, 1.0) * np.eye(2)
         step = np.linalg.solve(bend, slope)
         beta = beta + step * min(1.0, 2.0 / max(float(np.abs(step).max()), EDGE))
         if np.abs(step).max() < 1e-8:
             break
-    return np.asarray(expit(X @ beta))
+    return np.asarray(scipy.special.expit(X @ beta))

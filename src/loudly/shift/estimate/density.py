@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
+from loudly.core.late import late
 from loudly.errors import DataError
 from loudly.shift.estimate.calibrate import calibrate
 from loudly.stats.auc import auc
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
     Inputs = pl.DataFrame | ArrayLike
+
+sklearn = late("sklearn")
 
 FOLDS = 3
 MOST_ROWS = 50_000
@@ -146,10 +148,11 @@ def out_of_fold(X: Floats, label: Floats, weight: Floats, *, seed: int = 0) -> F
     fold = folds(len(X), FOLDS, seed)
     raw = np.zeros(len(X))
     alike = np.ptp(weight) == 0  # the trees take weights when they bin, at several times the cost
+    make = sklearn.ensemble.HistGradientBoostingClassifier  # imported here: limits are for threads of libraries that are there
     with threadpool_limits(1, user_api="openmp"):
         for number in range(FOLDS):
             rest = np.flatnonzero(fold != number)[:MOST_ROWS]
-            trees = HistGradientBoostingClassifier(**TREES, random_state=seed)
+            trees = make(**TREES, random_state=seed)
             trees.fit(X[rest], label[rest], sample_weight=None if alike else weight[rest])
             raw[fold == number] = trees.predict_proba(X[fold == number])[:, 1]
     if np.ptp(raw) < 1e-9:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from loudly.core.canon import Json
+from loudly.core.late import late
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, DataError, nearest
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, told, untold
@@ -27,9 +27,12 @@ from loudly.stats.clusters import block_mean
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
     from loudly.core.seams import Floats
     from loudly.shift.estimate.density import Inputs
+
+sklearn = late("sklearn")
 
 METHOD = "DLE"
 ASSUMES = "no concept shift: errors depend on inputs and prediction in the window as in the reference, which covers them"
@@ -160,7 +163,7 @@ class Dle:
 def _learn(X: Floats, loss: Floats, seed: int) -> tuple[tuple[HistGradientBoostingRegressor, ...], Floats]:
     fold, learned, made = folds(len(X), FOLDS, seed), np.zeros(len(X)), []
     for number in range(FOLDS):  # one thread: see density.out_of_fold
-        trees = HistGradientBoostingRegressor(**TREES, random_state=seed)
+        trees = sklearn.ensemble.HistGradientBoostingRegressor(**TREES, random_state=seed)
         with threadpool_limits(1, user_api="openmp"):
             trees.fit(X[fold != number], loss[fold != number])
             learned[fold == number] = trees.predict(X[fold == number])

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPRegressor
 
+from loudly.core.late import late
 from loudly.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
     Single = NDArray[np.float32]
     Represent = Callable[[Floats], Floats]
+
+sklearn = late("sklearn")
 
 CHANNELS = (16, 8, 2)
 BATCH = 512
@@ -61,11 +62,11 @@ def trained_encoder(rows: Floats, dimensions: int = 32, hidden: int = 128, epoch
     >>> trained_encoder(x, 2, 8, 1)(x).shape
     (60, 2)
     """
-    net = MLPRegressor(
+    net = sklearn.neural_network.MLPRegressor(
         hidden_layer_sizes=(hidden, dimensions, hidden), max_iter=epochs, batch_size=min(256, len(rows)), random_state=seed
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         net.fit(rows, rows)
     (one, two), (bias, code) = net.coefs_[:2], net.intercepts_[:2]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sklearn.decomposition import PCA
-from sklearn.random_projection import SparseRandomProjection
+from loudly.core.late import late
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
     Represent = Callable[[Floats], Floats]
+
+sklearn = late("sklearn")
 
 DIMENSIONS = 32
 
@@ -28,8 +29,8 @@ def principal_components(rows: Floats, dimensions: int = DIMENSIONS, seed: int =
     (3, 2)
     """
     kept = min(dimensions, *rows.shape)
-    fitted = PCA(kept, svd_solver="randomized" if min(rows.shape) > 2 * kept else "full", random_state=seed).fit(rows)
-    return _of(fitted.transform)
+    solver = "randomized" if min(rows.shape) > 2 * kept else "full"
+    return _of(sklearn.decomposition.PCA(kept, svd_solver=solver, random_state=seed).fit(rows).transform)
 
 
 def sparse_projection(rows: Floats, dimensions: int = DIMENSIONS, seed: int = 0) -> Represent:
@@ -39,7 +40,8 @@ def sparse_projection(rows: Floats, dimensions: int = DIMENSIONS, seed: int = 0)
     >>> sparse_projection(np.zeros((1, 100)), 8)(np.ones((3, 100))).shape
     (3, 8)
     """
-    return _of(SparseRandomProjection(dimensions, dense_output=True, random_state=seed).fit(rows).transform)
+    thrown = sklearn.random_projection.SparseRandomProjection(dimensions, dense_output=True, random_state=seed)
+    return _of(thrown.fit(rows).transform)
 
 
 def _of(transform: Callable[[Floats], Floats]) -> Represent:

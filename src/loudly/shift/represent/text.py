@@ -13,15 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.random_projection import SparseRandomProjection
 
+from loudly.core.late import late
 from loudly.errors import DataError
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats
 
     Embed = Callable[[Sequence[str]], Floats]
+
+sklearn = late("sklearn")
 
 BUCKETS = 2**16
 LONGEST = 5_000
@@ -37,10 +38,11 @@ def hashed_text(dimensions: int = 128, seed: int = 0, *, shortest: int = 3, long
     """
     if dimensions < 1 or not 1 <= shortest <= longest:
         raise DataError("No such n-grams.", seen=f"{dimensions} columns of {shortest} to {longest} characters")
-    grams = HashingVectorizer(
+    grams = sklearn.feature_extraction.text.HashingVectorizer(
         analyzer="char_wb", ngram_range=(shortest, longest), n_features=BUCKETS, norm=None, alternate_sign=True, dtype=np.float64
     )
-    thrown = SparseRandomProjection(dimensions, dense_output=True, random_state=seed).fit(np.zeros((1, BUCKETS)))
+    thrown = sklearn.random_projection.SparseRandomProjection(dimensions, dense_output=True, random_state=seed)
+    thrown.fit(np.zeros((1, BUCKETS)))
 
     def embed(texts: Sequence[str]) -> Floats:
         wrong = {type(t).__name__ for t in texts if not isinstance(t, str)}

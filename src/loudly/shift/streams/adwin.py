@@ -1,8 +1,8 @@
 """ADWIN: a window that keeps growing until two parts of it have different means; then its old end is dropped.
 
 Buckets of sizes 1, 2, 4, … cover the window, at most `buckets` of each size, the oldest merged two by two. A bucket is kept
-as the cumulative sum at its end, so a merge forgets every second end, and between alarms the buckets of all later checks are
-known in closed form: all checks of a batch are made together.
+as the cumulative sum at its end, so a merge forgets every second end. Every `clock` values all ends are looked at, unless a bound
+shows that none can be where the window divides (`adwin_guard`).
 
 Source: Bifet & Gavaldà 2007, "Learning from time-changing data with adaptive windowing" (ADWIN2, theorem 3.1 with the normal
 approximation). The test is river's: a part must hold `shortest` values, 1/n is 1/(n - shortest + 1), and delta is shared out
@@ -13,22 +13,22 @@ The bound delta on false alarms is the paper's for one check; over a stream they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.shift.streams.adwin_growth import Growth, grow
-from loudly.shift.streams.adwin_window import ROOM, AdwinState, Window, cut, room_of, shrunk
+from loudly.shift.streams.adwin_window import AdwinState, Window
 from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require, tuples
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
 BLOCK = 4096
-# Up to so many values one by one are quicker than arrays.
-SHORT = 512
+# Up to so many values at once are quicker without arrays.
+FEW = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,66 +67,17 @@ class Adwin:
 
     def update(self, state: AdwinState, values: Floats) -> tuple[AdwinState, Ints]:
         """The state after a batch, and where it alarmed."""
-        taken, where = arrived(values, self.missing)
-        state, alarms = follow(self._step, state, taken, BLOCK)
-        return counted(state, len(values) - len(taken)), placed(alarms, where)
+        if state.centre is not None and len(state.pending) + len(values) < self.clock:
+            taken, _ = arrived(values, self.missing)
+            waiting = replace(state, pending=(*state.pending, *(taken - state.centre).tolist()))
+            return counted(waiting, len(values) - len(taken)), placed([], None)
+        running = self.running(state)
+        alarms = running.extend(values)
+        return running.state, alarms
 
     def running(self, state: AdwinState | None = None) -> RunningAdwin:
         """The same for values that come one by one or a few at a time, from `state` on."""
         return RunningAdwin(self, state or self.init())
-
-    def _step(self, state: AdwinState, values: Floats) -> tuple[AdwinState, int, bool]:
-        waited = len(state.pending)
-        checks = (waited + len(values)) // self.clock
-        if not checks:
-            return replace(state, pending=(*state.pending, *values.tolist())), len(values), False
-        if len(values) <= SHORT:
-            return self._short(state, [*state.pending, *values.tolist()])
-        values = np.concatenate((state.pending, values))
-        used = checks * self.clock
-        centre = float(values[0]) if state.centre is None else state.centre
-        grown = grow(state, values[:used] - centre, self.clock, self.buckets)
-        at = self._first_cut(grown, state)
-        if at is None:
-            made = grown.window(checks - 1, state, centre)
-            return replace(made, pending=tuple(values[used:].tolist())), len(values) - waited, False
-        made = AdwinState(skipped=state.skipped) if self.restart else shrunk(self, grown.window(at, state, centre))
-        return made, (at + 1) * self.clock - waited, True
-
-    def _short(self, state: AdwinState, values: list[float]) -> tuple[AdwinState, int, bool]:
-        """The same for a few values: the same arithmetic, and so the same bits, without arrays."""
-        window, waited, used = Window(self, state), len(state.pending), 0
-        while used + self.clock <= len(values):
-            used += self.clock
-            if window.divides(values[used - self.clock : used]):
-                return window.after_alarm().state(), used - waited, True
-        return window.state(tuple(values[used:])), len(values) - waited, False
-
-    def _first_cut(self, grown: Growth, state: AdwinState) -> int | None:
-        """The first check at which some cut divides the window; few come near enough for the exact test."""
-        width = grown.widths
-        total = grown.now[0] - state.start[0]
-        spread = np.maximum(0.0, (grown.now[1] - state.start[1] - total * total / width) / width)
-        room = np.log(2 * np.log(np.maximum(width, 2)) / self.delta)
-        mean = total / width
-        slots = np.arange(self.buckets)[:, None]
-        sizes = 2.0 ** np.arange(len(grown.counts))[:, None]
-        held = grown.counts * sizes
-        n0 = (width - np.add.accumulate(held))[:, None, :] + (slots + 1) * sizes[:, None]
-        excess = grown.flat[0].take((grown.offsets[:, None] + 2 * grown.merged)[:, None, :] + slots)
-        excess -= n0 * mean
-        excess -= state.start[0]
-        needed = width - n0
-        needed *= n0
-        needed *= 2 * spread * room / width * ROOM
-        near = (excess * excess >= needed) & (slots < np.where(width > self.grace, grown.counts, 0)[:, None, :])
-        for check in np.flatnonzero(near.any(axis=(0, 1))).tolist():
-            which, whole = near[:, :, check], int(width[check])
-            of = whole, float(spread[check]), room_of(whole, self.delta)
-            cuts = zip(n0[:, :, check][which].tolist(), excess[:, :, check][which].tolist(), strict=True)
-            if any(cut(self, int(place), far, *of) for place, far in cuts):
-                return int(check)
-        return None
 
 
 class RunningAdwin:
@@ -137,11 +88,13 @@ class RunningAdwin:
     [2015]
     """
 
-    __slots__ = ("_clock", "_detector", "_skipped", "_waiting", "_window")
+    __slots__ = ("_centre", "_clock", "_missing", "_skipped", "_waiting", "_window")
 
     def __init__(self, detector: Adwin, state: AdwinState) -> None:
-        self._detector, self._clock = detector, detector.clock
+        self._clock, self._missing = detector.clock, detector.missing
         self._window, self._waiting, self._skipped = Window(detector, state), list(state.pending), 0
+        # NaN while the window is empty.
+        self._centre = self._window.centre
 
     @property
     def state(self) -> AdwinState:
@@ -150,29 +103,58 @@ class RunningAdwin:
 
     def push(self, value: float) -> bool:
         """One value: whether it alarmed. Raises: StreamRefused."""
-        if value - value != 0:
-            self._skipped += 1 - len(arrived(np.array([value]), self._detector.missing)[0])
-            return False
-        self._waiting.append(value)
-        return len(self._waiting) == self._clock and self._look()
+        centred = value - self._centre
+        if centred - centred != 0.0:
+            return len(self.extend(np.array([value]))) > 0
+        waiting = self._waiting
+        waiting.append(centred)
+        return len(waiting) == self._clock and self._divides(waiting)
 
     def extend(self, values: Floats) -> Ints:
         """A few values: where they alarmed. Raises: StreamRefused."""
-        taken, where = arrived(values, self._detector.missing)
+        taken, where = arrived(values, self._missing)
         self._skipped += len(values) - len(taken)
-        rest, used, alarms = self._clock - len(self._waiting), 0, []
-        listed = taken.tolist()
-        while used + rest <= len(listed):
-            self._waiting += listed[used : used + rest]
-            used, rest = used + rest, self._clock
-            if self._look():
-                alarms.append(used - 1)
-        self._waiting += listed[used:]
-        return placed(alarms, where)
+        return placed(self._few(taken.tolist()) if len(taken) <= FEW else self._many(taken), where)
 
-    def _look(self) -> bool:
-        values, self._waiting = self._waiting, []
+    def _few(self, values: list[float]) -> list[int]:
+        alarms, at = [0][:0], 0
+        while at < len(values):
+            centre, waiting = self._centred(values[at]), self._waiting
+            rest = values[at : at + self._clock - len(waiting)]
+            waiting += [value - centre for value in rest]
+            at += len(rest)
+            if len(waiting) == self._clock and self._divides(waiting):
+                alarms.append(at - 1)
+        return alarms
+
+    def _many(self, values: Floats) -> list[int]:
+        return follow(self._step, None, values, BLOCK)[1]
+
+    def _step(self, _: None, values: Floats) -> tuple[None, int, bool]:
+        """Takes values up to and including the first alarm."""
+        waited, clock = len(self._waiting), self._clock
+        centred = np.concatenate((self._waiting, values - self._centred(float(values[0]))))
+        checks = len(centred) // clock
+        cut = self._window.first_cut(centred[: checks * clock].reshape(checks, clock))
+        if cut is None:
+            self._waiting = centred[checks * clock :].tolist()
+            return None, len(values), False
+        self._restart()
+        return None, (cut + 1) * clock - waited, True
+
+    def _centred(self, first: float) -> float:
+        """What values are taken less of: the first of an empty window."""
+        if math.isnan(self._centre):
+            self._centre = self._window.centre = first
+        return self._centre
+
+    def _divides(self, values: list[float]) -> bool:
+        self._waiting = []
         found = self._window.divides(values)
         if found:
-            self._window = self._window.after_alarm()
+            self._restart()
         return found
+
+    def _restart(self) -> None:
+        self._window, self._waiting = self._window.after_alarm(), []
+        self._centre = self._window.centre

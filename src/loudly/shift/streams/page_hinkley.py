@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.signal import lfilter
+import scipy
 
 from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_climb, follow, placed, require
 
@@ -90,7 +90,7 @@ class PageHinkley:
         """s_t = forget · s_(t-1) + step_t, one after the other."""
         if self.forget == 1:
             return carried(before, steps)[1:]
-        found: Floats = lfilter((1.0,), (1.0, -self.forget), steps, zi=(self.forget * before,))[0]
+        found: Floats = scipy.signal.lfilter((1.0,), (1.0, -self.forget), steps, zi=(self.forget * before,))[0]
         return found
 
     def _between(self, numbers: Ints) -> Floats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaincc
+import scipy
 
 from loudly.core.values import Evidence
 from loudly.errors import DataError
@@ -29,7 +29,7 @@ def chi_squared(reference: Any, window: Any) -> Evidence:
     names, codes = np.unique(np.concatenate([one, two]), return_inverse=True)
     counts = np.stack([np.bincount(codes[: len(one)], minlength=len(names)), np.bincount(codes[len(one) :], minlength=len(names))])
     statistic, freedom = _statistic(counts.astype(np.float64))
-    p = float(gammaincc(freedom / 2, statistic / 2)) if freedom else 1.0
+    p = float(scipy.special.gammaincc(freedom / 2, statistic / 2)) if freedom else 1.0
     effect = float(np.sqrt(statistic / counts.sum())) if freedom else 0.0
     return Evidence("chi-squared", effect, n=len(two), about="categories", unit="Cramér's V", p_value=p)
 

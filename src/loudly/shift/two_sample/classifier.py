@@ -7,17 +7,21 @@ Cost: one fit. Source: Lopez-Paz & Oquab 2017 (ICLR); Cheng & Cloninger 2022 for
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import logit
-from scipy.stats import binomtest
-from sklearn.ensemble import HistGradientBoostingClassifier
+import scipy
 
 from loudly.core.canon import Json
+from loudly.core.late import late
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, subsets, window_means
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+sklearn = late("sklearn")
 
 FEWEST = 8
 CUT = 1e-6
@@ -46,9 +50,9 @@ def classifier(
     held = size - half
     right = int((chance[:held] < 0.5).sum() + (chance[held:] >= 0.5).sum())
     if by == "accuracy":
-        p = float(binomtest(right, 2 * held, 0.5, alternative="greater").pvalue)
+        p = float(scipy.stats.binomtest(right, 2 * held, 0.5, alternative="greater").pvalue)
     else:
-        scores = logit(chance)[:, None]
+        scores = scipy.special.logit(chance)[:, None]
         p = p_value(window_means(scores, subsets(2 * held, held, permutations, rng))[:, 0])
     effect = right / (2 * held) - 0.5
     detail: dict[str, Json] = {"by": by, "held_out": 2 * held}
@@ -56,6 +60,6 @@ def classifier(
 
 
 def _trees(half: int) -> HistGradientBoostingClassifier:
-    return HistGradientBoostingClassifier(
+    return sklearn.ensemble.HistGradientBoostingClassifier(
         max_iter=50, min_samples_leaf=max(2, min(20, half // 5)), early_stopping=False, random_state=0
     )

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.ensemble import GradientBoostingClassifier, RandomTreesEmbedding
 
+from loudly.core.late import late
 from loudly.core.values import Evidence
 from loudly.errors import DataError
 from loudly.shift.two_sample.samples import two_samples
@@ -26,6 +26,8 @@ from loudly.stats.permutation import p_value, subsets
 
 if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
+
+sklearn = late("sklearn")
 
 FEWEST = 20
 MOST_HELD = 500
@@ -106,8 +108,8 @@ def fit_disagreement(reference: Any, answers: Any = None, *, trees: Any = None, 
 
 def _grown(rows: Floats, answers: Any, trees: Any, seed: int) -> Any:
     if answers is None:
-        return RandomTreesEmbedding(TREES, max_leaf_nodes=LEAVES, random_state=seed).fit(rows)
-    usual = GradientBoostingClassifier(
+        return sklearn.ensemble.RandomTreesEmbedding(TREES, max_leaf_nodes=LEAVES, random_state=seed).fit(rows)
+    usual = sklearn.ensemble.GradientBoostingClassifier(
         n_estimators=TREES,
         max_leaf_nodes=LEAVES,
         subsample=0.8,

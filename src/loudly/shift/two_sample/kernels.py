@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.distance import cdist
+import scipy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,5 +47,5 @@ def laplace(l1: Kernel, bandwidth: float) -> Kernel:
 
 def median_distance(reference: Floats, window: Floats) -> float:
     """Median Euclidean distance between the samples (first 1,000 rows of each); 1 where all rows are the same."""
-    found = float(np.median(cdist(reference[:MEDIAN_ROWS], window[:MEDIAN_ROWS])))
+    found = float(np.median(scipy.spatial.distance.cdist(reference[:MEDIAN_ROWS], window[:MEDIAN_ROWS])))
     return found if found > 0 else 1.0

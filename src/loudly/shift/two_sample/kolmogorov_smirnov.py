@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import kstwo
+import scipy
 
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.samples import two_samples
@@ -57,7 +56,8 @@ def ks_p_values(distances: Floats, n: int, m: int) -> Floats:
     The second is scipy's "asymp", good where nm / (n + m) is above about 20.
     """
     known, where = np.unique(distances, return_inverse=True)
-    p = np.array([_exact(round(d * n), n) for d in known]) if n == m else kstwo.sf(known, max(1, round(n * m / (n + m))))
+    effective = max(1, round(n * m / (n + m)))
+    p = np.array([_exact(round(d * n), n) for d in known]) if n == m else scipy.stats.kstwo.sf(known, effective)
     out: Floats = np.clip(p, 0.0, 1.0)[where]
     return out
 
@@ -67,7 +67,7 @@ def _exact(h: int, n: int) -> float:
     if h <= 0:
         return 1.0
     j = np.arange(1, n // h + 1)
-    logs = 2 * gammaln(n + 1) - gammaln(n - j * h + 1) - gammaln(n + j * h + 1)
+    logs = 2 * scipy.special.gammaln(n + 1) - scipy.special.gammaln(n - j * h + 1) - scipy.special.gammaln(n + j * h + 1)
     return float(2 * np.sum(np.where(j % 2 == 1, 1.0, -1.0) * np.exp(logs)))
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
+import scipy
 
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.kernels import gaussian, squared_distances
@@ -40,7 +39,7 @@ def mmd_fuse(reference: Any, window: Any, *, rng: np.random.Generator, permutati
     n = min(len(one), len(two))
     terms = [_normalised(kernel, windows) for kernel in _kernels(rows, laplace=laplace)]
     scale = np.sqrt(n * (n - 1))
-    fused: Floats = logsumexp(scale * np.stack(terms), axis=0, b=1 / len(terms)) / scale
+    fused: Floats = scipy.special.logsumexp(scale * np.stack(terms), axis=0, b=1 / len(terms)) / scale
     return Evidence("MMD-FUSE, permuted", float(fused[0]), n=len(two), about="rows", unit="fused MMD", p_value=p_value(fused))
 
 
@@ -49,7 +48,7 @@ def _kernels(rows: Floats, *, laplace: bool) -> Iterator[Kernel]:
     for width in bandwidths(np.sqrt(squared)):
         yield gaussian(squared, float(width))
     if laplace:
-        l1 = cdist(rows, rows, "cityblock").astype(np.float32)
+        l1 = scipy.spatial.distance.cdist(rows, rows, "cityblock").astype(np.float32)
         for width in bandwidths(l1):
             yield laplace_kernel(l1, float(width))
 
