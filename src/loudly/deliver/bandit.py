@@ -214,8 +214,9 @@ def counted(
 def pick(shares: Floats, draws: Floats) -> Assignment:
     """The arm into whose share each draw falls, and that share. Shapes: shares (k,) or (n, k); draws (n,) in [0, 1).
 
-    >>> pick(np.array([0.25, 0.75]), np.array([0.1, 0.25, 0.9]))
-    Assignment(arm=array([0, 1, 1]), propensity=array([0.25, 0.75, 0.75]), shadows=())
+    >>> made = pick(np.array([0.25, 0.75]), np.array([0.1, 0.25, 0.9]))
+    >>> made.arm, made.propensity
+    (array([0, 1, 1]), array([0.25, 0.75, 0.75]))
     """
     ends = np.cumsum(shares, axis=-1)
     ends = ends / ends[..., -1:]
