@@ -34,7 +34,7 @@ from servers.world import KEY
 
 PORT = 8737
 CONNECTIONS = (1, 16, 64)
-ROUNDS, REQUESTS = 5, 4000
+ROUNDS, REQUESTS, FOLDED = 5, 4000, 2048
 BODY = NAMED.encode()
 HEAD = (
     b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:8731\r\nContent-Type: application/json\r\n"
@@ -174,15 +174,15 @@ def by_part(n: int) -> Mapping[str, float]:
         notes = Attempt((1,) * n, (NOTE,) * n)
 
         def fold() -> None:
-            for _ in range(max(1, 512 // n)):
+            for _ in range(max(1, FOLDED // n)):
                 fresh = Rows(schema, None, n, batch.records)
                 live.answering._log(fresh, replies, [(*NOTE, 1)] * n, notes)
             live.answering.fold()
 
         read = cost(rows, n)
-        folded = cost(fold, max(1, 512 // n) * n, 20)
+        folded = cost(fold, max(1, FOLDED // n) * n, 10)
         live.stores = replace(live.stores, traffic=None)
-        unlogged = cost(fold, max(1, 512 // n) * n, 20)
+        unlogged = cost(fold, max(1, FOLDED // n) * n, 10)
         return {
             "head, request id, key, rate": cost(lambda: server.admit(Plain(lane.head(HEAD), connection), "predict")),
             "JSON to checked rows": read,
