@@ -173,10 +173,14 @@ def by_part(n: int) -> Mapping[str, float]:
         answered = answered_of(replies, attempt)
         notes = Attempt((1,) * n, (NOTE,) * n)
 
+        def fresh() -> Rows:
+            return Rows(schema, None, n, batch.records)
+
         def fold() -> None:
             for _ in range(max(1, FOLDED // n)):
-                fresh = Rows(schema, None, n, batch.records)
-                live.answering._log(fresh, replies, [(*NOTE, 1)] * n, notes)
+                scored = fresh()
+                scored._numbers = batch.numbers
+                live.answering._log(scored, replies, [(*NOTE, 1)] * n, notes)
             live.answering.fold()
 
         read = cost(rows, n)
@@ -186,7 +190,7 @@ def by_part(n: int) -> Mapping[str, float]:
         return {
             "head, request id, key, rate": cost(lambda: server.admit(Plain(lane.head(HEAD), connection), "predict")),
             "JSON to checked rows": read,
-            "router, a model of no cost": cost(lambda: live.router.answer(batch, units, attempt, behind=True), n),  # type: ignore[union-attr]
+            "router, a model of no cost": cost(lambda: live.router.answer(fresh(), units, attempt, behind=True), n),  # type: ignore[union-attr]
             "log of the prediction": folded - unlogged,
             "shadow (of no cost), profiles, label book, rollout": unlogged,
             "answers as lists": cost(lambda: answered_of(replies, attempt), n),
