@@ -46,7 +46,8 @@ def _live(story: list[tuple[str, list[str] | int]]) -> None:
             plain = [row for row in plain if row[1] >= limit]
             assert waiting.drop(lambda rows, limit=limit: rows["x"] < limit) == before - len(plain)  # type: ignore[misc]
         assert len(waiting) == len(plain)
-    assert [row for table in waiting.tables() for row in table.rows()] == plain
+    assert [row for batch in waiting._batches for row in batch.table().rows()] == plain
+    assert waiting.count(lambda rows: rows["x"] % 2 == 0) == sum(row[1] % 2 == 0 for row in plain)
     assert waiting.holds(pl.Series(KEYS)).to_list() == [any(row[0] == key for row in plain) for key in KEYS]
 
 

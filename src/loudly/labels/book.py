@@ -50,12 +50,17 @@ class LabelBook:
         """How many predictions have no label yet."""
         return len(self._waiting)
 
-    def waiting_of(self, column: str, value: object, before: int | None = None) -> int:
-        """How many predictions have no label yet, of those with that value in a column. before: only those made by then (µs)."""
-        batches = [batch for batch in self._waiting.tables() if column in batch.columns]
-        if before is not None:
-            batches = [batch.filter(pl.col("_predicted_at") <= before) for batch in batches]
-        return sum(int((batch[column] == value).sum()) for batch in batches)
+    def waiting_of(self, column: str, value: object, since: int = 0, before: int | None = None) -> int:
+        """How many predictions have no label yet, of those with that value in a column. since, before: when they were made (µs)."""
+
+        def wanted(rows: pl.DataFrame) -> pl.Series:
+            if column not in rows.columns:
+                return pl.Series([False] * rows.height, dtype=pl.Boolean)
+            made = rows["_predicted_at"]
+            mine = (rows[column] == value).fill_null(value=False) & (made >= since)
+            return mine if before is None else mine & (made <= before)
+
+        return self._waiting.count(wanted)
 
     def predicted(self, rows: pl.DataFrame, at: int | pl.Series) -> None:
         """Remembers rows answered at `at` (µs; one for all, or one each); `rows` carries whatever the label should meet."""

@@ -37,9 +37,9 @@ class Waiting:
     def __len__(self) -> int:
         return sum(batch.left for batch in self._batches)
 
-    def tables(self) -> Iterator[pl.DataFrame]:
-        """All that wait, in the order in which they came."""
-        return (batch.table() for batch in self._batches)
+    def count(self, wanted: Callable[[pl.DataFrame], pl.Series]) -> int:
+        """How many rows are wanted. wanted: a table -> (n,) booleans; it is asked of rows that have left, too."""
+        return sum(int(np.count_nonzero(wanted(batch.rows).to_numpy() & batch.waits)) for batch in self._batches)
 
     def add(self, rows: pl.DataFrame) -> None:
         """Takes rows; there may be several of one key. Cost: about half a µs a row."""

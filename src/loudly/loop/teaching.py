@@ -86,8 +86,13 @@ def of_rollout(live: Live, rollout: RolloutState, joined: pl.DataFrame) -> pl.Da
 
     In a stage before it, such as a shadow, control answered all, whatever its units would meet now.
     """
-    rows = joined.filter(pl.col("_rollout") == rollout.started)
-    return rows if live.system.rollout[rollout.stage].paired else rows.filter(pl.col("_at") >= rollout.stage_at)
+    since = _judged_since(live, rollout)
+    return joined.filter((pl.col("_rollout") == rollout.started) & (pl.col("_at") >= since))
+
+
+def _judged_since(live: Live, rollout: RolloutState) -> int:
+    """From when on answers are judged (µs): where both versions score each row, from the beginning."""
+    return 0 if live.system.rollout[rollout.stage].paired else rollout.stage_at
 
 
 def _wait(live: Live, rows: pl.DataFrame, wait: int, now: int) -> None:
@@ -166,6 +171,7 @@ def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | N
     if rollout.labels is None and not live.system.rollout[rollout.stage].ramp:
         return None
     wait = (rollout.labels or {}).get("wait") or 0
-    total = live.book.waiting_of("_rollout", rollout.started)
-    old = live.book.waiting_of("_rollout", rollout.started, now - max(HOUR, wait))
+    since = _judged_since(live, rollout)
+    total = live.book.waiting_of("_rollout", rollout.started, since)
+    old = live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait))
     return total - old, old
