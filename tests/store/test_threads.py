@@ -10,7 +10,7 @@ import sys
 SCRIPT = """
 import json
 from loudly.store.threads import OneThread
-alone = OneThread()
+alone = OneThread(later=True)
 import scipy.linalg, sklearn.ensemble
 from threadpoolctl import threadpool_info
 def counts():
@@ -30,3 +30,25 @@ def test_a_library_that_was_imported_since_is_held_to_one_thread_too() -> None:
     assert max(before) > 1
     assert set(inside) == {1}
     assert after == before
+
+
+LOOKING = """
+import threading
+from threadpoolctl import ThreadpoolController
+over = threading.Event()
+def look():
+    while not over.is_set():
+        ThreadpoolController()
+lookers = [threading.Thread(target=look) for _ in range(2)]
+for looker in lookers:
+    looker.start()
+import scipy.stats, scipy.optimize, scipy.signal, sklearn.ensemble, sklearn.cluster, pyarrow.parquet
+over.set()
+for looker in lookers:
+    looker.join()
+"""
+
+
+def test_pools_are_looked_for_while_another_thread_imports() -> None:
+    """The wheel imports at its first judgement what a server looks through: two locks of the dynamic loader and Python's met."""
+    subprocess.run([sys.executable, "-c", LOOKING], check=True, timeout=300)

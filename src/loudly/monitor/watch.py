@@ -68,7 +68,7 @@ class Watch:
         self.streams = Streams(settings.streams)
         self._key, self._plan, self._reference = key, Plan({}), pl.DataFrame()
         self._joint = Joint(settings.alpha, settings.joint, joint_budget(settings).level)
-        self._threads = OneThread()
+        self._threads = OneThread(later=True)
         self._scores: dict[int, list[Floats]] = {}
         self._due: list[tuple[pl.DataFrame, Floats, int]] = []
         self._broken: list[tuple[int, int]] = []

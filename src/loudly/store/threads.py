@@ -17,20 +17,21 @@ from threadpoolctl import ThreadpoolController
 class OneThread:
     """Holds the thread pools that are loaded to one thread while a call runs, and gives them back after.
 
-    They are looked for again where a module was imported since, for modules bring the libraries that have some. OpenMP keeps its
-    setting for each thread, so calls do not meet. A BLAS keeps one for the process: the first call in lowers it and the last one
-    out restores it.
+    OpenMP keeps its setting for each thread, so calls do not meet. A BLAS keeps one for the process: the first call in lowers it
+    and the last one out restores it. later: the call itself may import libraries that have pools, so they are looked for again where
+    a module was imported since.
 
-    Cost: about 10 µs a call.
+    Cost: about 10 µs a call; a look takes 10 ms.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, later: bool = False) -> None:
+        self._later = later
         self._modules, self._pools = _found()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """One thread from here to the end of the block."""
-        if len(sys.modules) != self._modules:
+        if self._later and len(sys.modules) != self._modules:
             self._modules, self._pools = _found()
         openmp, blas = self._pools
         before = [pool.get_num_threads() for pool in openmp]
