@@ -18,8 +18,9 @@ class OneThread:
     """Holds the thread pools that are loaded to one thread while a call runs, and gives them back after.
 
     OpenMP keeps its setting for each thread, so calls do not meet. A BLAS keeps one for the process: the first call in lowers it
-    and the last one out restores it. later: the call itself may import libraries that have pools, so they are looked for again where
-    a module was imported since.
+    and the last one out restores it.
+
+    later: the call itself may import libraries that have pools; they are looked for again where a module was imported since.
 
     Cost: about 10 µs a call; a look takes 10 ms.
     """
