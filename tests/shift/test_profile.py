@@ -73,16 +73,16 @@ def test_any_split_in_any_order_gives_the_same_bytes(
         assert int(column.counts.sum()) + column.missing + column.infinite == len(rows), "every value is somewhere"
 
 
-def test_blocks_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_and_threads_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     n = 70_000
     rows = pl.DataFrame({"x": rng.standard_cauchy(n), "y": rng.integers(-2, 9, n) / 2, "c": rng.choice(["a", "b", "z"], n)})
     rows = rows.with_columns(x=pl.when(pl.col("x") > 4).then(None).otherwise("x"))
     reference = fitted(n=20_000)
     made = []
-    for block in (32768, 16384, 5000):
-        monkeypatch.setattr(folding, "BLOCK", block)
-        made.append(folding.fold(rows, reference.plan))
+    for span, threads in ((65_000, 1), (65_000, 3), (16_384, 2), (5000, 1)):
+        monkeypatch.setattr(folding, "SPAN", span)
+        made.append(folding.fold(rows, reference.plan, threads))
     assert all((vector == made[0][0]).all() and far == made[0][1] for vector, far in made)
     parts = [reference.profile(rows[a : a + 1000]) for a in range(0, n, 1000)]
     made_of_all = reference.empty()

@@ -32,7 +32,7 @@ GRID = 1024.0
 TURN, PART = 4096, 64.0
 # Added to a float32, this rounds it to an integer, which then stands in its lowest bits.
 ROUND = np.float32(1.5 * 2**23)
-ROWS = 2048
+ROWS = 4096
 PAIR_ROWS = 1000
 
 
@@ -73,7 +73,7 @@ class Embedding:
 
 
 def _waves() -> Ints:
-    """Of each place of a turn: the cosine in the lower 32 bits, the sine above; sums of 2,048 of them stay apart."""
+    """Of each place of a turn: the cosine in the lower 32 bits, the sine above; sums of 4,096 of them stay apart."""
     turn = np.arange(TURN) * (2 * np.pi / TURN)
     made: Ints = np.rint(np.cos(turn) * GRID).astype(np.int64) + (np.rint(np.sin(turn) * GRID).astype(np.int64) << 32)
     return made

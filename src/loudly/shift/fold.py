@@ -1,16 +1,18 @@
-"""Rows folded into the counts of a plan: spans of rows, columns within, blocks of rows within.
+"""Rows folded into the counts of a plan: spans of rows, columns within; each pass goes over a whole span of a column.
 
-A column's table is read for a whole span, so that it stays near the processor; a block's buffers stay there, too.
-On one thread: passes of a block are so short that two threads hand Python's lock to and fro, and take longer than one.
+Large tables are folded by a few threads, each column by one of them. Passes are long and few, for between any two of them stands
+Python's lock: over blocks that stay near the processor, two threads took longer than one.
 Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are.
-Memory: half a MB, and for the embedding a byte a value of a span.
+Memory: of a span 20 bytes a row and thread, and for the embedding a byte a value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,29 +31,30 @@ if TYPE_CHECKING:
 
     Far = dict[str, dict[int, int]]
     Mask = NDArray[np.bool_]
-    Count = Callable[[int], Floats]
+    Count = Callable[[int], Ints]
 
-# Rows at a time: smaller blocks cost calls, larger ones leave the processor's second cache.
-BLOCK = 16384
-# Adding ROUND and taking it away rounds a number within ±1 to a multiple of 2**-18; with ONE added, one weighted count gives
-# both the count and the sum of a bin.
-ROUND, ONE = 1.5 * 2.0 ** (52 - BITS), 2.0**18
+# Rows at a time: a column's table is read once for all of them.
+SPAN = 65_000
+# Fewer values are folded before threads have begun.
+LARGE, THREADS = 500_000, 4
+# Adding ROUND rounds a number within ±1 to a multiple of 2**-18, which then stands in the lowest bits of the float64, above a
+# one at bit ONE: the sum of such words by bin is a count and a sum. Of fewer than 2**16 rows neither reaches the other, nor the
+# bits of the exponent.
+ONE, MANTISSA = 35, 2**52 - 1
+ROUND = 2.0 ** (52 - BITS) + 2.0 ** (ONE - BITS)
 UNIT = 2.0**BITS
-# Rows whose steps wait for the embedding. Of up to 2**17 - 1 of them the numbers alone sum to less than ONE / 2, and with the ones
-# to less than 53 bits: nothing is rounded.
-SPAN = 2**16
-WHOLE = np.ones(1)
+WHOLE = np.ones(1, dtype=np.int64)
 SQUARED = -1
 BLAS = ThreadpoolController()
 
 
 @dataclass(slots=True)
 class Scratch:
-    """The buffers of a block. weighted: sums `d` by code, of so many rows.  ones: counts by cell."""
+    """The buffers of one thread. weighted: sums the words of `d` by code, of so many rows.  ones: counts by cell."""
 
     rows: int
     most: int
-    count: Callable[[Floats, NDArray[Any], int], Count]
+    count: Callable[[Ints, NDArray[Any], int], Count]
     d: Floats = field(init=False)
     cell: Ints = field(init=False)
     code: NDArray[np.int32] = field(init=False)
@@ -62,23 +65,29 @@ class Scratch:
         rows = self.rows
         self.d, self.cell = np.empty(rows), np.zeros(rows, dtype=np.int64)
         self.code = np.zeros(rows, dtype=np.int32)
-        self.weighted = self.count(self.d, self.code, self.most)
-        self.ones = self.count(np.ones(rows), self.cell, max(self.most, SLOTS + 2))
+        self.weighted = self.count(self.d.view(np.int64), self.code, self.most)
+        self.ones = self.count(np.ones(rows, dtype=np.int64), self.cell, max(self.most, SLOTS + 2))
 
 
-def _few(values: Floats, code: NDArray[Any], most: int) -> Count:
-    """Sums the first n values by code, of (at least `most`,)."""
-    return lambda n: np.asarray(np.bincount(code[:n], values[:n], most), dtype=np.float64)
+def _few(values: Ints, code: NDArray[Any], most: int) -> Count:
+    """Sums the first n values by code, of (most,)."""
+
+    def count(n: int) -> Ints:
+        held = np.zeros(most, dtype=np.int64)
+        np.add.at(held, code[:n], values[:n])
+        return held
+
+    return count
 
 
-def _many(values: Floats, code: NDArray[Any], most: int) -> Count:
+def _many(values: Ints, code: NDArray[Any], most: int) -> Count:
     """The same by a sparse matrix (most, 1) over these very arrays, times one: compiled code that takes half of the time."""
-    made: Any = scipy.sparse.csc_array((most, 1))
+    made: Any = scipy.sparse.csc_array((most, 1), dtype=np.int64)
     made.data, made.indices, made.indptr = values, code, np.array([0, len(code)], dtype=code.dtype)
 
-    def count(n: int) -> Floats:
+    def count(n: int) -> Ints:
         made.indptr[1] = n
-        held: Floats = made @ WHOLE
+        held: Ints = made @ WHOLE
         return held
 
     return count
@@ -86,7 +95,7 @@ def _many(values: Floats, code: NDArray[Any], most: int) -> Count:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
-    """What the columns are summed into. far: by column, maybe empty."""
+    """What the threads write into, each for columns of its own. far: by column, maybe empty."""
 
     plan: Plan
     vector: Ints
@@ -100,27 +109,47 @@ class Steps:
     row: NDArray[np.int8]
     scores: NDArray[np.int8]
 
-    def part(self, at: int) -> Steps:
-        """Those of the block that begins there."""
-        return Steps(self.row[at : at + BLOCK], self.scores)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """Rows that are folded together, the columns that no thread has taken yet, and the steps (columns, rows) of the embedding."""
+
+    table: pl.DataFrame
+    todo: Iterator[tuple[int, tuple[str, Bins]]]
+    steps: NDArray[np.int8] | None
 
 
-def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
-    """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
+def fold(table: pl.DataFrame, plan: Plan, threads: int | None = None) -> tuple[Ints, Far]:
+    """The vector of a table's counts, and the exact sums of values far outside the reference, by column.
+
+    threads: see `threads_for`; the outcome is the same, to the byte.
+    """
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
     most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
-    scratch = Scratch(min(n, BLOCK), most, _few if n < FEW else _many)
     rows = -(-n // max(1, -(-n // SPAN)))
+    crew = [Scratch(rows, most, _few if n < FEW else _many) for _ in range(threads or threads_for(n * len(plan.bins)))]
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
-    with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
+    with ExitStack() as stack:
+        if plan.embedding or n >= FEW:
+            # The threads are ours: those of a BLAS would wait for one another.
+            stack.enter_context(BLAS.limit(limits=1, user_api="blas"))
+        each = stack.enter_context(ThreadPoolExecutor(len(crew))).map if len(crew) > 1 else map
         for at in range(0, n, max(1, rows)):
-            span = table.slice(at, rows)
-            told = None if steps is None else steps[:, : span.height]
-            _columns(made, span, scratch, told)
-            if plan.embedding and told is not None:
-                made.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(told)
-    return made.vector, {name: own for name, own in made.far.items() if own}
+            part = table.slice(at, rows)
+            span = Span(part, iter(list(enumerate(plan.bins.items()))), None if steps is None else steps[:, : part.height])
+            list(each(partial(_columns, made, span), crew))
+            if plan.embedding and span.steps is not None:
+                parts = np.array_split(span.steps, len(crew), axis=1)
+                made.vector[1 : 1 + plan.embedding.size] += sum(each(plan.embedding.sums, parts))
+    return made.vector, {name: made.far[name] for name in plan.bins if made.far.get(name)}
+
+
+def threads_for(values: int) -> int:
+    """As many threads as a BLAS may have now, THREADS at most: one where the house holds libraries to one, or values are few."""
+    if values < LARGE:
+        return 1
+    return min(THREADS, max((int(pool.num_threads) for pool in BLAS.lib_controllers if pool.user_api == "blas"), default=1))
 
 
 def added(a: Far, b: Far, sign: int = 1) -> Far:
@@ -136,22 +165,22 @@ def added(a: Far, b: Far, sign: int = 1) -> Far:
     return {name: own for name, own in both.items() if own}
 
 
-def _columns(made: Sums, span: pl.DataFrame, s: Scratch, told: NDArray[np.int8] | None) -> None:
-    """The columns of a span. told: (columns, rows), where their steps for the embedding go."""
+def _columns(made: Sums, span: Span, s: Scratch) -> None:
+    """One thread's columns: the next one that nobody has taken, until none is left."""
     embedding = made.plan.embedding
     with np.errstate(over="ignore", invalid="ignore"):
-        for j, (name, bins) in enumerate(made.plan.bins.items()):
-            steps = None if embedding is None or told is None else Steps(told[j], embedding.scores[j])
-            if name not in span.columns:
+        for j, (name, bins) in span.todo:
+            steps = None if embedding is None or span.steps is None else Steps(span.steps[j], embedding.scores[j])
+            if name not in span.table.columns:
                 place = made.plan.places[name]
-                made.vector[place.head + NULLS] += span.height
-                made.vector[place.head + ABSENT] += span.height
+                made.vector[place.head + NULLS] += span.table.height
+                made.vector[place.head + ABSENT] += span.table.height
                 if steps is not None:
                     steps.row[:] = 0
             elif bins.numeric:
-                _numbers(span[name], bins, made, s, steps)
+                _numbers(span.table[name], bins, made, s, steps)
             else:
-                _texts(span[name], bins, made, s, steps)
+                _texts(span.table[name], bins, made, s, steps)
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -175,106 +204,88 @@ def as_number(values: pl.Series) -> pl.Series:
 
 def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> None:
     """A span of a category column: by the slots of a perfect hash where there is one, else by codes."""
-    place, v, size = made.plan.places[bins.name], made.vector, bins.size
-    held = np.zeros(size + 1)
-    for at in range(0, len(values), BLOCK):
-        text = as_text(values.slice(at, BLOCK))
-        n = len(text)
-        cell = s.cell[:n]
-        names = named_slots(text, bins, s.d[:n].view(np.uint64), cell)
-        if names is None:
-            codes_of(text, bins, cell)
-            held += s.ones(n)[: size + 1]
-        else:
-            held += s.ones(n)[names.slots]
-        if steps is not None:
-            scores = steps.scores if names is None else steps.scores[names.codes]
-            # No code is outside: "wrap" only says that nothing need be looked after.
-            scores.take(cell, out=steps.row[at : at + n], mode="wrap")
-    counts = held.astype(np.int64)
+    place, v, size, n = made.plan.places[bins.name], made.vector, bins.size, len(values)
+    text, cell = as_text(values), s.cell[:n]
+    names = named_slots(text, bins, s.d[:n].view(np.uint64), cell)
+    if names is None:
+        codes_of(text, bins, cell)
+    counts = s.ones(n)[slice(size + 1) if names is None else names.slots]
+    if steps is not None:
+        scores = steps.scores if names is None else steps.scores[names.codes]
+        # No code is outside: "wrap" only says that nothing need be looked after.
+        scores.take(cell, out=steps.row, mode="wrap")
     v[place.counts : place.sums] += counts[:size]
     v[place.head + NULLS] += counts[size]
 
 
 def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> None:
     """A span of a number column: counts and sums by bin, squares, and what is not counted by bin: nulls, far values."""
-    name, n = bins.name, len(values)
-    place, v, size = made.plan.places[name], made.vector, bins.size
-    lookup = made.plan.lookup(name) if n >= FEW or name in made.plan.tables else None
-    if lookup is not None and lookup.whole and values.dtype.is_integer():
-        lookup = replace(lookup, atoms=None)
-    held = np.zeros(size + SPECIAL + 1)
-    for at, raw, gone in _read(values, place.head, v):
-        both, squares, far = _block(raw, gone, bins, lookup, s, None if steps is None else steps.part(at))
-        held += both
-        v[place.head + SQUARES] += int(squares * UNIT**2)
-        if far:
-            made.far[name] = added({name: made.far.get(name, {})}, {name: far}).get(name, {})
-    counts = np.rint(held * (1 / ONE))
-    v[place.counts : place.sums] += counts[1 : size + 1].astype(np.int64)
-    v[place.sums : place.end] += ((held - counts * ONE)[1 : size + 1] * UNIT).astype(np.int64)
-    v[place.head + NANS : place.head + HIGHS + 1] += counts[size + 1 :].astype(np.int64)
-
-
-def _read(values: pl.Series, head: int, v: Ints) -> Iterator[tuple[int, Floats, Mask | None]]:
-    """Blocks of a span as numbers, and which are null where NaN does not say it; nulls and mistyped values are counted."""
-    plain, nulls = values.dtype == pl.Float64, values.null_count()
-    whole, gone = (None, None) if not plain else gaps_of(values) if nulls else (values.to_numpy(), None)
-    v[head + NULLS] += nulls
-    v[head + NANS] -= nulls
-    for at in range(0, len(values), BLOCK):
-        if whole is not None:
-            yield at, whole[at : at + BLOCK], None if gone is None else gone[at : at + BLOCK]
-            continue
-        part = values.slice(at, BLOCK)
-        told = as_number(part)
-        mistyped = told.null_count() - part.null_count()
-        v[head + NULLS] += mistyped
-        v[head + NANS] -= mistyped
-        v[head + MISTYPED] += mistyped
-        yield at, np.asarray(numbers_of(told), dtype=np.float64), None
-
-
-def _block(
-    raw: Floats,
-    gone: Mask | None,
-    bins: Bins,
-    lookup: Lookup | None,
-    s: Scratch,
-    steps: Steps | None,
-) -> tuple[Floats, float, dict[int, int]]:
-    """One block: by code (0: look closer, bin + 1, missing, -inf, +inf) counts and sums in one number, squares, far values."""
-    n = len(raw)
-    d, code, cell = s.d[:n], s.code[:n], s.cell[:n]
+    place, v, size, n = made.plan.places[bins.name], made.vector, bins.size, len(values)
+    raw, gone = _read(values, place.head, v)
+    d, code = s.d[:n], s.code[:n]
     np.subtract(raw, bins.centre, out=d)
     np.multiply(d, 2.0**-bins.exponent, out=d)
     if gone is not None:
         np.copyto(d, 0.0, where=gone)
-    if lookup is None:
-        code[:] = np.where(np.abs(d) < 1, bins.search(raw) + 1, 0)
-        if gone is not None:
-            np.copyto(code, bins.size + NAN + 1, where=gone)
-        if steps is not None:
-            steps.scores.take(code - 1, out=steps.row, mode="wrap")
+    if n < FEW and bins.name not in made.plan.tables:
+        _searched(raw, gone, bins, d, code, steps)
     else:
-        np.right_shift(d.view(np.uint64), DROP, out=cell.view(np.uint64))
-        lookup.table.take(cell, out=code, mode="wrap")
-        if gone is not None:
-            np.copyto(code, lookup.lost, where=gone)
-        if steps is not None:
-            np.copyto(steps.row, code, casting="unsafe")
-        np.right_shift(code, STEP_BITS, out=code)
-        if lookup.atoms is not None:
-            _beside(raw, lookup.atoms.take(code, out=cell.view(np.float64), mode="wrap"), code, steps)
+        _looked_up(raw, gone, made.plan.lookup(bins.name), s, steps, whole=values.dtype.is_integer())
     np.add(d, ROUND, out=d)
+    low = s.weighted(n)[: size + SPECIAL + 1] & MANTISSA
+    counts = (low + (1 << ONE - 1)) >> ONE
+    sums = low - (counts << ONE)
     np.subtract(d, ROUND, out=d)
     squares = float(np.dot(d, d))
-    np.add(d, ONE, out=d)
-    held = s.weighted(n)[: bins.size + SPECIAL + 1]
-    # Near values alone have no more squares than rows; were far ones' sum nothing by chance, their squares are not.
-    if held[0] == 0 and squares <= n:
-        return held, squares, {}
-    return held, *_closer(raw, bins, held, d, code, steps)
+    # Near values alone have no more squares than rows. Far ones that count as none must sum to 2**16 units at least: by
+    # Cauchy and Schwarz the squares of fewer than 2**16 rows are then more than these. Of what is no number they are none.
+    if counts[0] or not squares <= n:
+        squares, far = _closer(raw, bins, counts, sums, s, steps)
+        made.far[bins.name] = added({bins.name: made.far.get(bins.name, {})}, {bins.name: far}).get(bins.name, {})
+    v[place.counts : place.sums] += counts[1 : size + 1]
+    v[place.sums : place.end] += sums[1 : size + 1]
+    v[place.head + NANS : place.head + HIGHS + 1] += counts[size + 1 :]
+    v[place.head + SQUARES] += int(squares * UNIT**2)
+
+
+def _read(values: pl.Series, head: int, v: Ints) -> tuple[Floats, Mask | None]:
+    """A span as numbers, and which are null where NaN does not say it; nulls and mistyped values are counted."""
+    nulls = values.null_count()
+    mistyped, gone = 0, None
+    if values.dtype == pl.Float64:
+        raw, gone = gaps_of(values) if nulls else (values.to_numpy(), None)
+    else:
+        told = as_number(values)
+        mistyped = told.null_count() - nulls
+        raw = np.asarray(numbers_of(told), dtype=np.float64)
+    v[head + NULLS] += nulls + mistyped
+    v[head + NANS] -= nulls + mistyped
+    v[head + MISTYPED] += mistyped
+    return raw, gone
+
+
+def _searched(raw: Floats, gone: Mask | None, bins: Bins, d: Floats, code: NDArray[np.int32], steps: Steps | None) -> None:
+    """Codes of a few values: 0 where they are far (look closer), bin + 1, missing, -inf, +inf; and their steps."""
+    code[:] = np.where(np.abs(d) < 1, bins.search(raw) + 1, 0)
+    if gone is not None:
+        np.copyto(code, bins.size + NAN + 1, where=gone)
+    if steps is not None:
+        steps.scores.take(code - 1, out=steps.row, mode="wrap")
+
+
+def _looked_up(raw: Floats, gone: Mask | None, lookup: Lookup, s: Scratch, steps: Steps | None, *, whole: bool) -> None:
+    """The same out of a table, of the scaled values in `s.d`. whole: all values are whole numbers."""
+    n = len(raw)
+    d, code, cell = s.d[:n], s.code[:n], s.cell[:n]
+    np.right_shift(d.view(np.uint64), DROP, out=cell.view(np.uint64))
+    lookup.table.take(cell, out=code, mode="wrap")
+    if gone is not None:
+        np.copyto(code, lookup.lost, where=gone)
+    if steps is not None:
+        np.copyto(steps.row, code, casting="unsafe")
+    np.right_shift(code, STEP_BITS, out=code)
+    if lookup.atoms is not None and not (whole and lookup.whole):
+        _beside(raw, lookup.atoms.take(code, out=cell.view(np.float64), mode="wrap"), code, steps)
 
 
 def _beside(raw: Floats, atom: Floats, code: NDArray[np.int32], steps: Steps | None) -> None:
@@ -286,34 +297,28 @@ def _beside(raw: Floats, atom: Floats, code: NDArray[np.int32], steps: Steps | N
             steps.row[at] = steps.scores[code[at] - 1]
 
 
-def _closer(
-    raw: Floats,
-    bins: Bins,
-    held: Floats,
-    d: Floats,
-    code: NDArray[np.int32],
-    steps: Steps | None,
-) -> tuple[float, dict[int, int]]:
-    """Searches for what the table could not tell, counts it into `held`; returns squares and the exact sums of far values.
+def _closer(raw: Floats, bins: Bins, counts: Ints, sums: Ints, s: Scratch, steps: Steps | None) -> tuple[float, dict[int, int]]:
+    """Searches for what the table could not tell, counts it in; returns squares and the exact sums of far values.
 
-    Far values and what is no number count as 0 elsewhere.
+    Far values and what is no number count as 0 elsewhere: `s.d` holds the scaled values, rounded.
     """
-    np.copyto(d, ONE, where=np.isnan(d))
-    held[bins.size + NAN + 1] = np.count_nonzero(code == bins.size + NAN + 1) * ONE
+    d, code = s.d[: len(raw)], s.code[: len(raw)]
+    np.copyto(d, 0.0, where=np.isnan(d))
+    counts[bins.size + NAN + 1] = np.count_nonzero(code == bins.size + NAN + 1)
+    counts[0] = 0
     far: dict[int, int] = {}
     at = np.flatnonzero(code == 0)
     if len(at):
         values = raw[at]
         found = bins.search(values)
         outside = ~(np.abs((values - bins.centre) * 2.0**-bins.exponent) < 1)
-        d[at[outside]] = ONE
-        held[0] = 0
-        held += np.bincount(found + 1, d[at], len(held))
+        d[at[outside]] = 0.0
+        np.add.at(counts, found + 1, 1)
+        np.add.at(sums, found + 1, (d[at] * UNIT).astype(np.int64))
         if steps is not None:
             steps.row[at] = steps.scores[found]
         apart = outside & np.isfinite(values)
         far = far_sums(values[apart], found[apart], bins) if apart.any() else {}
-    np.subtract(d, ONE, out=d)
     return float(np.dot(d, d)), far
 
 
