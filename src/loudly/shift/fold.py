@@ -9,8 +9,7 @@ Memory: of a span 20 bytes a row and thread, and for the embedding a byte a valu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import scipy
-from threadpoolctl import ThreadpoolController
 
 from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
 from loudly.shift.categories import SLOTS, codes_of, named_slots
+from loudly.shift.crew import BLAS, Crew
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 # Rows at a time: a column's table is read once for all of them.
 SPAN = 65_000
-# Fewer values are folded before threads have begun.
-LARGE, THREADS = 500_000, 4
 # Adding ROUND rounds a number within ±1 to a multiple of 2**-18, which then stands in the lowest bits of the float64, above a
 # one at bit ONE: the sum of such words by bin is a count and a sum. Of fewer than 2**16 rows neither reaches the other, nor the
 # bits of the exponent.
@@ -45,7 +42,7 @@ ROUND = 2.0 ** (52 - BITS) + 2.0 ** (ONE - BITS)
 UNIT = 2.0**BITS
 WHOLE = np.ones(1, dtype=np.int64)
 SQUARED = -1
-BLAS = ThreadpoolController()
+ALONE = Crew(1, None)
 
 
 @dataclass(slots=True)
@@ -119,37 +116,27 @@ class Span:
     steps: NDArray[np.int8] | None
 
 
-def fold(table: pl.DataFrame, plan: Plan, threads: int | None = None) -> tuple[Ints, Far]:
+def fold(table: pl.DataFrame, plan: Plan, crew: Crew = ALONE) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column.
 
-    threads: see `threads_for`; the outcome is the same, to the byte.
+    The same to the byte, whatever the threads of the crew.
     """
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
     most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
     rows = -(-n // max(1, -(-n // SPAN)))
-    crew = [Scratch(rows, most, _few if n < FEW else _many) for _ in range(threads or threads_for(n * len(plan.bins)))]
+    buffers = [Scratch(rows, most, _few if n < FEW else _many) for _ in range(crew.threads)]
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
-    with ExitStack() as stack:
-        if plan.embedding or n >= FEW:
-            # The threads are ours: those of a BLAS would wait for one another.
-            stack.enter_context(BLAS.limit(limits=1, user_api="blas"))
-        each = stack.enter_context(ThreadPoolExecutor(len(crew))).map if len(crew) > 1 else map
+    # The threads are the crew's: those of a BLAS would wait for one another.
+    with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
         for at in range(0, n, max(1, rows)):
             part = table.slice(at, rows)
             span = Span(part, iter(list(enumerate(plan.bins.items()))), None if steps is None else steps[:, : part.height])
-            list(each(partial(_columns, made, span), crew))
+            crew.map(partial(_columns, made, span), buffers)
             if plan.embedding and span.steps is not None:
-                parts = np.array_split(span.steps, len(crew), axis=1)
-                made.vector[1 : 1 + plan.embedding.size] += sum(each(plan.embedding.sums, parts))
+                parts = np.array_split(span.steps, crew.threads, axis=1)
+                made.vector[1 : 1 + plan.embedding.size] += sum(crew.map(plan.embedding.sums, parts))
     return made.vector, {name: made.far[name] for name in plan.bins if made.far.get(name)}
-
-
-def threads_for(values: int) -> int:
-    """As many threads as a BLAS may have now, THREADS at most: one where the house holds libraries to one, or values are few."""
-    if values < LARGE:
-        return 1
-    return min(THREADS, max((int(pool.num_threads) for pool in BLAS.lib_controllers if pool.user_api == "blas"), default=1))
 
 
 def added(a: Far, b: Far, sign: int = 1) -> Far:
