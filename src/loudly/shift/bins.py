@@ -140,19 +140,19 @@ def numbers_of(values: pl.Series) -> Floats:
     return made if made.dtype != object else values.cast(pl.Float64).to_numpy()
 
 
-def gaps_of(values: pl.Series) -> tuple[Floats, NDArray[np.bool_]]:
-    """(n,) floats of a Float64 column with nulls as they lie in its buffer, and which of them are null.
+def gaps_of(values: pl.Series) -> tuple[Floats, NDArray[np.intp]]:
+    """(n,) floats of a Float64 column with nulls as they lie in its buffer, and the places of the nulls.
 
     A few are copied: the buffer is reached by pyarrow, whose import takes longer than it saves.
     """
     if len(values) < FEW:
-        return values.to_numpy(), values.is_null().to_numpy()
+        return values.to_numpy(), np.flatnonzero(values.is_null().to_numpy())
     arrow: Any = values.to_arrow()
     sound, data = arrow.buffers()
     span = slice(arrow.offset, arrow.offset + len(arrow))
     bits = np.frombuffer(sound, dtype=np.uint8)[span.start // 8 : -(-span.stop // 8)]
-    told = np.unpackbits(bits, bitorder="little").view(np.bool_)[span.start % 8 :][: len(arrow)]
-    return np.frombuffer(data, dtype=np.float64)[span], ~told
+    told = np.unpackbits(~bits, bitorder="little").view(np.bool_)[span.start % 8 :][: len(arrow)]
+    return np.frombuffer(data, dtype=np.float64)[span], np.flatnonzero(told)
 
 
 def _number_bins(values: pl.Series, most: int) -> Bins:

@@ -35,10 +35,11 @@ SLOTS = 4096
 PIECE = 8192
 
 
-def codes_of(values: pl.Series, bins: Bins, out: Codes | None = None) -> Codes:
+def codes_of(values: pl.Series, bins: Bins, out: Codes | None = None, few: int = FEW) -> Codes:
     """The bin of each text: a named category, a bucket of a known one, or the last for unseen; missing is `size`.
 
     A column of type Enum is looked up by its codes; other types must have been made text. Shapes: out (n,), if it is given.
+    few: texts that go through an Enum; none where they were picked out of many.
     """
     codes = np.empty(len(values), dtype=np.int64) if out is None else out
     if isinstance(values.dtype, pl.Enum):
@@ -49,7 +50,7 @@ def codes_of(values: pl.Series, bins: Bins, out: Codes | None = None) -> Codes:
         codes[:] = table[physical.to_numpy()]
         return codes
     size = bins.size
-    _named(values, bins.categories, size - 1, codes)
+    _named(values, bins.categories, size - 1, codes, few)
     if values.null_count():
         codes[values.is_null().to_numpy()] = size
     if bins.known is not None:
@@ -59,9 +60,9 @@ def codes_of(values: pl.Series, bins: Bins, out: Codes | None = None) -> Codes:
     return codes
 
 
-def _named(text: pl.Series, categories: tuple[str, ...], unseen: int, codes: Codes) -> None:
+def _named(text: pl.Series, categories: tuple[str, ...], unseen: int, codes: Codes, few: int) -> None:
     """Named categories by their place, all else as unseen."""
-    names = names_of(categories) if categories and len(text) >= FEW else None
+    names = names_of(categories) if categories and len(text) >= few else None
     words = views(text) if names is not None else None
     if names is not None and words is not None:
         whole, slot = np.empty(PIECE, dtype=np.uint64), np.empty(PIECE, dtype=np.int64)

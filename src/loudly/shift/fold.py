@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from loudly.core.seams import Floats, Ints
 
     Far = dict[str, dict[int, int]]
-    Mask = NDArray[np.bool_]
+    Places = NDArray[np.intp]
     Count = Callable[[int], Ints]
 
 # Rows at a time: a column's table is read once for all of them.
@@ -213,7 +213,7 @@ def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps
     np.subtract(raw, bins.centre, out=d)
     np.multiply(d, 2.0**-bins.exponent, out=d)
     if gone is not None:
-        np.copyto(d, 0.0, where=gone)
+        d[gone] = 0.0
     if n < FEW and bins.name not in made.plan.tables:
         _searched(raw, gone, bins, d, code, steps)
     else:
@@ -235,8 +235,8 @@ def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps
     v[place.head + SQUARES] += int(squares * UNIT**2)
 
 
-def _read(values: pl.Series, head: int, v: Ints) -> tuple[Floats, Mask | None]:
-    """A span as numbers, and which are null where NaN does not say it; nulls and mistyped values are counted."""
+def _read(values: pl.Series, head: int, v: Ints) -> tuple[Floats, Places | None]:
+    """A span as numbers, and where they are null and NaN does not say it; nulls and mistyped values are counted."""
     nulls = values.null_count()
     mistyped, gone = 0, None
     if values.dtype == pl.Float64:
@@ -251,23 +251,23 @@ def _read(values: pl.Series, head: int, v: Ints) -> tuple[Floats, Mask | None]:
     return raw, gone
 
 
-def _searched(raw: Floats, gone: Mask | None, bins: Bins, d: Floats, code: NDArray[np.int32], steps: Steps | None) -> None:
+def _searched(raw: Floats, gone: Places | None, bins: Bins, d: Floats, code: NDArray[np.int32], steps: Steps | None) -> None:
     """Codes of a few values: 0 where they are far (look closer), bin + 1, missing, -inf, +inf; and their steps."""
     code[:] = np.where(np.abs(d) < 1, bins.search(raw) + 1, 0)
     if gone is not None:
-        np.copyto(code, bins.size + NAN + 1, where=gone)
+        code[gone] = bins.size + NAN + 1
     if steps is not None:
         steps.scores.take(code - 1, out=steps.row, mode="wrap")
 
 
-def _looked_up(raw: Floats, gone: Mask | None, lookup: Lookup, s: Scratch, steps: Steps | None, *, whole: bool) -> None:
+def _looked_up(raw: Floats, gone: Places | None, lookup: Lookup, s: Scratch, steps: Steps | None, *, whole: bool) -> None:
     """The same out of a table, of the scaled values in `s.d`. whole: all values are whole numbers."""
     n = len(raw)
     d, code, cell = s.d[:n], s.code[:n], s.cell[:n]
     np.right_shift(d.view(np.uint64), DROP, out=cell.view(np.uint64))
     lookup.table.take(cell, out=code, mode="wrap")
     if gone is not None:
-        np.copyto(code, lookup.lost, where=gone)
+        code[gone] = lookup.lost
     if steps is not None:
         np.copyto(steps.row, code, casting="unsafe")
     np.right_shift(code, STEP_BITS, out=code)
@@ -290,9 +290,9 @@ def _closer(raw: Floats, bins: Bins, counts: Ints, sums: Ints, s: Scratch, steps
     Far values and what is no number count as 0 elsewhere: `s.d` holds the scaled values, rounded.
     """
     d, code = s.d[: len(raw)], s.code[: len(raw)]
-    np.copyto(d, 0.0, where=np.isnan(d))
-    counts[bins.size + NAN + 1] = np.count_nonzero(code == bins.size + NAN + 1)
-    counts[0] = 0
+    missing = np.flatnonzero(code == bins.size + NAN + 1)
+    d[missing] = 0.0
+    counts[0], counts[bins.size + NAN + 1] = 0, len(missing)
     far: dict[int, int] = {}
     at = np.flatnonzero(code == 0)
     if len(at):

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from loudly.shift.bins import is_number
-from loudly.shift.categories import codes_of
+from loudly.shift.categories import FEW, codes_of
 from loudly.shift.fold import as_text, read
 from loudly.shift.hashing import mixed, number_hash, number_words, text_hash
 from loudly.shift.plan import Plan
@@ -188,6 +188,7 @@ def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floa
     plain = {n: s for n, s in columns.items() if plan.bins[n].numeric and s.dtype == pl.Float64 and not s.null_count()}
     others = [name for name in columns if name not in plain]
     picked = {s.name: s for s in table.select(others)[at].get_columns()} if others else {}
+    few = FEW if table.height < FEW else 0
     for j, (name, bins) in enumerate(plan.bins.items()):
         if name in plain:
             values[j] = plain[name].to_numpy()[at]
@@ -196,7 +197,7 @@ def _values(table: pl.DataFrame, plan: Plan, at: NDArray[np.intp]) -> tuple[Floa
         elif bins.numeric:
             values[j] = read(picked[name])
         else:
-            codes = codes_of(as_text(picked[name]), bins)
+            codes = codes_of(as_text(picked[name]), bins, few=few)
             values[j] = np.where(codes < bins.size, codes, np.nan)
     values = np.where(np.isnan(values), np.nan, values + 0.0)
     tie = np.zeros(len(at), dtype=np.uint64)
