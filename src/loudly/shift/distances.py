@@ -24,9 +24,7 @@ from loudly.shift.profile import Column, Profile
 from loudly.stats import divergence as d
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats, Ints
+    from loudly.core.seams import Ints
 
 POOLS = 64
 # So many bins are compared at once: fewer cost calls, more cost memory.
@@ -133,14 +131,18 @@ class _Own:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Numbers:
-    """Number columns (g,) of k bins each. Shapes: centre (g,), edges (g, k-1), the rest (g, k)."""
+    """Number columns (g,) of k bins each, and the reference's own rows in them: (g, k)."""
 
     names: tuple[str, ...]
-    edges: Floats
-    centre: Floats
-    atoms: NDArray[np.bool_]
-    counts: Ints
-    sums: Floats
+    grid: d.Grid
+    own: d.Binned
+
+    def some(self, names: set[str]) -> _Numbers:
+        """Those of these names: itself where all of them are, which copies nothing."""
+        at = [i for i, name in enumerate(self.names) if name in names]
+        if len(at) == len(self.names):
+            return self
+        return _Numbers(tuple(self.names[i] for i in at), self.grid.some(at), self.own.some(at))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +168,7 @@ def _known(reference: Profile) -> _Own:
             unit = math.sqrt(1 / n + 1)
             variation[name] = d.total_variation_noise(pooled[name], 1) / unit
             spread[name] = 0.0 if b.edges is None else float(d.wasserstein_noise(b.edges, columns[name].counts, 1) / unit)
-    numbers = _alike({name: b.size for name, b in bins.items() if b.numeric})
+    numbers = _alike({name: b.size for name, b in bins.items() if b.numeric and columns[name].sound})
     pools = _alike({name: len(at) for name, at in starts.items()})
     return _Own(
         columns,
@@ -187,14 +189,15 @@ def _alike(sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
 
 
 def _numbers(names: tuple[str, ...], bins: Mapping[str, Bins], columns: Mapping[str, Column]) -> _Numbers:
-    return _Numbers(
-        names,
-        np.stack([np.asarray(bins[n].edges) for n in names]),
-        np.array([bins[n].centre for n in names]),
-        np.stack([bins[n].atoms for n in names]),
-        np.stack([columns[n].counts for n in names]),
-        np.stack([np.asarray(columns[n].sums) for n in names]),
-    )
+    edges, atoms = np.stack([np.asarray(bins[n].edges) for n in names]), np.stack([bins[n].atoms for n in names])
+    grid = d.grid_of(edges, np.array([bins[n].centre for n in names]), atoms)
+    return _Numbers(names, grid, _binned(names, grid, columns))
+
+
+def _binned(names: tuple[str, ...], grid: d.Grid, columns: Mapping[str, Column]) -> d.Binned:
+    """Columns of as many bins together."""
+    counts = np.stack([columns[n].counts for n in names])
+    return d.binned(grid, counts, np.stack([np.asarray(columns[n].sums) for n in names]))
 
 
 def _pools(names: tuple[str, ...], starts: Mapping[str, Ints], pooled: Mapping[str, Ints]) -> _Pools:
@@ -260,16 +263,12 @@ def _all(bins: Mapping[str, Bins], known: _Own, now: Mapping[str, Column], sound
     made: dict[str, dict[str, Distance]] = {name: {} for name in bins}
     size = {name: (known.columns[name].sound, now[name].sound) for name in sound}
     root = {name: math.sqrt(1 / n + 1 / m) for name, (n, m) in size.items()}
-    for g in known.numbers:
-        at = _rows(g.names, sound)
-        names = g.names[at] if isinstance(at, slice) else tuple(g.names[i] for i in at)
-        if not names:
+    for g in (numbers.some(sound) for numbers in known.numbers):
+        if not g.names:
             continue
-        counts = np.stack([now[n].counts for n in names])
-        sums = np.stack([np.asarray(now[n].sums) for n in names])
-        ks = d.ks_bounds(g.counts[at], counts, g.atoms[at])
-        w = d.wasserstein(g.edges[at], g.centre[at], (g.counts[at], g.sums[at]), (counts, sums), g.atoms[at])
-        for name, low, high, near, far in zip(names, *(x.tolist() for x in (*ks, *w)), strict=True):
+        window = _binned(g.names, g.grid, now)
+        ks, w = d.ks_bounds(g.own, window, g.grid.atoms), d.wasserstein(g.grid, g.own, window)
+        for name, low, high, near, far in zip(g.names, *(x.tolist() for x in (*ks, *w)), strict=True):
             made[name]["ks"] = Distance("ks", low, low, high, d.ks_noise(*size[name]))
             made[name]["wasserstein"] = Distance("wasserstein", near, near, far, known.spread[name] * root[name])
     for p in known.pools:
@@ -287,11 +286,6 @@ def _all(bins: Mapping[str, Bins], known: _Own, now: Mapping[str, Column], sound
                 value = values[row]
                 made[name][what] = Distance(what, value, value, value if exact else None, noise[what])
     return made
-
-
-def _rows(names: tuple[str, ...], sound: set[str]) -> slice | list[int]:
-    """Where the sound ones are; a slice where all are, which copies nothing."""
-    return slice(None) if sound.issuperset(names) else [i for i, name in enumerate(names) if name in sound]
 
 
 def _noise(n: int, m: int, kinds: int, variation: float, either: int) -> dict[str, float]:

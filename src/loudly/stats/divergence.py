@@ -6,6 +6,7 @@ Shapes: counts (k,), any non-negative numbers. An empty side gives NaN: no rows 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,13 +119,59 @@ def all_of(reference: Counts, window: Counts, floor: float = 1e-4) -> dict[str, 
     }
 
 
-def ks_bounds(reference: Counts, window: Counts, atoms: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """The least and the largest value that the KS statistic of the rows can have, given counts; equal where all bins are atoms.
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Bins (..., k) of numbers less a centre. low, high: their edges, the outermost twice.  width: 0 where a bin is one value."""
+
+    low: Floats
+    high: Floats
+    width: Floats
+    atoms: NDArray[np.bool_]
+
+    def some(self, rows: list[int]) -> Grid:
+        """The bins of some of the columns."""
+        return Grid(self.low[rows], self.high[rows], self.width[rows], self.atoms[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binned:
+    """Rows in the bins of a grid (..., k). share: of all rows.  below: shares cumulated.  added: how much a bin's rows, where they
+    lie in it, add to the integral of the distribution function beyond its lower edge; in the last bin, of one minus it.
+    """
+
+    share: Floats
+    below: Floats
+    added: Floats
+
+    def some(self, rows: list[int]) -> Binned:
+        """Some of the columns."""
+        return Binned(self.share[rows], self.below[rows], self.added[rows])
+
+
+def grid_of(edges: Floats, centre: Floats, atoms: NDArray[np.bool_]) -> Grid:
+    """Shapes: edges (..., k-1), centre (...,), atoms (..., k) bins that hold a single value."""
+    at = edges - np.asarray(centre)[..., None]
+    inner = at if at.shape[-1] else np.zeros_like(atoms, dtype=np.float64)
+    low, high = np.concatenate((inner[..., :1], at), axis=-1), np.concatenate((at, inner[..., -1:]), axis=-1)
+    return Grid(low, high, np.where(atoms, 0.0, high - low), atoms)
+
+
+def binned(grid: Grid, counts: Counts, sums: Floats) -> Binned:
+    """Rows by their counts and sums of x - centre in each bin (..., k). Every row of counts must have some."""
+    n = np.sum(counts, axis=-1, keepdims=True)
+    share, sums = counts / n, sums / n
+    added = grid.high * share - sums
+    added[..., -1] = sums[..., -1] - grid.low[..., -1] * share[..., -1]
+    return Binned(share, np.cumsum(share, axis=-1), added)
+
+
+def ks_bounds(reference: Binned, window: Binned, atoms: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The least and the largest value that the KS statistic of the rows can have; equal where all bins are atoms.
 
     Inside a bin of shares p and q the gap D of the distribution functions moves within [D - q, D + p], D at its lower edge.
-    Shapes: counts (..., k), atoms (..., k) bins that hold a single value; to (...,). Every row must have counts on both sides.
+    Shapes: (..., k), to (...,).
     """
-    p, q = (c / np.sum(c, axis=-1, keepdims=True) for c in (reference, window))
+    p, q = reference.share, window.share
     gap = p - q
     after = np.cumsum(gap, axis=-1)
     before = after - gap
@@ -133,30 +180,19 @@ def ks_bounds(reference: Counts, window: Counts, atoms: NDArray[np.bool_]) -> tu
     return low, np.maximum(low, inside.max(axis=-1))
 
 
-def wasserstein(
-    edges: Floats, centre: Floats, reference: tuple[Counts, Floats], window: tuple[Counts, Floats], atoms: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
+def wasserstein(grid: Grid, reference: Binned, window: Binned) -> tuple[Floats, Floats]:
     """Bounds on the Wasserstein-1 distance of the rows, from counts and sums per bin: the lower one is the estimate.
 
     In each bin the integral of F - G is known exactly from the sums, tails included; it is the bin's part of the distance
-    unless F - G changes sign inside, and by how much that can matter is bounded.
-    Shapes: edges (..., k-1), centre (...,), counts and sums (..., k), to (...,); sums are of x - centre. Every row must have
-    counts on both sides.
+    unless F - G changes sign inside, and by how much that can matter is bounded. Shapes: (..., k), to (...,).
     """
-    n, m = (np.sum(side[0], axis=-1, keepdims=True) for side in (reference, window))
-    p, sums_p, q, sums_q = reference[0] / n, reference[1] / n, window[0] / m, window[1] / m
-    if edges.shape[-1] == 0:
-        gap = np.abs(sums_p[..., 0] - sums_q[..., 0])
+    p, q, add_p, add_q, width = reference.share, window.share, reference.added, window.added, grid.width
+    if p.shape[-1] == 1:
+        gap = np.abs(add_p[..., 0] - add_q[..., 0])
         return gap, np.full_like(gap, np.inf)
-    at = edges - np.asarray(centre)[..., None]
-    after = np.cumsum(p, axis=-1) - np.cumsum(q, axis=-1)
+    after = reference.below - window.below
     before = np.concatenate((np.zeros_like(after[..., :1]), after[..., :-1]), axis=-1)
     after = before + p - q
-    low, high = np.concatenate((at[..., :1], at), axis=-1), np.concatenate((at, at[..., -1:]), axis=-1)
-    width = np.where(atoms, 0.0, high - low)
-    # How much mass p spread over the bin adds to the integral of F beyond its lower edge; the last bin counts from above.
-    add_p, add_q = high * p - sums_p, high * q - sums_q
-    add_p[..., -1], add_q[..., -1] = (s[..., -1] - low[..., -1] * r[..., -1] for s, r in ((sums_p, p), (sums_q, q)))
     gap = before * width + add_p - add_q
     gap[..., -1] = add_q[..., -1] - add_p[..., -1]
     # The part of the bin where F - G has the other sign: at most what the mass inside can turn, from either edge.
@@ -168,8 +204,8 @@ def wasserstein(
     turned = np.maximum(0.0, np.minimum(np.minimum(moved, from_below), from_above))
     ends = [0, -1]
     turned[..., ends] = np.maximum(0.0, np.minimum(add_p, add_q)[..., ends])
-    value = np.abs(np.where(atoms, 0.0, gap)).sum(axis=-1)
-    return value, value + 2 * np.where(atoms, 0.0, turned).sum(axis=-1)
+    value = np.abs(np.where(grid.atoms, 0.0, gap)).sum(axis=-1)
+    return value, value + 2 * np.where(grid.atoms, 0.0, turned).sum(axis=-1)
 
 
 def ks_noise(reference_n: int, window_n: int) -> float:
