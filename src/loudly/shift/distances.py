@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 POOLS = 64
 # So many bins are compared at once: fewer cost calls, more cost memory.
-TOGETHER = 16384
+TOGETHER = 32768
 # Below, a window (or a reference) is too small to say where its distribution lies.
 FEWEST = 20
 
