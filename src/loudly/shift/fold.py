@@ -154,11 +154,11 @@ def added(a: Far, b: Far, sign: int = 1) -> Far:
 
 def _columns(made: Sums, span: Span, s: Scratch) -> None:
     """One thread's columns: the next one that nobody has taken, until none is left."""
-    embedding = made.plan.embedding
+    embedding, there = made.plan.embedding, frozenset(span.table.columns)
     with np.errstate(over="ignore", invalid="ignore"):
         for j, (name, bins) in span.todo:
             steps = None if embedding is None or span.steps is None else Steps(span.steps[j], embedding.scores[j])
-            if name not in span.table.columns:
+            if name not in there:
                 place = made.plan.places[name]
                 made.vector[place.head + NULLS] += span.table.height
                 made.vector[place.head + ABSENT] += span.table.height
