@@ -38,6 +38,7 @@ SPAN = 65_000
 # one at bit ONE: the sum of such words by bin is a count and a sum. Of fewer than 2**16 rows neither reaches the other, nor the
 # bits of the exponent.
 ONE, MANTISSA = 35, 2**52 - 1
+HALF = 2 ** (ONE - 1)
 ROUND = 2.0 ** (52 - BITS) + 2.0 ** (ONE - BITS)
 UNIT = 2.0**BITS
 WHOLE = np.ones(1, dtype=np.int64)
@@ -109,10 +110,13 @@ class Steps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """Rows that are folded together, the columns that no thread has taken yet, and the steps (columns, rows) of the embedding."""
+    """Rows that are folded together, the columns that no thread has taken yet, sums of words (columns, codes) of number columns,
+    and the steps (columns, rows) of the embedding.
+    """
 
     table: pl.DataFrame
     todo: Iterator[tuple[int, tuple[str, Bins]]]
+    words: Ints
     steps: NDArray[np.int8] | None
 
 
@@ -131,8 +135,10 @@ def fold(table: pl.DataFrame, plan: Plan, crew: Crew = ALONE) -> tuple[Ints, Far
     with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
         for at in range(0, n, max(1, rows)):
             part = table.slice(at, rows)
-            span = Span(part, iter(list(enumerate(plan.bins.items()))), None if steps is None else steps[:, : part.height])
+            todo, words = iter(list(enumerate(plan.bins.items()))), np.zeros((len(plan.bins), most), dtype=np.int64)
+            span = Span(part, todo, words, None if steps is None else steps[:, : part.height])
             crew.map(partial(_columns, made, span), buffers)
+            _part(words, made)
             if plan.embedding and span.steps is not None:
                 parts = np.array_split(span.steps, crew.threads, axis=1)
                 made.vector[1 : 1 + plan.embedding.size] += sum(crew.map(plan.embedding.sums, parts))
@@ -165,7 +171,7 @@ def _columns(made: Sums, span: Span, s: Scratch) -> None:
                 if steps is not None:
                     steps.row[:] = 0
             elif bins.numeric:
-                _numbers(span.table[name], bins, made, s, steps)
+                span.words[j] = _numbers(span.table[name], bins, made, s, steps)
             else:
                 _texts(span.table[name], bins, made, s, steps)
 
@@ -205,9 +211,22 @@ def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps |
     v[place.head + NULLS] += counts[size]
 
 
-def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> None:
-    """A span of a number column: counts and sums by bin, squares, and what is not counted by bin: nulls, far values."""
-    place, v, size, n = made.plan.places[bins.name], made.vector, bins.size, len(values)
+def _part(words: Ints, made: Sums) -> None:
+    """Counts and sums by bin, and what has a code of its own, out of the sums of words."""
+    words &= MANTISSA
+    counts = (words + HALF) >> ONE
+    words -= counts << ONE
+    for j, (name, bins) in enumerate(made.plan.bins.items()):
+        if bins.numeric:
+            place, v, size = made.plan.places[name], made.vector, bins.size
+            v[place.counts : place.sums] += counts[j, 1 : size + 1]
+            v[place.sums : place.end] += words[j, 1 : size + 1]
+            v[place.head + NANS : place.head + HIGHS + 1] += counts[j, size + 1 : size + 1 + SPECIAL]
+
+
+def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> Ints:
+    """Sums of words by code of a span of a number column; its nulls, squares and far values are counted in."""
+    place, v, n = made.plan.places[bins.name], made.vector, len(values)
     raw, gone = _read(values, place.head, v)
     d, code = s.d[:n], s.code[:n]
     np.subtract(raw, bins.centre, out=d)
@@ -219,20 +238,16 @@ def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps
     else:
         _looked_up(raw, gone, made.plan.lookup(bins.name), s, steps, whole=values.dtype.is_integer())
     np.add(d, ROUND, out=d)
-    low = s.weighted(n)[: size + SPECIAL + 1] & MANTISSA
-    counts = (low + (1 << ONE - 1)) >> ONE
-    sums = low - (counts << ONE)
+    words = s.weighted(n)
     np.subtract(d, ROUND, out=d)
     squares = float(np.dot(d, d))
     # Near values alone have no more squares than rows. Far ones that count as none must sum to 2**16 units at least: by
     # Cauchy and Schwarz the squares of fewer than 2**16 rows are then more than these. Of what is no number they are none.
-    if counts[0] or not squares <= n:
-        squares, far = _closer(raw, bins, counts, sums, s, steps)
+    if (int(words[0]) & MANTISSA) + HALF >> ONE or not squares <= n:
+        squares, far = _closer(raw, bins, words, s, steps)
         made.far[bins.name] = added({bins.name: made.far.get(bins.name, {})}, {bins.name: far}).get(bins.name, {})
-    v[place.counts : place.sums] += counts[1 : size + 1]
-    v[place.sums : place.end] += sums[1 : size + 1]
-    v[place.head + NANS : place.head + HIGHS + 1] += counts[size + 1 :]
     v[place.head + SQUARES] += int(squares * UNIT**2)
+    return words
 
 
 def _read(values: pl.Series, head: int, v: Ints) -> tuple[Floats, Places | None]:
@@ -284,15 +299,15 @@ def _beside(raw: Floats, atom: Floats, code: NDArray[np.int32], steps: Steps | N
             steps.row[at] = steps.scores[code[at] - 1]
 
 
-def _closer(raw: Floats, bins: Bins, counts: Ints, sums: Ints, s: Scratch, steps: Steps | None) -> tuple[float, dict[int, int]]:
-    """Searches for what the table could not tell, counts it in; returns squares and the exact sums of far values.
+def _closer(raw: Floats, bins: Bins, words: Ints, s: Scratch, steps: Steps | None) -> tuple[float, dict[int, int]]:
+    """Searches for what the table could not tell, counts it into `words`; returns squares and the exact sums of far values.
 
     Far values and what is no number count as 0 elsewhere: `s.d` holds the scaled values, rounded.
     """
     d, code = s.d[: len(raw)], s.code[: len(raw)]
     missing = np.flatnonzero(code == bins.size + NAN + 1)
     d[missing] = 0.0
-    counts[0], counts[bins.size + NAN + 1] = 0, len(missing)
+    words[0], words[bins.size + NAN + 1] = 0, len(missing) << ONE
     far: dict[int, int] = {}
     at = np.flatnonzero(code == 0)
     if len(at):
@@ -300,8 +315,7 @@ def _closer(raw: Floats, bins: Bins, counts: Ints, sums: Ints, s: Scratch, steps
         found = bins.search(values)
         outside = ~(np.abs((values - bins.centre) * 2.0**-bins.exponent) < 1)
         d[at[outside]] = 0.0
-        np.add.at(counts, found + 1, 1)
-        np.add.at(sums, found + 1, (d[at] * UNIT).astype(np.int64))
+        np.add.at(words, found + 1, (d[at] * UNIT).astype(np.int64) + (1 << ONE))
         if steps is not None:
             steps.row[at] = steps.scores[found]
         apart = outside & np.isfinite(values)
