@@ -1,4 +1,4 @@
-"""What a check of a window is made of: each pass over a block by itself, in ns a value of processor time, least of many runs.
+"""What a check of a window is made of: each pass over a span by itself, in ns a value of processor time, least of many runs.
 
 The first table is a number's way into its bin (`loudly.shift.fold`), beside what numpy and Polars take for the same; the
 second is a row's way into the embedding once its steps are known. Their sums are the floor under `benchmarks/shift.py`.
@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from loudly.shift.bins import DROP, STEP_BITS, bins_of, cells_of, lookup_of
 from loudly.shift.embedding import Embedding, projections
-from loudly.shift.fold import ONE, ROUND
+from loudly.shift.fold import ROUND
 
-ROWS, RUNS, COLUMNS = 16_384, 200, 50
+ROWS, RUNS, COLUMNS = 50_000, 200, 50
 
 
 def nanoseconds(work: Callable[[], object], values: int) -> float:
@@ -34,7 +34,7 @@ def nanoseconds(work: Callable[[], object], values: int) -> float:
 
 
 def numbers() -> dict[str, Callable[[], object]]:
-    """The passes of one block of a number column, in order; those in brackets are what they replace."""
+    """The passes of one span of a number column, in order; those in brackets are what they replace."""
     raw = np.random.default_rng(0).normal(size=ROWS)
     series = pl.Series("x", raw)
     bins = bins_of(series, 1024)
@@ -44,9 +44,9 @@ def numbers() -> dict[str, Callable[[], object]]:
     cell = cells_of(raw, bins.centre, bins.exponent)
     entry = table.take(cell, mode="wrap")
     code = entry >> STEP_BITS
-    wide, one, other = code.astype(np.int64), np.ones(1), np.empty_like(code)
-    np.add(d, ONE, out=w)
-    counter = csc_array((w, code, np.array([0, ROWS], dtype=np.int32)), shape=(bins.size + 4, 1))
+    wide, one, other = code.astype(np.int64), np.ones(1, dtype=np.int64), np.empty_like(code)
+    words = np.add(d, ROUND).view(np.int64)
+    counter = csc_array((words, code, np.array([0, ROWS], dtype=np.int32)), shape=(bins.size + 4, 1))
     return {
         "read (sum)": raw.sum,
         "subtract the centre": lambda: np.subtract(raw, bins.centre, out=w),
@@ -55,10 +55,10 @@ def numbers() -> dict[str, Callable[[], object]]:
         "table: cell to bin and step": lambda: table.take(cell, out=other, mode="wrap"),
         "step for the embedding": lambda: np.copyto(step, entry, casting="unsafe"),
         "bin": lambda: np.right_shift(entry, STEP_BITS, out=other),
-        "round (two passes)": lambda: np.subtract(np.add(d, ROUND, out=w), ROUND, out=w),
-        "squares": lambda: np.dot(d, d),
-        "add one": lambda: np.add(d, ONE, out=w),
+        "round": lambda: np.add(d, ROUND, out=w),
         "count and sum by bin (sparse product)": lambda: counter @ one,
+        "back to a number": lambda: np.subtract(d, ROUND, out=w),
+        "squares": lambda: np.dot(d, d),
         "[numpy.bincount, weighted]": lambda: np.bincount(wide, w, bins.size + 4),
         "[numpy.searchsorted in 1,024 bins]": lambda: np.searchsorted(edges, raw),
         "[Polars: sort]": series.sort,

@@ -18,6 +18,7 @@ from loudly.errors import DataError
 from loudly.shift import fold as folding
 from loudly.shift.bins import STEP_BITS, Bins, bins_of, cells_of, lookup_of
 from loudly.shift.categories import codes_of
+from loudly.shift.crew import BLAS, crew_for
 from loudly.shift.embedding import GRID, Embedding, projections
 from loudly.shift.hashing import number_hash, text_hash
 from loudly.shift.profile import Profile, profile, total
@@ -90,6 +91,15 @@ def test_spans_and_threads_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch)
         made_of_all = made_of_all.merge(part)
     whole = reference.profile(rows)
     assert to_bytes(made_of_all) == to_bytes(total(parts)) == to_bytes(whole), "tables and searches agree, and so do samples"
+
+
+def test_threads_are_as_many_as_a_blas_may_have() -> None:
+    for allowed, rows, wanted in ((1, 10**6, 1), (2, 10**6, 2), (2, 1000, 1)):
+        with BLAS.limit(limits=allowed, user_api="blas"), crew_for(rows) as crew:
+            assert crew.threads <= wanted
+            assert (crew.pool is None) == (crew.threads == 1)
+            waited = crew.begin(lambda: 7)
+            assert (crew.map(abs, [-1, 2]), waited()) == ([1, 2], 7)
 
 
 def test_a_plan_travels_without_its_tables() -> None:

@@ -13,8 +13,8 @@ from threadpoolctl import ThreadpoolController
 A = TypeVar("A")
 B = TypeVar("B")
 
-# Fewer values are folded before threads have begun. More threads than MOST wait for Python's lock.
-LARGE, MOST = 500_000, 4
+# Of fewer rows a pass is so short that threads hand Python's lock to and fro; more threads than MOST wait for it.
+LARGE, MOST = 50_000, 4
 BLAS = ThreadpoolController().select(user_api="blas")
 
 
@@ -35,9 +35,9 @@ class Crew:
 
 
 @contextmanager
-def crew_for(values: int, threads: int | None = None) -> Iterator[Crew]:
-    """Threads for so many values: as many as a BLAS may have now, MOST at most, or as many as are given."""
-    n = threads or (1 if values < LARGE else min(MOST, blas_threads()))
+def crew_for(rows: int, threads: int | None = None) -> Iterator[Crew]:
+    """Threads for a table of so many rows: as many as a BLAS may have now, MOST at most, or as many as are given."""
+    n = threads or (1 if rows < LARGE else min(MOST, blas_threads()))
     if n == 1:
         yield Crew(1, None)
         return

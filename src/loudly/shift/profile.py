@@ -218,7 +218,7 @@ def profile(
     threads: None for as many as numpy's BLAS may have, where the table is large; the profile is the same, to the byte.
     """
     plan = bins if isinstance(bins, Plan) else Plan(bins, tuple(cells), MOST_DISTINCT)
-    with crew_for(table.height * len(plan.bins), threads) as crew:
+    with crew_for(table.height, threads) as crew:
         sampled = crew.begin(partial(reservoir_of, table, plan)) if plan.keep else None
         vector, far = fold(table, plan, crew)
         sample = sampled() if sampled else None
