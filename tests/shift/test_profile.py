@@ -18,7 +18,6 @@ from loudly.errors import DataError
 from loudly.shift import fold as folding
 from loudly.shift.bins import STEP_BITS, Bins, bins_of, cells_of, lookup_of
 from loudly.shift.categories import codes_of
-from loudly.shift.crew import BLAS, crew_for
 from loudly.shift.embedding import GRID, Embedding, projections
 from loudly.shift.hashing import number_hash, text_hash
 from loudly.shift.profile import Profile, profile, total
@@ -74,16 +73,16 @@ def test_any_split_in_any_order_gives_the_same_bytes(
         assert int(column.counts.sum()) + column.missing + column.infinite == len(rows), "every value is somewhere"
 
 
-def test_spans_and_threads_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     n = 70_000
     rows = pl.DataFrame({"x": rng.standard_cauchy(n), "y": rng.integers(-2, 9, n) / 2, "c": rng.choice(["a", "b", "z"], n)})
     rows = rows.with_columns(x=pl.when(pl.col("x") > 4).then(None).otherwise("x"))
     reference = fitted(n=20_000)
     made = []
-    for span, threads in ((65_000, 1), (65_000, 3), (16_384, 2), (5000, 1)):
+    for span in (2**17 - 1, 32_768, 5000):
         monkeypatch.setattr(folding, "SPAN", span)
-        made.append(to_bytes(profile(rows, reference.plan, threads=threads)))
+        made.append(to_bytes(profile(rows, reference.plan)))
     assert len(set(made)) == 1
     parts = [reference.profile(rows[a : a + 1000]) for a in range(0, n, 1000)]
     made_of_all = reference.empty()
@@ -93,13 +92,15 @@ def test_spans_and_threads_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch)
     assert to_bytes(made_of_all) == to_bytes(total(parts)) == to_bytes(whole), "tables and searches agree, and so do samples"
 
 
-def test_threads_are_as_many_as_a_blas_may_have() -> None:
-    for allowed, rows, wanted in ((1, 10**6, 1), (2, 10**6, 2), (2, 1000, 1)):
-        with BLAS.limit(limits=allowed, user_api="blas"), crew_for(rows) as crew:
-            assert crew.threads <= wanted
-            assert (crew.pool is None) == (crew.threads == 1)
-            waited = crew.begin(lambda: 7)
-            assert (crew.map(abs, [-1, 2]), waited()) == ([1, 2], 7)
+@pytest.mark.parametrize("n", [2**16 - 1, 2**16, 2**17 - 1, 2**17, 2**18])
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_the_fullest_bin_is_counted_and_summed_exactly(n: int, end: float) -> None:
+    bins = Bins("x", np.zeros(0), (), np.array([1]), centre=0.0, exponent=0)
+    made = profile(pl.DataFrame({"x": np.full(n, end * (1 - 2.0**-30))}), {"x": bins}).column("x")
+    assert made.counts.tolist() == [n]
+    assert made.sums is not None
+    assert made.sums.tolist() == [n * end], "rounded to the unit, and then exact"
+    assert made.moments.m2 == 0
 
 
 def test_a_plan_travels_without_its_tables() -> None:

@@ -1,26 +1,24 @@
 """Rows folded into the counts of a plan: spans of rows, columns within; each pass goes over a whole span of a column.
 
-Large tables are folded by a few threads, each column by one of them. Passes are long and few, for between any two of them stands
-Python's lock: over blocks that stay near the processor, two threads took longer than one.
+On one thread: between any two passes stands Python's lock, and two threads that share out the columns spend on it what they gain.
 Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are.
-Memory: of a span 20 bytes a row and thread, and for the embedding a byte a value.
+Memory: of a span 28 bytes a row, and for the embedding a byte a value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import scipy
+from threadpoolctl import ThreadpoolController
 
 from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
 from loudly.shift.categories import SLOTS, codes_of, named_slots
-from loudly.shift.crew import BLAS, Crew
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
 if TYPE_CHECKING:
@@ -32,23 +30,21 @@ if TYPE_CHECKING:
     Places = NDArray[np.intp]
     Count = Callable[[int], Ints]
 
-# Rows at a time: a column's table is read once for all of them.
-SPAN = 65_000
+# Rows at a time, fewer than 2**17: a column's table is read once for all of them.
+SPAN = 2**17 - 1
 # Adding ROUND rounds a number within ±1 to a multiple of 2**-18, which then stands in the lowest bits of the float64, above a
-# one at bit ONE: the sum of such words by bin is a count and a sum. Of fewer than 2**16 rows neither reaches the other, nor the
-# bits of the exponent.
-ONE, MANTISSA = 35, 2**52 - 1
-HALF = 2 ** (ONE - 1)
-ROUND = 2.0 ** (52 - BITS) + 2.0 ** (ONE - BITS)
+# one at bit ONE: the sum of such words by bin is a sum (within ±HALF) and above it a count. The exponent of all is 1,057: odd.
+ONE, HALF = 36, 2**35
+ROUND, WORD = 2.0 ** (52 - BITS) + 2.0 ** (ONE - BITS), 2**52 + 2**ONE
 UNIT = 2.0**BITS
 WHOLE = np.ones(1, dtype=np.int64)
 SQUARED = -1
-ALONE = Crew(1, None)
+BLAS = ThreadpoolController()
 
 
 @dataclass(slots=True)
 class Scratch:
-    """The buffers of one thread. weighted: sums the words of `d` by code, of so many rows.  ones: counts by cell."""
+    """The buffers of a span. weighted: sums the words of `d` by code, of so many rows.  ones: counts by cell."""
 
     rows: int
     most: int
@@ -93,7 +89,7 @@ def _many(values: Ints, code: NDArray[Any], most: int) -> Count:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
-    """What the threads write into, each for columns of its own. far: by column, maybe empty."""
+    """What the columns are summed into. far: by column, maybe empty."""
 
     plan: Plan
     vector: Ints
@@ -108,41 +104,20 @@ class Steps:
     scores: NDArray[np.int8]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Span:
-    """Rows that are folded together, the columns that no thread has taken yet, sums of words (columns, codes) of number columns,
-    and the steps (columns, rows) of the embedding.
-    """
-
-    table: pl.DataFrame
-    todo: Iterator[tuple[int, tuple[str, Bins]]]
-    words: Ints
-    steps: NDArray[np.int8] | None
-
-
-def fold(table: pl.DataFrame, plan: Plan, crew: Crew = ALONE) -> tuple[Ints, Far]:
-    """The vector of a table's counts, and the exact sums of values far outside the reference, by column.
-
-    The same to the byte, whatever the threads of the crew.
-    """
+def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
+    """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
-    most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
     rows = -(-n // max(1, -(-n // SPAN)))
-    buffers = [Scratch(rows, most, _few if n < FEW else _many) for _ in range(crew.threads)]
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
-    # The threads are the crew's: those of a BLAS would wait for one another.
     with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
         for at in range(0, n, max(1, rows)):
-            part = table.slice(at, rows)
-            todo, words = iter(list(enumerate(plan.bins.items()))), np.zeros((len(plan.bins), most), dtype=np.int64)
-            span = Span(part, todo, words, None if steps is None else steps[:, : part.height])
-            crew.map(partial(_columns, made, span), buffers)
-            _part(words, made)
-            if plan.embedding and span.steps is not None:
-                parts = np.array_split(span.steps, crew.threads, axis=1)
-                made.vector[1 : 1 + plan.embedding.size] += sum(crew.map(plan.embedding.sums, parts))
-    return made.vector, {name: made.far[name] for name in plan.bins if made.far.get(name)}
+            span = table.slice(at, rows)
+            told = None if steps is None else steps[:, : span.height]
+            _columns(made, span, told)
+            if plan.embedding and told is not None:
+                made.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(told)
+    return made.vector, {name: own for name, own in made.far.items() if own}
 
 
 def added(a: Far, b: Far, sign: int = 1) -> Far:
@@ -158,22 +133,25 @@ def added(a: Far, b: Far, sign: int = 1) -> Far:
     return {name: own for name, own in both.items() if own}
 
 
-def _columns(made: Sums, span: Span, s: Scratch) -> None:
-    """One thread's columns: the next one that nobody has taken, until none is left."""
-    embedding, there = made.plan.embedding, frozenset(span.table.columns)
+def _columns(made: Sums, span: pl.DataFrame, told: NDArray[np.int8] | None) -> None:
+    """The columns of a span. told: (columns, rows), where their steps for the embedding go."""
+    plan, n, there = made.plan, span.height, frozenset(span.columns)
+    most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
+    s, words = Scratch(n, most, _few if n < FEW else _many), np.zeros((len(plan.bins), most), dtype=np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
-        for j, (name, bins) in span.todo:
-            steps = None if embedding is None or span.steps is None else Steps(span.steps[j], embedding.scores[j])
+        for j, (name, bins) in enumerate(plan.bins.items()):
+            steps = None if plan.embedding is None or told is None else Steps(told[j], plan.embedding.scores[j])
             if name not in there:
-                place = made.plan.places[name]
-                made.vector[place.head + NULLS] += span.table.height
-                made.vector[place.head + ABSENT] += span.table.height
+                place = plan.places[name]
+                made.vector[place.head + NULLS] += n
+                made.vector[place.head + ABSENT] += n
                 if steps is not None:
                     steps.row[:] = 0
             elif bins.numeric:
-                span.words[j] = _numbers(span.table[name], bins, made, s, steps)
+                words[j] = _numbers(span[name], bins, made, s, steps)
             else:
-                _texts(span.table[name], bins, made, s, steps)
+                _texts(span[name], bins, made, s, steps)
+    _part(words, made)
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -213,15 +191,22 @@ def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps |
 
 def _part(words: Ints, made: Sums) -> None:
     """Counts and sums by bin, and what has a code of its own, out of the sums of words."""
-    words &= MANTISSA
-    counts = (words + HALF) >> ONE
-    words -= counts << ONE
+    counts = _counts(words)
+    words += HALF
+    words &= 2 * HALF - 1
+    words -= HALF
     for j, (name, bins) in enumerate(made.plan.bins.items()):
         if bins.numeric:
             place, v, size = made.plan.places[name], made.vector, bins.size
             v[place.counts : place.sums] += counts[j, 1 : size + 1]
             v[place.sums : place.end] += words[j, 1 : size + 1]
             v[place.head + NANS : place.head + HIGHS + 1] += counts[j, size + 1 : size + 1 + SPECIAL]
+
+
+def _counts(words: Any) -> Any:
+    """How many words were summed: 17 bits, the highest of which an odd number of exponents has turned."""
+    told = (words + HALF) >> ONE & (2**17 - 1)
+    return told ^ (told & 1) << 16
 
 
 def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps | None) -> Ints:
@@ -241,9 +226,9 @@ def _numbers(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps
     words = s.weighted(n)
     np.subtract(d, ROUND, out=d)
     squares = float(np.dot(d, d))
-    # Near values alone have no more squares than rows. Far ones that count as none must sum to 2**16 units at least: by
-    # Cauchy and Schwarz the squares of fewer than 2**16 rows are then more than these. Of what is no number they are none.
-    if (int(words[0]) & MANTISSA) + HALF >> ONE or not squares <= n:
+    # Near values alone have no more squares than rows. Far ones that count as none must sum to 2**17 at least: by Cauchy and
+    # Schwarz the squares of fewer than 2**17 rows are then more than these. Of what is no number they are no number.
+    if _counts(int(words[0])) or not squares <= n:
         squares, far = _closer(raw, bins, words, s, steps)
         made.far[bins.name] = added({bins.name: made.far.get(bins.name, {})}, {bins.name: far}).get(bins.name, {})
     v[place.head + SQUARES] += int(squares * UNIT**2)
@@ -307,7 +292,7 @@ def _closer(raw: Floats, bins: Bins, words: Ints, s: Scratch, steps: Steps | Non
     d, code = s.d[: len(raw)], s.code[: len(raw)]
     missing = np.flatnonzero(code == bins.size + NAN + 1)
     d[missing] = 0.0
-    words[0], words[bins.size + NAN + 1] = 0, len(missing) << ONE
+    words[0], words[bins.size + NAN + 1] = 0, len(missing) * WORD % 2**53
     far: dict[int, int] = {}
     at = np.flatnonzero(code == 0)
     if len(at):
@@ -315,7 +300,7 @@ def _closer(raw: Floats, bins: Bins, words: Ints, s: Scratch, steps: Steps | Non
         found = bins.search(values)
         outside = ~(np.abs((values - bins.centre) * 2.0**-bins.exponent) < 1)
         d[at[outside]] = 0.0
-        np.add.at(words, found + 1, (d[at] * UNIT).astype(np.int64) + (1 << ONE))
+        np.add.at(words, found + 1, (d[at] + ROUND).view(np.int64))
         if steps is not None:
             steps.row[at] = steps.scores[found]
         apart = outside & np.isfinite(values)

@@ -17,7 +17,6 @@ import polars as pl
 
 from loudly.errors import DataError
 from loudly.shift.bins import Bins, bins_of
-from loudly.shift.crew import crew_for
 from loudly.shift.fold import SQUARED, added, as_text, fold, read
 from loudly.shift.plan import (
     ABSENT,
@@ -209,21 +208,16 @@ class Profile:
         return replace(self, sample=None)
 
 
-def profile(
-    table: pl.DataFrame, bins: Mapping[str, Bins] | Plan, cells: Sequence[str] = (), *, threads: int | None = None
-) -> Profile:
+def profile(table: pl.DataFrame, bins: Mapping[str, Bins] | Plan, cells: Sequence[str] = ()) -> Profile:
     """The summary of a table in the reference's bins. `cells`: category columns within which missing values are counted.
 
     Given bare bins, up to 4,096 distinct values a column are kept as well; a Plan says itself what it wants.
-    threads: None for as many as numpy's BLAS may have, where the table is large; the profile is the same, to the byte.
     """
     plan = bins if isinstance(bins, Plan) else Plan(bins, tuple(cells), MOST_DISTINCT)
-    with crew_for(table.height, threads) as crew:
-        sampled = crew.begin(partial(reservoir_of, table, plan)) if plan.keep else None
-        vector, far = fold(table, plan, crew)
-        sample = sampled() if sampled else None
+    vector, far = fold(table, plan)
     distinct = {n: _distinct(table, n, plan) for n, b in plan.bins.items() if b.numeric} if plan.distinct else {}
     new = {n: table.height for n in table.columns if n not in plan.bins and n not in (plan.key, plan.weight)}
+    sample = reservoir_of(table, plan) if plan.keep else None
     return Profile(plan, vector, far, distinct, _cells(table, plan) if plan.cells else {}, new, sample)
 
 
