@@ -2,7 +2,7 @@
 
 On one thread: between any two passes stands Python's lock, and two threads that share out the columns spend on it what they gain.
 Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are.
-Memory: of a span 28 bytes a row, and for the embedding a byte a value.
+Memory: of a span 20 bytes a row, and for the embedding, whose spans are half as long, a byte a value.
 """
 
 from __future__ import annotations
@@ -37,18 +37,17 @@ SPAN = 2**17 - 1
 ONE, HALF = 36, 2**35
 ROUND, WORD = 2.0 ** (52 - BITS) + 2.0 ** (ONE - BITS), 2**52 + 2**ONE
 UNIT = 2.0**BITS
-WHOLE = np.ones(1, dtype=np.int64)
 SQUARED = -1
 BLAS = ThreadpoolController()
 
 
 @dataclass(slots=True)
 class Scratch:
-    """The buffers of a span. weighted: sums the words of `d` by code, of so many rows.  ones: counts by cell."""
+    """The buffers of a span. weighted: sums the words of `d` by code, of so many rows.  ones: `code` by cell."""
 
     rows: int
     most: int
-    count: Callable[[Ints, NDArray[Any], int], Count]
+    count: Callable[[NDArray[Any], NDArray[Any], int], Count]
     d: Floats = field(init=False)
     cell: Ints = field(init=False)
     code: NDArray[np.int32] = field(init=False)
@@ -60,10 +59,10 @@ class Scratch:
         self.d, self.cell = np.empty(rows), np.zeros(rows, dtype=np.int64)
         self.code = np.zeros(rows, dtype=np.int32)
         self.weighted = self.count(self.d.view(np.int64), self.code, self.most)
-        self.ones = self.count(np.ones(rows, dtype=np.int64), self.cell, max(self.most, SLOTS + 2))
+        self.ones = self.count(self.code, self.cell, max(self.most, SLOTS + 2))
 
 
-def _few(values: Ints, code: NDArray[Any], most: int) -> Count:
+def _few(values: NDArray[Any], code: NDArray[Any], most: int) -> Count:
     """Sums the first n values by code, of (most,)."""
 
     def count(n: int) -> Ints:
@@ -74,14 +73,15 @@ def _few(values: Ints, code: NDArray[Any], most: int) -> Count:
     return count
 
 
-def _many(values: Ints, code: NDArray[Any], most: int) -> Count:
+def _many(values: NDArray[Any], code: NDArray[Any], most: int) -> Count:
     """The same by a sparse matrix (most, 1) over these very arrays, times one: compiled code that takes half of the time."""
-    made: Any = scipy.sparse.csc_array((most, 1), dtype=np.int64)
+    made: Any = scipy.sparse.csc_array((most, 1), dtype=values.dtype)
+    one = np.ones(1, dtype=values.dtype)
     made.data, made.indices, made.indptr = values, code, np.array([0, len(code)], dtype=code.dtype)
 
     def count(n: int) -> Ints:
         made.indptr[1] = n
-        held: Ints = made @ WHOLE
+        held: Ints = made @ one
         return held
 
     return count
@@ -108,7 +108,7 @@ def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
-    rows = -(-n // max(1, -(-n // SPAN)))
+    rows = -(-n // max(1, -(-n // (SPAN // 2 if plan.embedding else SPAN))))
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
     with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
         for at in range(0, n, max(1, rows)):
@@ -180,6 +180,7 @@ def _texts(values: pl.Series, bins: Bins, made: Sums, s: Scratch, steps: Steps |
     names = named_slots(text, bins, s.d[:n].view(np.uint64), cell)
     if names is None:
         codes_of(text, bins, cell)
+    s.code[:n] = 1
     counts = s.ones(n)[slice(size + 1) if names is None else names.slots]
     if steps is not None:
         scores = steps.scores if names is None else steps.scores[names.codes]
