@@ -188,8 +188,7 @@ def test_the_quick_matrix_is_the_matrix_byte_for_byte(records: list[tuple[Any, .
     live = LIVE
     ready = live.ready["world/1"]
     rows = Rows(ready.schema, None, len(records), records)
-    plan = ready._plan(ready.schema)
-    assert plan is not None
+    assert ready._assembler(ready.schema) is not None
     quick: list[bytes] = []
     spy = replace(ready, model=Recorder(quick))
     spy.quick(rows)
