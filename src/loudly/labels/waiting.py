@@ -139,7 +139,7 @@ class _Batch:
     def places(self, ids: Ids) -> Ids:
         """Where the rows with these ids stand, of those that wait."""
         at = np.searchsorted(self.ids, ids)
-        at = at[at < len(self.ids)] if len(at) and at[-1] >= len(self.ids) else at
+        at = at[at < len(self.ids)]
         made: Ids = at[(self.ids[at] == ids[: len(at)]) & self.waits[at]]
         return made
 
