@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loudly.core.canon import unit_draws
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
+from loudly.core.seams import Calls, Feedback
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.interleave import Interleave, probabilistic, team_draft
 from loudly.deliver.rollout import RolloutSpec, check_stages, parse_rollout
@@ -131,12 +131,12 @@ def test_a_reward_weighs_what_a_row_has_earned() -> None:
 
 def test_a_slow_or_failing_candidate_ends_it() -> None:
     strategy = team_draft()
-    _, verdict = strategy.observe(strategy.init(ARMS, 0), {"control": 900, "candidate": 900}, {"candidate": 40}, {})
+    _, verdict = strategy.observe(strategy.init(ARMS, 0), Calls({"control": 900, "candidate": 900}, {"candidate": 40}))
     assert verdict.failed
     state = strategy.init(ARMS, 0)
     for i in range(300):
         took = {"control": 0.01 + 0.001 * (i % 7), "candidate": 0.1}
-        state, verdict = strategy.observe(state, {"control": 10, "candidate": 10}, {}, took)
+        state, verdict = strategy.observe(state, Calls({"control": 10, "candidate": 10}, {}, took))
     assert verdict.failed
     assert "slow calls" in verdict.reason
 

@@ -14,6 +14,7 @@ from conftest import SINCE, make_app, make_world
 from lived import live_day
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
+from loudly.core.seams import Calls
 from loudly.core.values import Decision
 from loudly.deliver.rollout import parse_rollout
 from loudly.loop.arms import told
@@ -95,7 +96,7 @@ def test_an_arm_that_has_left_stays_out_after_a_restart_and_on_every_worker(text
     before = live.answer(table.filter(pl.col("at").dt.epoch("us") >= SINCE + 3 * DAY).head(300).drop("y"))[0]
     assert live.strategy is not None
     even = dict.fromkeys(("control", "candidate", "candidate2"), 100)
-    live.rollout_state, _ = live.strategy.observe(live.rollout_state, even, {"candidate2": 80}, {})
+    live.rollout_state, _ = live.strategy.observe(live.rollout_state, Calls(even, {"candidate2": 80}))
     live.tick()
     assert live.state.rollout is not None
     assert list(live.state.rollout.dropped) == ["world/2"]

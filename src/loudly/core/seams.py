@@ -7,7 +7,7 @@ Arrays are numpy, tables are polars; both are imported here for type checking on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from loudly.core.canon import Json
@@ -198,14 +198,35 @@ class Feedback:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What a strategy counts of answers, by arm. answered: how many each gave.  failed: units, each once a rollout, and of one
+    call at most one: requests come in bursts.  seconds: what its call took; nothing in a replay, where time is the data's.
+
+    part: of all units, that takes part in what is judged; the others are control's.
+    """
+
+    answered: Mapping[str, int]
+    failed: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    part: float = 1.0
+
+    def among(self, arms: Mapping[str, str]) -> Calls:
+        """Those of some arms, under other names. arms: other name -> name."""
+
+        def some(counts: Mapping[str, Any]) -> dict[str, Any]:
+            return {ours: counts[theirs] for ours, theirs in arms.items() if theirs in counts}
+
+        return replace(self, answered=some(self.answered), failed=some(self.failed), seconds=some(self.seconds))
+
+
 class Strategy(Protocol):
     """Who answers, and for how long. The state is plain JSON data: resumable, replayable, printable.
 
     `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky. `context` is (n, d), what is
     known of each unit, for strategies that choose by it; the others do not look at it.
-    `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
-    `observe` is told how many answers each arm gave, how many units failed (each counts once a rollout, and of one call at most
-    one: requests come in bursts), and the seconds its call took (nothing in a replay, where time is the data's).
+    `shares` are (k,) of the arms among all units as of now, or (n, k) where they go by the context; empty where none can be told.
+    `advance` is told the time; it may move to the next step. `update` folds labelled feedback in, `observe` counts of answers.
     All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on. Where there are several candidates, the
     first evidence of a PASS is about the arm that wins, by its name.
     `carry` hands on the evidence of the stage before.
@@ -218,11 +239,11 @@ class Strategy(Protocol):
 
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment: ...
 
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats: ...
+
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]: ...
 
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]: ...
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]: ...
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]: ...
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.evidence import GUARD, add, add_counts, guards, judge, nothing_yet, spread
 from loudly.deliver.forecast import dated
@@ -63,16 +63,8 @@ class Ab:
         new = {**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()}
         return new, self._verdict(new)
 
-    def observe(
-        self,
-        state: Mapping[str, Any],
-        answered: Mapping[str, int],
-        failed: Mapping[str, int],
-        seconds: Mapping[str, float],
-        part: float = 1.0,
-    ) -> tuple[dict[str, Any], Verdict]:
-        """part: of the units, that takes part; all others are control's."""
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, part * self.share)}
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "evidence": add_counts(state["evidence"], calls, calls.part * self.share)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import mismatch, planned
 from loudly.deliver.bandit import diluted, pick
@@ -72,19 +72,11 @@ class AbN:
             evidence[name] = add(evidence[name], pair, self.metric, False, None if pair.context is None else pair.context[:, 0])
         return self._judged({**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()})
 
-    def observe(
-        self,
-        state: Mapping[str, Any],
-        answered: Mapping[str, int],
-        failed: Mapping[str, int],
-        seconds: Mapping[str, float],
-        part: float = 1.0,
-    ) -> tuple[dict[str, Any], Verdict]:
-        """part: of the units, that takes part; all others are control's."""
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
         evidence = dict(state["evidence"])
         for name in staying(state, evidence):
-            given, lost, took = (_paired(counts, name) for counts in (answered, failed, seconds))
-            evidence[name] = add_counts(evidence[name], given, lost, took, self._share(state, name, part))
+            pair = calls.among({CONTROL: CONTROL, CANDIDATE: name})
+            evidence[name] = add_counts(evidence[name], pair, self._share(state, name, calls.part))
         return self._judged({**state, "evidence": evidence})
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
@@ -152,10 +144,6 @@ def ratio_of(state: Mapping[str, Any]) -> SampleRatio:
     ratio, gone = sample_ratio_of(state["ratio"]), out(state, state["arms"])
     stay = [share for arm, share in enumerate(state["shares"]) if arm not in gone]
     return ratio if len(ratio.shares) == len(stay) else ratio.planned(tuple(share / sum(stay) for share in stay))
-
-
-def _paired(counts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {ours: counts[theirs] for ours, theirs in ((CONTROL, CONTROL), (CANDIDATE, name)) if theirs in counts}
 
 
 def _told(state: Mapping[str, Any], found: Mapping[str, Verdict]) -> str:

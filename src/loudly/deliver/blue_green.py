@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.evidence import add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.forecast import dated
@@ -35,14 +35,15 @@ class BlueGreen:
         n = len(draws)
         return Assignment(np.ones(n, dtype=np.int64), np.ones(n), (CONTROL,))
 
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        return np.array([0.0, 1.0])
+
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         new = {**state, "evidence": add(state["evidence"], feedback, self.metric, True)}
         return new, self._verdict(new)
 
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.5)}
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "evidence": add_counts(state["evidence"], calls, 0.5)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.canon import unit_draws
-from loudly.core.seams import Assignment, Feedback, Merged
+from loudly.core.seams import Assignment, Calls, Feedback, Merged
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.bandit import patient, seen_days
 from loudly.deliver.evidence import add_counts, guards, nothing_yet
@@ -52,6 +52,10 @@ class Interleave:
         """Both score every row; whose place a row has, `merge` says."""
         return Assignment(np.zeros(len(draws), dtype=np.int64), np.ones(len(draws)), (CANDIDATE,))
 
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        """None: every list is of all arms."""
+        return np.empty(0)
+
     def merge(self, scores: Any, unit: str, salt: str) -> Merged:
         n = len(scores[0])
         first, second = (np.argsort(-score, kind="stable").tolist() for score in scores)
@@ -79,10 +83,8 @@ class Interleave:
         learned = {"preference": preference.plain(), "met": met.plain(), "days": seen_days(old, feedback)}
         return self._judged({**state, "evidence": {**old, **learned}})
 
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]:
-        return self._judged({**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.5)})
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        return self._judged({**state, "evidence": add_counts(state["evidence"], calls, 0.5)})
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
         return self._judged({**state, "now": at})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.clock import iso
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.evidence import add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.latency import CANDIDATE
@@ -39,14 +39,15 @@ class Shadow:
         n = len(draws)
         return Assignment(np.zeros(n, dtype=np.int64), np.ones(n), (CANDIDATE,))
 
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        return np.array([1.0, 0.0])
+
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         new = {**state, "evidence": add(state["evidence"], feedback, self.metric, True)}
         return new, self._verdict(new)
 
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.5)}
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "evidence": add_counts(state["evidence"], calls, 0.5)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

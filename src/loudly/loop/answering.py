@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.clock import stopwatch
+from loudly.core.seams import Calls
 from loudly.core.values import Role, Schema, Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing
@@ -274,8 +275,8 @@ def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[R
         for index, arm in enumerate(replies.names):
             live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
         for one, units in _together(calls) or ((replies, rows[live.system.key].to_list()),):
-            told = one.answered, live.answering.failing(one, units), one.seconds
-            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
+            told = Calls(one.answered, live.answering.failing(one, units), one.seconds)
+            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, told)
 
 
 def _together(calls: tuple[tuple[Replies, Sequence[Any]], ...]) -> tuple[tuple[Replies, Sequence[Any]], ...]:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from loudly.core.seams import Calls
 from loudly.errors import DataError, LoudlyError
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
@@ -134,8 +135,8 @@ def _given_up(live: Live, records: Sequence[Record]) -> None:
     for (_, rollout, arm, _), units in lost.items():
         if live.strategy is not None and live.router is not None and live.state.rollout and live.state.rollout.started == rollout:
             one = late_call(live.router.routing.names, arm, len(units))
-            told = live.strategy.observe(live.rollout_state, one.answered, live.answering.failing(one, units), one.seconds)
-            live.rollout_state, live.rollout_verdict = told
+            told = Calls(one.answered, live.answering.failing(one, units), one.seconds)
+            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, told)
 
 
 def _label(live: Live, record: Record) -> Outcome:
