@@ -11,17 +11,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import SINCE, make_app, make_world
+from conftest import SINCE, make_world
 from loudly.app.app import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
-from loudly.deliver.rollout import parse_rollout
 from loudly.errors import ConfigError
 from loudly.loop import traffic
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
-from loudly.loop.replay import Replayed, replay
 from loudly.loop.restart import catch_up
 from loudly.loop.system import System
 from loudly.loop.taking import take
@@ -30,6 +28,7 @@ from loudly.serve.rows import rows_of
 from loudly.store.segments import Record, SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_shuffled
+from replayed import chains, of_kind, run, ungated
 
 OFFERED = SINCE + 2 * DAY
 BAD = labels_shuffled("y", pl.lit(True), 1)
@@ -44,9 +43,8 @@ def searches(days: int, per_day: int = 100) -> pl.DataFrame:
 
 
 def system_of(table: pl.DataFrame, text: str, **settings: Any) -> System:
-    made = make_app(table, stage="manual").system
-    spec = replace(parse_rollout(text, **settings), days=2)
-    return replace(made, group="query", gate=replace(made.gate, margin=1.0, slice_margin=1.0, overfit=1.0), rollout=(spec,))
+    made = ungated(table, text, days=2, **settings)
+    return replace(made, group="query", gate=replace(made.gate, overfit=1.0))
 
 
 def offering(bad_champion: bool) -> Callable[[Live, int], None]:
@@ -61,26 +59,22 @@ def offering(bad_champion: bool) -> Callable[[Live, int], None]:
     return turn
 
 
-def run(system: System, table: pl.DataFrame, bad_champion: bool = True) -> Replayed:
-    return replay(system, table, memory_stores("world"), since=SINCE, turn=offering(bad_champion))
-
-
 @pytest.mark.parametrize("text", ["interleave team draft for 14d", "interleave probabilistically for 14d"])
 def test_a_replay_twice_gives_the_same_ledger_and_the_better_ranking_wins(text: str) -> None:
     table = searches(46, 150)
     system = system_of(table, text, margin=0.02 if "team" in text else 0.2)
-    once, again = run(system, table), run(system, table)
-    assert [r.chain for r in once.events] == [r.chain for r in again.events]
+    once, again = (run(system, table, offering(bad_champion=True)) for _ in range(2))
+    assert chains(once) == chains(again)
     assert once.state.champion == "world/3"
-    judged = [r.event for r in once.events if r.event.kind == "rollout_judged"]
+    judged = of_kind(once, "rollout_judged")
     assert judged[0].data["verdict"]["evidence"][0]["unit"] == "share of the units with a winner"
     assert "candidate" in judged[0].data["verdict"]["reason"]
 
 
 def test_the_worse_ranking_is_rolled_back_and_no_promotion_is_waited_for() -> None:
     table = searches(50, 150)
-    made = run(system_of(table, "interleave team draft for 16d"), table, bad_champion=False)
-    back = [r.event for r in made.events if r.event.kind == "version_rolled_back"]
+    made = run(system_of(table, "interleave team draft for 16d"), table, offering(bad_champion=False))
+    back = of_kind(made, "version_rolled_back")
     assert "control is surely preferred" in back[0].data["reason"]
     assert made.state.confirming is None
 
