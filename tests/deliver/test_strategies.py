@@ -11,10 +11,10 @@ import pytest
 from loudly.core.clock import DAY
 from loudly.core.seams import Calls, Feedback, Strategy
 from loudly.core.values import Arm, Verdict
-from loudly.deliver.blue_green import BlueGreen
+from loudly.deliver.blue_green import blue_green
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import RolloutSpec, parse_rollout
-from loudly.deliver.shadow import Shadow
+from loudly.deliver.shadow import shadow
 from loudly.errors import ConfigError
 from loudly.metrics.table import metric
 
@@ -25,7 +25,7 @@ AUC = metric("roc_auc")
 def make(kind: str, **settings: Any) -> Strategy:
     text = {"canary": "canary 10% 50% 100%", "shadow": "shadow 1d", "blue-green": "blue-green"}[kind]
     spec = replace(parse_rollout(text), **settings)
-    return {"canary": Canary, "shadow": Shadow, "blue-green": BlueGreen}[kind](spec, AUC)  # type: ignore[abstract]
+    return {"canary": Canary, "shadow": shadow, "blue-green": blue_green}[kind](spec, AUC)  # type: ignore[abstract]
 
 
 def feedback(rng: np.random.Generator, day: int, n: int, quality: float, slices: dict[str, float] | None = None) -> Feedback:

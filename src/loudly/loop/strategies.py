@@ -7,7 +7,7 @@ from loudly.core.values import Task
 from loudly.deliver.ab import Ab
 from loudly.deliver.ab_n import AbN
 from loudly.deliver.bandit import BanditSpec
-from loudly.deliver.blue_green import BlueGreen
+from loudly.deliver.blue_green import blue_green
 from loudly.deliver.canary import Canary
 from loudly.deliver.epsilon_greedy import epsilon_greedy
 from loudly.deliver.interleave import Interleave
@@ -15,7 +15,7 @@ from loudly.deliver.linear_thompson import linear_thompson
 from loudly.deliver.linucb import linucb
 from loudly.deliver.ramp import Ramp
 from loudly.deliver.rollout import RolloutSpec
-from loudly.deliver.shadow import Shadow
+from loudly.deliver.shadow import shadow
 from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.errors import ConfigError, RolloutError
@@ -42,11 +42,11 @@ def _by_name(spec: RolloutSpec, judged: MetricSpec, features: int) -> Strategy:
     learns = BanditSpec(spec.floor, spec.alpha, spec.margin, spec.days, spec.hold, alone=True)
     match spec.strategy:
         case "shadow":
-            return Shadow(spec, judged)
+            return shadow(spec, judged)
         case "canary":
             return Canary(spec, judged)
         case "blue-green":
-            return BlueGreen(spec, judged)
+            return blue_green(spec, judged)
         case "ab" if spec.arms > 2:
             return AbN(spec, judged)
         case "ab":
