@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Calls, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import mismatch, planned
 from loudly.deliver.bandit import diluted, pick
@@ -27,9 +27,6 @@ from loudly.errors import RolloutError
 from loudly.metrics.table import MetricSpec
 from loudly.stats.clusters import Met, hashes, met_of
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,22 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY, iso
-from loudly.core.seams import Assignment, Calls, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats, Ints
 from loudly.core.values import Arm, Decision, Evidence, Verdict
 from loudly.deliver.dropping import kept, out, staying, without
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.errors import DataError, RolloutError
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.betting import Bernstein, bernstein_of, bounded, difference
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 # Of the risk of a wrong verdict the guard on latency takes a tenth besides.
 GUARD = 0.1

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Calls, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.evidence import SUSPECT, add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.forecast import dated
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY
-from loudly.core.seams import Calls, Feedback
+from loudly.core.seams import Calls, Feedback, Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
 from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
@@ -28,9 +28,6 @@ from loudly.stats.confidence_sequence import Running, cautious, difference, inte
 from loudly.stats.cuped import Cuped, cuped_of
 from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 WARM_UP = 100
 # An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and

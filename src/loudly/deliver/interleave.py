@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.canon import unit_draws
-from loudly.core.seams import Assignment, Calls, Feedback, Merged
+from loudly.core.seams import Assignment, Calls, Feedback, Floats, Merged
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.bandit import patient, seen_days
 from loudly.deliver.evidence import add_counts, guards, nothing_yet
@@ -27,9 +27,6 @@ from loudly.deliver.rollout import RolloutSpec
 from loudly.stats import interleave as rankings
 from loudly.stats.clusters import Met, hashes, met_of
 from loudly.stats.interleave import Interleaved, Preference, preference_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 GUARDED = ("errors", "timed", "answered")
 TEAM_DRAFT, PROBABILISTIC = "team-draft", "probabilistic"

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from loudly.core.canon import finite
-from loudly.core.seams import Assignment, Calls, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Evidence, Verdict
 from loudly.deliver.bandit import BanditSpec, begun, counted, floored, patient, pick, rewards, ripe, seen_days, sifted
 from loudly.deliver.dropping import kept, out, staying
 from loudly.errors import DataError, RolloutError
 from loudly.stats.betting import Bernstein, bernstein_of, bounded
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,18 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.clock import DAY, iso, span
-from loudly.core.seams import Assignment, Calls, Feedback, Strategy
+from loudly.core.seams import Assignment, Calls, Feedback, Floats, Strategy
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import MISMATCH
 from loudly.deliver.bandit import diluted
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 # Of the 53 bits of a draw those that say whether a unit takes part; the others are the draw that the inner strategy sees.
 HIGH = 2.0**26

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Calls, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.evidence import add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 Rule = Callable[[Verdict, Mapping[str, Any], RolloutSpec], Verdict]
 

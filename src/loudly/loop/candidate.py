@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.seams import Model, ModelFormat
+from loudly.core.seams import Floats, Model, ModelFormat
 from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
@@ -31,9 +31,6 @@ from loudly.register.fast_form import Fast, fasten, none
 from loudly.train.fit import fit_once
 from loudly.train.ladder import climb
 from loudly.validate.schema import infer_schema
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 SMALLEST_SLICE = 300
 MAX_HELD_OUT_SHARE = 0.3

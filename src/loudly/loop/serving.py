@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from loudly.core.seams import Blobs, FastForm, Model, ModelFormat
+from loudly.core.seams import Blobs, FastForm, Floats, Model, ModelFormat
 from loudly.core.values import ModelVersion, Schema, Task
 from loudly.errors import ModelError, UntrustedModel, nearest
 from loudly.features.feature_set import Definition, FeatureSet, FrozenFeatures
@@ -17,9 +17,6 @@ from loudly.features.quick import Quick, quick
 from loudly.register.bundle import Bundle, unpack
 from loudly.register.fast_form import Guarded
 from loudly.serve.rows import Rows, asked, places_of_numbers
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 MOST_ASSEMBLERS = 16
 

@@ -12,16 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.loop.traffic import all_of
 from loudly.serve.router import Replies, Served
 from loudly.serve.rows import Rows, joined
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 Note = Callable[[list[str]], None]
 GROUP_ROWS = 1024

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loudly.core.clock import DAY
+from loudly.core.seams import Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.monitor.judged import HOURS
 from loudly.monitor.settings import MONTH, MonitorSettings
@@ -27,7 +28,6 @@ from loudly.stats.dkw import ks_interval
 from loudly.stats.multinomial_process import log_e, log_e_ordered
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Ints
     from loudly.monitor.strata import Strata
     from loudly.shift.plan import Plan
 

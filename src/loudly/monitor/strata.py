@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, nearest
 from loudly.shift.bins import Bins
@@ -23,7 +24,6 @@ from loudly.stats.count_intervals import total_variation_reach
 from loudly.stats.dkw import ks_interval
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
     from loudly.shift.plan import Plan
 
 CALENDAR: Mapping[str, pl.Expr] = {

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.core.seams import Merging
+from loudly.core.seams import Floats, Ints, Merging
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from loudly.core.seams import Floats, Ints
     from loudly.serve.router import Replies
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.canon import unit_draw
-from loudly.core.seams import Assignment, Merging, Strategy
+from loudly.core.seams import Assignment, Floats, Ints, Merging, Strategy
 from loudly.errors import ModelError
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
@@ -23,7 +23,6 @@ from loudly.serve.rows import Rows
 if TYPE_CHECKING:
     import polars as pl
 
-    from loudly.core.seams import Floats, Ints
 
 CONTROL, CANDIDATE = "control", "candidate"
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}

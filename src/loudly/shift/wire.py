@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.canon import canonical
+from loudly.core.seams import Ints
 from loudly.errors import DataError
 from loudly.shift.bins import bins_from, plain_bins
 from loudly.shift.embedding import Embedding
@@ -25,7 +26,6 @@ from loudly.shift.reservoir import Reservoir, Rows, sample_of
 
 if TYPE_CHECKING:
     from loudly.core.canon import Json
-    from loudly.core.seams import Ints
 
 MAGIC, FORMAT = b"LOUD", 3
 WIDTHS = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<i8"))

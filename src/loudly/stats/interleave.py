@@ -16,16 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 TAU = 3.0
 CONCENTRATION = 20.0

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.canon import canonical
 from loudly.core.clock import DAY, HOUR
-from loudly.core.seams import Calls, Feedback
+from loudly.core.seams import Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
 NAMES = tuple(arm.name for arm in ARMS)

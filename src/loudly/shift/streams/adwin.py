@@ -16,16 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.errors import DataError
 from loudly.shift.streams.adwin_window import FORMAT, AdwinState, Window
 from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require, tuples
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BLOCK = 4096
 # Up to so many values at once are quicker without arrays.

@@ -11,16 +11,13 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, count, pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.shift.streams.adwin_cut import Buckets, Settings, cuts, divided, room_of
 from loudly.shift.streams.adwin_guard import NOISE, Guard, bowed, left, paths
 from loudly.shift.streams.adwin_young import YOUNG, Young
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 # Up to so many values are summed quicker without arrays.
 FEW = 64
