@@ -26,7 +26,9 @@ from loudly.deliver.failing import Failing
 from loudly.errors import RolloutError
 from loudly.loop import traffic
 from loudly.loop.shadowing import Shadows, Waiting, gathered
+from loudly.loop.sides import Sides
 from loudly.loop.slices import slice_rows
+from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.raised import Raised
 from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router, finite
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from loudly.loop.live import Live
-    from loudly.loop.sides import Sides
-    from loudly.loop.system import System
 
 Notes = list[tuple[str, str, int]]
 FOLD_ROWS, FOLD_SECONDS, MOST_WAITING = 512, 0.25, 32_768

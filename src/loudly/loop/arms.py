@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from loudly.core.canon import Json
 from loudly.core.clock import span
 from loudly.core.values import Arm
+from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import RolloutError
+from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
+from loudly.loop.system import System
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.router import Routing, Served, arm_names
 
 if TYPE_CHECKING:
-    from loudly.deliver.rollout import RolloutSpec
     from loudly.loop.live import Live
-    from loudly.loop.state import RolloutState
-    from loudly.loop.system import System
 
 
 def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from loudly.core.values import Decision, Verdict, verdict_of
+from loudly.core.values import Decision, Event, Verdict, verdict_of
 from loudly.loop.arms import arms_of, winner
 
 if TYPE_CHECKING:
-    from loudly.core.values import Event
     from loudly.loop.live import Live
 
 
