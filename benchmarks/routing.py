@@ -68,7 +68,8 @@ def main() -> None:
     print(f"ab of 5, 1 left decision {microseconds(lambda: test.assign(left, np.array([unit_draw('u', 'salt')]))):5.1f} µs")
     scores = [np.random.default_rng(arm).random(LENGTH) for arm in range(2)]
     for name, merging in LISTS.items():
-        merged = microseconds(lambda m=merging: m.merge(scores, "q", "salt"))  # type: ignore[misc]
+        both = merging.init(tuple(Arm(arm, "m/1") for arm in arm_names(2)), 0)
+        merged = microseconds(lambda m=merging, at=both: m.merge(at, scores, "q", "salt"))  # type: ignore[misc]
         print(f"{name:<15} a list of {LENGTH} {merged:5.1f} µs, {merged / LENGTH:4.1f} µs a row")
 
 

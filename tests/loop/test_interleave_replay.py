@@ -71,6 +71,25 @@ def test_a_replay_twice_gives_the_same_ledger_and_the_better_ranking_wins(text: 
     assert "candidate" in judged[0].data["verdict"]["reason"]
 
 
+def test_of_three_rankings_the_worse_leaves_and_the_better_wins_twice_alike() -> None:
+    table = searches(46, 300)
+    system = system_of(table, "interleave team draft among 3 for 14d", margin=0.02)
+
+    def turn(live: Live, now: int) -> None:
+        if now == OFFERED:
+            bad = [live.retrain("by hand", "bad on purpose", harm=BAD, offer=False) for _ in range(2)]
+            live.promote(str(bad[0]), "a bad champion, for the test")
+            live.offer(str(live.retrain("by hand", "a good one", offer=False)), "a test")
+
+    once, again = (run(system, table, turn) for _ in range(2))
+    assert chains(once) == chains(again)
+    assert of_kind(once, "rollout_started")[0].data["others"] == ["world/3"]
+    assert once.state.champion == "world/4"
+    assert "wins" in of_kind(once, "rollout_judged")[0].data["verdict"]["reason"]
+    placed = once.answers.filter(pl.col("at").dt.epoch("us").is_between(OFFERED + DAY, OFFERED + 2 * DAY))["_version"]
+    assert set(placed) == {"world/2", "world/3", "world/4"}
+
+
 def test_the_worse_ranking_is_rolled_back_and_no_promotion_is_waited_for() -> None:
     table = searches(50, 150)
     made = run(system_of(table, "interleave team draft for 16d"), table, offering(bad_champion=False))
@@ -113,14 +132,16 @@ def test_the_order_of_the_answers_is_the_list_and_the_log_knows_who_placed_what(
             if shown["_arm"][0] == arm:
                 assert shown[name][0] == rows[name].max(), "the first place is that ranking's best"
     evidence = live.rollout_state["evidence"]
-    assert sum(evidence["preference"]["wins"]["counts"]) + evidence["preference"]["ties"] == 20, "the lists of the first day"
+    preference = evidence["pairs"]["candidate"]["preference"]
+    assert sum(preference["wins"]["counts"]) + preference["ties"] == 20, "the lists of the first day"
     assert live.given["control"] > 0
     log.flush()
     again = Live(live.system, live.stores, DataClock(SINCE + 2 * DAY), key=b"k")
     reopen(again)
     catch_up(again, tmp_path / "traffic")
-    for what in ("preference", "met", "days"):
-        assert again.rollout_state["evidence"][what] == evidence[what]
+    assert again.rollout_state["evidence"]["days"] == evidence["days"]
+    for what in ("preference", "met"):
+        assert again.rollout_state["evidence"]["pairs"]["candidate"][what] == evidence["pairs"]["candidate"][what]
     rows = day(table, 5).drop("y")
     ours, theirs = live.answer(rows)[0], again.answer(rows)[0]
     assert (ours.arm == theirs.arm).all()
@@ -144,7 +165,8 @@ def test_workers_merge_the_same_lists_and_their_clicks_count_as_the_wheels_own()
             live.clock.advance(SINCE + (number + 1) * DAY)  # type: ignore[attr-defined]
             live.feedback(day(table, number).select("id", "y"))
             live.tick()
-    assert far.rollout_state["evidence"]["preference"] == alone.rollout_state["evidence"]["preference"]
+    ours, theirs = (one.rollout_state["evidence"]["pairs"]["candidate"] for one in (far, alone))
+    assert ours["preference"] == theirs["preference"]
     assert far.given == alone.given
 
 
@@ -159,10 +181,10 @@ def test_a_list_waits_for_the_labels_of_all_its_rows() -> None:
     live.clock.advance(SINCE + 3 * DAY)  # type: ignore[attr-defined]
     live.answer(day(table, 2).drop("y"))
     live.feedback(day(table, 2).head(1).select("id", "y"))
-    before = live.rollout_state["evidence"]["preference"]
+    before = live.rollout_state["evidence"]["pairs"]["candidate"]["preference"]
     assert sum(before["wins"]["counts"]) > 10
     live.feedback(first.filter(~pl.col("y")).select("id", "y"))
-    after = live.rollout_state["evidence"]["preference"]
+    after = live.rollout_state["evidence"]["pairs"]["candidate"]["preference"]
     assert after["wins"] == before["wins"]
 
 

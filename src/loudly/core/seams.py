@@ -265,13 +265,13 @@ class Merging(Protocol):
     """A strategy that answers by all arms at once: rows of one group are a list, and each arm has ranked it.
 
     group: the column that names the list.  merge: scores are (n,) of each arm, high ones first; the same unit and salt give the
-    same list, on every worker and after a restart.
+    same list in the same state, on every worker and after a restart. None where an arm that takes part lacks a score.
     """
 
     @property
     def group(self) -> str: ...
 
-    def merge(self, scores: Sequence[Floats], unit: str, salt: str) -> Merged: ...
+    def merge(self, state: Mapping[str, Any], scores: Sequence[Floats], unit: str, salt: str) -> Merged | None: ...
 
 
 class Detector(Protocol):

@@ -79,7 +79,7 @@ class RolloutSpec:
 
     @property
     def interleaves(self) -> bool:
-        """Whether it merges two rankings into one list."""
+        """Whether it merges rankings into one list."""
         return self.strategy in INTERLEAVED.values()
 
     @property
@@ -131,7 +131,7 @@ def parse_rollout(
 
     The margin of interleaving is of the share of the wins: 0.02 promotes a candidate that surely wins more than 48 %.
 
-    >>> parse_rollout("interleave team draft for 14d").strategy
+    >>> parse_rollout("interleave team draft among 3 for 14d").strategy
     'team-draft'
 
     A ramp lets a growing share of the units take part in an A/B test or a bandit.
@@ -271,8 +271,8 @@ def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:
         raise ConfigError("A share is above 0 and at most 100 %.", seen=text)
     if odd or not 0 <= spec.floor <= 1:
         raise ConfigError("A bandit takes one number, the share that it spreads evenly; no other stage takes one.", seen=text)
-    if spec.arms < 2 or (spec.arms > 2 and not spec.experiments):
-        raise ConfigError("An A/B test and a bandit may have more than two arms, no stage less.", seen=text, do=EXAMPLE)
+    if spec.arms < 2 or (spec.arms > 2 and not spec.experiments and spec.strategy != "team-draft"):
+        raise ConfigError("An A/B test, a bandit and a team draft may have more than two arms.", seen=text, do=EXAMPLE)
     if bool(spec.columns) != spec.contextual and (spec.strategy, len(spec.columns)) != ("ab", 1):
         raise ConfigError("A linear bandit chooses by columns; an A/B test may be adjusted by one.", seen=text, do=EXAMPLE)
     if spec.contextual and spec.floor == 0:

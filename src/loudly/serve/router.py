@@ -177,7 +177,7 @@ class Router:
         replies = _replies(routing, assigned, asked, scores, errors, seconds)
         if routing.merging is None:
             return replies
-        return merged(replies, routing.merging, table, routing.salt, attempt.sizes if attempt is not None else ())
+        return merged(replies, routing.merging, routing.state, table, routing.salt, attempt.sizes if attempt is not None else ())
 
     def give_up(self, table: pl.DataFrame | Rows, units: Sequence[Any], scoring: str) -> Replies:
         """The constant fallback for rows whose answer did not come in time; `scoring` is the arm that was at work."""

@@ -105,9 +105,9 @@ class StrategyCase:
     def test_rankings_are_merged_fairly_and_the_same_by_whoever_merges_them(self, strategy: Any) -> None:
         if not hasattr(strategy, "merge"):
             return
-        scores, firsts = [np.arange(5.0), -np.arange(5.0)], []
+        state, scores, firsts = strategy.init(ARMS, 0), [np.arange(5.0), -np.arange(5.0)], []
         for unit in range(600):
-            made, again = (strategy.merge(scores, f"unit {unit}", "rollout 1") for _ in range(2))
+            made, again = (strategy.merge(state, scores, f"unit {unit}", "rollout 1") for _ in range(2))
             assert sorted(made.place.tolist()) == list(range(5))
             assert np.isin(made.arm, (0, 1)).all()
             assert ((made.propensity > 0) & (made.propensity <= 1)).all()
