@@ -284,7 +284,7 @@ def test_several_classes_and_labels_of_rows_from_before_the_rollout(text: str) -
     app.labels(arrive_within="30h")
     app.retrain("manual")
     app.gate(Gate(margin=1.0, slice_margin=1.0, overfit=1.0))
-    made = run(replace(app.system, rollout=(parse_rollout(text, margin=0.5),)), table)
+    made = run(replace(app.system, rollout=(parse_rollout(text, margin=0.5),)), table, offering)
     assert made.state.champion != "world/1"
     assert made.state.rollout is None
 
