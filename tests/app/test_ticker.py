@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from loudly.app.server import Ticker
+from loudly.app.ticker import Ticker
 from loudly.core.clock import DAY
 from loudly.labels.book import LabelBook
 from loudly.loop.system import Labels

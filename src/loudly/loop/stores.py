@@ -13,6 +13,7 @@ class Traffic(Protocol):
     """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps.
 
     `refused`: why the disk refuses now, or "".  `lost`: records that had no room.  `before`: is called before each write.
+    `sequence`: of the newest record.
     """
 
     before: Callable[[bool], None]
@@ -22,6 +23,9 @@ class Traffic(Protocol):
 
     @property
     def lost(self) -> int: ...
+
+    @property
+    def sequence(self) -> int: ...
 
     def append(self, kind: str, payload: bytes, origin: str = "") -> int: ...
 
