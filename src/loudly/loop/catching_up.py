@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loudly.loop.stores import Traffic
 
 # It works for so long and then rests, so that others get the lock, and answers the interpreter.
-WORK_SECONDS, REST_SECONDS = 0.02, 0.002
+WORK_SECONDS, REST_SECONDS = 0.01, 0.002
 ROUND_SECONDS, FEW_RECORDS = 0.05, 256
 STOP_SECONDS = 30.0
 
@@ -46,7 +46,8 @@ class CatchUp:
         live.past.open = live.answering.behind = True
         self._live, self._log, self._ended = live, log, ended
         self._before = log.sequence
-        self._folding = Folding(live, folder, taken, progress)
+        self._folding = Folding(live, folder, taken, self._look)
+        self._progress, self._rested = progress, 0.0
         self._stop = Event()
         self._thread = Thread(target=self._run, name="loudly-catch-up", daemon=True)
 
@@ -93,22 +94,31 @@ class CatchUp:
 
     def _take_over(self) -> bool:
         """The rest, under the lock; from then on what is answered is folded from memory."""
-        with self._live.lock:
-            newest = self._live.answering.caught_up()
-            while self._folding.last < newest:
-                self._log.flush()
-                if not self._fold(newest) or self._stop.wait(REST_SECONDS):
-                    return False
-            self._live.past.open = False
+        live = self._live
+        with live.lock:
+            newest = live.answering.caught_up()
+            try:
+                while self._folding.last < newest:
+                    self._log.flush()
+                    if not self._fold(newest) or self._stop.wait(REST_SECONDS):
+                        return False
+                live.past.open = False
+            finally:
+                live.answering.behind = live.past.open
         return True
 
     def _fold(self, upto: float = math.inf, *, again: bool = False) -> bool:
-        begun = stopwatch()
         for kind, table in self._folding.read(upto):
             with self._live.lock:
                 self._folding.fold(kind, table, again=again)
-            if stopwatch() - begun > WORK_SECONDS:
-                if self._stop.wait(REST_SECONDS):
-                    return False
-                begun = stopwatch()
+            self._look(self._live.past.read, self._live.past.size)
+            if self._stop.is_set():
+                break
         return not self._stop.is_set()
+
+    def _look(self, done: int, of: int) -> None:
+        """Rests, where that is due: on the way through the records of a table, too."""
+        if stopwatch() - self._rested > WORK_SECONDS:
+            self._progress(done, of)
+            self._stop.wait(REST_SECONDS)
+            self._rested = stopwatch()

@@ -14,10 +14,10 @@ from loudly.core.canon import Json
 from loudly.errors import StaleWriter
 from loudly.loop import traffic
 from loudly.loop.state import fold
-from loudly.store.segments import Record, bytes_in, read_segments
+from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
-MOST_ROWS, LOOK_EVERY = 4096, 256
+MOST_ROWS, LOOK_EVERY = 4096, 64
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,7 +77,7 @@ class Folding:
     def _noted(self, records: Iterable[Record]) -> Iterator[Record]:
         past = self._live.past
         for number, record in enumerate(records):
-            past.read += len(record.payload)
+            past.read += len(record.payload) + len(record.kind) + FRAME_BYTES
             if number % LOOK_EVERY == 0:
                 self._progress(past.read, past.size)
             taken_of(record, self._taken)

@@ -33,6 +33,7 @@ SYNC_EVERY = 0.050
 LOOK_EVERY = 0.5
 ROTATE_BYTES = 64 * 2**20
 BUFFER_BYTES = 64 * 2**20
+FRAME_BYTES = 17  # of a record, beside its kind and payload
 OPEN, SEALED, WRITERS = ".open", ".seg", "writers"
 
 
