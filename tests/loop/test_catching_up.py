@@ -38,7 +38,7 @@ COUNTED = {"answered"}
 
 def of(since: int, until: int) -> pl.DataFrame:
     """Rows of days since SINCE, in hours."""
-    return TABLE.filter((WHEN >= SINCE + since * HOUR) & (WHEN < SINCE + until * HOUR))
+    return TABLE.filter((SINCE + since * HOUR <= WHEN) & (SINCE + until * HOUR > WHEN))
 
 
 def sent(rows: pl.DataFrame, live: Live) -> Rows:
@@ -47,7 +47,7 @@ def sent(rows: pl.DataFrame, live: Live) -> Rows:
 
 
 def hours(live: Live, since: int, until: int) -> None:
-    """Rows are answered hour by hour, the labels of a day before come, and the wheel is told the time, where it is not catching up."""
+    """Rows are answered two at a time, hour by hour, and the labels of the day before come."""
     for hour in range(since, until):
         live.clock.advance(SINCE + hour * HOUR)  # type: ignore[attr-defined]
         late = of(hour - 24, hour - 23) if hour >= 24 else TABLE.clear()
