@@ -33,11 +33,12 @@ class Returning:
         self._one = Lock()
         self._said = False
 
-    def begin(self, folder: Path, taken: dict[str, int]) -> CatchUp:
+    def begin(self, folder: Path, taken: dict[str, int]) -> None:
         """Folds the log of a folder from now on. taken: as of `CatchUp`."""
         log = self._live.stores.traffic
         assert log is not None
-        self._bar.start()
+        if not self._bar.disable:
+            self._bar.start()
         task = self._bar.add_task(f"loudly {self._live.system.name} folds its logged traffic in again")
 
         def progress(done: int, of: int) -> None:
@@ -46,12 +47,11 @@ class Returning:
         def ended() -> None:
             self._bar.remove_task(task)
             if not self._bar.tasks:
-                self._bar.stop()
+                self._end_bar()
             self._tell_end()
 
         self._catch_up = CatchUp(self._live, log, folder, taken, progress, ended)
         self._catch_up.start()
-        return self._catch_up
 
     def wait(self) -> None:
         """Gives a short log its moment; of a longer one it is said what waits for it."""
@@ -64,6 +64,15 @@ class Returning:
                 told = "answers are logged; nothing is promoted, rolled back or retrained, no alarm is raised, and labels wait"
                 self._say(f"{size:,} bytes of logged traffic are folded in again behind the answers; until then {told}")
                 insist(self._live, "catch_up_begun", bytes=size)
+
+    def stop(self) -> None:
+        """What is not folded yet is left to the next start."""
+        self._catch_up.stop()
+        self._end_bar()
+
+    def _end_bar(self) -> None:
+        if not self._bar.disable:
+            self._bar.stop()
 
     def _tell_end(self) -> None:
         with self._one:

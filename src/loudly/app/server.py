@@ -20,7 +20,6 @@ from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
 from loudly.errors import ConfigError, Conflict, StaleWriter, WheelAway
 from loudly.loop.arms import told
-from loudly.loop.catching_up import CatchUp
 from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
 from loudly.loop.restart import refresh
@@ -217,13 +216,13 @@ def apart(projects: Sequence[Project]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """The one Live of a project that serves. taking: takes over what workers have spooled.  catch_up: folds the log in again."""
+    """The one Live of a project that serves. taking: takes over what workers have spooled.  returning: folds the log in again."""
 
     live: Live
     front: LiveFront
     ticker: Ticker
     taking: Taking
-    catch_up: CatchUp
+    returning: Returning
 
     def start(self) -> None:
         """Time is told from now on."""
@@ -231,7 +230,7 @@ class Wheel:
 
     def stop(self) -> None:
         """Nothing moves any more: what is not folded yet is in the log."""
-        self.catch_up.stop()
+        self.returning.stop()
         self.ticker.stop()
 
 
@@ -248,7 +247,7 @@ def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
     taken: dict[str, int] = {}
     taking = Taking(live, Spools(config.root / SPOOLS, taken))
     returning = Returning(live, taking, bar or progress_bar())
-    catch_up = returning.begin(config.root / "traffic", taken)
+    returning.begin(config.root / "traffic", taken)
     live.pins.follow()
     _tell_forms(live, console)
     house = operate.House(live, opened, keep)
@@ -259,7 +258,7 @@ def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
             house.tidy()
 
     returning.wait()
-    return Wheel(live, LiveFront(live), Ticker(live, config.server.tick, keep_house), taking, catch_up)
+    return Wheel(live, LiveFront(live), Ticker(live, config.server.tick, keep_house), taking, returning)
 
 
 def warn_of_strangers(project: Project, where: str) -> None:

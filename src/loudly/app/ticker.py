@@ -41,7 +41,7 @@ class Ticker:
             self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
             self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
             self._attempt(self._read_sides, "the side tables were not read again")
-            self._attempt(self._live.watch.feed.look_back, "the windows of the training rows taught nothing")
+            self._attempt(self._look_back, "the windows of the training rows taught nothing")
             self._attempt(self._live.tick, "the wheel stood still")
             self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
 
@@ -54,6 +54,11 @@ class Ticker:
 
     def _read_sides(self) -> None:
         self._live.sides.refresh(self._live.clock.now())
+
+    def _look_back(self) -> None:
+        """Who folds the past has looked back before."""
+        if not self._live.past.open:
+            self._live.watch.feed.look_back()
 
     def _look_at_the_log(self) -> None:
         """Says and records it once when the disk begins to refuse, when records are lost, and when it takes them again."""

@@ -77,6 +77,7 @@ class CatchUp:
 
     def _past(self) -> bool:
         """What was logged before the restart, of which the ledger knows what it has led to. Each step: False if told to stop."""
+        self._live.watch.feed.look_back()
         if not self._fold(self._before, again=True):
             return False
         with self._live.lock:
