@@ -52,12 +52,12 @@ class Folding:
         self._live, self._folder, self._taken, self._progress = live, folder, taken, progress
         self._cell: tuple[int, int] | None = None
         self.last = 0
+        live.past.size = bytes_in(folder) if folder.exists() else 0
 
     def read(self, upto: float = math.inf) -> Iterator[tuple[str, pl.DataFrame]]:
         """What the log has further, up to that record, as tables with their kind. Whoever takes one folds it before the next."""
         if not self._folder.exists():
             return
-        self._live.past.size = bytes_in(self._folder)
         records = takewhile(lambda record: record.sequence <= upto, read_segments(self._folder, self.last))
         for kind, _, table in batches(self._live, self._noted(records)):
             if not table.is_empty():
