@@ -56,7 +56,7 @@ class Ticker:
         self._live.sides.refresh(self._live.clock.now())
 
     def _look_back(self) -> None:
-        """Who folds the past has looked back before."""
+        """Who folds the past does it himself."""
         if not self._live.past.open:
             self._live.watch.feed.look_back()
 

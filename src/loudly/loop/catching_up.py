@@ -48,23 +48,24 @@ class CatchUp:
         self._before = log.sequence
         self._folding = Folding(live, folder, taken, self._look)
         self._progress, self._rested = progress, 0.0
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="loudly-catch-up", daemon=True)
+        self._stop, self._over = Event(), Event()
 
     def start(self) -> None:
-        """Begins."""
+        """Begins; a log without a record needs no thread."""
         watch_again(self._live)
-        self._thread.start()
+        if self._before:
+            Thread(target=self._run, name="loudly-catch-up", daemon=True).start()
+        else:
+            self._run()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended within so many seconds."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        """Whether it is over within so many seconds."""
+        return self._over.wait(seconds)
 
     def stop(self) -> None:
         """Ends after the batch under way; what is not folded by then the next start folds."""
         self._stop.set()
-        self._thread.join(STOP_SECONDS)
+        self._over.wait(STOP_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -74,10 +75,10 @@ class CatchUp:
             ended = True
         if ended:
             self._ended()
+        self._over.set()
 
     def _past(self) -> bool:
         """What was logged before the restart, of which the ledger knows what it has led to. Each step: False if told to stop."""
-        self._live.watch.feed.look_back()
         if not self._fold(self._before, again=True):
             return False
         with self._live.lock:
@@ -110,6 +111,8 @@ class CatchUp:
 
     def _fold(self, upto: float = math.inf, *, again: bool = False) -> bool:
         for kind, table in self._folding.read(upto):
+            if again and self._folding.passes(table):
+                self._live.watch.feed.look_back()  # judging asks for it; it may take long, so without the lock
             with self._live.lock:
                 self._folding.fold(kind, table, again=again)
             self._look(self._live.past.read, self._live.past.size)

@@ -63,6 +63,10 @@ class Folding:
             if not table.is_empty():
                 yield kind, table
 
+    def passes(self, table: pl.DataFrame) -> bool:
+        """Whether time goes by from the table before to this one, so that windows may close."""
+        return self._cell not in (None, self._live.watch.cell(int(table["_at"][0])))
+
     def fold(self, kind: str, table: pl.DataFrame, *, again: bool) -> None:
         """Folds a table. again: it was folded before the restart, so what comes of it was told. The caller holds the lock.
 
