@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
 EXTRAS := demo,fast,postgres,s3,dvc,ray,ray-serve,kafka,otel,grpc,dev
 
-.PHONY: demo test lint types floors doctest bench papers lowest other flink clean
+.PHONY: demo test fuzz lint types floors doctest bench papers lowest other flink clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ demo: $(STAMP)  ## A year of flights round the whole wheel: prints what happened
 
 test: $(STAMP)  ## All tests.
 	$(BIN)/python -m pytest -q
+
+fuzz: $(STAMP)  ## The property tests with examples drawn anew; says how to repeat what it finds.
+	$(BIN)/python -m pytest -q --hypothesis-profile=fuzz $$(grep -rl --include='test_*.py' '^@given' tests)
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks examples
@@ -42,6 +45,7 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/mmd.py
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/labels.py
 
 papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels, alarms on real data.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py

@@ -226,7 +226,7 @@ def test_only_rows_of_units_that_took_part_are_the_rollouts_however_late_their_l
     live.tick()
     assert live.rollout_state["step"] == 1
     assert live.state.rollout is not None
-    assert live.book.waiting_of("_rollout", live.state.rollout.started) == inside
+    assert live.book.waiting_of("_rollout", live.state.rollout.started)[0] == inside
     shares = {name: arm["share"] for name, arm in told(live).items()}  # type: ignore[index,call-overload]
     assert shares == {"control": pytest.approx(0.8), "candidate": pytest.approx(0.2)}
     live.feedback(table.filter((AT >= SINCE) & (AT < SINCE + 2 * DAY)).select("id", "y"))
@@ -270,7 +270,7 @@ def test_a_worker_answers_as_the_wheel_does_and_its_rows_count_alike(tmp_path: P
     assert early.state.rollout is not None
     assert replies.share is not None
     assert set(replies.share) == {0.0, 0.1}
-    assert early.book.waiting_of("_rollout", early.state.rollout.started) == (replies.share > 0).sum()
+    assert early.book.waiting_of("_rollout", early.state.rollout.started)[0] == (replies.share > 0).sum()
 
 
 def test_the_compact_record_is_the_table_that_would_have_been_logged() -> None:
@@ -313,7 +313,7 @@ def test_the_rollback_stays_armed_by_rows_of_units_that_took_part(text: str, bad
     assert live.state.champion == "world/2"
     known = live.confirming.known()
     assert known is not None
-    outside = live.book.waiting_of("_rollout", 0)
+    outside = live.book.waiting_of("_rollout", 0)[0]
     unripe = known.waiting - (waiting.height - outside)
     assert outside > 0
     assert unripe >= 0 if text.startswith("linucb") else unripe == 0, "rows of units that took no part are not waited for"

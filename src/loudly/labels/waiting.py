@@ -6,7 +6,7 @@ grow (a log-structured merge tree: O'Neil et al. 1996, Acta Informatica 33): 16 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -37,9 +37,13 @@ class Waiting:
     def __len__(self) -> int:
         return sum(batch.left for batch in self._batches)
 
-    def count(self, wanted: Callable[[pl.DataFrame], pl.Series]) -> int:
-        """How many rows are wanted. wanted: a table -> (n,) booleans; it is asked of rows that have left, too."""
-        return sum(int(np.count_nonzero(wanted(batch.rows).to_numpy() & batch.waits)) for batch in self._batches)
+    def count(self, kinds: Callable[[pl.DataFrame], Sequence[Mask]]) -> tuple[int, ...]:
+        """How many rows are of each kind, () where none waits; in one pass.
+
+        kinds: a table -> masks (n,), asked of rows that have left, too.
+        """
+        counts = [[np.count_nonzero(mask & batch.waits) for mask in kinds(batch.rows)] for batch in self._batches]
+        return tuple(map(sum, zip(*counts, strict=True)))
 
     def add(self, rows: pl.DataFrame) -> None:
         """Takes rows; there may be several of one key. Cost: about half a µs a row."""
@@ -53,7 +57,10 @@ class Waiting:
         self._index(self._hashes(rows), ids)
 
     def take(self, found: pl.DataFrame) -> pl.DataFrame:
-        """The rows whose key is in `found` (one row a key), joined with it; they wait no more. Cost: some ms, however many wait."""
+        """The rows whose key is in `found` (one row a key), joined with it; they wait no more.
+
+        Cost: grows with how many are found, hardly with how many wait (`benchmarks/labels.py`).
+        """
         hits = list(self._hits(found[self._key]))
         if not hits:
             return found.clear()
@@ -139,7 +146,7 @@ class _Batch:
     def places(self, ids: Ids) -> Ids:
         """Where the rows with these ids stand, of those that wait."""
         at = np.searchsorted(self.ids, ids)
-        at = at[at < len(self.ids)] if len(at) and at[-1] >= len(self.ids) else at
+        at = at[at < len(self.ids)]
         made: Ids = at[(self.ids[at] == ids[: len(at)]) & self.waits[at]]
         return made
 
