@@ -143,7 +143,7 @@ STATUS = {
     "held_back": ANYTHING,
     "waiting_for_labels": WHOLE,
     "labels_overdue": WHOLE,
-    "catching_up": ANYTHING,
+    "catching_up": ANYTHING | {"type": ["object", "null"]},
     "ledger": WHOLE,
     "log": ANYTHING,
 }
