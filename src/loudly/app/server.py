@@ -22,7 +22,7 @@ from loudly.errors import ConfigError, Conflict, StaleWriter, WheelAway
 from loudly.loop.arms import told
 from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
-from loudly.loop.restart import refresh
+from loudly.loop.restart import insist, refresh
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
@@ -143,7 +143,7 @@ class LiveFront:
         with self.live.lock:
             self.live.answering.fold()
         state, log, answering = self.live.state, self.live.stores.traffic, self.live.answering
-        missed = {"unlogged": answering.unlogged, "uncounted": answering.uncounted}
+        missed = {"unlogged": answering.unlogged, "uncounted": answering.uncounted, "sample": self.live.stores.sample.share}
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
@@ -242,6 +242,7 @@ def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
     console = Console(stderr=True)
+    _tell_sample(live, console)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
     console.print(f"loudly {project.name}: {standing}", highlight=False)
     taken: dict[str, int] = {}
@@ -304,6 +305,18 @@ def _tell_forms(live: Live, console: Console) -> None:
         if lost:
             console.print(f"[bold red]LOUD[/] {ref}: {escape(ready.told)}", highlight=False)
             live.event("guarantee_weakened", version=ref, what="serving from a fast form", reason=ready.told)
+
+
+def _tell_sample(live: Live, console: Console) -> None:
+    """Says it where only a part of the traffic is followed. Raises: ConfigError where that cannot be."""
+    share = live.stores.sample.share
+    if live.stores.sample.whole:
+        return
+    if live.system.group:
+        raise ConfigError("A list is followed whole or not at all.", seen=f"log_sample = {share:g}", do="Take it out of [server].")
+    reason = f"{share:.3g} of the units are logged, meet their labels and are judged; the others are answered alone"
+    console.print(f"[bold red]LOUD[/] {live.system.name}: {reason}", highlight=False)
+    insist(live, "guarantee_weakened", what="every answer is logged", reason=reason)
 
 
 def _tell_recovery(live: Live) -> None:

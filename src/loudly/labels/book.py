@@ -21,7 +21,7 @@ class Arrival:
 
     joined: the predictions with their label, in order of arrival.  unknown: keys nobody asked about (or too long ago).
     duplicate: keys already labelled the same.  changed: keys already labelled otherwise.  lateness: (n,) µs.
-    later: rows that are not looked at yet; they are safe, and joined later.
+    later: rows that are not looked at yet; they are safe, and joined later.  unfollowed: keys of units whose traffic nobody logs.
     """
 
     joined: pl.DataFrame
@@ -30,6 +30,7 @@ class Arrival:
     changed: tuple[str, ...]
     lateness: NDArray[np.int64]
     later: int = 0
+    unfollowed: int = 0
 
 
 class LabelBook:

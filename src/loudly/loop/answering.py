@@ -28,7 +28,7 @@ from loudly.loop.shadowing import Shadows, Waiting, gathered, shared
 from loudly.loop.slices import slice_rows
 from loudly.serve.attempt import Attempt
 from loudly.serve.raised import Raised
-from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router, finite
+from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
@@ -131,8 +131,9 @@ class Answering:
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
-        if not attempt.version:
-            self._lost.append((attempt, rows.column(self._live.system.key)))
+        units = self._live.stores.sample.followed(rows.column(self._live.system.key))
+        if units and not attempt.version:
+            self._lost.append((attempt, units))
 
     def settle(self) -> None:
         """Sees to it that what waits is folded: now and then by a thread beside the answers, or here where that falls behind.
@@ -214,7 +215,7 @@ class Answering:
             return replies.failed
         rollout = _rollout(self._live)
         known = self._failing[1] if self._failing[0] == rollout else Failing()
-        known, counts = known.add(units, _failed(replies, len(units)))
+        known, counts = known.add(units, replies.lacking())
         self._failing = rollout, known
         return counts
 
@@ -241,6 +242,10 @@ class Answering:
 
     def _log(self, rows: Rows, replies: Replies, notes: Notes, attempt: Attempt) -> None:
         live = self._live
+        part = live.stores.sample.part(rows, replies, notes, live.system.key)
+        if part is None:
+            return
+        rows, replies, notes = part
         now, pinned = live.clock.now(), attempt.version
         rollout = 0 if pinned else _rollout(live)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
@@ -358,15 +363,6 @@ def still_wanted(rows: Rows, replies: Replies, attempt: Attempt) -> tuple[Rows, 
     kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
     mask = np.isin(np.arange(rows.height), kept)
     return rows.filter(mask), replies.take(kept), [note for i, note in enumerate(notes) if i not in late]
-
-
-def _failed(replies: Replies, n: int) -> dict[str, Any]:
-    """Arm -> (n,) rows that it was asked for and did not answer."""
-    found = {}
-    for arm, (name, score) in enumerate(replies.scores.items()):
-        asked = replies.answered.get(name, 0)
-        found[name] = ~finite(score) & ((replies.arm == arm) | (asked == n)) & (asked > 0)
-    return found
 
 
 def late_call(arms: Sequence[str], arm: str, n: int) -> Replies:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from loudly.core.seams import Blobs, Executor, FastForm, Ledger, ModelFormat, Notify, Search, Tracker
+from loudly.loop.sampling import EVERYBODY, Sample
 
 
 class Traffic(Protocol):
@@ -45,6 +46,7 @@ class Stores:
     """The resolved parts. `formats` are tried in order when a model is stored.
 
     fast: makers of fast forms in the order in which they are tried; None for one that is not installed; empty switches them off.
+    sample: the units whose traffic is logged.
     """
 
     ledger: Ledger
@@ -56,6 +58,7 @@ class Stores:
     traffic: Traffic | None = None
     searches: Mapping[str, MakeSearch] = field(default_factory=dict)
     fast: Mapping[str, Callable[[], FastForm | None]] = field(default_factory=dict)
+    sample: Sample = EVERYBODY
 
     def close(self) -> None:
         """The log of requests is on disk and sealed, and the ledger's file or connection given back."""

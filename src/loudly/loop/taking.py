@@ -151,7 +151,8 @@ def _label(live: Live, record: Record) -> Outcome:
 
 
 def outcome_of(arrival: Arrival) -> dict[str, Any]:
-    """What became of labels, in numbers. spooled: those that are safe and joined later, where there are any."""
+    """What became of labels, in numbers. spooled: safe, and joined later; unfollowed: of units that are not logged."""
     repeated = len(arrival.duplicate) + len(arrival.changed)
     told = {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
-    return {**told, "spooled": arrival.later} if arrival.later else told
+    rare = {"spooled": arrival.later, "unfollowed": arrival.unfollowed}
+    return {**told, **{name: count for name, count in rare.items() if count}}
