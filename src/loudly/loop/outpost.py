@@ -144,8 +144,9 @@ class Outpost:
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Tells of rows whose client was told that no answer came in time: the arm that was at work has failed them."""
-        if not attempt.version and self._standing is not None:
-            told = (self._standing.rollout, attempt.scoring, id(attempt), list(rows.columns[self._system.key]))
+        units = self._stores.sample.followed(rows.column(self._system.key))
+        if units and not attempt.version and self._standing is not None:
+            told = (self._standing.rollout, attempt.scoring, id(attempt), units)
             self._send("given_up", msgspec.msgpack.encode(told), 0)
 
     def _asked(self, version: str) -> tuple[Router, Schema, int]:
@@ -160,6 +161,10 @@ class Outpost:
         return router, ready.schema, 0
 
     def _give(self, rows: Rows, replies: Replies, notes: Notes, rollout: int, version: str) -> None:
+        part = self._stores.sample.part(rows, replies, notes, self._system.key)
+        if part is None:
+            return
+        rows, replies, notes = part
         payload = traffic.compact(rows, replies, rollout, self._clock.now(), notes, version, calls=not version)
         self._send("pinned" if version else "predictions", payload, rows.height)
 

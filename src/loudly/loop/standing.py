@@ -11,6 +11,8 @@ from loudly.loop.arms import arms_of, winner
 if TYPE_CHECKING:
     from loudly.loop.live import Live
 
+AGAIN = "the traffic of before the restart is being folded in again"
+
 
 def standing_verdict(live: Live, version: str | None) -> Verdict:
     """PASS: promoted, or the last stage has passed. FAIL: rolled back, or a stage has failed. UNDECIDED: all else.
@@ -28,6 +30,8 @@ def standing_verdict(live: Live, version: str | None) -> Verdict:
         if version is not None and version in rollout.dropped:
             return replace(verdict_of(rollout.dropped[version]), subject=version)
         told = replace(verdict, subject=version or rollout.version)
+        if live.past.open:
+            return replace(told, decision=Decision.UNDECIDED, reason=AGAIN, missing="the rest of it")
         if verdict.passed and version is not None and version != winner(live):
             return replace(told, decision=Decision.FAIL, reason=f"another arm wins: {verdict.reason}")
         if verdict.passed and rollout.stage < stages - 1:

@@ -130,6 +130,24 @@ class Replies:
             share=None if self.share is None else self.share[kept],
         )
 
+    def asked(self) -> dict[str, Any]:
+        """Arm -> (n,) rows that it was asked for."""
+        n, found = len(self.arm), dict[str, Any]()
+        for index, name in enumerate(self.scores):
+            count = self.answered.get(name, 0)
+            found[name] = np.full(n, count > 0) if count in (0, n) else self.arm == index
+        return found
+
+    def lacking(self) -> dict[str, Any]:
+        """Arm -> (n,) rows that it was asked for and did not answer."""
+        return {name: asked & ~finite(self.scores[name]) for name, asked in self.asked().items()}
+
+    def part(self, kept: Ints) -> Replies:
+        """The replies of some of the rows, and the counts of these."""
+        answered = {name: int(asked[kept].sum()) for name, asked in self.asked().items()}
+        failed = {name: int(rows[kept].sum()) for name, rows in self.lacking().items()}
+        return replace(self.take(kept), answered=answered, failed=failed)
+
 
 class Router:
     """Holds the current routing and answers batches of rows by it. `timer`: a clock of calls; none in a replay."""
