@@ -12,6 +12,7 @@ import numpy as np
 from rollouts import ARMS
 from sequential_tests import constant, shape
 
+from loudly.core.seams import Calls
 from loudly.deliver.canary import Canary
 from loudly.deliver.evidence import ERRORS
 from loudly.deliver.failing import Failing
@@ -83,7 +84,7 @@ def _served(failures: Failures, run: int) -> int:
         for _ in range(failures.burst if at < NEVER else 0):
             arm = int(failures.candidate[i, run])
             failing, told = failing.add([f"u{i}"], {a.name: np.array([k == arm]) for k, a in enumerate(ARMS)})
-            state, verdict = CANARY.observe(state, {"control": 900, "candidate": 100}, told, {})
+            state, verdict = CANARY.observe(state, Calls({"control": 900, "candidate": 100}, told))
             if verdict.failed:
                 return int(at)
     return NEVER

@@ -25,7 +25,7 @@ from loudly.deliver.dropping import without
 from loudly.deliver.epsilon_greedy import epsilon_greedy
 from loudly.deliver.interleave import probabilistic, team_draft
 from loudly.deliver.rollout import parse_rollout
-from loudly.deliver.shadow import Shadow
+from loudly.deliver.shadow import shadow
 from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.metrics.table import metric
@@ -33,7 +33,7 @@ from loudly.serve.router import Router, Routing, Served, arm_names
 
 AUC = metric("roc_auc")
 STRATEGIES: dict[str, tuple[Strategy, int]] = {
-    "shadow": (Shadow(parse_rollout("shadow 1d"), AUC), 2),
+    "shadow": (shadow(parse_rollout("shadow 1d"), AUC), 2),
     "canary": (Canary(parse_rollout("canary 5% 100%", paired=False), AUC), 2),
     "ab": (Ab(parse_rollout("ab 50%"), AUC), 2),
     "ab of 5": (AbN(parse_rollout("ab among 5"), AUC), 5),
@@ -68,7 +68,8 @@ def main() -> None:
     print(f"ab of 5, 1 left decision {microseconds(lambda: test.assign(left, np.array([unit_draw('u', 'salt')]))):5.1f} µs")
     scores = [np.random.default_rng(arm).random(LENGTH) for arm in range(2)]
     for name, merging in LISTS.items():
-        merged = microseconds(lambda m=merging: m.merge(scores, "q", "salt"))  # type: ignore[misc]
+        both = merging.init(tuple(Arm(arm, "m/1") for arm in arm_names(2)), 0)
+        merged = microseconds(lambda m=merging, at=both: m.merge(at, scores, "q", "salt"))  # type: ignore[misc]
         print(f"{name:<15} a list of {LENGTH} {merged:5.1f} µs, {merged / LENGTH:4.1f} µs a row")
 
 

@@ -263,9 +263,9 @@ class Boastful(Canary):
 class Forgetful(Canary):
     """A canary that changes the state it was given."""
 
-    def observe(self, state: Any, answered: Any, failed: Any, seconds: Any) -> Any:
+    def observe(self, state: Any, calls: Any) -> Any:
         state["now"] += 1
-        return super().observe(state, answered, failed, seconds)
+        return super().observe(state, calls)
 
 
 def mute(verdict: Any) -> None:

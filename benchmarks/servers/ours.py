@@ -22,7 +22,8 @@ import numpy as np
 
 import loudly
 from loudly.adapters import asgi_server, uvicorn_run
-from loudly.app.server import LiveFront, Ticker, answered_of
+from loudly.app.server import LiveFront, answered_of
+from loudly.app.ticker import Ticker
 from loudly.app.verbs import memory_stores
 from loudly.config import ServerConfig
 from loudly.core.clock import WallClock, stopwatch

@@ -17,18 +17,19 @@ Outside the floors: adapters (the only door to heavy libraries), testing (shippe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from loudly.core.late import late
 
+TYPE_CHECKING = False  # as typing has it, which takes longer to import than all that is here
 if TYPE_CHECKING:
     from loudly.app.app import App
+
+_app = late("loudly.app.app")
 
 __version__ = "0.1.0"
 __all__ = ["App", "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> type[App]:
     if name == "App":
-        from loudly.app.app import App
-
-        return App
+        return _app.App  # type: ignore[no-any-return]
     raise AttributeError(f"module 'loudly' has no attribute {name!r}")

@@ -60,6 +60,7 @@ class ServerConfig:
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
     workers: processes that answer; 1 answers in the process of the wheel.  most_spooled: bytes that each keeps while the wheel is
     away; what comes then is answered, counted and lost.  max_versions: how many may be loaded at once, the routed ones among them.
+    log_sample: share of the units whose traffic is logged, meets its labels and is judged; the others are answered alone.
     fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
     """
 
@@ -85,6 +86,7 @@ class ServerConfig:
     max_versions: int = 8
     workers: int = 1
     most_spooled: int = 2**30
+    log_sample: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "most_rows": (lambda rows: rows >= 1, "at least one row"),
     "workers": (lambda count: count >= 1, "at least one process"),
     "most_spooled": (lambda size: size >= 2**20, "at least a MiB"),
+    "log_sample": (lambda share: 0 < share <= 1, "a share above 0, and 1 at most"),
     "max_versions": (lambda count: count >= 2, "at least two, a champion and a candidate"),
     "slow": (lambda seconds: seconds > 0, "seconds above 0"),
     "drain": (lambda seconds: seconds >= 0, "seconds, or 0 to shut the doors at once"),

@@ -60,9 +60,9 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "mlflow": ("loudly.adapters.mlflow_tracker:MlflowTracker", "mlflow"),
     },
     "strategy": {
-        "shadow": ("loudly.deliver.shadow:Shadow", ""),
+        "shadow": ("loudly.deliver.shadow:shadow", ""),
         "canary": ("loudly.deliver.canary:Canary", ""),
-        "blue-green": ("loudly.deliver.blue_green:BlueGreen", ""),
+        "blue-green": ("loudly.deliver.blue_green:blue_green", ""),
         "ab": ("loudly.deliver.ab:Ab", ""),
         "ab-n": ("loudly.deliver.ab_n:AbN", ""),
         "epsilon-greedy": ("loudly.deliver.epsilon_greedy:epsilon_greedy", ""),

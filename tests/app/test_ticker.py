@@ -9,9 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from loudly.app.server import Ticker
+from loudly.app.ticker import Ticker
 from loudly.core.clock import DAY
 from loudly.labels.book import LabelBook
+from loudly.loop.past import Past
 from loudly.loop.system import Labels
 from loudly.serve.raised import Raised
 from loudly.shift.feed import FeedJudge
@@ -24,6 +25,7 @@ def live(tick: Any) -> Any:
     shadows = SimpleNamespace(shed=0, stuck=0)
     return SimpleNamespace(
         tick=tick,
+        past=Past(),
         watch=SimpleNamespace(feed=FeedJudge()),
         book=book,
         system=SimpleNamespace(labels=Labels()),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
+from loudly.core.seams import Calls, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import MISMATCH, Ab
 from loudly.deliver.canary import Canary
@@ -133,7 +133,7 @@ def test_a_mismatch_of_units_stops_the_analysis_for_good_and_errors_still_roll_b
         state, verdict = test.update(state, labelled(rng, day, 600, (0.3, 0.1), share=0.5))
         assert verdict.decision is Decision.UNDECIDED
         assert verdict.reason.startswith(f"{MISMATCH}: ")
-    _, verdict = test.observe(state, {"control": 1000, "candidate": 1000}, {"candidate": 400}, {})
+    _, verdict = test.observe(state, Calls({"control": 1000, "candidate": 1000}, {"candidate": 400}))
     assert verdict.failed
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
+from loudly.core.seams import Calls, Feedback
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import MISMATCH
 from loudly.deliver.ab_n import AbN
@@ -145,10 +145,10 @@ def test_a_mismatch_of_any_arm_stops_the_analysis_and_errors_still_end_it() -> N
     assert verdict.reason.startswith(f"{MISMATCH}: ")
     assert "candidate" in verdict.reason
     answered = {"control": 1000, "candidate": 1000, "candidate2": 1000}
-    _, verdict = test.observe(state, answered, {"candidate2": 300}, {})
+    _, verdict = test.observe(state, Calls(answered, {"candidate2": 300}))
     assert verdict.failed
     assert "candidate2" in verdict.subject
-    _, verdict = test.observe(test.init(arms_of(3), 0), answered, {"control": 5, "candidate": 4, "candidate2": 6}, {})
+    _, verdict = test.observe(test.init(arms_of(3), 0), Calls(answered, {"control": 5, "candidate": 4, "candidate2": 6}))
     assert not verdict.failed
 
 
@@ -158,7 +158,7 @@ def test_a_candidate_whose_calls_are_slow_leaves_and_the_test_goes_on() -> None:
     for _ in range(900):
         name = rng.choice(["control", "candidate", "candidate2"])
         took = float(rng.exponential(0.01)) + (0.1 if name == "candidate2" and rng.random() < 0.4 else 0.0)
-        state, verdict = test.observe(state, {name: 1}, {}, {name: took})
+        state, verdict = test.observe(state, Calls({name: 1}, {}, {name: took}))
         if state["dropped"]:
             break
     assert verdict is not None
@@ -190,7 +190,7 @@ def test_a_bandit_waits_for_the_days_and_the_time_and_an_arm_within_the_margin_w
     assert strict.advance(state, 5 * DAY)[1].decision is Decision.UNDECIDED
     early = thompson(replace(spec, hold=9 * DAY)).advance(state, 5 * DAY)[1]
     assert early.expected_at == 9 * DAY
-    left, _ = bandit.observe(bandit.init(arms_of(3), 0), {a.name: 500 for a in arms_of(3)}, {"candidate": 90}, {})
+    left, _ = bandit.observe(bandit.init(arms_of(3), 0), Calls({a.name: 500 for a in arms_of(3)}, {"candidate": 90}))
     assert list(left["dropped"]) == ["candidate"], "errors wait for nothing"
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from loudly import plugins
-from loudly.core.seams import Feedback, Strategy
+from loudly.core.seams import Calls, Feedback, Strategy
 from loudly.core.values import Arm
 from loudly.deliver.bandit import BanditSpec, greedy, pick
 from loudly.deliver.epsilon_greedy import epsilon_greedy
@@ -71,7 +71,7 @@ def test_the_state_is_plain_resumable_and_never_changed_in_place(kind: str) -> N
         assert json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
         assert verdict == again
         state, _ = strategy.advance(one, at)
-        state, _ = strategy.observe(state, {"control": 5, "b": 5, "c": 5}, {}, {})
+        state, _ = strategy.observe(state, Calls({"control": 5, "b": 5, "c": 5}))
     carried = strategy.init(ARMS, 9, state["evidence"])
     assert carried["evidence"] == state["evidence"]
     other = strategy.init(ARMS[:2], 9, state["evidence"])
@@ -104,7 +104,7 @@ def test_propensities_follow_the_context_row_by_row(kind: str) -> None:
     for _ in range(3000):
         made = strategy.assign(state, rng.random(8), context)
         seen[np.arange(8), made.arm] += 1
-    expected = strategy.shares(state, context)  # type: ignore[attr-defined]
+    expected = strategy.shares(state, context)
     assert np.abs(seen / 3000 - expected).max() < 4.5 * 0.5 / math.sqrt(3000)
     assert np.allclose(expected[np.arange(8), made.arm], made.propensity)
 
@@ -306,12 +306,12 @@ def test_the_gain_over_control_is_estimated_without_bias() -> None:
 def test_an_arm_that_errs_is_named_before_any_reward(kind: str) -> None:
     strategy = KINDS[kind](SPEC)
     answered = {"control": 500, "b": 300, "c": 200}
-    state, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 2, "b": 3, "c": 25}, {})
+    state, verdict = strategy.observe(strategy.init(ARMS, 0), Calls(answered, {"control": 2, "b": 3, "c": 25}))
     assert not verdict.failed, "another candidate is left"
     assert "25 of 30 failed answers are those of c" in state["dropped"]["c"]["reason"]
-    _, verdict = strategy.observe(state, answered, {"control": 2, "b": 60}, {})
+    _, verdict = strategy.observe(state, Calls(answered, {"control": 2, "b": 60}))
     assert verdict.failed
-    state, verdict = strategy.observe(strategy.init(ARMS, 0), answered, {"control": 5, "b": 3, "c": 2}, {})
+    state, verdict = strategy.observe(strategy.init(ARMS, 0), Calls(answered, {"control": 5, "b": 3, "c": 2}))
     assert not verdict.failed
     assert not state["dropped"]
 
@@ -346,7 +346,7 @@ def test_two_arms_behind_the_router_learn_from_what_it_logs() -> None:
         assert not replies.fallback.any()
         assert (replies.answer == np.where(replies.arm == 1, 0.4, 0.2)).all()
         reward = (rng.random(200) < replies.answer).astype(float)
-        state, _ = bandit.observe(state, replies.answered, replies.failed, replies.seconds)
+        state, _ = bandit.observe(state, Calls(replies.answered, replies.failed, replies.seconds))
         given = Feedback(look, units, replies.arm, reward, {}, {}, (), reward, replies.propensity)
         state, verdict = bandit.update(state, given)
         router.swap(Routing(old, (new,), bandit, state, "salt"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loudly.core.canon import canonical
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
+from loudly.core.seams import Calls, Feedback
 from loudly.core.values import Arm
 from loudly.deliver.ab import MISMATCH
 from loudly.deliver.ab_n import AbN
@@ -92,7 +92,7 @@ def test_after_an_arm_has_left_equal_arms_are_no_mismatch_and_rarely_worse() -> 
         for day in range(8):
             waiting.append(labelled(state, test, rng, day, 400, (0.3,) * 4))
             if day == 2:
-                state, _ = test.observe(state, EVEN, {"candidate2": 200}, {})
+                state, _ = test.observe(state, Calls(EVEN, {"candidate2": 200}))
                 assert list(state["dropped"]) == ["candidate2"]
             if len(waiting) > 2:
                 state, verdict = test.update(state, replace(waiting.pop(0), at=day * DAY, days=[day]))
@@ -116,7 +116,7 @@ def test_an_arm_whose_calls_are_slow_leaves_and_one_of_equal_speed_does_not(make
         for _ in range(1500):
             arm = NAMES[int(strategy.assign(state, rng.random(1), context).arm[0])]
             took = float(rng.exponential(0.01)) + (0.1 if arm == "candidate2" and rng.random() < slow else 0.0)
-            state, verdict = strategy.observe(state, {arm: 1}, {arm: 0}, {arm: took})
+            state, verdict = strategy.observe(state, Calls({arm: 1}, {arm: 0}, {arm: took}))
             assert not verdict.failed
             if state["dropped"]:
                 break
@@ -132,7 +132,7 @@ def test_single_calls_that_fail_drop_an_arm_and_a_shared_outage_drops_none(strat
         for _ in range(700):
             arm = NAMES[int(strategy.assign(state, rng.random(1), np.ones((1, 1))).arm[0])]
             lost = rng.random() < (broken if arm == "candidate" else 0.0) or (not broken and rng.random() < 0.5)
-            state, _ = strategy.observe(state, {arm: 1}, {arm: int(lost)}, {})
+            state, _ = strategy.observe(state, Calls({arm: 1}, {arm: int(lost)}))
         assert list(state["dropped"]) == wanted
         if wanted:
             assert (strategy.assign(state, rng.random(500), np.ones((500, 1))).arm != 1).all()
@@ -151,7 +151,7 @@ def test_of_a_bandit_that_keeps_one_arm_the_surely_worse_leave_and_the_last_one_
     assert state["shares"][1] == 0
     assert verdict.decision == "UNDECIDED"
     assert "candidate," not in verdict.reason
-    again, verdict = bandit.observe(state, EVEN, {"candidate2": 200}, {})
+    again, verdict = bandit.observe(state, Calls(EVEN, {"candidate2": 200}))
     assert verdict.failed, "no candidate is left"
     assert list(again["dropped"]) == ["candidate"]
     assert canonical(again)
@@ -170,6 +170,6 @@ def test_a_frozen_bandit_decides_nothing_by_rewards_and_still_drops_what_fails()
     _, verdict = bandit.advance(stopped, DAY)
     assert verdict.decision == "UNDECIDED"
     assert "the reward failed" in verdict.missing
-    again, _ = bandit.observe(stopped, EVEN, {"candidate2": 200}, {})
+    again, _ = bandit.observe(stopped, Calls(EVEN, {"candidate2": 200}))
     assert list(again["dropped"]) == ["candidate2"]
     assert again["frozen"]

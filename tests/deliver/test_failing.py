@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loudly.core.seams import Calls
 from loudly.core.values import Arm
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
@@ -31,7 +32,7 @@ def stopped(strategy: Canary | Ab, seed: int, rates: tuple[float, float], *, by_
         failed = {a.name: np.array([arm == k]) for k, a in enumerate(ARMS)}
         failing, counts = failing.add([unit], failed)
         told = counts if by_unit else {ARMS[arm].name: 1}
-        state, verdict = strategy.observe(state, {"control": 90, "candidate": 10}, told, {})
+        state, verdict = strategy.observe(state, Calls({"control": 90, "candidate": 10}, told))
         if verdict.failed:
             return True
     return False
@@ -70,7 +71,7 @@ def test_a_bad_row_that_fails_its_batch_is_one_accident(paired: bool) -> None:
         for i, call in enumerate(batches(np.random.default_rng(seed), paired)):
             failing, counts = failing.add([f"{i}-{row}" for row in range(20)], call)
             assert sum(counts.values()) <= 1
-            state, verdict = strategy.observe(state, {"control": 18, "candidate": 2}, counts, {})
+            state, verdict = strategy.observe(state, Calls({"control": 18, "candidate": 2}, counts))
             failed |= verdict.failed
         wrong.append(failed)
     assert np.mean(wrong) <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / 100)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
+from loudly.core.seams import Calls, Feedback
 from loudly.core.values import Arm
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
@@ -73,7 +73,7 @@ def test_missing_days_are_dated_and_what_comes_after_the_deadline_is_said() -> N
 
 def test_rows_without_a_label_are_named_and_what_would_overturn_the_verdict() -> None:
     made, rng = strategy("canary"), np.random.default_rng(1)
-    state, _ = made.observe(made.init(ARMS, 0), {"control": 40 * A_DAY, "candidate": 40 * A_DAY}, {}, {})
+    state, _ = made.observe(made.init(ARMS, 0), Calls({"control": 40 * A_DAY, "candidate": 40 * A_DAY}))
     for day in range(30):
         state, verdict = made.update(state, labels(rng, day, True))
         state, _ = made.advance(state, (day + LATE + 1) * DAY)

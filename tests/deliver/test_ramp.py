@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from loudly.core.canon import unit_draw
 from loudly.core.clock import DAY, HOUR
-from loudly.core.seams import Feedback, Strategy
+from loudly.core.seams import Calls, Feedback, Strategy
 from loudly.core.values import Arm, Verdict
 from loudly.deliver.ab import MISMATCH, Ab
 from loudly.deliver.ab_n import AbN
@@ -234,8 +234,8 @@ def test_errors_of_the_candidate_stop_it_at_one_per_cent_and_a_shared_outage_doe
             lost = bool(arm) if broken else rng.random() < 0.1
             asked, well = asked + arm, well + (not arm and not lost)
             if lost or arm:
-                state, _ = ramp.observe(state, {NAMES[0]: well}, {}, {})
-                state, verdict = ramp.observe(state, {NAMES[arm]: 1}, {NAMES[arm]: int(lost)}, {})
+                state, _ = ramp.observe(state, Calls({NAMES[0]: well}))
+                state, verdict = ramp.observe(state, Calls({NAMES[arm]: 1}, {NAMES[arm]: int(lost)}))
                 well = 0
             if verdict is not None and verdict.failed:
                 break
@@ -255,10 +255,10 @@ def test_equal_arms_that_fail_alike_are_rarely_stopped_while_the_share_grows() -
             made = ramp.assign(state, rng.random(2000))
             lost = rng.random(2000) < 0.02
             for arm in made.arm[lost]:
-                state, verdict = ramp.observe(state, {}, {NAMES[arm]: 1}, {})
+                state, verdict = ramp.observe(state, Calls({}, {NAMES[arm]: 1}))
                 bad |= verdict.failed
             given_ = dict(zip(NAMES, np.bincount(made.arm, minlength=2).tolist(), strict=False))
-            state, verdict = ramp.observe(state, given_, {}, {})
+            state, verdict = ramp.observe(state, Calls(given_))
             bad |= guards(state["evidence"], ramp.inner.spec, "") is not None
             state, _ = ramp.advance(state, (day + 1) * DAY)
         stopped.append(bad)
@@ -274,7 +274,7 @@ def test_a_candidate_whose_calls_are_slow_is_found_and_one_of_equal_speed_is_not
             for draw in rng.random(2500):
                 arm = int(ramp.assign(state, np.array([draw])).arm[0])
                 took = float(rng.exponential(0.01)) + (0.2 if slow and arm else 0.0)
-                state, verdict = ramp.observe(state, {NAMES[arm]: 1}, {}, {NAMES[arm]: took})
+                state, verdict = ramp.observe(state, Calls({NAMES[arm]: 1}, {}, {NAMES[arm]: took}))
                 if verdict.failed:
                     break
             stopped.append(verdict is not None and verdict.failed)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback, Strategy
+from loudly.core.seams import Calls, Feedback, Strategy
 from loudly.core.values import Arm, Verdict
-from loudly.deliver.blue_green import BlueGreen
+from loudly.deliver.blue_green import blue_green
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import RolloutSpec, parse_rollout
-from loudly.deliver.shadow import Shadow
+from loudly.deliver.shadow import shadow
 from loudly.errors import ConfigError
 from loudly.metrics.table import metric
 
@@ -25,7 +25,7 @@ AUC = metric("roc_auc")
 def make(kind: str, **settings: Any) -> Strategy:
     text = {"canary": "canary 10% 50% 100%", "shadow": "shadow 1d", "blue-green": "blue-green"}[kind]
     spec = replace(parse_rollout(text), **settings)
-    return {"canary": Canary, "shadow": Shadow, "blue-green": BlueGreen}[kind](spec, AUC)  # type: ignore[abstract]
+    return {"canary": Canary, "shadow": shadow, "blue-green": blue_green}[kind](spec, AUC)  # type: ignore[abstract]
 
 
 def feedback(rng: np.random.Generator, day: int, n: int, quality: float, slices: dict[str, float] | None = None) -> Feedback:
@@ -96,10 +96,10 @@ def test_a_candidate_bad_in_one_slice_is_stopped_there_and_equal_slices_are_not(
 def test_errors_stop_a_candidate_before_any_label() -> None:
     canary = make("canary", paired=False)
     state = canary.init(ARMS, 0)
-    state, verdict = canary.observe(state, {"control": 900, "candidate": 100}, {"control": 3, "candidate": 12}, {})
+    state, verdict = canary.observe(state, Calls({"control": 900, "candidate": 100}, {"control": 3, "candidate": 12}))
     assert verdict.failed
     assert "12 of 15" in verdict.reason
-    fresh, verdict = canary.observe(canary.init(ARMS, 0), {"control": 900, "candidate": 100}, {"control": 9, "candidate": 1}, {})
+    fresh, verdict = canary.observe(canary.init(ARMS, 0), Calls({"control": 900, "candidate": 100}, {"control": 9, "candidate": 1}))
     assert not verdict.failed
     assert fresh["evidence"]["answered"] == {"control": 900, "candidate": 100}
 
@@ -154,7 +154,7 @@ def calls(canary: Any, seed: int, slower: float, n: int = 1500, share: float = 0
         base = {"control": 1.0, "candidate": slower}
         met = list(base) if paired else ["candidate" if rng.random() < share else "control"]
         seconds = {arm: 0.01 * base[arm] * outage * float(np.exp(0.3 * rng.standard_normal())) for arm in met}
-        state, verdict = canary.observe(state, dict.fromkeys(met, 3), {}, seconds)
+        state, verdict = canary.observe(state, Calls(dict.fromkeys(met, 3), {}, seconds))
         if verdict.failed:
             return verdict
     return verdict

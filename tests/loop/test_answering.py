@@ -188,8 +188,7 @@ def test_the_quick_matrix_is_the_matrix_byte_for_byte(records: list[tuple[Any, .
     live = LIVE
     ready = live.ready["world/1"]
     rows = Rows(ready.schema, None, len(records), records)
-    plan = ready._plan(ready.schema)
-    assert plan is not None
+    assert ready._assembler(ready.schema) is not None
     quick: list[bytes] = []
     spy = replace(ready, model=Recorder(quick))
     spy.quick(rows)
@@ -333,6 +332,50 @@ def test_answers_that_cannot_be_logged_are_counted_and_others_logged(tmp_path: P
     assert kept["id"].to_list() == [*fresh["id"][:4], *fresh["id"][7:12]]
 
 
+def test_answers_that_cannot_be_grouped_are_logged_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, _ = made_live(tmp_path / "log")
+    monkeypatch.setattr("loudly.loop.answering.gathered", lambda fresh: 1 / 0)
+    rows = TABLE.filter(when >= SINCE)[:4]
+    for i in range(4):
+        live.answering.answer(sent(rows[i : i + 1], live), Attempt((1,)))
+    live.stores.traffic.flush()  # type: ignore[union-attr]
+    assert [traffic.from_bytes(r.payload)["id"].to_list() for r in read_segments(tmp_path / "log")] == [[i] for i in rows["id"]]
+    assert live.answering.unlogged == 0
+    told = "traffic log: answers are logged one by one: ZeroDivisionError: division by zero"
+    assert live.answering.raised_by_log.fresh() == [told]
+
+
+def test_whoever_answers_is_held_back_where_too_much_waits_to_be_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, _ = made_live()
+    monkeypatch.setattr("loudly.loop.answering.MOST_WAITING", 600)
+    monkeypatch.setattr("loudly.loop.answering.FOLD_SECONDS", 100.0)
+    live.answering.answer(sent(TABLE.filter(when >= SINCE)[:600], live), Attempt((600,)))
+    live.answering.gather()
+    client = threading.Thread(target=live.answering.settle)
+    with live.lock:
+        client.start()
+        client.join(0.1)
+        assert client.is_alive()
+        assert live.book.waiting == 0
+    client.join()
+    assert live.book.waiting == 600
+
+
+def test_without_room_for_a_thread_whoever_answers_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, _ = made_live()
+    live.answering.answer(sent(TABLE.filter(when >= SINCE)[:600], live), Attempt((600,)))
+    live.answering.gather()
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    live.answering._folded = 0.0
+    live.answering.settle()
+    assert live.book.waiting == 600
+    assert not live.answering._folding
+
+
 def test_answers_are_folded_beside_the_answers_and_what_goes_wrong_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     live, clock = made_live()
     rows = sent(TABLE.filter(when >= SINCE)[:600], live)
@@ -352,6 +395,7 @@ def test_answers_are_folded_beside_the_answers_and_what_goes_wrong_there_is_told
     monkeypatch.setattr(live, "fold_answers", lambda logged, now: 1 / 0)
     answered()
     assert live.answering.raised_by_fold.fresh() == ["wheel: ZeroDivisionError: division by zero"]
+    assert live.answering.uncounted == 600
     monkeypatch.undo()
     answered()
     assert live.book.waiting == 1200, "the next fold is as before"

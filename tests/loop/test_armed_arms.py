@@ -8,18 +8,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from conftest import SINCE, make_app, make_world
+from conftest import SINCE, make_world
 from lived import promoted_early
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.deliver.rollout import parse_rollout
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
-from loudly.loop.replay import replay
 from loudly.loop.restart import catch_up
 from loudly.loop.system import Labels, System
 from loudly.store.segments import SegmentWriter
 from loudly.testing.damage import labels_shuffled
+from replayed import chains, run, ungated
 
 TABLE = make_world(days=50, per_day=900)
 BAD = labels_shuffled("y", pl.lit(True), 2)
@@ -28,10 +28,8 @@ TEXTS = ["ab 40% 30% 30% for 20d", "thompson 0.3 among 3 for 20d", "linucb on x1
 
 
 def system_of(text: str, days: int = 2) -> System:
-    made = make_app(TABLE, stage="manual").system
-    gate = replace(made.gate, margin=1.0, slice_margin=1.0)
-    spec = parse_rollout(text, margin=0.02, deadline=20 * DAY, days=days)
-    return replace(made, gate=gate, labels=Labels(10 * DAY), slices=(), rollout=(spec,))
+    made = ungated(TABLE, text, margin=0.02, deadline=20 * DAY, days=days)
+    return replace(made, labels=Labels(10 * DAY), slices=())
 
 
 def promoted(text: str, version: str, log: Path | None = None) -> tuple[Live, DataClock, pl.DataFrame]:
@@ -115,7 +113,7 @@ def test_a_replay_arms_it_and_confirms_twice_the_same(text: str) -> None:
             live.retrain("by hand", "one", offer=False)
             live.offer(str(live.retrain("by hand", "another", offer=False)), "a test")
 
-    once, again = (replay(system, table, memory_stores("world"), since=SINCE, turn=turn) for _ in range(2))
-    assert [r.chain for r in once.events] == [r.chain for r in again.events]
+    once, again = (run(system, table, turn) for _ in range(2))
+    assert chains(once) == chains(again)
     told = [r.event.kind for r in once.events if r.event.kind in ("champion_changed", "promotion_confirmed")]
     assert told == ["champion_changed", "champion_changed", "promotion_confirmed"]

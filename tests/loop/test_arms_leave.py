@@ -10,41 +10,31 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import SINCE, make_app, make_world
+from conftest import SINCE, make_world
 from lived import live_day
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
+from loudly.core.seams import Calls
 from loudly.core.values import Decision
-from loudly.deliver.rollout import parse_rollout
 from loudly.loop.arms import told
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
-from loudly.loop.replay import Replayed, replay
 from loudly.loop.restart import catch_up
 from loudly.loop.standing import standing_verdict
-from loudly.loop.system import System
 from loudly.loop.tell import tell
 from loudly.loop.why import why
 from loudly.store.segments import SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_shuffled
+from replayed import chains, of_kind, run, ungated
 
 OFFERED = SINCE + 2 * DAY
 
 
-def system_of(table: pl.DataFrame, text: str, margin: float) -> System:
-    made = make_app(table, stage="manual").system
-    return replace(made, gate=replace(made.gate, margin=1.0, slice_margin=1.0), rollout=(parse_rollout(text, margin=margin),))
-
-
-def of_kind(made: Replayed, kind: str) -> list[Any]:
-    return [r.event for r in made.events if r.event.kind == kind]
-
-
 def test_a_surely_worse_arm_leaves_alone_and_the_ledger_says_so() -> None:
     table = make_world(days=56, per_day=400)
-    system = system_of(table, "ab among 3 for 20d", margin=0.03)
+    system = ungated(table, "ab among 3 for 20d", margin=0.03)
     seen: list[Any] = []
 
     def turn(live: Live, now: int) -> None:
@@ -54,8 +44,8 @@ def test_a_surely_worse_arm_leaves_alone_and_the_ledger_says_so() -> None:
         if live.state.rollout is not None and live.state.rollout.dropped and not seen:
             seen.append((standing_verdict(live, "world/2"), standing_verdict(live, "world/3"), told(live)))
 
-    made, again = (replay(system, table, memory_stores("world"), since=SINCE, turn=turn) for _ in range(2))
-    assert [r.chain for r in made.events] == [r.chain for r in again.events]
+    made, again = (run(system, table, turn) for _ in range(2))
+    assert chains(made) == chains(again)
     left = of_kind(made, "arm_dropped")
     assert [(e.data["version"], e.data["arm"]) for e in left] == [("world/2", "candidate2")]
     assert "surely worse" in left[0].data["verdict"]["reason"]
@@ -75,7 +65,7 @@ def test_a_surely_worse_arm_leaves_alone_and_the_ledger_says_so() -> None:
 def live_of(text: str, ledger: Any, log: Any, table: pl.DataFrame, **more: Any) -> Live:
     """A wheel with a rollout of three arms that are equally good, two days in."""
     stores = replace(memory_stores("world"), ledger=ledger, traffic=log)
-    system = replace(system_of(table, text, margin=0.0), **more)
+    system = replace(ungated(table, text, margin=0.0), **more)
     live = Live(system, stores, DataClock(SINCE), key=b"k")
     assert not found(live, table.filter(pl.col("at").dt.epoch("us") < SINCE))
     live.retrain("first training", "there is no model yet")
@@ -95,7 +85,7 @@ def test_an_arm_that_has_left_stays_out_after_a_restart_and_on_every_worker(text
     before = live.answer(table.filter(pl.col("at").dt.epoch("us") >= SINCE + 3 * DAY).head(300).drop("y"))[0]
     assert live.strategy is not None
     even = dict.fromkeys(("control", "candidate", "candidate2"), 100)
-    live.rollout_state, _ = live.strategy.observe(live.rollout_state, even, {"candidate2": 80}, {})
+    live.rollout_state, _ = live.strategy.observe(live.rollout_state, Calls(even, {"candidate2": 80}))
     live.tick()
     assert live.state.rollout is not None
     assert list(live.state.rollout.dropped) == ["world/2"]

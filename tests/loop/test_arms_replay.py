@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,8 @@ from loudly.evaluate.gate import Gate
 from loudly.loop.arms import arms_of
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
-from loudly.loop.replay import Replayed, replay
 from loudly.loop.restart import catch_up
 from loudly.loop.standing import standing_verdict
-from loudly.loop.system import System
 from loudly.loop.tell import tell
 from loudly.loop.why import why
 from loudly.store.memory_ledger import MemoryLedger
@@ -35,15 +32,10 @@ from loudly.store.segments import SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_shuffled
 from loudly.testing.faults import FailingLedger, Killed
+from replayed import chains, of_kind, run, ungated
 
 BAD = labels_shuffled("y", pl.lit(True), 1)
 OFFERED = SINCE + 2 * DAY
-
-
-def system_of(table: pl.DataFrame, text: str, **settings: Any) -> System:
-    made = make_app(table, stage="manual").system
-    gate = replace(made.gate, margin=1.0, slice_margin=1.0)
-    return replace(made, gate=gate, rollout=(parse_rollout(text, **settings),))
 
 
 def offering(live: Live, now: int) -> None:
@@ -55,26 +47,14 @@ def offering(live: Live, now: int) -> None:
         live.offer(good, "a test")
 
 
-def run(system: System, table: pl.DataFrame, turn: Callable[[Live, int], None] = offering, stores: Any = None) -> Replayed:
-    return replay(system, table, stores or memory_stores("world"), since=SINCE, turn=turn)
-
-
-def chains(made: Replayed) -> list[str]:
-    return [r.chain for r in made.events]
-
-
-def of_kind(made: Replayed, kind: str) -> list[Any]:
-    return [r.event for r in made.events if r.event.kind == kind]
-
-
 @pytest.mark.parametrize("text", [
     "thompson for 14d", "epsilon-greedy 0.1 for 14d", "ucb1 for 14d", "thompson among 3 for 14d", "ab 40% 30% 30% for 14d",
     "linucb on x1, x2 10% for 14d", "linear-thompson on x1 among 3 for 14d", "ab 50% for 14d adjusted by x1",
 ])  # fmt: skip
 def test_a_replay_of_it_twice_gives_the_same_ledger_byte_for_byte(text: str) -> None:
     table = make_world(days=44, per_day=100)
-    system = system_of(table, text, margin=0.3)
-    once, again = (run(system, table) for _ in range(2))
+    system = ungated(table, text, margin=0.3)
+    once, again = (run(system, table, offering) for _ in range(2))
     assert chains(once) == chains(again)
     assert once.answers.equals(again.answers)
     started = of_kind(once, "rollout_started")
@@ -87,7 +67,7 @@ def test_a_replay_of_it_twice_gives_the_same_ledger_byte_for_byte(text: str) -> 
 
 def test_of_three_arms_the_better_one_takes_the_traffic_and_wins() -> None:
     table = make_world(days=60, per_day=400)
-    system = system_of(table, "thompson among 3 for 25d", margin=0.1)
+    system = ungated(table, "thompson among 3 for 25d", margin=0.1)
 
     def turn(live: Live, now: int) -> None:
         if now == OFFERED:
@@ -115,23 +95,23 @@ def test_of_three_arms_the_better_one_takes_the_traffic_and_wins() -> None:
 
 def test_killed_at_every_append_of_a_bandit_rollout_and_resumed_it_ends_with_the_same_ledger() -> None:
     table = make_world(days=39, per_day=80)
-    system = system_of(table, "thompson among 3 for 14d", margin=0.6)
-    whole = run(system, table)
+    system = ungated(table, "thompson among 3 for 14d", margin=0.6)
+    whole = run(system, table, offering)
     assert of_kind(whole, "champion_changed")[-1].data["version"] != "world/1"
     counting = FailingLedger(MemoryLedger(), -1, "before")
-    run(system, table, stores=replace(memory_stores("world"), ledger=counting))
+    run(system, table, offering, stores=replace(memory_stores("world"), ledger=counting))
     assert counting.appends > 12
     for n, when in [(1, "before"), *((n, "after") for n in range(1, counting.appends + 1))]:
         ledger = MemoryLedger()
         stores = replace(memory_stores("world"), ledger=ledger)
         with pytest.raises(Killed):
-            run(system, table, stores=replace(stores, ledger=FailingLedger(ledger, n, when)))
-        assert chains(run(system, table, stores=stores)) == chains(whole), f"killed {when} append {n}"
+            run(system, table, offering, stores=replace(stores, ledger=FailingLedger(ledger, n, when)))
+        assert chains(run(system, table, offering, stores=stores)) == chains(whole), f"killed {when} append {n}"
 
 
 def test_all_arms_worse_are_rolled_back_and_judged_no_second_time() -> None:
     table = make_world(days=60, per_day=400)
-    system = system_of(table, "thompson among 3 for 25d", margin=0.0)
+    system = ungated(table, "thompson among 3 for 25d", margin=0.0)
 
     def turn(live: Live, now: int) -> None:
         if now == OFFERED:
@@ -150,7 +130,7 @@ def test_all_arms_worse_are_rolled_back_and_judged_no_second_time() -> None:
 
 def test_fewer_candidates_than_arms_is_said_aloud_and_the_rollout_goes_on() -> None:
     table = make_world(days=40, per_day=80)
-    system = system_of(table, "ab 40% 30% 30% for 7d")
+    system = ungated(table, "ab 40% 30% 30% for 7d")
 
     def turn(live: Live, now: int) -> None:
         if now == OFFERED:
@@ -166,7 +146,7 @@ def test_fewer_candidates_than_arms_is_said_aloud_and_the_rollout_goes_on() -> N
 
 def test_what_each_arm_stands_for_is_told_while_it_runs_and_when_it_is_over() -> None:
     table = make_world(days=50, per_day=300)
-    system = system_of(table, "ab among 3 for 14d", margin=0.3)
+    system = ungated(table, "ab among 3 for 14d", margin=0.3)
     seen: list[str] = []
 
     def turn(live: Live, now: int) -> None:
@@ -184,7 +164,7 @@ def test_what_each_arm_stands_for_is_told_while_it_runs_and_when_it_is_over() ->
 
 def test_the_context_is_standardised_by_what_was_known_when_the_stage_began() -> None:
     table = make_world(days=40, per_day=100)
-    made = run(system_of(table, "linucb on x2, x1 10% for 7d"), table)
+    made = run(ungated(table, "linucb on x2, x1 10% for 7d"), table, offering)
     began = of_kind(made, "stage_started")[0].data["context"]
     assert began["columns"] == ["x2", "x1"]
     assert began["constant"] is True
@@ -197,7 +177,7 @@ def test_the_context_is_standardised_by_what_was_known_when_the_stage_began() ->
 def test_a_context_that_is_no_numeric_input_is_refused_at_once(column: str) -> None:
     table = make_world(days=40, per_day=60)
     with pytest.raises(ConfigError, match=column):
-        run(system_of(table, f"linucb on {column} for 7d"), table)
+        run(ungated(table, f"linucb on {column} for 7d"), table, offering)
 
 
 def test_the_covariate_of_an_ab_test_reaches_it() -> None:
@@ -229,7 +209,7 @@ def test_the_users_reward_is_what_the_bandit_learns_from() -> None:
         seen.append((rows.columns, len(answers)))
         return 1 - answers
 
-    system = replace(system_of(table, "thompson for 7d", margin=0.0), reward=low)
+    system = replace(ungated(table, "thompson for 7d", margin=0.0), reward=low)
     states: list[Any] = []
 
     def turn(live: Live, now: int) -> None:
@@ -254,7 +234,7 @@ def test_the_users_reward_is_what_the_bandit_learns_from() -> None:
 def test_a_reward_that_is_none_freezes_the_bandit_and_names_the_row_it_was_for(given: Any, told: str) -> None:
     table = make_world(days=48, per_day=60)
     given.__name__ = "worth"
-    made = run(replace(system_of(table, "thompson for 7d"), reward=given), table)
+    made = run(replace(ungated(table, "thompson for 7d"), reward=given), table, offering)
     stopped = of_kind(made, "bandit_frozen")
     assert len(stopped) == 1
     assert "'worth'" in stopped[0].data["reason"]
@@ -271,7 +251,7 @@ def test_a_label_that_comes_early_waits_until_its_time_is_over() -> None:
     table = make_world(days=44, per_day=100)
     early = pl.when(pl.col("y")).then(pl.col("at")).otherwise(pl.col("at") + pl.duration(days=1))
     table = table.with_columns(came=early)
-    made = system_of(table, "thompson for 14d", margin=0.0)
+    made = ungated(table, "thompson for 14d", margin=0.0)
     labels = replace(made.labels, arrives="came", arrive_within=2 * DAY)
     seen: list[Any] = []
 
@@ -304,7 +284,7 @@ def test_several_classes_and_labels_of_rows_from_before_the_rollout(text: str) -
     app.labels(arrive_within="30h")
     app.retrain("manual")
     app.gate(Gate(margin=1.0, slice_margin=1.0, overfit=1.0))
-    made = run(replace(app.system, rollout=(parse_rollout(text, margin=0.5),)), table)
+    made = run(replace(app.system, rollout=(parse_rollout(text, margin=0.5),)), table, offering)
     assert made.state.champion != "world/1"
     assert made.state.rollout is None
 
@@ -317,7 +297,7 @@ def test_a_restarted_server_goes_on_with_the_same_shares_arms_and_context(text: 
     table = make_world(days=40, per_day=100)
     ledger, log = SqliteLedger(tmp_path / "ledger.db"), SegmentWriter(tmp_path / "traffic")
     stores = replace(memory_stores("world"), ledger=ledger, traffic=log)
-    system, at = system_of(table, text, margin=0.0), pl.col("at").dt.epoch("us")
+    system, at = ungated(table, text, margin=0.0), pl.col("at").dt.epoch("us")
     live = Live(system, stores, DataClock(SINCE), key=b"k")
     assert not found(live, table.filter(at < SINCE))
     live.retrain("first training", "there is no model yet")
@@ -347,7 +327,7 @@ def test_a_restarted_server_goes_on_with_the_same_shares_arms_and_context(text: 
 
 def test_versions_beside_the_candidate_can_be_named_and_others_are_refused() -> None:
     table = make_world(days=34, per_day=80)
-    live = Live(system_of(table, "thompson among 3 for 7d"), memory_stores("world"), DataClock(SINCE), key=b"k")
+    live = Live(ungated(table, "thompson among 3 for 7d"), memory_stores("world"), DataClock(SINCE), key=b"k")
     assert not found(live, table.filter(pl.col("at").dt.epoch("us") < SINCE))
     for _ in range(4):
         live.retrain("by hand", "one of many", offer=False)

@@ -11,17 +11,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import SINCE, make_app, make_world
+from conftest import SINCE, make_world
 from loudly.app.app import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
-from loudly.deliver.rollout import parse_rollout
 from loudly.errors import ConfigError
 from loudly.loop import traffic
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
-from loudly.loop.replay import Replayed, replay
 from loudly.loop.restart import catch_up
 from loudly.loop.system import System
 from loudly.loop.taking import take
@@ -30,6 +28,7 @@ from loudly.serve.rows import rows_of
 from loudly.store.segments import Record, SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_shuffled
+from replayed import chains, of_kind, run, ungated
 
 OFFERED = SINCE + 2 * DAY
 BAD = labels_shuffled("y", pl.lit(True), 1)
@@ -44,9 +43,8 @@ def searches(days: int, per_day: int = 100) -> pl.DataFrame:
 
 
 def system_of(table: pl.DataFrame, text: str, **settings: Any) -> System:
-    made = make_app(table, stage="manual").system
-    spec = replace(parse_rollout(text, **settings), days=2)
-    return replace(made, group="query", gate=replace(made.gate, margin=1.0, slice_margin=1.0, overfit=1.0), rollout=(spec,))
+    made = ungated(table, text, days=2, **settings)
+    return replace(made, group="query", gate=replace(made.gate, overfit=1.0))
 
 
 def offering(bad_champion: bool) -> Callable[[Live, int], None]:
@@ -61,26 +59,41 @@ def offering(bad_champion: bool) -> Callable[[Live, int], None]:
     return turn
 
 
-def run(system: System, table: pl.DataFrame, bad_champion: bool = True) -> Replayed:
-    return replay(system, table, memory_stores("world"), since=SINCE, turn=offering(bad_champion))
-
-
 @pytest.mark.parametrize("text", ["interleave team draft for 14d", "interleave probabilistically for 14d"])
 def test_a_replay_twice_gives_the_same_ledger_and_the_better_ranking_wins(text: str) -> None:
     table = searches(46, 150)
     system = system_of(table, text, margin=0.02 if "team" in text else 0.2)
-    once, again = run(system, table), run(system, table)
-    assert [r.chain for r in once.events] == [r.chain for r in again.events]
+    once, again = (run(system, table, offering(bad_champion=True)) for _ in range(2))
+    assert chains(once) == chains(again)
     assert once.state.champion == "world/3"
-    judged = [r.event for r in once.events if r.event.kind == "rollout_judged"]
+    judged = of_kind(once, "rollout_judged")
     assert judged[0].data["verdict"]["evidence"][0]["unit"] == "share of the units with a winner"
     assert "candidate" in judged[0].data["verdict"]["reason"]
 
 
+def test_of_three_rankings_the_worse_leaves_and_the_better_wins_twice_alike() -> None:
+    table = searches(46, 300)
+    system = system_of(table, "interleave team draft among 3 for 14d", margin=0.02)
+
+    def turn(live: Live, now: int) -> None:
+        if now == OFFERED:
+            bad = [live.retrain("by hand", "bad on purpose", harm=BAD, offer=False) for _ in range(2)]
+            live.promote(str(bad[0]), "a bad champion, for the test")
+            live.offer(str(live.retrain("by hand", "a good one", offer=False)), "a test")
+
+    once, again = (run(system, table, turn) for _ in range(2))
+    assert chains(once) == chains(again)
+    assert of_kind(once, "rollout_started")[0].data["others"] == ["world/3"]
+    assert once.state.champion == "world/4"
+    assert "wins" in of_kind(once, "rollout_judged")[0].data["verdict"]["reason"]
+    placed = once.answers.filter(pl.col("at").dt.epoch("us").is_between(OFFERED + DAY, OFFERED + 2 * DAY))["_version"]
+    assert set(placed) == {"world/2", "world/3", "world/4"}
+
+
 def test_the_worse_ranking_is_rolled_back_and_no_promotion_is_waited_for() -> None:
     table = searches(50, 150)
-    made = run(system_of(table, "interleave team draft for 16d"), table, bad_champion=False)
-    back = [r.event for r in made.events if r.event.kind == "version_rolled_back"]
+    made = run(system_of(table, "interleave team draft for 16d"), table, offering(bad_champion=False))
+    back = of_kind(made, "version_rolled_back")
     assert "control is surely preferred" in back[0].data["reason"]
     assert made.state.confirming is None
 
@@ -119,14 +132,16 @@ def test_the_order_of_the_answers_is_the_list_and_the_log_knows_who_placed_what(
             if shown["_arm"][0] == arm:
                 assert shown[name][0] == rows[name].max(), "the first place is that ranking's best"
     evidence = live.rollout_state["evidence"]
-    assert sum(evidence["preference"]["wins"]["counts"]) + evidence["preference"]["ties"] == 20, "the lists of the first day"
+    preference = evidence["pairs"]["candidate"]["preference"]
+    assert sum(preference["wins"]["counts"]) + preference["ties"] == 20, "the lists of the first day"
     assert live.given["control"] > 0
     log.flush()
     again = Live(live.system, live.stores, DataClock(SINCE + 2 * DAY), key=b"k")
     reopen(again)
     catch_up(again, tmp_path / "traffic")
-    for what in ("preference", "met", "days"):
-        assert again.rollout_state["evidence"][what] == evidence[what]
+    assert again.rollout_state["evidence"]["days"] == evidence["days"]
+    for what in ("preference", "met"):
+        assert again.rollout_state["evidence"]["pairs"]["candidate"][what] == evidence["pairs"]["candidate"][what]
     rows = day(table, 5).drop("y")
     ours, theirs = live.answer(rows)[0], again.answer(rows)[0]
     assert (ours.arm == theirs.arm).all()
@@ -150,7 +165,8 @@ def test_workers_merge_the_same_lists_and_their_clicks_count_as_the_wheels_own()
             live.clock.advance(SINCE + (number + 1) * DAY)  # type: ignore[attr-defined]
             live.feedback(day(table, number).select("id", "y"))
             live.tick()
-    assert far.rollout_state["evidence"]["preference"] == alone.rollout_state["evidence"]["preference"]
+    ours, theirs = (one.rollout_state["evidence"]["pairs"]["candidate"] for one in (far, alone))
+    assert ours["preference"] == theirs["preference"]
     assert far.given == alone.given
 
 
@@ -165,10 +181,10 @@ def test_a_list_waits_for_the_labels_of_all_its_rows() -> None:
     live.clock.advance(SINCE + 3 * DAY)  # type: ignore[attr-defined]
     live.answer(day(table, 2).drop("y"))
     live.feedback(day(table, 2).head(1).select("id", "y"))
-    before = live.rollout_state["evidence"]["preference"]
+    before = live.rollout_state["evidence"]["pairs"]["candidate"]["preference"]
     assert sum(before["wins"]["counts"]) > 10
     live.feedback(first.filter(~pl.col("y")).select("id", "y"))
-    after = live.rollout_state["evidence"]["preference"]
+    after = live.rollout_state["evidence"]["pairs"]["candidate"]["preference"]
     assert after["wins"] == before["wins"]
 
 

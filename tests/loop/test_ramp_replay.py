@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import SINCE, make_app, make_world
+from conftest import SINCE, make_world
 from lived import live_day, promoted_early
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
@@ -24,9 +23,9 @@ from loudly.loop.arms import told
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
-from loudly.loop.replay import Replayed, replay
+from loudly.loop.replay import Replayed
 from loudly.loop.restart import catch_up
-from loudly.loop.system import Labels, System
+from loudly.loop.system import Labels
 from loudly.loop.taking import take
 from loudly.loop.tell import tell
 from loudly.serve.attempt import Attempt
@@ -37,6 +36,7 @@ from loudly.store.segments import Record, SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_turned
 from loudly.testing.faults import FailingLedger, Killed
+from replayed import chains, of_kind, run, ungated
 
 BAD = labels_turned("y", pl.lit(True))
 OFFERED = SINCE + 2 * DAY
@@ -51,29 +51,11 @@ def day_of(number: int) -> pl.Expr:
 AB, THOMPSON = "ab 50% for 14d ramped 10% 40% 100% every 2d", "thompson among 3 for 14d ramped 10% 40% 100% every 2d"
 
 
-def system_of(table: pl.DataFrame, text: str, **settings: Any) -> System:
-    made = make_app(table, stage="manual").system
-    gate = replace(made.gate, margin=1.0, slice_margin=1.0)
-    return replace(made, gate=gate, rollout=(parse_rollout(text, **settings),))
-
-
 def offering(live: Live, now: int) -> None:
     """Two days in: two candidates, and the offer of the newer one."""
     if now == OFFERED:
         live.retrain("by hand", "one beside it", offer=False)
         live.offer(str(live.retrain("by hand", "a good one", offer=False)), "a test")
-
-
-def run(system: System, table: pl.DataFrame, turn: Callable[[Live, int], None] = offering, stores: Any = None) -> Replayed:
-    return replay(system, table, stores or memory_stores("world"), since=SINCE, turn=turn)
-
-
-def chains(made: Replayed) -> list[str]:
-    return [r.chain for r in made.events]
-
-
-def of_kind(made: Replayed, kind: str) -> list[Any]:
-    return [r.event for r in made.events if r.event.kind == kind]
 
 
 def shares_by_day(made: Replayed, champion: str = "world/1") -> list[float]:
@@ -88,8 +70,8 @@ def shares_by_day(made: Replayed, champion: str = "world/1") -> list[float]:
 ])  # fmt: skip
 def test_a_replay_of_it_twice_is_the_same_byte_for_byte_and_its_share_grows_step_by_step(text: str) -> None:
     table = make_world(days=44, per_day=300)
-    system = system_of(table, text, margin=0.3)
-    once, again = (run(system, table) for _ in range(2))
+    system = ungated(table, text, margin=0.3)
+    once, again = (run(system, table, offering) for _ in range(2))
     assert chains(once) == chains(again)
     assert once.answers.equals(again.answers)
     grown = of_kind(once, "share_grown")
@@ -112,7 +94,7 @@ def test_a_replay_of_it_twice_is_the_same_byte_for_byte_and_its_share_grows_step
 def test_rows_of_a_shadow_before_it_whose_labels_come_late_are_no_evidence_of_control(text: str) -> None:
     """Control answered them all: taken for its rows they would be a sample ratio mismatch, and its rewards of other days."""
     table = make_world(days=44, per_day=200)
-    system = system_of(table, text)
+    system = ungated(table, text)
     system = replace(system, rollout=(parse_rollout("shadow 3d"), *(replace(spec, margin=0.3) for spec in system.rollout)))
     seen: list[Any] = []
 
@@ -132,7 +114,7 @@ def test_rows_of_a_shadow_before_it_whose_labels_come_late_are_no_evidence_of_co
 def test_a_candidate_that_is_harmful_never_leaves_the_first_step() -> None:
     table = make_world(days=46, per_day=800)
     spec = replace(parse_rollout("ab 50% for 20d ramped 20% 100% every 7d", margin=0.02), rows=200)
-    system = replace(system_of(table, AB), rollout=(spec,))
+    system = replace(ungated(table, AB), rollout=(spec,))
 
     def turn(live: Live, now: int) -> None:
         if now == OFFERED:
@@ -149,17 +131,17 @@ def test_a_candidate_that_is_harmful_never_leaves_the_first_step() -> None:
 
 def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger() -> None:
     table = make_world(days=40, per_day=60)
-    system = system_of(table, AB, margin=0.6)
-    whole = run(system, table)
+    system = ungated(table, AB, margin=0.6)
+    whole = run(system, table, offering)
     assert len(of_kind(whole, "share_grown")) == 2
     counting = FailingLedger(MemoryLedger(), -1, "before")
-    run(system, table, stores=replace(memory_stores("world"), ledger=counting))
+    run(system, table, offering, stores=replace(memory_stores("world"), ledger=counting))
     for n in range(1, counting.appends + 1):
         ledger = MemoryLedger()
         stores = replace(memory_stores("world"), ledger=ledger)
         with pytest.raises(Killed):
-            run(system, table, stores=replace(stores, ledger=FailingLedger(ledger, n, "after")))
-        assert chains(run(system, table, stores=stores)) == chains(whole), f"killed after append {n}"
+            run(system, table, offering, stores=replace(stores, ledger=FailingLedger(ledger, n, "after")))
+        assert chains(run(system, table, offering, stores=stores)) == chains(whole), f"killed after append {n}"
 
 
 # -- a server that comes back, workers, the log ------------------------------------------------------------------------------
@@ -167,7 +149,7 @@ def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger() -> No
 
 def live_of(text: str, table: pl.DataFrame, **stores: Any) -> Live:
     """A wheel with a rollout of candidates that are as good as the champion."""
-    live = Live(system_of(table, text, margin=0.0), replace(memory_stores("world"), **stores), DataClock(SINCE), key=b"k")
+    live = Live(ungated(table, text, margin=0.0), replace(memory_stores("world"), **stores), DataClock(SINCE), key=b"k")
     assert not found(live, table.filter(AT < SINCE))
     live.retrain("first training", "there is no model yet")
     for _ in range(2):
@@ -302,7 +284,7 @@ def test_the_compact_record_is_the_table_that_would_have_been_logged() -> None:
 @pytest.mark.parametrize(("text", "bad"), [(AB, False), (AB, True), ("linucb on x1 20% for 30d ramped 50% 100%", False)])
 def test_the_rollback_stays_armed_by_rows_of_units_that_took_part(text: str, bad: bool, tmp_path: Path) -> None:
     table = make_world(days=60, per_day=300)
-    system = replace(system_of(table, text, margin=0.1), labels=Labels(10 * DAY), slices=())
+    system = replace(ungated(table, text, margin=0.1), labels=Labels(10 * DAY), slices=())
     system = replace(system, rollout=(replace(system.rollout[0], days=2, rows=300, deadline=30 * DAY),))
     clock, log = DataClock(SINCE), SegmentWriter(tmp_path)
     live = Live(system, replace(memory_stores("world"), traffic=log), clock, key=b"key")

@@ -18,9 +18,10 @@ from loudly.errors import UserFileError
 from loudly.evaluate.gate import Gate
 from loudly.loop.founding import found
 from loudly.loop.live import Live
-from loudly.loop.replay import Replayed, replay
+from loudly.loop.replay import replay
 from loudly.loop.system import System
 from loudly.loop.tell import tell
+from replayed import chains, of_kind
 
 
 def shallow(X: Any, y: Any, *, seed: int) -> Any:
@@ -54,15 +55,11 @@ def system_of(table: pl.DataFrame, text: str, *recipes: Any, **policy: Any) -> S
     return replace(app.system, rollout=(parse_rollout(text, margin=0.2),))
 
 
-def of_kind(made: Replayed, kind: str) -> list[Any]:
-    return [r.event for r in made.events if r.event.kind == kind]
-
-
 def test_one_retraining_sends_as_many_candidates_as_the_rollout_has_arms_for() -> None:
     table = make_world(days=52, per_day=150)
     system = system_of(table, "ab among 3 for 8d", shallow, deep)
     made, again = (replay(system, table, memory_stores("world"), since=SINCE) for _ in range(2))
-    assert [r.chain for r in made.events] == [r.chain for r in again.events]
+    assert chains(made) == chains(again)
     runs = of_kind(made, "run_finished")
     assert [e.data.get("recipe") for e in runs[:3]] == [None, None, "shallow"], "the first model has nobody to be held against"
     assert "by the recipe shallow" in tell(runs[2])

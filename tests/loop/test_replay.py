@@ -19,12 +19,9 @@ from loudly.store.chain import verify
 from loudly.store.memory_ledger import MemoryLedger
 from loudly.testing.damage import Damage, column_gone, labels_shuffled, nulls, units_changed
 from loudly.testing.faults import FailingLedger, Killed
+from replayed import chains, of_kind, run
 
 UNTIL = instant("2024-03-01")
-
-
-def chains(made: Replayed) -> list[str]:
-    return [r.chain for r in made.events]
 
 
 def kinds(events: tuple[Recorded, ...]) -> list[str]:
@@ -137,7 +134,7 @@ def test_confirmed_harm_raises_an_alarm_and_retrains() -> None:
     app = make_app(table, growth=None, cooldown="3d")
     app.monitor(replace(app.system.monitor, trailing=7, enough=500))
     made = replay(app.system, table, memory_stores("world"), since=SINCE)
-    alarms = [r.event for r in made.events if r.event.kind == "alarm_raised"]
+    alarms = of_kind(made, "alarm_raised")
     assert alarms
     assert alarms[0].data["alarm"] == "performance"
     assert instant("2024-02-15") < alarms[0].at < instant("2024-02-25")
@@ -156,8 +153,8 @@ def test_a_bad_candidate_never_becomes_champion(world: pl.DataFrame) -> None:
         if now == instant("2024-02-10"):
             live.retrain("rehearsal", "bad on purpose", harm=harm)  # type: ignore[attr-defined]
 
-    made = replay(system, table, memory_stores("world"), since=SINCE, turn=turn)
-    back = [r.event for r in made.events if r.event.kind == "version_rolled_back"]
+    made = run(system, table, turn)
+    back = of_kind(made, "version_rolled_back")
     assert len(back) == 1
     assert made.state.champion == "world/1"
     assert 0 < back[0].data["answers"] < table.height  # type: ignore[operator]

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
-from loudly.app.server import Ticker
+from loudly.app.ticker import Ticker
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Field, Kind, Role, Schema

@@ -64,7 +64,9 @@ def test_the_order_of_the_answers_is_the_merged_list_of_each_query(queries: list
     assert made.answered == {"control": rows.height, "candidate": rows.height}
     for query in set(queries):
         mine = [i for i, q in enumerate(queries) if q == query]
-        told = strategy.merge([made.scores["control"][mine], made.scores["candidate"][mine]], f"q{query}", "9")
+        each = [made.scores[arm.name][mine] for arm in ARMS]
+        told = strategy.merge(strategy.init(ARMS, 0), each, f"q{query}", "9")
+        assert told is not None
         assert order(made.answer[mine]) == np.argsort(told.place).tolist()
         assert (made.arm[mine] == told.arm).all()
         assert (made.propensity[mine] == told.propensity).all()
@@ -113,7 +115,8 @@ def test_rows_without_a_query_are_answered_by_control_and_a_lost_control_by_the_
         raise ValueError("gone")
 
     strategy = team_draft(group="q")
-    router = Router(Routing(Served("m/1", lost), (Served("m/2", up),), strategy, {}, "1", fallback=0.3, merging=strategy))
+    state, arms = strategy.init(ARMS, 0), (Served("m/1", lost), (Served("m/2", up),))
+    router = Router(Routing(*arms, strategy, state, "1", fallback=0.3, merging=strategy))
     assert router.answer(rows, rows.columns["id"]).answer.tolist() == [0.3] * 4
     late = router.give_up(rows, rows.columns["id"], "candidate")
     assert late.fallback.all()

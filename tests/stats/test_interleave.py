@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loudly.errors import DataError
-from loudly.stats.interleave import Interleaved, Preference, interleaved_of, preference_of, probabilistic, team_draft
+from loudly.stats.interleave import Interleaved, Preference, interleaved_of, multileave, preference_of, probabilistic, team_draft
 
 Make = Callable[..., Interleaved]
 MAKERS: list[Make] = [team_draft, probabilistic]
@@ -63,6 +63,20 @@ def test_team_draft_shows_the_best_first_and_picks_are_even(seed: int) -> None:
         assert {shown.teams[place], shown.teams[place + 1]} == {0, 1}
     same = team_draft(FIRST, FIRST, np.random.default_rng(seed).random(10))
     assert same.items == FIRST
+
+
+def test_the_orders_of_several_rankings_are_equally_likely_and_their_chances_are_exact() -> None:
+    """One draw from each cell of the unit interval is one of each permutation."""
+    ranked = ("abcd", "bcda", "cdab", "dabc")
+    lists = [multileave(ranked, np.full(4, (cell + 0.5) / 24)) for cell in range(24)]
+    assert len({shown.teams for shown in lists}) == 24
+    for shown in lists:
+        assert sorted(shown.teams) == [0, 1, 2, 3]
+        assert shown.chances == (1 / 4, 1 / 3, 1 / 2, 1.0)
+        assert shown.items[0] == ranked[shown.teams[0]][0]
+    clicked = lists[0].teams.index(2), lists[0].teams.index(0)
+    assert [lists[0].credit(clicked[:1], team) for team in (1, 2)] == [0, 1]
+    assert lists[0].credit(clicked, 2) == 0
 
 
 def test_probabilistic_draws_from_the_soft_ranking() -> None:

@@ -122,19 +122,41 @@ def test_a_file_that_may_not_grow_takes_whole_batches_or_nothing(tmp_path: Path,
     assert done.stdout.split()[1:] == ["41", "0"]
 
 
-def test_what_raises_before_a_write_is_told_and_the_log_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    writer, tried = SegmentWriter(tmp_path), threading.Event()
+def test_what_raises_before_a_write_is_told_once_and_the_log_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer, mended, tries = SegmentWriter(tmp_path), threading.Event(), iter(range(1000))
 
     def before(whole: bool) -> None:
-        if not whole:
-            tried.set()
+        if not whole and next(tries) < 3:
             raise ValueError("a row that cannot be written")
+        if not whole and "again" in caplog.text:
+            mended.set()
 
     writer.before = before
-    assert tried.wait(20)
+    assert mended.wait(20)
     writer.append("p", b"after")
     while not list(read_segments(tmp_path)):
         time.sleep(0.001)
     writer.close()
     assert [record.payload for record in read_segments(tmp_path)] == [b"after"]
-    assert "LOUD what was kept back" in caplog.text
+    assert caplog.text.count("LOUD what was kept back") == 1
+    assert "appended again, after 3 attempts that failed" in caplog.text
+
+
+def test_a_log_is_read_on_from_a_record_while_it_is_written_and_its_segments_change_names(tmp_path: Path) -> None:
+    """One that is open when the names are read may be sealed when it is opened, or be another's by then."""
+    writer, read, ended = SegmentWriter(tmp_path, rotate=100), list[int](), threading.Event()
+
+    def write() -> None:
+        for number in range(400):
+            writer.append("p", b"%d" % number)
+            writer.flush()
+        ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not (done := ended.is_set()) or len(read) < 400:
+        read += [record.sequence for record in read_segments(tmp_path, read[-1] if read else 0)]
+        assert not done or len(read) == 400
+    thread.join()
+    writer.close()
+    assert read == list(range(1, 401))

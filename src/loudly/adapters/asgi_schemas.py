@@ -106,7 +106,7 @@ ANSWERS: dict[str, Any] = {
     "Explanations": record(
         "Explanations", {"schema_version": TEXT, "explanations": {"type": "array", "items": ref("Explanation")}}
     ),
-    "Arrived": record("Arrived", {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE}),
+    "Arrived": record("Arrived", {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE}, {"spooled": WHOLE, "unfollowed": WHOLE}),
     "Problem": record("Problem", PROBLEM, PROBLEM_OF_A_FIELD),
     "Refusal": record("Refusal", {"detail": {"anyOf": [TEXT, {"type": "array", "items": ref("Problem")}]}}),
 }
@@ -143,6 +143,7 @@ STATUS = {
     "held_back": ANYTHING,
     "waiting_for_labels": WHOLE,
     "labels_overdue": WHOLE,
+    "catching_up": ANYTHING | {"type": ["object", "null"]},
     "ledger": WHOLE,
     "log": ANYTHING,
 }

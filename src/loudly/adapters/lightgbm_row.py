@@ -7,35 +7,51 @@ Cost: about 5 µs for one row. Answers are those of the wrapper to the last bit:
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.errors import ModelError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 lgb = late("lightgbm")
 
 FLOAT64, NORMAL, ALL, ROW_MAJOR = 1, 0, -1, 1
 SETTINGS = b"num_threads=1"
+# Of what ctypes can load; beside it may lie what only linkers read (.lib, .a).
+SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """LightGBM's C library: the file in its package, or what the wrapper has found elsewhere."""
+    """LightGBM's C library, from its package. Raises: ModelError."""
     spec = find_spec("lightgbm")
-    folders = spec.submodule_search_locations if spec is not None else None
-    file = next((path for folder in folders or () for path in Path(folder).rglob("lib_lightgbm.*")), None)
-    made: ctypes.CDLL = ctypes.CDLL(str(file)) if file is not None else lgb.basic._LIB
+    made = load_library(spec.submodule_search_locations or () if spec is not None else ())
     made.LGBM_GetLastError.restype = ctypes.c_char_p
     return made
+
+
+def load_library(folders: Sequence[str], platform: str = sys.platform) -> ctypes.CDLL:
+    """The library that lies in or below these folders by the name that it has on this platform.
+
+    Raises: ModelError where there is none, or it cannot be loaded.
+    """
+    name = f"lib_lightgbm{SUFFIXES.get(platform, '.so')}"
+    file = next((path for folder in folders for path in Path(folder).rglob(name)), None)
+    do = "Install LightGBM anew: pip install --force-reinstall lightgbm."
+    if file is None:
+        raise ModelError("LightGBM's package has no C library.", seen=f"no {name} in {', '.join(folders) or 'no folder'}", do=do)
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError as wrong:
+        raise ModelError("LightGBM's C library cannot be loaded.", seen=str(wrong), do=do) from wrong
 
 
 class LightGBMRow:

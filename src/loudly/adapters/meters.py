@@ -36,6 +36,12 @@ class Meters:
         self.log_lost = Gauge(
             "loudly_log_lost", "Records of traffic that had no room.", registry=registry, multiprocess_mode="livemostrecent"
         )
+        self.catching_up = Gauge(
+            "loudly_catching_up",
+            "1 while the traffic of before a restart is folded in again: nothing is decided, labels wait.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.waiting = Gauge("loudly_rows_waiting", "Rows that wait for the model.", registry=registry, multiprocess_mode="livesum")
         self.stuck = Gauge(
             "loudly_threads_stuck",
@@ -72,6 +78,7 @@ class Meters:
         """The text for Prometheus. status: of the front."""
         self.alarms.set(len(status.get("alarms", ())))
         self.log_refused.set(bool(status.get("log", {}).get("refused")))
+        self.catching_up.set(status.get("catching_up") is not None)
         self.log_lost.set(status.get("log", {}).get("lost", 0))
         self.measured(waiting, stuck, batches)
         if not self.shared:

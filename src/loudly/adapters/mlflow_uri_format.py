@@ -10,19 +10,17 @@ import warnings
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
 
+from loudly.core.seams import Floats
 from loudly.errors import ModelError
 from loudly.register.bundle import EPOCH
 from loudly.register.skops_format import SklearnModel
 from loudly.store.threads import OneThread
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 ABOUT = "MLmodel"
 

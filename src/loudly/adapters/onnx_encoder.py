@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+from loudly.core.seams import Floats
 from loudly.errors import DataError, ModelError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 BATCH = 32
 

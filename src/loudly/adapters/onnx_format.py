@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+from loudly.core.seams import Floats
 from loudly.errors import ModelError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 class OnnxModel:

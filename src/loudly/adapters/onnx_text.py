@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from loudly.adapters.onnx_encoder import BATCH, OnnxEncoder
+from loudly.core.seams import Floats
 from loudly.errors import DataError, ModelError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 def text_encoder(path: str | Path, tokenizer: str | Path, *, longest: int = 256) -> Callable[[Sequence[str]], Floats]:

@@ -36,7 +36,7 @@ class Wheel:
 
     def __init__(self, file: str) -> None:
         self._wheel = open_wheel(load_app(Path(file)))
-        self._wheel.ticker.start()
+        self._wheel.start()
 
     def told(self) -> Told | None:
         """The routing of now."""

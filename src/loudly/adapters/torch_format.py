@@ -7,16 +7,14 @@ so the format is said to run code and loads only under a digest that the ledger 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from loudly.core.seams import Floats
 from loudly.errors import ModelError
 from loudly.store.threads import OneThread
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 EXAMPLE_ROWS = 3
 

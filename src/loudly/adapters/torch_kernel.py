@@ -5,15 +5,11 @@ Cost: as in numpy, on the device; 20,000 pooled rows need 1.6 GB for the kernel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
+from loudly.core.seams import Floats, Ints
 from loudly.errors import ConfigError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 AT_ONCE = 1024
 

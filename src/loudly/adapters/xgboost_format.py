@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xgboost as xgb
 
-from loudly.core.seams import Contributions
+from loudly.core.seams import Contributions, Floats
 from loudly.errors import ModelError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
 
 SPACES = {
     "binary:logistic": "log-odds",

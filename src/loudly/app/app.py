@@ -242,7 +242,7 @@ class App:
         """How a candidate meets traffic, stage after stage: "shadow 1d", "canary 5% 25% 100%", "blue-green", "ab 50% for 14d".
 
         Several candidates: "ab 40% 30% 30% for 14d". By rewards: "thompson among 3 for 14d", "linucb on age, income for 14d".
-        Two rankings in one list: "interleave team draft for 14d".
+        Rankings in one list: "interleave team draft for 14d", "interleave team draft among 3 for 14d".
         An A/B test or a bandit on a share of the units that grows: "ab 50% for 21d ramped 1% 10% 100% every 1d".
 
         margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most.

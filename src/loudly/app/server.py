@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,16 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from loudly.app import operate, verbs
+from loudly.app.returning import Returning, progress_bar
+from loudly.app.ticker import Ticker
 from loudly.config import ServerConfig, read_config, secret
-from loudly.core.clock import DAY, iso
+from loudly.core.clock import iso
 from loudly.core.values import Schema, Verdict
-from loudly.errors import ConfigError, Conflict, LoudlyError, StaleWriter, WheelAway
+from loudly.errors import ConfigError, Conflict, StaleWriter, WheelAway
 from loudly.loop.arms import told
 from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
-from loudly.loop.restart import catch_up, refresh
+from loudly.loop.restart import insist, refresh
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
 from loudly.loop.system import System
@@ -141,7 +142,8 @@ class LiveFront:
     def status(self) -> Mapping[str, Any]:
         with self.live.lock:
             self.live.answering.fold()
-        state, log = self.live.state, self.live.stores.traffic
+        state, log, answering = self.live.state, self.live.stores.traffic, self.live.answering
+        missed = {"unlogged": answering.unlogged, "uncounted": answering.uncounted, "sample": self.live.stores.sample.share}
         return {
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
@@ -153,8 +155,9 @@ class LiveFront:
             "held_back": dict(state.held),
             "waiting_for_labels": self.live.book.waiting,
             "labels_overdue": self.live.book.overdue,
+            "catching_up": self.live.past.told(),
             "ledger": state.position,
-            "log": {"refused": log.refused, "lost": log.lost, "unlogged": self.live.answering.unlogged} if log is not None else {},
+            "log": {"refused": log.refused, "lost": log.lost, **missed} if log is not None else {},
         }
 
     def flush(self) -> None:
@@ -185,96 +188,6 @@ def answered_of(replies: Replies, attempt: Attempt) -> Answered:
     return Answered(replies.answer.tolist(), versions, arms, replies.propensity.tolist(), replies.fallback.tolist())
 
 
-class Ticker:
-    """Tells the wheel that time passes, every few seconds, until stopped; an error is said and does not end it."""
-
-    def __init__(self, live: Live, every: float, keep_house: Callable[[], object] = lambda: None) -> None:
-        self._live, self._every, self._keep_house = live, every, keep_house
-        self._told: tuple[str, int] = ("", 0)
-        self._spared = (0, 0)
-        self._overdue = 0
-        self._console = Console(stderr=True)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
-
-    def start(self) -> None:
-        """Begins."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends after the tick under way."""
-        self._stop.set()
-        self._thread.join(timeout=30)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every):
-            self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
-            self._attempt(self._look_at_the_shadows, "what a shadow missed could not be recorded")
-            self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
-            self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
-            self._attempt(self._read_sides, "the side tables were not read again")
-            self._attempt(self._live.watch.feed.look_back, "the windows of the training rows taught nothing")
-            self._attempt(self._live.tick, "the wheel stood still")
-            self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
-
-    def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
-        try:
-            work()
-        except Exception as wrong:  # noqa: BLE001 - a feature or a library may raise anything; the wheel must go on
-            kind = "" if isinstance(wrong, LoudlyError) else f"{type(wrong).__name__}: "
-            self._say(f"{otherwise}: {kind}{wrong}")
-
-    def _read_sides(self) -> None:
-        self._live.sides.refresh(self._live.clock.now())
-
-    def _look_at_the_log(self) -> None:
-        """Says and records it once when the disk begins to refuse, when records are lost, and when it takes them again."""
-        log = self._live.stores.traffic
-        if log is None or (log.refused, log.lost) == self._told:
-            return
-        self._told = (log.refused, log.lost)
-        waits = f"{log.refused}; answers go on, records wait in memory, {log.lost:,} are lost"
-        reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
-        self._say(f"traffic log: {reason}")
-        self._live.event("guarantee_weakened", what="traffic log", reason=reason)
-
-    def _look_at_the_shadows(self) -> None:
-        """Says and records it when a shadow hangs, or is spared rows because it cannot keep up."""
-        shadows = self._live.answering.shadows
-        if (shadows.shed, shadows.stuck) == self._spared:
-            return
-        self._spared = (shadows.shed, shadows.stuck)
-        reason = f"{shadows.shed:,} rows were not scored, for it could not keep up; {shadows.stuck} of its calls did not come back"
-        self._say(f"shadow: {reason}")
-        self._live.event("guarantee_weakened", what="shadow", reason=reason)
-
-    def _look_at_the_models(self) -> None:
-        """Says and records once what each version raises, and what keeps answers out of the log or the counts, by kind."""
-        answering = self._live.answering
-        for what, text, raised in (
-            ("answers of a model", "a model failed, the fallback answers", answering.raised),
-            ("traffic log", "answers are not logged", answering.raised_by_log),
-            ("monitor", "answers are not counted", answering.raised_by_fold),
-        ):
-            for reason in raised.fresh():
-                self._say(f"{text}: {reason}")
-                self._live.event("guarantee_weakened", what=what, reason=reason)
-
-    def _look_at_the_labels(self) -> None:
-        """Says and records when answers are forgotten that waited too long for their label, and when their number has doubled."""
-        overdue = self._live.book.overdue
-        if overdue <= 2 * self._overdue:
-            return
-        self._overdue = overdue
-        days = self._live.system.labels.keep / DAY
-        reason = f"{overdue:,} answers waited {days:.0f} days for their label and are forgotten; a label of theirs is unknown now"
-        self._say(f"labels: {reason}")
-        self._live.event("guarantee_weakened", what="late labels", reason=reason)
-
-    def _say(self, text: str) -> None:
-        self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)
-
-
 def run_server(projects: Sequence[Project], host: str | None, port: int | None) -> None:
     """Serves until it is told to stop: one project at the root, several under `/models/NAME`, each with stores of its own.
 
@@ -283,7 +196,8 @@ def run_server(projects: Sequence[Project], host: str | None, port: int | None) 
     apart(projects)
     first = read_config(projects[0].folder).server
     where = host or first.host
-    app = application([_part(project, where) for project in projects], where)
+    bar = progress_bar()
+    app = application([_part(project, where, bar) for project in projects], where)
     resolve("server", "uvicorn")(app, where, port or first.port, first.drain)
 
 
@@ -302,41 +216,50 @@ def apart(projects: Sequence[Project]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """The one Live of a project that serves, caught up with its log. taking: takes over what workers have spooled."""
+    """The one Live of a project that serves. taking: takes over what workers have spooled.  returning: folds the log in again."""
 
     live: Live
     front: LiveFront
     ticker: Ticker
     taking: Taking
+    returning: Returning
+
+    def start(self) -> None:
+        """Time is told from now on."""
+        self.ticker.start()
+
+    def stop(self) -> None:
+        """Nothing moves any more: what is not folded yet is in the log."""
+        self.returning.stop()
+        self.ticker.stop()
 
 
-def open_wheel(project: Project) -> Wheel:
-    """The wheel of a project as its ledger, its log and its spools left it; what is said at the start is said."""
+def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
+    """The wheel of a project as its ledger left it; it folds its log in behind the answers, and what is said at a start is said."""
     system, config = project.system, read_config(project.folder)
     opened = verbs.open_stores(project.name, project.folder, traffic=True)
     keep = operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
-    taken: dict[str, int] = {}
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"loudly {project.name} folds its logged traffic in again")
-        rows = catch_up(live, config.root / "traffic", taken, lambda done, of: bar.update(task, completed=done, total=of))
-    taking = Taking(live, Spools(config.root / SPOOLS, taken))
-    spooled = taking.drain()
-    live.pins.follow()
+    _tell_sample(live, console)
     standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
-    told = f"; {spooled:,} records of workers taken over" if spooled else ""
-    console.print(f"loudly {project.name}: {standing}; {rows:,} logged rows folded in again{told}", highlight=False)
+    console.print(f"loudly {project.name}: {standing}", highlight=False)
+    taken: dict[str, int] = {}
+    taking = Taking(live, Spools(config.root / SPOOLS, taken))
+    returning = Returning(live, taking, bar or progress_bar())
+    returning.begin(config.root / "traffic", taken)
+    live.pins.follow()
     _tell_forms(live, console)
     house = operate.House(live, opened, keep)
 
     def keep_house() -> None:
         taking.drain()  # what is to be forgotten may stand in a spool still
-        house.tidy()
+        if not live.past.open:
+            house.tidy()
 
-    ticker = Ticker(live, config.server.tick, keep_house)
-    return Wheel(live, LiveFront(live), ticker, taking)
+    returning.wait()
+    return Wheel(live, LiveFront(live), Ticker(live, config.server.tick, keep_house), taking, returning)
 
 
 def warn_of_strangers(project: Project, where: str) -> None:
@@ -364,11 +287,11 @@ def application(parts: Sequence[Part], host: str | None) -> Any:
     return resolve("server", "grpc")(app, host, settings) if settings.grpc_port and host is not None else app
 
 
-def _part(project: Project, where: str) -> Part:
+def _part(project: Project, where: str, bar: Progress) -> Part:
     """A project that has its wheel in the same process."""
-    wheel = open_wheel(project)
+    wheel = open_wheel(project, bar)
     warn_of_strangers(project, where)
-    return wheel.front, wheel.ticker.start, wheel.ticker.stop, read_config(project.folder).server
+    return wheel.front, wheel.start, wheel.stop, read_config(project.folder).server
 
 
 def _tell_forms(live: Live, console: Console) -> None:
@@ -382,6 +305,18 @@ def _tell_forms(live: Live, console: Console) -> None:
         if lost:
             console.print(f"[bold red]LOUD[/] {ref}: {escape(ready.told)}", highlight=False)
             live.event("guarantee_weakened", version=ref, what="serving from a fast form", reason=ready.told)
+
+
+def _tell_sample(live: Live, console: Console) -> None:
+    """Says it where only a part of the traffic is followed. Raises: ConfigError where that cannot be."""
+    share = live.stores.sample.share
+    if live.stores.sample.whole:
+        return
+    if live.system.group:
+        raise ConfigError("A list is followed whole or not at all.", seen=f"log_sample = {share:g}", do="Take it out of [server].")
+    reason = f"{share:.3g} of the units are logged, meet their labels and are judged; the others are answered alone"
+    console.print(f"[bold red]LOUD[/] {live.system.name}: {reason}", highlight=False)
+    insist(live, "guarantee_weakened", what="every answer is logged", reason=reason)
 
 
 def _tell_recovery(live: Live) -> None:

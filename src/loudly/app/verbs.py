@@ -26,6 +26,7 @@ from loudly.loop.plan import Plan
 from loudly.loop.replay import Progress, Replayed
 from loudly.loop.replay import replay as replay_history
 from loudly.loop.restart import catch_up
+from loudly.loop.sampling import Sample
 from loudly.loop.state import State, fold_all
 from loudly.loop.stores import MakeSearch, Stores
 from loudly.loop.system import System
@@ -59,7 +60,8 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     fast = fast_forms() if config.server.fast_forms else {}
     log = SegmentWriter(root / "traffic") if traffic else None
     notify = tuple(resolve("notify", kind) for kind in config.notify.kinds)
-    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast), config
+    sample = Sample(config.server.log_sample)
+    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast, sample), config
 
 
 @contextmanager

@@ -45,11 +45,11 @@ class Turning:
             self._wheel.live.event("process_restarted", what=name, reason=reason)
         self._tell()
         close = listen(self._folder / LINE, self._answer)
-        self._wheel.ticker.start()
+        self._wheel.start()
         while not stop.wait(PUMP_SECONDS):
             self._pump()
         close()
-        self._wheel.ticker.stop()
+        self._wheel.stop()
         self._pump()
         self._wheel.front.flush()
 

@@ -13,9 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loudly.app import operate, verbs
+from loudly.app.doctor import examine
+from loudly.app.export import Exporting
+from loudly.app.export import export as write
 from loudly.app.project import load_app, load_apps, make_project
+from loudly.app.server import run_server
+from loudly.app.workers import run_workers
 from loudly.config import read_config
 from loudly.core.clock import duration, iso
+from loudly.core.late import late
 from loudly.core.values import Decision, Verdict, plain
 from loudly.data.read import read_table
 from loudly.errors import ConfigError
@@ -26,6 +32,7 @@ from loudly.loop.tuning import Tuning
 from loudly.loop.why import standing
 from loudly.plugins import resolve
 
+wheel = late("loudly.demo.wheel")
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 EXIT = {Decision.PASS: 0, Decision.FAIL: 1, Decision.UNDECIDED: 3}
 LAST = 8
@@ -100,9 +107,6 @@ def ship(file: Path, version: str | None, beside: list[str], as_json: bool) -> N
 
 
 def serve(files: list[Path], host: str | None, port: int | None, on_ray: bool, workers: int | None) -> None:
-    from loudly.app.server import run_server
-    from loudly.app.workers import run_workers
-
     file, apps = files[0], load_apps(files)
     app = apps[0]
     count = workers if workers is not None else read_config(app.folder).server.workers
@@ -251,9 +255,6 @@ def predict(file: Path, files: str, target: Path, version: str | None, as_json: 
 
 
 def export(file: Path, kind: str, folder: Path, image: str, replicas: int, as_json: bool) -> None:
-    from loudly.app.export import Exporting
-    from loudly.app.export import export as write
-
     app = load_app(file)
     made = write(kind, Exporting(app.name, file.resolve(), read_config(app.folder), image, replicas), folder.resolve())
     say({"made": [str(p) for p in made]}, as_json, lambda: lines(f"made {p}" for p in made))
@@ -281,8 +282,6 @@ def mirror(file: Path, as_json: bool) -> None:
 
 
 def doctor(file: Path, as_json: bool) -> None:
-    from loudly.app.doctor import examine
-
     app = load_app(file)
     with verbs.using_stores(app.name, app.folder) as opened:
         found = examine(opened)
@@ -297,8 +296,6 @@ def doctor(file: Path, as_json: bool) -> None:
 
 
 def demo(folder: Path, short: bool, as_json: bool) -> None:
-    from loudly.demo.wheel import run_demo
-
-    figures = run_demo(folder, short=short, console=out if not as_json else None)
+    figures = wheel.run_demo(folder, short=short, console=out if not as_json else None)
     if as_json:
         print(json.dumps(figures, indent=2, sort_keys=True))

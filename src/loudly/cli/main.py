@@ -1,6 +1,6 @@
 """`loudly`: what you type. Every command prints a table or, with --json, one JSON document.
 
-Exit codes: 0 yes, 1 no, 3 not yet. Imports are lazy here so that `loudly --help` is quick.
+Exit codes: 0 yes, 1 no, 3 not yet. The commands come late, so that `loudly --help` is quick.
 """
 
 from __future__ import annotations
@@ -8,10 +8,14 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from loudly.core.late import late
+from loudly.errors import LoudlyError
+
+commands = late("loudly.cli.commands")
 app = typer.Typer(
     name="loudly",
     help="The whole wheel of machine learning in production, where nothing fails in silence.",
@@ -29,19 +33,13 @@ APP = Path("app.py")
 COLLECT = (50_000, 20, 50)
 
 
-def _commands() -> Any:
-    import loudly.cli.commands as commands
-
-    return commands
-
-
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to make the project.")] = Path(),
     as_json: AsJson = False,
 ) -> None:
     """Make a project that works: app.py, loudly.toml and a small table."""
-    _commands().init(folder, as_json)
+    commands.init(folder, as_json)
 
 
 @app.command()
@@ -51,7 +49,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Version the data, judge it, fit, evaluate, gate and register a candidate."""
-    _commands().train(file, tune, as_json)
+    commands.train(file, tune, as_json)
 
 
 @app.command()
@@ -62,7 +60,7 @@ def ship(
     as_json: AsJson = False,
 ) -> None:
     """Start the rollout of a version, or make it champion where there is none."""
-    _commands().ship(file, version, beside or [], as_json)
+    commands.ship(file, version, beside or [], as_json)
 
 
 @app.command()
@@ -75,7 +73,7 @@ def serve(
     on_ray: Annotated[bool, typer.Option("--ray", help="Behind Ray Serve: many doors, one wheel.")] = False,
 ) -> None:
     """Answer POST /predict and /feedback over HTTP; judge, alarm, roll out and retrain by the policy."""
-    _commands().serve(files or [file], host, port, on_ray, workers)
+    commands.serve(files or [file], host, port, on_ray, workers)
 
 
 @app.command()
@@ -85,7 +83,7 @@ def feedback(
     as_json: AsJson = False,
 ) -> None:
     """Send late labels to the running server, or straight into the wheel where none runs."""
-    _commands().feedback(file, labels, as_json)
+    commands.feedback(file, labels, as_json)
 
 
 @app.command()
@@ -97,31 +95,31 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Push history through the live code on its own clock, in memory: a rehearsal of the whole policy."""
-    _commands().replay(file, since, until, step, as_json)
+    commands.replay(file, since, until, step, as_json)
 
 
 @app.command()
 def plan(file: File = APP, as_json: AsJson = False) -> None:
     """Show what the policy would do now, and why."""
-    _commands().plan(file, as_json)
+    commands.plan(file, as_json)
 
 
 @app.command()
 def apply(file: File = APP, as_json: AsJson = False) -> None:
     """Do what `loudly plan` shows."""
-    _commands().apply(file, as_json)
+    commands.apply(file, as_json)
 
 
 @app.command()
 def status(file: File = APP, as_json: AsJson = False) -> None:
     """Champion, rollout, alarms and the last decisions."""
-    _commands().status(file, as_json)
+    commands.status(file, as_json)
 
 
 @app.command()
 def why(version: Version = None, file: File = APP, as_json: AsJson = False) -> None:
     """The decision record of a version: evidence, run, gate, rollout, verdict."""
-    _commands().why(file, version, as_json)
+    commands.why(file, version, as_json)
 
 
 @app.command()
@@ -131,7 +129,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """End a running rollout, or give the traffic back to the champion before."""
-    _commands().rollback(file, reason, as_json)
+    commands.rollback(file, reason, as_json)
 
 
 @app.command()
@@ -142,7 +140,7 @@ def kill(
     as_json: AsJson = False,
 ) -> None:
     """The kill switch: no retraining and no promotion until it is released."""
-    _commands().kill(file, reason, not off, as_json)
+    commands.kill(file, reason, not off, as_json)
 
 
 @app.command()
@@ -154,7 +152,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer the rows of Parquet files, row group by row group, as the server would."""
-    _commands().predict(file, files, out, version, as_json)
+    commands.predict(file, files, out, version, as_json)
 
 
 @app.command()
@@ -167,7 +165,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a Dockerfile, Kubernetes manifests or a KServe InferenceService for the project."""
-    _commands().export(file, kind, out, image, replicas, as_json)
+    commands.export(file, kind, out, image, replicas, as_json)
 
 
 @app.command()
@@ -180,19 +178,19 @@ def forget(
     as_json: AsJson = False,
 ) -> None:
     """Erase a subject from traffic and from the newest dataset; name the versions that saw it and what stays."""
-    _commands().forget(file, key, reason, pseudonym, purge, as_json)
+    commands.forget(file, key, reason, pseudonym, purge, as_json)
 
 
 @app.command()
 def mirror(file: File = APP, as_json: AsJson = False) -> None:
     """Make MLflow's runs, versions and alias anew from the ledger."""
-    _commands().mirror(file, as_json)
+    commands.mirror(file, as_json)
 
 
 @app.command()
 def doctor(file: File = APP, as_json: AsJson = False) -> None:
     """Verify the hash chain, every stored byte the ledger names, and the set-up."""
-    _commands().doctor(file, as_json)
+    commands.doctor(file, as_json)
 
 
 @app.command()
@@ -202,7 +200,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """A year of real flights round the whole wheel, four policies side by side, and the rehearsals."""
-    _commands().demo(out, short, as_json)
+    commands.demo(out, short, as_json)
 
 
 def main() -> None:
@@ -210,11 +208,7 @@ def main() -> None:
     gc.set_threshold(*COLLECT)
     try:
         app()
-    except Exception as error:
-        from loudly.errors import LoudlyError
-
-        if not isinstance(error, LoudlyError):
-            raise
+    except LoudlyError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
 

@@ -1,4 +1,4 @@
-"""A module that is imported at its first use, for heavy libraries that most processes never touch.
+"""A module that is imported at its first use: heavy libraries, and rooms of this house that most processes never enter.
 
 scipy does that itself: `import scipy` is light, and `scipy.stats` comes when it is asked for (SPEC 1 of scientific Python).
 scikit-learn, skops and pyarrow do not, and `importlib.util.LazyLoader` and the package `lazy_loader` both begin by importing the
@@ -10,7 +10,10 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def late(name: str) -> Any:

@@ -7,8 +7,8 @@ Arrays are numpy, tables are polars; both are imported here for type checking on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeVar
 
 from loudly.core.canon import Json
 from loudly.core.values import Arm, Event, Evidence, ModelVersion, Recorded, Run, Verdict
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
+# Names for readers and type checkers; in a running process they are their text.
+Floats: TypeAlias = "NDArray[np.float64]"
+Ints: TypeAlias = "NDArray[np.int64]"
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -198,14 +199,35 @@ class Feedback:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What a strategy counts of answers, by arm. answered: how many each gave.  failed: units, each once a rollout, and of one
+    call at most one: requests come in bursts.  seconds: what its call took; nothing in a replay, where time is the data's.
+
+    part: of all units, that takes part in what is judged; the others are control's.
+    """
+
+    answered: Mapping[str, int]
+    failed: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    part: float = 1.0
+
+    def among(self, arms: Mapping[str, str]) -> Calls:
+        """Those of some arms, under other names. arms: other name -> name."""
+
+        def some(counts: Mapping[str, Any]) -> dict[str, Any]:
+            return {ours: counts[theirs] for ours, theirs in arms.items() if theirs in counts}
+
+        return replace(self, answered=some(self.answered), failed=some(self.failed), seconds=some(self.seconds))
+
+
 class Strategy(Protocol):
     """Who answers, and for how long. The state is plain JSON data: resumable, replayable, printable.
 
     `draws` are (n,) numbers in [0, 1) that depend on unit and rollout alone, so units are sticky. `context` is (n, d), what is
     known of each unit, for strategies that choose by it; the others do not look at it.
-    `advance` is told the time; it may move to the next step. `update` folds labelled feedback in.
-    `observe` is told how many answers each arm gave, how many units failed (each counts once a rollout, and of one call at most
-    one: requests come in bursts), and the seconds its call took (nothing in a replay, where time is the data's).
+    `shares` are (k,) of the arms among all units as of now, or (n, k) where they go by the context; empty where none can be told.
+    `advance` is told the time; it may move to the next step. `update` folds labelled feedback in, `observe` counts of answers.
     All return the verdict as of now: PASS promotes, FAIL rolls back, UNDECIDED goes on. Where there are several candidates, the
     first evidence of a PASS is about the arm that wins, by its name.
     `carry` hands on the evidence of the stage before.
@@ -218,11 +240,11 @@ class Strategy(Protocol):
 
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment: ...
 
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats: ...
+
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]: ...
 
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]: ...
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]: ...
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]: ...
 
@@ -243,13 +265,13 @@ class Merging(Protocol):
     """A strategy that answers by all arms at once: rows of one group are a list, and each arm has ranked it.
 
     group: the column that names the list.  merge: scores are (n,) of each arm, high ones first; the same unit and salt give the
-    same list, on every worker and after a restart.
+    same list in the same state, on every worker and after a restart. None where an arm that takes part lacks a score.
     """
 
     @property
     def group(self) -> str: ...
 
-    def merge(self, scores: Sequence[Floats], unit: str, salt: str) -> Merged: ...
+    def merge(self, state: Mapping[str, Any], scores: Sequence[Floats], unit: str, salt: str) -> Merged | None: ...
 
 
 class Detector(Protocol):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.evidence import GUARD, add, add_counts, guards, judge, nothing_yet, spread
 from loudly.deliver.forecast import dated
@@ -24,9 +24,6 @@ from loudly.metrics.table import MetricSpec
 from loudly.stats.clusters import Met, hashes, met_of
 from loudly.stats.plan import auc_deviation, proportion_deviation, sequential
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 POWER = 0.8
 MISMATCH = "sample ratio mismatch"
@@ -63,16 +60,8 @@ class Ab:
         new = {**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()}
         return new, self._verdict(new)
 
-    def observe(
-        self,
-        state: Mapping[str, Any],
-        answered: Mapping[str, int],
-        failed: Mapping[str, int],
-        seconds: Mapping[str, float],
-        part: float = 1.0,
-    ) -> tuple[dict[str, Any], Verdict]:
-        """part: of the units, that takes part; all others are control's."""
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, part * self.share)}
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        new = {**state, "evidence": add_counts(state["evidence"], calls, calls.part * self.share)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

@@ -2,24 +2,24 @@
 
 Each candidate is held against control as in a test of two arms, with its part of alpha (Bonferroni: whatever the tests have in
 common, control above all, one of them errs with probability alpha at most). Units are sticky, and must split over *all* arms as
-planned. A candidate that surely errs more, is late or is worse leaves alone, as long as another is left (`dropping.py`). The test
-goes on until the best is told: it ends as soon as no candidate that is still open could be better than one that has passed, or the
-last one has failed; when its time is over, the best of those that have passed wins.
+planned. A candidate that surely errs more, is late or is worse leaves alone, as long as another is left (`dropping.py`); the test
+goes on until the best is told (`electing.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import mismatch, planned
 from loudly.deliver.bandit import diluted, pick
 from loudly.deliver.dropping import deal, kept, out, staying, without
+from loudly.deliver.electing import elect
 from loudly.deliver.evidence import add, add_counts, guards, judge, nothing_yet
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
@@ -27,9 +27,6 @@ from loudly.errors import RolloutError
 from loudly.metrics.table import MetricSpec
 from loudly.stats.clusters import Met, hashes, met_of
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +69,11 @@ class AbN:
             evidence[name] = add(evidence[name], pair, self.metric, False, None if pair.context is None else pair.context[:, 0])
         return self._judged({**state, "evidence": evidence, "ratio": ratio.plain(), "met": met.plain()})
 
-    def observe(
-        self,
-        state: Mapping[str, Any],
-        answered: Mapping[str, int],
-        failed: Mapping[str, int],
-        seconds: Mapping[str, float],
-        part: float = 1.0,
-    ) -> tuple[dict[str, Any], Verdict]:
-        """part: of the units, that takes part; all others are control's."""
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
         evidence = dict(state["evidence"])
         for name in staying(state, evidence):
-            given, lost, took = (_paired(counts, name) for counts in (answered, failed, seconds))
-            evidence[name] = add_counts(evidence[name], given, lost, took, self._share(state, name, part))
+            pair = calls.among({CONTROL: CONTROL, CANDIDATE: name})
+            evidence[name] = add_counts(evidence[name], pair, self._share(state, name, calls.part))
         return self._judged({**state, "evidence": evidence})
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
@@ -108,36 +97,21 @@ class AbN:
         if off is not None:
             return state, off
         state = without(state, broken)
-        found = {name: _about(name, judge(evidence[name], spec, self.metric, subject)) for name in staying(state, left)}
-        worse = {name: v for name, v in found.items() if v.failed}
-        if len(worse) == len(found):
-            return state, Verdict(Decision.FAIL, subject, _told(state, worse), tuple(e for v in worse.values() for e in v.evidence))
-        state = without(state, worse)
-        return state, self._best(state, subject, {name: v for name, v in found.items() if name not in worse})
+        found = {name: self._found(state, name, spec, subject) for name in staying(state, left)}
+        state, best = elect(state, found, subject, state["now"] - state["since"] >= spec.deadline)
+        if best.passed and state["now"] - state["since"] < spec.hold:
+            wait = f"an A/B test lasts {spec.hold // 3_600_000_000}h at least"
+            return state, Verdict(Decision.UNDECIDED, subject, wait, best.evidence, wait, state["since"] + spec.hold)
+        return state, best
 
-    def _best(self, state: Mapping[str, Any], subject: str, found: Mapping[str, Verdict]) -> Verdict:
-        """PASS for the best candidate as soon as it is told. found: of those that stay, none of which has failed."""
-        passed = sorted((v for v in found.values() if v.passed), key=lambda v: -(v.evidence[0].effect or 0.0))
-        pending = [v for v in found.values() if v.decision is Decision.UNDECIDED]
-        over = state["now"] - state["since"] >= self.spec.deadline
-        if passed and (over or not any(_may_be_better(v, passed[0]) for v in pending)):
-            return self._passes(state, subject, (passed[0], *(v for v in found.values() if v is not passed[0])))
-        everything = tuple(e for v in found.values() for e in v.evidence)
-        missing = "; ".join(f"{name}: {self._missing(state, name, v)}" for name, v in found.items() if v in pending)
-        return Verdict(Decision.UNDECIDED, subject, _told(state, found), everything, missing=missing)
-
-    def _passes(self, state: Mapping[str, Any], subject: str, found: tuple[Verdict, ...]) -> Verdict:
-        """The first of them wins, not before the least time."""
-        evidence = tuple(e for v in found for e in v.evidence)
-        if state["now"] - state["since"] < self.spec.hold:
-            wait = f"an A/B test lasts {self.spec.hold // 3_600_000_000}h at least"
-            return Verdict(Decision.UNDECIDED, subject, wait, evidence, wait, state["since"] + self.spec.hold)
-        return Verdict(Decision.PASS, subject, f"{evidence[0].about} wins: {found[0].reason}", evidence)
-
-    def _missing(self, state: Mapping[str, Any], name: str, found: Verdict) -> str:
-        alpha = self.spec.alpha / len(state["evidence"])
-        spec, share = replace(self.spec, alpha=alpha), self._share(state, name)
-        return f"{found.missing}; {planned(state['evidence'][name], spec, self.metric, share, state['since'])[0]}"
+    def _found(self, state: Mapping[str, Any], name: str, spec: RolloutSpec, subject: str) -> Verdict:
+        """On one candidate against control, at its part of the risk; with what is planned where that is not enough yet."""
+        evidence = state["evidence"][name]
+        found = judge(evidence, spec, self.metric, subject)
+        if found.decision is Decision.UNDECIDED:
+            told, _ = planned(evidence, spec, self.metric, self._share(state, name), state["since"])
+            found = replace(found, missing=f"{found.missing}; {told}")
+        return replace(found, evidence=(replace(found.evidence[0], about=name), *found.evidence[1:]))
 
 
 def pair_of(feedback: Feedback, arm: int, name: str) -> Feedback:
@@ -152,24 +126,3 @@ def ratio_of(state: Mapping[str, Any]) -> SampleRatio:
     ratio, gone = sample_ratio_of(state["ratio"]), out(state, state["arms"])
     stay = [share for arm, share in enumerate(state["shares"]) if arm not in gone]
     return ratio if len(ratio.shares) == len(stay) else ratio.planned(tuple(share / sum(stay) for share in stay))
-
-
-def _paired(counts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {ours: counts[theirs] for ours, theirs in ((CONTROL, CONTROL), (CANDIDATE, name)) if theirs in counts}
-
-
-def _told(state: Mapping[str, Any], found: Mapping[str, Verdict]) -> str:
-    """What is said of each candidate, first of those that have left."""
-    reasons = {name: v["reason"] for name, v in state["dropped"].items()} | {name: v.reason for name, v in found.items()}
-    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-
-
-def _about(name: str, found: Verdict) -> Verdict:
-    """The verdict with its first evidence about the candidate by name."""
-    return replace(found, evidence=(replace(found.evidence[0], about=name), *found.evidence[1:]))
-
-
-def _may_be_better(pending: Verdict, best: Verdict) -> bool:
-    """Whether what is still open could have a larger effect than the lower end of the best so far."""
-    high, low = pending.evidence[0].high, best.evidence[0].low
-    return high is None or low is None or high > low

@@ -19,22 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY, iso
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats, Ints
 from loudly.core.values import Arm, Decision, Evidence, Verdict
 from loudly.deliver.dropping import kept, out, staying, without
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.errors import DataError, RolloutError
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.betting import Bernstein, bernstein_of, bounded, difference
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 # Of the risk of a wrong verdict the guard on latency takes a tenth besides.
 GUARD = 0.1
@@ -104,19 +101,11 @@ class Bandit:
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         return self._judged(self._shared(rewarded(state, feedback)))
 
-    def observe(
-        self,
-        state: Mapping[str, Any],
-        answered: Mapping[str, int],
-        failed: Mapping[str, int],
-        seconds: Mapping[str, float],
-        part: float = 1.0,
-    ) -> tuple[dict[str, Any], Verdict]:
-        """part: of the units, that takes part; all others are control's."""
-        shares = dict(zip(state["evidence"]["arms"], diluted(self.shares(state), part).tolist(), strict=True))
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        shares = dict(zip(state["evidence"]["arms"], diluted(self.shares(state), calls.part).tolist(), strict=True))
         first = next(iter(shares.values()))
         chances = {arm: (share, share / (share + first) if share else 0.0) for arm, share in shares.items()}
-        return self._judged(counted(state, answered, failed, seconds, chances))
+        return self._judged(counted(state, calls, chances))
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
         return self._judged({**state, "now": at})
@@ -185,29 +174,20 @@ def rewards(feedback: Feedback, arms: int) -> Floats:
     return feedback.reward
 
 
-def counted(
-    state: Mapping[str, Any],
-    answered: Mapping[str, int],
-    failed: Mapping[str, int],
-    seconds: Mapping[str, float],
-    chances: Chances,
-) -> dict[str, Any]:
+def counted(state: Mapping[str, Any], calls: Calls, chances: Chances) -> dict[str, Any]:
     """The state with a stretch of answers more: each arm's errors against those of all others together, and who was late.
 
     chances: by assignment, or the largest there can be, which only ever finds less.
     """
     old = state["evidence"]
-    wrong = sum(failed.get(arm, 0) for arm in old["arms"])
+    wrong = sum(calls.failed.get(arm, 0) for arm in old["arms"])
     errors, timed = [], dict(old["timed"])
     for arm, process in zip(old["arms"], old["errors"], strict=True):
-        mine = failed.get(arm, 0)
+        mine = calls.failed.get(arm, 0)
         errors.append(arm_process_of(process).add(mine, wrong - mine, chances[arm][0]).plain())
-    for arm in staying(state, timed) if seconds else ():
-        pair = {CONTROL: old["arms"][0], CANDIDATE: arm}
-        rows = {ours: answered.get(theirs, 0) for ours, theirs in pair.items()}
-        took = {ours: seconds[theirs] for ours, theirs in pair.items() if theirs in seconds}
-        timed[arm] = add_calls(timed[arm], rows, took, chances[arm][1])
-    seen = {arm: old.get("answered", {}).get(arm, 0) + answered.get(arm, 0) for arm in old["arms"]}
+    for arm in staying(state, timed) if calls.seconds else ():
+        timed[arm] = add_calls(timed[arm], calls.among({CONTROL: old["arms"][0], CANDIDATE: arm}), chances[arm][1])
+    seen = {arm: old.get("answered", {}).get(arm, 0) + calls.answered.get(arm, 0) for arm in old["arms"]}
     return {**state, "evidence": {**old, "errors": errors, "timed": timed, "answered": seen}}
 
 

@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from loudly.core.seams import Assignment, Feedback
-from loudly.core.values import Arm, Verdict
-from loudly.deliver.evidence import add, add_counts, judge, nothing_yet, settled
+from loudly.core.values import Verdict
 from loudly.deliver.forecast import dated
-from loudly.deliver.latency import CONTROL
 from loudly.deliver.rollout import RolloutSpec
+from loudly.deliver.side_by_side import SideBySide
 from loudly.metrics.table import MetricSpec
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+
+def blue_green(spec: RolloutSpec, metric: MetricSpec) -> SideBySide:
+    """All units go to the candidate; control shadows, so that labels can still roll it back."""
+    return SideBySide("blue-green", 1, _by_deadline, spec, metric)
 
 
-@dataclass(frozen=True, slots=True)
-class BlueGreen:
-    """Arms: (control, candidate). All units go to the candidate; control shadows, so that labels can still roll it back."""
-
-    spec: RolloutSpec
-    metric: MetricSpec
-    name: str = "blue-green"
-
-    def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return {"since": at, "now": at, "evidence": dict(carry or nothing_yet())}
-
-    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
-        n = len(draws)
-        return Assignment(np.ones(n, dtype=np.int64), np.ones(n), (CONTROL,))
-
-    def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add(state["evidence"], feedback, self.metric, True)}
-        return new, self._verdict(new)
-
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.5)}
-        return new, self._verdict(new)
-
-    def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at, "evidence": settled(state["evidence"], self.metric, at)}
-        return new, self._verdict(new)
-
-    def _verdict(self, state: Mapping[str, Any]) -> Verdict:
-        found = judge(state["evidence"], self.spec, self.metric, self.name)
-        return dated(found, state["since"] + self.spec.deadline)
+def _by_deadline(found: Verdict, state: Mapping[str, Any], spec: RolloutSpec) -> Verdict:
+    return dated(found, state["since"] + spec.deadline)

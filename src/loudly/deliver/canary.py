@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.evidence import SUSPECT, add, add_counts, judge, nothing_yet, settled
 from loudly.deliver.forecast import dated
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import MetricSpec
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +40,16 @@ class Canary:
         propensity = np.where(arm == 1, share, 1.0 - share)
         return Assignment(arm, propensity, (CONTROL, CANDIDATE) if self.spec.paired else ())
 
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        return np.array([1.0 - self.share(state), self.share(state)])
+
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         new = {**state, "evidence": add(state["evidence"], feedback, self.metric, self.spec.paired)}
         return new, self._verdict(new)
 
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]:
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
         share = 0.5 if self.spec.paired else self.share(state)
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, share)}
+        new = {**state, "evidence": add_counts(state["evidence"], calls, share)}
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:

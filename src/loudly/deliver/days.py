@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
+from loudly.core.seams import Feedback, Floats
 from loudly.stats.auc import auc_difference
 from loudly.stats.confidence_sequence import radius
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 CONTROL, CANDIDATE = "control", "candidate"
 FEWEST = 10

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats
 from loudly.metrics.table import decided
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 OVERALL = "all"
 SHOWN = 10

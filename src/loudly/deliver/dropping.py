@@ -11,16 +11,12 @@ Which arms have left is part of the state (`dropped`: name -> the verdict that s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment
+from loudly.core.seams import Assignment, Floats, Ints
 from loudly.core.values import Verdict, plain
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
-
 
 BELOW_ONE = 1 - 2.0**-53
 

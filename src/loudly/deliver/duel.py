@@ -1,7 +1,8 @@
 """The arm that was promoted against the champion before: its rollout's strategy goes on with labels that come late.
 
-Of several arms the promoted one and control are judged as two, at the risk that each pair had; of a bandit by the rewards of both
-(a linear one: doubly robust, whoever answered). What was learned until the promotion counts on, so the interval stays one sequence.
+Of several arms the promoted one and control are judged as two, at the risk that each pair had (interleaved ones, too); of a bandit
+by the rewards of both (a linear one: doubly robust, whoever answered). What was learned until the promotion counts on, so the
+interval stays one sequence.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from loudly.deliver.ab import Ab
 from loudly.deliver.ab_n import AbN, pair_of, ratio_of
 from loudly.deliver.bandit import Bandit, BanditSpec, gap, patient
 from loudly.deliver.dropping import staying
+from loudly.deliver.interleave import Interleave
 from loudly.deliver.linear import LinearBandit, alone
 from loudly.deliver.ramp import within
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
@@ -68,6 +70,8 @@ class Duel:
     def _told(self, state: dict[str, Any], found: Verdict) -> tuple[dict[str, Any], Verdict]:
         if isinstance(self.strategy, Bandit | LinearBandit):
             return state, against_control(state, self.strategy.spec, self.index, self.strategy.name)
+        if isinstance(self.strategy, Interleave):
+            return state, self.strategy.against_control(state, self.arms[self.index].name)
         return state, found
 
 

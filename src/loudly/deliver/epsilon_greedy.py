@@ -9,14 +9,11 @@ Source: Sutton & Barto 2018, section 2.2; cooling as ε_n of Auer, Cesa-Bianchi 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.deliver.bandit import Bandit, BanditSpec, floored, greedy
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback
+from loudly.core.seams import Calls, Feedback, Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
 from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
@@ -28,9 +28,6 @@ from loudly.stats.confidence_sequence import Running, cautious, difference, inte
 from loudly.stats.cuped import Cuped, cuped_of
 from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 WARM_UP = 100
 # An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and
@@ -134,20 +131,14 @@ def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[st
     return {**evidence, "batches": batches, "slices": slices, "today": dict(NO_ROWS)}
 
 
-def add_counts(
-    evidence: Mapping[str, Any],
-    answered: Mapping[str, int],
-    failed: Mapping[str, int],
-    seconds: Mapping[str, float],
-    assigned: float,
-) -> dict[str, Any]:
-    """The evidence with a stretch of answers more: how many each arm gave, how many failed, how long its call took.
+def add_counts(evidence: Mapping[str, Any], calls: Calls, assigned: float) -> dict[str, Any]:
+    """The evidence with a stretch of answers more: how many each arm gave, how many units failed, how long its call took.
 
-    failed: units, each counted once (`Failing`).  assigned: the candidate's share by assignment, 1/2 where both arms score all.
+    assigned: the candidate's share by assignment, 1/2 where both arms score all.
     """
-    errors = arm_process_of(evidence["errors"]).add(failed.get(CANDIDATE, 0), failed.get(CONTROL, 0), assigned)
-    told = {arm: evidence["answered"][arm] + answered.get(arm, 0) for arm in (CONTROL, CANDIDATE)}
-    timed = add_calls(evidence["timed"], answered, seconds, assigned) if seconds else evidence["timed"]
+    errors = arm_process_of(evidence["errors"]).add(calls.failed.get(CANDIDATE, 0), calls.failed.get(CONTROL, 0), assigned)
+    told = {arm: evidence["answered"][arm] + calls.answered.get(arm, 0) for arm in (CONTROL, CANDIDATE)}
+    timed = add_calls(evidence["timed"], calls, assigned) if calls.seconds else evidence["timed"]
     return {**evidence, "errors": errors.plain(), "answered": told, "timed": timed}
 
 

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loudly.stats.clusters import Met, hashes
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOST = 2048
 

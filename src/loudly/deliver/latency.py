@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Calls
 from loudly.core.values import Evidence
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 
@@ -27,16 +28,16 @@ def nothing_timed() -> dict[str, Any]:
     return {"warm": {}, "limits": {}, "slow": ArmProcess().plain(), "calls": {CONTROL: 0, CANDIDATE: 0}}
 
 
-def add_calls(timed: Mapping[str, Any], rows: Mapping[str, int], seconds: Mapping[str, float], share: float) -> dict[str, Any]:
+def add_calls(timed: Mapping[str, Any], calls: Calls, share: float) -> dict[str, Any]:
     """One request more: how many rows each arm scored in it, and how long that took. An arm without seconds was not called.
 
     share: the candidate's chance of being the one that is called, where only one of them is.
     """
-    warm, limits, calls = dict(timed["warm"]), dict(timed["limits"]), dict(timed["calls"])
+    warm, limits, seen = dict(timed["warm"]), dict(timed["limits"]), dict(timed["calls"])
     slow = {CONTROL: 0, CANDIDATE: 0}
     counted = {CONTROL: 0, CANDIDATE: 0}
-    for arm, spent in seconds.items():
-        size = str(max(0, rows.get(arm, 0) - 1).bit_length())
+    for arm, spent in calls.seconds.items():
+        size = str(max(0, calls.answered.get(arm, 0) - 1).bit_length())
         if size in limits:
             counted[arm] += 1
             slow[arm] += spent > limits[size]
@@ -46,8 +47,8 @@ def add_calls(timed: Mapping[str, Any], rows: Mapping[str, int], seconds: Mappin
                 limits[size] = SLOW * float(np.quantile(warm.pop(size), 0.95))
     both = counted[CONTROL] and counted[CANDIDATE]
     process = arm_process_of(timed["slow"]).add(slow[CANDIDATE], slow[CONTROL], 0.5 if both else share)
-    calls = {arm: calls[arm] + counted[arm] for arm in calls}
-    return {"warm": warm, "limits": limits, "slow": process.plain(), "calls": calls}
+    seen = {arm: seen[arm] + counted[arm] for arm in seen}
+    return {"warm": warm, "limits": limits, "slow": process.plain(), "calls": seen}
 
 
 def late(timed: Mapping[str, Any], alpha: float) -> Evidence | None:

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from loudly.core.canon import finite
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Evidence, Verdict
 from loudly.deliver.bandit import BanditSpec, begun, counted, floored, patient, pick, rewards, ripe, seen_days, sifted
 from loudly.deliver.dropping import kept, out, staying
 from loudly.errors import DataError, RolloutError
 from loudly.stats.betting import Bernstein, bernstein_of, bounded
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +55,13 @@ class LinearBandit:
         return begun_linear(arms, at, carry, self.spec, self.features, self.ridge)
 
     def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
-        return pick(self.shares(state, context), draws)
+        return pick(self._shares(state, context), draws)
 
     def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
         """(n, k) probability of each arm for each row."""
+        return np.empty(0) if context is None else self._shares(state, context)
+
+    def _shares(self, state: Mapping[str, Any], context: Floats | None) -> Floats:
         seen = foresee(state, context)
         shares = evenly_where_unknown(floored(self.rule.shares(seen.mean, seen.spread), self.spec.floor), seen.known)
         return kept(shares, out(state, state["evidence"]["arms"]))
@@ -69,23 +69,15 @@ class LinearBandit:
     def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
         return self._judged(taught(state, feedback, self.spec))
 
-    def observe(
-        self,
-        state: Mapping[str, Any],
-        answered: Mapping[str, int],
-        failed: Mapping[str, int],
-        seconds: Mapping[str, float],
-        part: float = 1.0,
-    ) -> tuple[dict[str, Any], Verdict]:
-        """part: of the units, that takes part; all others are control's."""
-        return self._judged(counted(state, answered, failed, seconds, self._chances(state, answered, part)))
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        return self._judged(counted(state, calls, self._chances(state, calls)))
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
         return self._judged({**state, "now": at})
 
-    def _chances(self, state: Mapping[str, Any], answered: Mapping[str, int], part: float) -> dict[str, tuple[float, float]]:
+    def _chances(self, state: Mapping[str, Any], calls: Calls) -> dict[str, tuple[float, float]]:
         """As the rows of a batch were dealt; for a call that one arm answered the largest that the floor allows."""
-        arms = state["evidence"]["arms"]
+        arms, answered, part = state["evidence"]["arms"], calls.answered, calls.part
         least, total = self.spec.floor / len(arms), sum(answered.values())
         most = 1 - least * (len(staying(state, arms)) - 1)
         dealt = {arm: answered.get(arm, 0) / total if total else 0.0 for arm in arms}

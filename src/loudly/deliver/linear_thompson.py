@@ -9,16 +9,13 @@ Source: Agrawal & Goyal 2013, "Thompson sampling for contextual bandits with lin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.deliver.bandit import BanditSpec
 from loudly.deliver.linear import LinearBandit
 from loudly.stats.best_arm import best_normal
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 LEAST_SPREAD = 1e-9
 

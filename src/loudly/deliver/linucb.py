@@ -9,13 +9,10 @@ algorithm 1 (disjoint models).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from loudly.core.seams import Floats
 from loudly.deliver.bandit import BanditSpec, greedy
 from loudly.deliver.linear import LinearBandit
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

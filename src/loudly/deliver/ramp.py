@@ -21,34 +21,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.clock import DAY, iso, span
-from loudly.core.seams import Assignment, Feedback
+from loudly.core.seams import Assignment, Calls, Feedback, Floats, Strategy
 from loudly.core.values import Arm, Decision, Verdict
-from loudly.deliver.ab import MISMATCH, Ab
-from loudly.deliver.ab_n import AbN
-from loudly.deliver.bandit import Bandit, diluted
-from loudly.deliver.linear import LinearBandit
+from loudly.deliver.ab import MISMATCH
+from loudly.deliver.bandit import diluted
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
-Rampable = Ab | AbN | Bandit | LinearBandit
 # Of the 53 bits of a draw those that say whether a unit takes part; the others are the draw that the inner strategy sees.
 HIGH = 2.0**26
 
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """steps: shares of the units that take part in the inner strategy, growing to 1.  hold: least time (µs) that a step lasts.
+    """inner: an A/B test or a bandit.  steps: shares of the units that take part in it, growing to 1.  hold: least µs of a step.
 
     The state is that of the inner strategy, with `step` and `step_at` beside it.
     """
 
-    inner: Rampable
+    inner: Strategy
     steps: tuple[float, ...]
     hold: int = DAY
     name: str = "ramp"
@@ -62,7 +56,7 @@ class Ramp:
         made, inside = self.inner.assign(state, low, context), high < share * HIGH
         if share == 1:
             return made
-        control = diluted(self.inner.shares(state, context), share)[..., 0]
+        control = self.shares(state, context)[..., 0]
         arm = np.where(inside, made.arm, 0)
         return Assignment(arm, np.where(arm == 0, control, share * made.propensity), share=np.where(inside, share, 0.0))
 
@@ -70,10 +64,8 @@ class Ramp:
         new, found = self.inner.update(state, within(feedback))
         return new, self._told(new, found)
 
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]:
-        new, found = self.inner.observe(state, answered, failed, seconds, self.share(state))
+    def observe(self, state: Mapping[str, Any], calls: Calls) -> tuple[dict[str, Any], Verdict]:
+        new, found = self.inner.observe(state, replace(calls, part=self.share(state)))
         return new, self._told(new, found)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
@@ -87,11 +79,8 @@ class Ramp:
         """Of the units, that takes part as of now."""
         return float(self.steps[state["step"]])
 
-    def shares(self, state: Mapping[str, Any]) -> tuple[float, ...]:
-        """Of the arms among all units; none where they differ from row to row."""
-        if isinstance(self.inner, LinearBandit):
-            return ()
-        return tuple(diluted(self.inner.shares(state), self.share(state)).tolist())
+    def shares(self, state: Mapping[str, Any], context: Floats | None = None) -> Floats:
+        return diluted(self.inner.shares(state, context), self.share(state))
 
     def _told(self, state: Mapping[str, Any], found: Verdict) -> Verdict:
         """The verdict of the inner strategy; a PASS counts when all of the units have taken part for the time of a step."""

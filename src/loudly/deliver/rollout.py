@@ -68,13 +68,18 @@ class RolloutSpec:
         return self.strategy in BANDITS
 
     @property
+    def experiments(self) -> bool:
+        """Whether it tells arms apart by units of their own: an A/B test or a bandit, of many arms or on a ramp."""
+        return self.strategy == "ab" or self.bandit
+
+    @property
     def growing(self) -> tuple[float, ...]:
         """The shares that it comes to, step by step: of the units that take part, or of the candidate."""
         return self.ramp or self.steps
 
     @property
     def interleaves(self) -> bool:
-        """Whether it merges two rankings into one list."""
+        """Whether it merges rankings into one list."""
         return self.strategy in INTERLEAVED.values()
 
     @property
@@ -126,7 +131,7 @@ def parse_rollout(
 
     The margin of interleaving is of the share of the wins: 0.02 promotes a candidate that surely wins more than 48 %.
 
-    >>> parse_rollout("interleave team draft for 14d").strategy
+    >>> parse_rollout("interleave team draft among 3 for 14d").strategy
     'team-draft'
 
     A ramp lets a growing share of the units take part in an A/B test or a bandit.
@@ -164,7 +169,7 @@ def parse_rollout(
 
 def _ramped(spec: RolloutSpec, ramp: str, text: str) -> RolloutSpec:
     """Raises: ConfigError for a stage that is no experiment, or shares that do not grow to 100 %."""
-    if spec.strategy != "ab" and not spec.bandit:
+    if not spec.experiments:
         why = "Only an A/B test or a bandit is ramped: a canary is a ramp itself, all others have no share that could grow."
         raise ConfigError(why, seen=text, do=RAMP_EXAMPLE)
     told = re.fullmatch(RAMP, ramp.strip())
@@ -266,8 +271,8 @@ def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:
         raise ConfigError("A share is above 0 and at most 100 %.", seen=text)
     if odd or not 0 <= spec.floor <= 1:
         raise ConfigError("A bandit takes one number, the share that it spreads evenly; no other stage takes one.", seen=text)
-    if spec.arms < 2 or (spec.arms > 2 and spec.strategy != "ab" and not spec.bandit):
-        raise ConfigError("An A/B test and a bandit may have more than two arms, no stage less.", seen=text, do=EXAMPLE)
+    if spec.arms < 2 or (spec.arms > 2 and not spec.experiments and spec.strategy != "team-draft"):
+        raise ConfigError("An A/B test, a bandit and a team draft may have more than two arms.", seen=text, do=EXAMPLE)
     if bool(spec.columns) != spec.contextual and (spec.strategy, len(spec.columns)) != ("ab", 1):
         raise ConfigError("A linear bandit chooses by columns; an A/B test may be adjusted by one.", seen=text, do=EXAMPLE)
     if spec.contextual and spec.floor == 0:

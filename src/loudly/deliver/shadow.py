@@ -1,63 +1,30 @@
 """Shadow: the candidate scores every row unseen; the champion answers.
 
 It ends after its time. It passes unless harm was shown: errors, or labels that say the candidate is surely worse.
-Cost: one more prediction a row, which a server makes behind the answer, together with others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from loudly.core.clock import iso
-from loudly.core.seams import Assignment, Feedback
-from loudly.core.values import Arm, Decision, Verdict
-from loudly.deliver.evidence import add, add_counts, judge, nothing_yet, settled
-from loudly.deliver.latency import CANDIDATE
+from loudly.core.values import Decision, Verdict
 from loudly.deliver.rollout import RolloutSpec
+from loudly.deliver.side_by_side import SideBySide
 from loudly.metrics.table import MetricSpec
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+
+def shadow(spec: RolloutSpec, metric: MetricSpec) -> SideBySide:
+    """All units go to control."""
+    return SideBySide("shadow", 0, _unharmed, spec, metric)
 
 
-@dataclass(frozen=True, slots=True)
-class Shadow:
-    """Arms: (control, candidate). All units go to control."""
-
-    spec: RolloutSpec
-    metric: MetricSpec
-    name: str = "shadow"
-
-    def init(self, arms: tuple[Arm, ...], at: int, carry: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return {"since": at, "now": at, "evidence": dict(carry or nothing_yet())}
-
-    def assign(self, state: Mapping[str, Any], draws: Floats, context: Floats | None = None) -> Assignment:
-        n = len(draws)
-        return Assignment(np.zeros(n, dtype=np.int64), np.ones(n), (CANDIDATE,))
-
-    def update(self, state: Mapping[str, Any], feedback: Feedback) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add(state["evidence"], feedback, self.metric, True)}
-        return new, self._verdict(new)
-
-    def observe(
-        self, state: Mapping[str, Any], answered: Mapping[str, int], failed: Mapping[str, int], seconds: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "evidence": add_counts(state["evidence"], answered, failed, seconds, 0.5)}
-        return new, self._verdict(new)
-
-    def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at, "evidence": settled(state["evidence"], self.metric, at)}
-        return new, self._verdict(new)
-
-    def _verdict(self, state: Mapping[str, Any]) -> Verdict:
-        found = judge(state["evidence"], self.spec, self.metric, self.name)
-        if found.failed:
-            return found
-        ends = state["since"] + self.spec.hold
-        if state["now"] >= ends:
-            return Verdict(Decision.PASS, self.name, "its time is over and no harm was shown", found.evidence)
-        return Verdict(Decision.UNDECIDED, self.name, "shadowing", found.evidence, f"time until {iso(ends)}", ends)
+def _unharmed(found: Verdict, state: Mapping[str, Any], spec: RolloutSpec) -> Verdict:
+    """PASS when its time is over and no harm was shown."""
+    if found.failed:
+        return found
+    ends = state["since"] + spec.hold
+    if state["now"] >= ends:
+        return Verdict(Decision.PASS, found.subject, "its time is over and no harm was shown", found.evidence)
+    return Verdict(Decision.UNDECIDED, found.subject, "shadowing", found.evidence, f"time until {iso(ends)}", ends)

@@ -9,15 +9,12 @@ Source: Thompson 1933; Chapelle & Li 2011; asymptotically optimal by Kaufmann, K
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.deliver.bandit import Bandit, BanditSpec
 from loudly.stats.best_arm import best_beta
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

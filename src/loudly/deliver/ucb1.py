@@ -10,14 +10,11 @@ Source: Auer, Cesa-Bianchi & Fischer 2002, figure 1 and theorem 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.deliver.bandit import Bandit, BanditSpec, greedy
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 EXPECTATIONS = ("same", "up", "down", "minimum")
 ALLOWED_SHARE = 0.01

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loudly.core.canon import finite
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.metrics.table import MetricSpec, decided, metric
 from loudly.stats.auc import auc_difference, normal_interval
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats
 
 BOOTSTRAPS = 200
 COUNT_BOOTSTRAPS = 2000

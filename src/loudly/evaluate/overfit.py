@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from loudly.core.canon import finite
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.evaluate.report import measure
 from loudly.metrics.table import metric
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 def overfit(truth: Floats, score: Floats, held_out: float | None, name: str, tolerance: float) -> Verdict:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loudly.core.canon import finite
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Task
 from loudly.metrics.table import MetricSpec, decided, metric, metrics_for
 from loudly.stats.auc import auc, normal_interval
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats
 
 sklearn = late("sklearn")
 

@@ -10,17 +10,15 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats
 from loudly.core.values import Kind, Role, Schema
 from loudly.errors import DataError, UserFileError, nearest
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 Definition = Callable[..., pl.Series]
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats
 from loudly.core.values import NUMERIC, Kind
 from loudly.features.feature_set import FrozenFeatures
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 NAN = float("nan")
 WORDS = (Kind.CATEGORY, Kind.TEXT)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from loudly.core.clock import MINUTE
+from loudly.core.seams import Ints
 from loudly.errors import DataError, UserFileError, nearest
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
 
 SHOWN = 3
 

@@ -21,6 +21,7 @@ class Arrival:
 
     joined: the predictions with their label, in order of arrival.  unknown: keys nobody asked about (or too long ago).
     duplicate: keys already labelled the same.  changed: keys already labelled otherwise.  lateness: (n,) µs.
+    later: rows that are not looked at yet; they are safe, and joined later.  unfollowed: keys of units whose traffic nobody logs.
     """
 
     joined: pl.DataFrame
@@ -28,6 +29,8 @@ class Arrival:
     duplicate: tuple[str, ...]
     changed: tuple[str, ...]
     lateness: NDArray[np.int64]
+    later: int = 0
+    unfollowed: int = 0
 
 
 class LabelBook:
@@ -81,6 +84,10 @@ class LabelBook:
         fresh = labels.unique(self.key, keep="first", maintain_order=True)
         joined = self._waiting.take(fresh)
         return self._arrival(labels, joined, at)
+
+    def later(self, labels: pl.DataFrame) -> Arrival:
+        """Labels that wait elsewhere to be joined."""
+        return Arrival(labels.clear(), (), (), (), np.zeros(0, dtype=np.int64), labels.height)
 
     def expects(self, keys: pl.Series) -> pl.Series:
         """Which of the keys wait for their label."""

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.clock import DAY, HOUR
+from loudly.core.seams import Ints
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from loudly.core.seams import Ints
 
 MOST_CLASSES = 20
 

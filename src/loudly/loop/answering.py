@@ -19,25 +19,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.clock import stopwatch
+from loudly.core.seams import Calls
 from loudly.core.values import Role, Schema, Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing
-from loudly.errors import RolloutError
+from loudly.errors import RolloutError, WheelAway
 from loudly.loop import traffic
-from loudly.loop.shadowing import Shadows, Waiting, gathered
+from loudly.loop.shadowing import Shadows, Waiting, gathered, shared
+from loudly.loop.sides import Sides
 from loudly.loop.slices import slice_rows
+from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.raised import Raised
-from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router, finite
+from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from loudly.labels.book import Arrival
     from loudly.loop.live import Live
-    from loudly.loop.sides import Sides
-    from loudly.loop.system import System
 
 Notes = list[tuple[str, str, int]]
 FOLD_ROWS, FOLD_SECONDS, MOST_WAITING = 512, 0.25, 32_768
@@ -83,12 +85,18 @@ class Fit:
 
 
 class Answering:
-    """Answers rows for a Live and keeps them until they are folded. Many threads may answer; whoever holds the lock folds."""
+    """Answers rows for a Live and keeps them until they are folded. Many threads may answer; whoever holds the lock folds.
+
+    unlogged, uncounted: rows that could not be logged, or folded.  behind: whether somebody catches up with the log, and folds what
+    is answered now from there: only the counts of the rollout are taken here.
+    """
 
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
-        self.raised, self.raised_by_log, self.raised_by_fold, self.unlogged = Raised(), Raised(), Raised(), 0
+        self.raised, self.raised_by_log, self.raised_by_fold = Raised(), Raised(), Raised()
+        self.unlogged = self.uncounted = 0
+        self.behind = False
         self.shadows = Shadows(self._take, self.raised.note)
         self._batches = counted()
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
@@ -124,28 +132,38 @@ class Answering:
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Rows whose answer did not come in time and whose client was told so: the arm that was at work has failed them."""
-        if not attempt.version:
-            self._lost.append((attempt, rows.column(self._live.system.key)))
+        units = self._live.stores.sample.followed(rows.column(self._live.system.key))
+        if units and not attempt.version:
+            self._lost.append((attempt, units))
 
     def settle(self) -> None:
-        """Sees to it that what waits is folded: now and then by a thread beside the answers, or here where that falls behind."""
+        """Sees to it that what waits is folded: now and then by a thread beside the answers, or here where that falls behind.
+
+        Where too much waits whoever answers is held back: for a moment, as the lock may be held by somebody slow.
+        """
         self.before_log(False)
         if self._rows >= MOST_WAITING:
-            self._fold_beside()
+            self._fold_beside(FOLD_SECONDS)
         elif self._rows >= FOLD_ROWS and not self._folding and stopwatch() - self._folded >= FOLD_SECONDS:
             self._folding = True
-            Thread(target=self._fold_beside, name="loudly-fold", daemon=True).start()
+            try:
+                Thread(target=self._fold_on_thread, name="loudly-fold", daemon=True).start()
+            except RuntimeError:  # no room for another thread
+                self._fold_on_thread()
 
-    def _fold_beside(self) -> None:
-        """Folds, unless somebody else holds the lock and does; the ticker tells what goes wrong."""
-        if self._live.lock.acquire(blocking=False):
+    def _fold_on_thread(self) -> None:
+        try:
+            self._fold_beside()
+        finally:
+            self._folding, self._folded = False, stopwatch()
+
+    def _fold_beside(self, patience: float = 0.0) -> None:
+        """Folds, unless somebody else holds the lock (who then folds) for longer than so many seconds."""
+        if self._live.lock.acquire(timeout=patience):
             try:
                 self._fold_taken()
-            except Exception as wrong:  # noqa: BLE001 - whatever it is, answers go on
-                self.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
             finally:
                 self._live.lock.release()
-        self._folding, self._folded = False, stopwatch()
 
     def fold(self) -> None:
         """Folds all that waits, and that which a shadow has still to score. The caller holds the lock of the Live."""
@@ -160,15 +178,23 @@ class Answering:
         while self._waiting:
             one = self._waiting.popleft()
             self._rows -= one.rows.height
-            if group and (one.kind != group[0].kind or height + one.rows.height > MOST_ROWS):
-                self._fold(group)
+            if group and (shared(one) != shared(group[0]) or height + one.rows.height > MOST_ROWS):
+                self._try_to_fold(group)
                 group, height = [], 0
             group.append(one)
             height += one.rows.height
         if group:
-            self._fold(group)
+            self._try_to_fold(group)
         if not self._waiting:
             self._rows = 0
+
+    def _try_to_fold(self, group: list[Waiting]) -> None:
+        """Rows that cannot be folded are counted, and told by the ticker; the others are."""
+        try:
+            self._fold(group)
+        except Exception as wrong:  # noqa: BLE001 - whatever it is, answers go on
+            self.uncounted += sum(one.rows.height for one in group)
+            self.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
 
     def _fold(self, group: list[Waiting]) -> None:
         live = self._live
@@ -176,10 +202,10 @@ class Answering:
         replies = traffic.all_of([w.replies for w in group])
         at = np.concatenate([np.broadcast_to(w.at, w.rows.height) for w in group])
         logged = traffic.logged(table, replies, group[0].rollout, at)
-        if group[0].pinned:
+        if group[0].pinned and not group[0].behind:
             live.pins.predicted(traffic.marked(logged, group[0].pinned))
-            return
-        live.fold_answers(logged, int(at[-1]))
+        elif not group[0].behind:
+            live.fold_answers(logged, int(at[-1]))
         if group[0].rollout == _rollout(live):
             calls = [(w.replies, w.rows.column(live.system.key)) for w in group]
             count(live, table, replies, (*calls, *self._late_calls(replies)))
@@ -190,7 +216,7 @@ class Answering:
             return replies.failed
         rollout = _rollout(self._live)
         known = self._failing[1] if self._failing[0] == rollout else Failing()
-        known, counts = known.add(units, _failed(replies, len(units)))
+        known, counts = known.add(units, replies.lacking())
         self._failing = rollout, known
         return counts
 
@@ -217,6 +243,10 @@ class Answering:
 
     def _log(self, rows: Rows, replies: Replies, notes: Notes, attempt: Attempt) -> None:
         live = self._live
+        part = live.stores.sample.part(rows, replies, notes, live.system.key)
+        if part is None:
+            return
+        rows, replies, notes = part
         now, pinned = live.clock.now(), attempt.version
         rollout = 0 if pinned else _rollout(live)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
@@ -224,11 +254,21 @@ class Answering:
             self._fresh_since = stopwatch()
         self._fresh.append(Waiting(rows, replies, rollout, now, kind, pinned, notes))
 
-    def log(self, kind: str, table: pl.DataFrame) -> None:
-        """Logs a table, behind all that was answered before it."""
-        self.gather()
-        if self._live.stores.traffic is not None:
-            self._live.stores.traffic.append(kind, traffic.to_bytes(table))
+    def log(self, kind: str, table: pl.DataFrame) -> tuple[int, bool]:
+        """Logs a table, behind all that was answered before it. Returns its sequence, 0 without one, and what `behind` was."""
+        log = self._live.stores.traffic
+        with self._gathering:
+            self._gather()
+            return log.append(kind, traffic.to_bytes(table)) if log is not None else 0, self.behind
+
+    def keep(self, labels: pl.DataFrame, sequence: int) -> Arrival:
+        """Labels that are folded from the log, which are on disk when this returns. Raises: WheelAway where they are not."""
+        log = self._live.stores.traffic
+        assert log is not None
+        log.flush()
+        if not sequence or log.refused:
+            raise WheelAway("The disk does not take the labels.", seen=log.refused, do="Send them again later.")
+        return self._live.book.later(labels)
 
     def before_log(self, whole: bool) -> None:
         """The same where all is wanted, or it is old enough or much: whoever answers does it, or else the thread of the log."""
@@ -242,18 +282,35 @@ class Answering:
         What cannot be logged is counted (`unlogged`, in rows) and told by the ticker; all else is logged.
         """
         with self._gathering:
-            for one in gathered([self._fresh.popleft() for _ in range(len(self._fresh))]):
-                try:
-                    self._keep(one)
-                except Exception as wrong:  # noqa: BLE001 - whatever it is, the other answers are logged
-                    self.unlogged += one.rows.height
-                    self.raised_by_log.note([f"traffic log: {type(wrong).__name__}: {wrong}"])
+            self._gather()
+
+    def caught_up(self) -> int:
+        """Answers are folded from memory from here on. Returns the last record of the log before. The caller holds the lock."""
+        log = self._live.stores.traffic
+        with self._gathering:
+            self._gather()
+            self.behind = False
+            return log.sequence if log is not None else 0
+
+    def _gather(self) -> None:
+        fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
+        try:
+            fresh = gathered(fresh)
+        except Exception as wrong:  # noqa: BLE001 - whatever it is, each is logged by itself
+            self.raised_by_log.note([f"traffic log: answers are logged one by one: {type(wrong).__name__}: {wrong}"])
+        for one in fresh:
+            try:
+                self._keep(replace(one, behind=self.behind))
+            except Exception as wrong:  # noqa: BLE001 - whatever it is, the other answers are logged
+                self.unlogged += one.rows.height
+                self.raised_by_log.note([f"traffic log: {type(wrong).__name__}: {wrong}"])
 
     def _keep(self, one: Waiting) -> None:
         log = self._live.stores.traffic
         if log is not None:
             payload = traffic.compact(one.rows, one.replies, one.rollout, one.at, one.notes, one.pinned)
-            log.append("pinned" if one.pinned else "predictions", payload)
+            taken = log.append("pinned" if one.pinned else "predictions", payload)
+            self.uncounted += one.rows.height if one.behind and not taken else 0
         if one.replies.owed or self.shadows.busy:
             self.shadows.put(one)
         else:
@@ -274,8 +331,8 @@ def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[R
         for index, arm in enumerate(replies.names):
             live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
         for one, units in _together(calls) or ((replies, rows[live.system.key].to_list()),):
-            told = one.answered, live.answering.failing(one, units), one.seconds
-            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, *told)
+            told = Calls(one.answered, live.answering.failing(one, units), one.seconds)
+            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, told)
 
 
 def _together(calls: tuple[tuple[Replies, Sequence[Any]], ...]) -> tuple[tuple[Replies, Sequence[Any]], ...]:
@@ -307,15 +364,6 @@ def still_wanted(rows: Rows, replies: Replies, attempt: Attempt) -> tuple[Rows, 
     kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
     mask = np.isin(np.arange(rows.height), kept)
     return rows.filter(mask), replies.take(kept), [note for i, note in enumerate(notes) if i not in late]
-
-
-def _failed(replies: Replies, n: int) -> dict[str, Any]:
-    """Arm -> (n,) rows that it was asked for and did not answer."""
-    found = {}
-    for arm, (name, score) in enumerate(replies.scores.items()):
-        asked = replies.answered.get(name, 0)
-        found[name] = ~finite(score) & ((replies.arm == arm) | (asked == n)) & (asked > 0)
-    return found
 
 
 def late_call(arms: Sequence[str], arm: str, n: int) -> Replies:

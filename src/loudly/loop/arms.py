@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 from loudly.core.canon import Json
 from loudly.core.clock import span
 from loudly.core.values import Arm
-from loudly.deliver.ramp import Ramp
+from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import RolloutError
+from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
+from loudly.loop.system import System
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.router import Routing, Served, arm_names
 
 if TYPE_CHECKING:
-    from loudly.deliver.rollout import RolloutSpec
     from loudly.loop.live import Live
-    from loudly.loop.state import RolloutState
-    from loudly.loop.system import System
 
 
 def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
@@ -105,28 +104,18 @@ def advance(live: Live, now: int) -> None:
 
 def told(live: Live) -> dict[str, Json]:
     """The arms as a status tells them: version, answers given, share where the strategy keeps one, and why an arm has left."""
-    shares, dropped = _shares(live), live.rollout_state.get("dropped", {})
+    if live.strategy is None:
+        return {}
+    shares, dropped = live.strategy.shares(live.rollout_state).tolist(), live.rollout_state.get("dropped", {})
     arms: dict[str, Json] = {}
-    for index, arm in enumerate(arms_of(live) if live.strategy is not None else ()):
+    for index, arm in enumerate(arms_of(live)):
         said: dict[str, Json] = {"version": arm.version, "answers": live.given.get(arm.name, 0)}
         if shares:
-            left = sum(share for other, share in zip(arms_of(live), shares, strict=True) if other.name not in dropped)
-            said["share"] = 0.0 if arm.name in dropped else shares[index] / left
+            said["share"] = shares[index]
         if arm.name in dropped:
             said["dropped"] = dropped[arm.name]["reason"]
         arms[arm.name] = said
     return arms
-
-
-def _shares(live: Live) -> Sequence[float]:
-    """Of all arms, as of now; none where the strategy keeps none."""
-    rollout, state = live.state.rollout, live.rollout_state
-    if isinstance(live.strategy, Ramp):
-        return live.strategy.shares(state)
-    if rollout is not None and "step" in state:
-        share = live.system.rollout[rollout.stage].steps[state["step"]]
-        return (1 - share, share)
-    return tuple(state.get("shares") or ())
 
 
 def winner(live: Live) -> str:
@@ -142,8 +131,9 @@ def routing_of(live: Live, champion: str) -> Routing:
     if rollout is None or live.strategy is None:
         return Routing(_served(live, champion))
     control, *candidates = (_served(live, arm.version) for arm in arms_of(live))
-    context = context_now(rollout) if live.system.rollout[rollout.stage].contextual else None
-    salt, merging = str(rollout.started), merging_of(live.strategy)
+    spec = live.system.rollout[rollout.stage]
+    context, merging = context_now(rollout) if spec.contextual else None, merging_of(live.system, spec)
+    salt = str(rollout.started)
     return Routing(control, tuple(candidates), live.strategy, live.rollout_state, salt, context=context, merging=merging)
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.seams import ModelFormat
+from loudly.core.seams import Floats, Model, ModelFormat
 from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
@@ -31,9 +31,6 @@ from loudly.register.fast_form import Fast, fasten, none
 from loudly.train.fit import fit_once
 from loudly.train.ladder import climb
 from loudly.validate.schema import infer_schema
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 SMALLEST_SLICE = 300
 MAX_HELD_OUT_SHARE = 0.3
@@ -58,6 +55,22 @@ class Candidate:
     weakened: tuple[tuple[str, str], ...]
     split: TimeSplit
     fast: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The rows that a model learns from and those that judge it, of one task."""
+
+    system: System
+    fit_rows: pl.DataFrame
+    held_out: pl.DataFrame
+    task: Task
+    classes: tuple[str, ...]
+    tally: Tally
+
+    def truth(self, rows: pl.DataFrame) -> Floats:
+        """(n,) of the label."""
+        return encode(rows[self.system.label], self.classes)
 
 
 def make_candidate(
@@ -89,38 +102,18 @@ def make_candidate(
         _, held_out = cut.apply(clean)
     schema = table_schema(labelled, system, side)
     task, classes = task_of(labelled[system.label], system)
+    trial = Trial(system, fit_rows, held_out, task, classes, tally)
     features = FeatureSet(system.features, schema).fit(fit_rows)
-    judged = _fit(system, features, fit_rows, classes, params, start, tally)
+    judged = _fit(trial, features, fit_rows, params, start)
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
         score = model.predict(model_inputs(features, held_out, system))
-    truth = encode(held_out[system.label], classes)
-    report, gate, unheld = _judge(system, held_out, truth, score, task, classes, champion, champion_saw, tally)
-    ladder = None
-    if champion is None:
-        with tally.spend("fit"):
-            ladder = climb(
-                features.matrix(fit_rows),
-                encode(fit_rows[system.label], classes),
-                features.matrix(held_out),
-                truth,
-                score,
-                task=task,
-                name=system.metric,
-                rules={r.__name__: np.asarray(r(held_out), dtype=np.float64) for r in system.rules},
-                seed=system.train.seed,
-            )
-    with tally.spend("predict"):
-        sample = fit_rows.tail(OVERFIT_ROWS)
-        seen = model.predict(model_inputs(features, sample, system))
-    fits = overfit(encode(sample[system.label], classes), seen, report.value, system.metric, system.gate.overfit)
-    if fits.failed:
-        gate = Verdict(Decision.FAIL, "gate", f"{fits.subject}: {fits.reason}", (*gate.evidence, *fits.evidence))
-    if ladder is not None and ladder.failed:
-        gate = Verdict(Decision.FAIL, "gate", f"{ladder.subject}: {ladder.reason}", (*gate.evidence, *ladder.evidence))
+    report, gate, unheld = _judge(trial, score, champion, champion_saw)
+    ladder = _climb(trial, features, score) if champion is None else None
+    gate = _failed_by(gate, _overfit(trial, features, model, report), ladder)
     if gate.passed:
         features = FeatureSet(system.features, schema).fit(labelled)
-        judged = _fit(system, features, labelled, classes, params, start, tally)
+        judged = _fit(trial, features, labelled, params, start)
     _model, form, model_bytes, weakened = _store(judged, formats)
     meta = {"task": str(task), "classes": list(classes), "metric": system.metric, "frame": system.train.frame}
     quick = _fast(form, model_bytes, features, labelled if gate.passed else fit_rows, system, fast, tally)
@@ -130,7 +123,7 @@ def make_candidate(
     data = pack(model_bytes, form.name, schema, features.plain(), said, quick.data)
     ready = make_ready(data, system.features, formats, True, fast)
     if gate.passed:
-        gate = _behaves(system, ready, held_out, gate, tally)
+        gate = _behaves(trial, ready, gate)
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
     seen = int(last or 0)  # type: ignore[arg-type]
@@ -190,17 +183,9 @@ def model_inputs(features: FrozenFeatures, table: pl.DataFrame, system: System) 
     return features.frame(table) if system.train.frame == "polars" else features.matrix(table)
 
 
-def _fit(
-    system: System,
-    features: FrozenFeatures,
-    rows: pl.DataFrame,
-    classes: Sequence[str],
-    params: Mapping[str, Json],
-    start: object | None,
-    tally: Tally,
-) -> object:
-    X, y = model_inputs(features, rows, system), encode(rows[system.label], classes)
-    with tally.spend("fit"):
+def _fit(trial: Trial, features: FrozenFeatures, rows: pl.DataFrame, params: Mapping[str, Json], start: object | None) -> object:
+    system, X, y = trial.system, model_inputs(features, rows, trial.system), trial.truth(rows)
+    with trial.tally.spend("fit"):
         fitted = fit_once(
             system.train.fit,
             X,
@@ -249,17 +234,44 @@ def _fast(
         return fasten(form.restore(model), form.load(model), X, opened(fast), seed=system.train.seed)
 
 
+def _climb(trial: Trial, features: FrozenFeatures, score: Floats) -> Verdict:
+    """Whether the scores of the held-out rows are better than what is simpler says of them."""
+    system, fit_rows, held_out = trial.system, trial.fit_rows, trial.held_out
+    with trial.tally.spend("fit"):
+        return climb(
+            features.matrix(fit_rows),
+            trial.truth(fit_rows),
+            features.matrix(held_out),
+            trial.truth(held_out),
+            score,
+            task=trial.task,
+            name=system.metric,
+            rules={r.__name__: np.asarray(r(held_out), dtype=np.float64) for r in system.rules},
+            seed=system.train.seed,
+        )
+
+
+def _overfit(trial: Trial, features: FrozenFeatures, model: Model, report: Report) -> Verdict:
+    """Whether the model is so much better on rows that it has learned from."""
+    system, sample = trial.system, trial.fit_rows.tail(OVERFIT_ROWS)
+    with trial.tally.spend("predict"):
+        seen = model.predict(model_inputs(features, sample, system))
+    return overfit(trial.truth(sample), seen, report.value, system.metric, system.gate.overfit)
+
+
+def _failed_by(gate: Verdict, *others: Verdict | None) -> Verdict:
+    """The gate's verdict, or that of the last of the others that has failed."""
+    for found in others:
+        if found is not None and found.failed:
+            gate = Verdict(Decision.FAIL, "gate", f"{found.subject}: {found.reason}", (*gate.evidence, *found.evidence))
+    return gate
+
+
 def _judge(
-    system: System,
-    rows: pl.DataFrame,
-    truth: Floats,
-    score: Floats,
-    task: Task,
-    classes: tuple[str, ...],
-    champion: Ready | None,
-    champion_saw: int,
-    tally: Tally,
+    trial: Trial, score: Floats, champion: Ready | None, champion_saw: int
 ) -> tuple[Report, Verdict, tuple[tuple[str, str], ...]]:
+    """The report, the gate's verdict, and what could not be held against the champion."""
+    system, rows, task, classes, truth = trial.system, trial.held_out, trial.task, trial.classes, trial.truth(trial.held_out)
     slices = {name: inside for name, inside in slice_rows(system, rows).items() if inside.sum() >= SMALLEST_SLICE}
     report = evaluate(truth, score, task=task, main=system.metric, classes=classes, slices=slices)
     if not np.isfinite(score).all():
@@ -272,16 +284,16 @@ def _judge(
         return report, system.gate.judge(None, held_out=len(truth)), (("the gate's comparison with the champion", lacking),)
     rows, truth, score = rows.filter(new), truth[new], score[new]
     slices = {name: inside[new] for name, inside in slices.items() if inside[new].sum() >= SMALLEST_SLICE}
-    with tally.spend("predict"):
+    with trial.tally.spend("predict"):
         before = champion.predict(rows)
     against = compare(truth, score, before, system.metric)
     by_slice = compare_slices(truth, score, before, system.metric, slices)
     return report, system.gate.judge(against, by_slice, held_out=len(truth)), ()
 
 
-def _behaves(system: System, ready: Ready, rows: pl.DataFrame, gate: Verdict, tally: Tally) -> Verdict:
-    with tally.spend("predict"):
-        found = tuple(b.judge(ready.predict, rows) for b in system.behaviours)
+def _behaves(trial: Trial, ready: Ready, gate: Verdict) -> Verdict:
+    with trial.tally.spend("predict"):
+        found = tuple(b.judge(ready.predict, trial.held_out) for b in trial.system.behaviours)
     failed = [v for v in found if v.failed]
     evidence = (*gate.evidence, *(e for v in found for e in v.evidence))
     if failed:

@@ -17,6 +17,7 @@ from loudly.deliver.duel import Duel
 from loudly.errors import LoudlyError
 from loudly.loop.arms import arms_in, context_now
 from loudly.loop.policy import Unconfirmed
+from loudly.loop.state import Promotion
 from loudly.loop.strategies import strategy_of
 from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from loudly.loop.live import Live
-    from loudly.loop.state import Promotion
 
 
 class Confirming:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.clock import stopwatch
-from loudly.core.seams import Contributions, Model
+from loudly.core.seams import Contributions, Floats, Model
 from loudly.errors import DataError, LoudlyError, ModelError
 from loudly.loop.serving import ORIGINAL, Ready
 from loudly.serve.explanation import Explanation
@@ -21,7 +21,6 @@ from loudly.serve.rows import Rows
 from loudly.stats.shapley import MOST_EXACT, shapley
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
     from loudly.loop.live import Live
 
 BACKGROUND_ROWS, MOST_KEPT, SEED = 64, 4, 0

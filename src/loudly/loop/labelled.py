@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loudly.core.seams import Feedback
+from loudly.core.seams import Feedback, Floats
 from loudly.loop import traffic
 from loudly.loop.slices import slice_rows
+from loudly.loop.system import System
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from loudly.core.seams import Floats
-    from loudly.loop.system import System
 
 
 def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int, arms: Sequence[str], unit: str = "") -> Feedback:

@@ -21,16 +21,19 @@ from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering, count
-from loudly.loop.arms import advance, arms_of, begin, beside, context_now, new_context, prepare, rivals, routing_of, winner
+from loudly.loop.arms import advance, arms_of, begin, beside, context_now, new_context, prepare, rivals, routing_of
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
+from loudly.loop.knowing import known
+from loudly.loop.past import Past
 from loudly.loop.pins import Pins
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
-from loudly.loop.policy import Known, Underway, decide
-from loudly.loop.restart import refresh
+from loudly.loop.policy import decide
+from loudly.loop.restart import insist, refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
+from loudly.loop.standing import AGAIN
 from loudly.loop.state import fold, fold_all
 from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
@@ -54,6 +57,7 @@ class Live:
         self.key, self.tally, self.timer = key, tally or Tally(), timer
         self.lock = RLock()
         self.state = fold_all(stores.ledger.read())
+        self.past = Past()
         self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label, system.labels.keep)
         self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
@@ -112,17 +116,23 @@ class Live:
         with self.tally.spend("log"):
             rollout = self.state.rollout.started if self.state.rollout is not None else 0
             logged = traffic.logged(fitted.good, replies, rollout, now)
-            self.answering.log("predictions", logged)
+            _, behind = self.answering.log("predictions", logged)
         with self.lock:
             self._aside(fitted)
-            self.fold_answers(logged, now)
+            if not behind:
+                self.fold_answers(logged, now)
             count(self, fitted.good, replies)
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
-        """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger."""
+        """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger.
+
+        While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
+        """
         now = self.clock.now()
-        self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
+        sequence, behind = self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
+        if behind:
+            return self.answering.keep(labels, sequence)
         with self.lock:
             self.answering.fold()
             return self.labelled(labels, now)
@@ -133,7 +143,7 @@ class Live:
             arrival = self.pins.arrived(labels, now)
         if odd := (*arrival.unknown, *arrival.duplicate, *arrival.changed):
             twice = len(arrival.duplicate) + len(arrival.changed)
-            self.event("labels_unmatched", unknown=len(arrival.unknown), duplicate=twice, examples=list(odd[:5]))
+            insist(self, "labels_unmatched", unknown=len(arrival.unknown), duplicate=twice, examples=list(odd[:5]))
         if arrival.joined.height and self.state.champion is not None:
             self.fold_labels(arrival.joined, now)
         return arrival
@@ -143,9 +153,11 @@ class Live:
         now = self.clock.now()
         with self.lock:
             self.answering.fold()
+            refresh(self)
+            if self.past.open:
+                return Plan(now, (), AGAIN)
             for book in (self.book, self.pins.book):
                 book.sweep(now)
-            refresh(self)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
                 alarms = (*self.watch.told(), *self.alerts.events(judged, now, self.state.champion))
@@ -164,7 +176,7 @@ class Live:
     def plan(self) -> Plan:
         """What the policy wants as of now; nothing is done."""
         with self.tally.spend("policy"):
-            return decide(self.known(), self.system.retrain)
+            return decide(known(self), self.system.retrain)
 
     def apply(self, plan: Plan) -> None:
         """Does what the plan says, step by step."""
@@ -215,34 +227,6 @@ class Live:
 
     def _window_events(self, judged: tuple[WindowJudged, ...]) -> tuple[Event, ...]:
         return tuple(Event("window_judged", self.clock.now(), w.plain()) for w in judged if w.worth_telling)
-
-    # -- what is known, for the policy -------------------------------------------------------------------------------
-
-    def known(self) -> Known:
-        """All the policy may look at, as of now."""
-        state, now = self.state, self.clock.now()
-        broken = tuple(sorted(c for c, a in state.alarms.items() if a["alarm"] == "feed"))
-        return Known(
-            now=now,
-            champion=state.champion,
-            fitted_at=state.fitted_at.get(state.champion or ""),
-            refits=state.refits,
-            trained_rows=state.trained_rows.get(state.champion or "", 0),
-            new_rows=self.retraining.new_rows,
-            broken=broken,
-            signals=self.watch.signals(now),
-            underway=self._underway(),
-            killed=state.killed,
-            unconfirmed=self.confirming.known(),
-        )
-
-    def _underway(self) -> Underway | None:
-        rollout = self.state.rollout
-        if rollout is None or self.rollout_verdict is None:
-            return None
-        spec = self.system.rollout[rollout.stage]
-        stages, deadline = len(self.system.rollout), rollout.stage_at + spec.deadline
-        return Underway(rollout.version, rollout.stage, stages, self.rollout_verdict, deadline, winner(self))
 
     # -- doing -------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from loudly.core.seams import Clock, Strategy
+from loudly.core.seams import Clock, Merging, Strategy
 from loudly.core.values import ModelVersion, Schema
 from loudly.errors import RolloutError
 from loudly.loop import traffic
@@ -22,7 +22,6 @@ from loudly.loop.pins import missing, router_of
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.stores import Stores
-from loudly.loop.strategies import merging_of
 from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
@@ -46,6 +45,7 @@ class Told:
     state: Mapping[str, Any]
     rollout: int
     context: Context | None
+    merging: Merging | None
     loaded: tuple[ModelVersion, ...] = ()
 
 
@@ -60,7 +60,7 @@ def routing_of(live: Live) -> Told | None:
         rollout = state.rollout.started if state.rollout is not None and candidates else 0
         loaded = tuple(state.versions[v] for v in live.pins.loaded())
         control = state.versions[routing.control.version]
-        return Told(control, candidates, routing.strategy, dict(routing.state), rollout, routing.context, loaded)
+        return Told(control, candidates, routing.strategy, dict(routing.state), rollout, routing.context, routing.merging, loaded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ class Outpost:
             return
         candidates = tuple(map(self._served, told.candidates))
         control = self._served(told.control)
-        salt, merging = str(told.rollout), merging_of(told.strategy)
-        routing = Routing(control, candidates, told.strategy, told.state, salt, context=told.context, merging=merging)
+        salt = str(told.rollout)
+        routing = Routing(control, candidates, told.strategy, told.state, salt, context=told.context, merging=told.merging)
         named = {v.ref: (self._open(v), router_of(v.ref, self._open(v))) for v in told.loaded}
         self._standing = Standing(Router(routing, self._timer), self._open(told.control).schema, told.rollout, named)
         wanted = {told.control.ref, *(v.ref for v in told.candidates), *named}
@@ -144,8 +144,9 @@ class Outpost:
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Tells of rows whose client was told that no answer came in time: the arm that was at work has failed them."""
-        if not attempt.version and self._standing is not None:
-            told = (self._standing.rollout, attempt.scoring, id(attempt), list(rows.columns[self._system.key]))
+        units = self._stores.sample.followed(rows.column(self._system.key))
+        if units and not attempt.version and self._standing is not None:
+            told = (self._standing.rollout, attempt.scoring, id(attempt), units)
             self._send("given_up", msgspec.msgpack.encode(told), 0)
 
     def _asked(self, version: str) -> tuple[Router, Schema, int]:
@@ -160,6 +161,10 @@ class Outpost:
         return router, ready.schema, 0
 
     def _give(self, rows: Rows, replies: Replies, notes: Notes, rollout: int, version: str) -> None:
+        part = self._stores.sample.part(rows, replies, notes, self._system.key)
+        if part is None:
+            return
+        rows, replies, notes = part
         payload = traffic.compact(rows, replies, rollout, self._clock.now(), notes, version, calls=not version)
         self._send("pinned" if version else "predictions", payload, rows.height)
 

@@ -109,13 +109,13 @@ class Pins:
         self.book.predicted(logged, logged["_at"])
 
     def arrived(self, labels: pl.DataFrame, now: int) -> Arrival:
-        """Labels joined with the answers of the routing; a label of an answer by name alone is not unknown."""
+        """Labels joined with the answers of the routing; one of an answer by name alone, or that nobody follows, is not unknown."""
         arrival = self._live.book.arrived(labels, now)
-        if not self.book.waiting:
-            return arrival
-        mine = self.book.arrived(labels, now).joined
+        followed = self._live.stores.sample.mask(arrival.unknown)
+        mine = self.book.arrived(labels, now).joined if self.book.waiting else arrival.joined.clear()
         known = set(mine[self.book.key]) if mine.height else set()
-        return replace(arrival, unknown=tuple(k for k in arrival.unknown if k not in known))
+        unknown = tuple(key for key, ours in zip(arrival.unknown, followed, strict=True) if ours and key not in known)
+        return replace(arrival, unknown=unknown, unfollowed=int((~followed).sum()))
 
     def _made(self, version: str) -> tuple[Ready, Router]:
         live = self._live

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.canon import Json
+from loudly.errors import StaleWriter
 from loudly.loop import traffic
 from loudly.loop.state import fold
-from loudly.store.segments import Record, read_segments
+from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
-MOST_ROWS, LOOK_EVERY = 4096, 256
+MOST_ROWS, LOOK_EVERY = 4096, 64
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,23 +30,63 @@ def catch_up(
 ) -> int:
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
-    taken: is told how far the spools of workers were taken over.  progress: is told the bytes read, and of how many.
+    taken, progress: as of `Folding`.
     Cost: as much as folding it the first time, less the predictions of all but a shadow; records of single rows are folded by
     the thousand.
     """
-    _watch_again(live)
-    records = read_segments(folder) if folder.exists() else iter(())
-    size = sum(path.stat().st_size for path in folder.glob("*")) if folder.exists() else 0
-    rows, cell = 0, None
-    for kind, _, table in batches(live, _noted(records, {} if taken is None else taken, lambda done: progress(done, size))):
-        if not table.is_empty():
-            at = int(table["_at"][0])
-            before, cell = cell, live.watch.cell(at)
-            if before != cell:
-                live.watch.close(at)
-            rows += _fold(live, kind, table)
+    watch_again(live)
+    folding = Folding(live, folder, {} if taken is None else taken, progress)
+    for kind, table in folding.read():
+        folding.fold(kind, table, again=True)
     live.watch.told()  # it was told before the restart
-    return rows
+    return live.past.rows
+
+
+class Folding:
+    """Folds the log of a Live in again, in its order, without deciding anything. last: the newest record that was read.
+
+    taken: is told how far the spools of workers were taken over.  progress: is told the bytes read, and of how many.
+    """
+
+    def __init__(self, live: Live, folder: Path, taken: dict[str, int], progress: Callable[[int, int], None]) -> None:
+        self._live, self._folder, self._taken, self._progress = live, folder, taken, progress
+        self._cell: tuple[int, int] | None = None
+        self.last = 0
+        live.past.size = bytes_in(folder) if folder.exists() else 0
+
+    def read(self, upto: float = math.inf) -> Iterator[tuple[str, pl.DataFrame]]:
+        """What the log has further, up to that record, as tables with their kind. Whoever takes one folds it before the next."""
+        if not self._folder.exists():
+            return
+        records = takewhile(lambda record: record.sequence <= upto, read_segments(self._folder, self.last))
+        for kind, _, table in batches(self._live, self._noted(records)):
+            if not table.is_empty():
+                yield kind, table
+
+    def passes(self, table: pl.DataFrame) -> bool:
+        """Whether time goes by from the table before to this one, so that windows may close."""
+        return self._cell not in (None, self._live.watch.cell(int(table["_at"][0])))
+
+    def fold(self, kind: str, table: pl.DataFrame, *, again: bool) -> None:
+        """Folds a table. again: it was folded before the restart, so what comes of it was told. The caller holds the lock.
+
+        Else windows are left to the next tick, which judges them and tells.
+        """
+        at = int(table["_at"][0])
+        before, self._cell = self._cell, self._live.watch.cell(at)
+        if again and before != self._cell:
+            self._live.watch.close(at)
+        self._live.past.rows += _fold(self._live, kind, table, again)
+
+    def _noted(self, records: Iterable[Record]) -> Iterator[Record]:
+        past = self._live.past
+        for number, record in enumerate(records):
+            past.read += len(record.payload) + len(record.kind) + FRAME_BYTES
+            if number % LOOK_EVERY == 0:
+                self._progress(past.read, past.size)
+            taken_of(record, self._taken)
+            self.last = record.sequence
+            yield record
 
 
 def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[traffic.Entry], pl.DataFrame]]:
@@ -63,17 +107,7 @@ def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[t
         yield kind, waiting, traffic.table_of(waiting)
 
 
-def _noted(records: Iterable[Record], taken: dict[str, int], read: Callable[[int], None]) -> Iterator[Record]:
-    done = 0
-    for number, record in enumerate(records):
-        done += len(record.payload)
-        if number % LOOK_EVERY == 0:
-            read(done)
-        taken_of(record, taken)
-        yield record
-
-
-def _watch_again(live: Live) -> None:
+def watch_again(live: Live) -> None:
     """The champion is watched from when it became one; alarms that are open stay open."""
     champion = live.state.champion
     if champion is not None and live.retraining.reference().height:
@@ -93,7 +127,7 @@ def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> b
     )
 
 
-def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
+def _fold(live: Live, kind: str, batch: pl.DataFrame, again: bool) -> int:
     """Folds a logged batch; returns how many predictions it held."""
     at = int(batch["_at"][-1])
     if kind == "predictions":
@@ -102,6 +136,9 @@ def _fold(live: Live, kind: str, batch: pl.DataFrame) -> int:
     if kind == "pinned":
         live.pins.predicted(batch)
         return batch.height
+    if not again:
+        live.labelled(batch.drop("_at"), at)
+        return 0
     arrival = live.pins.arrived(batch.drop("_at"), at)
     if arrival.joined.height and live.state.champion is not None:
         live.fold_labels(arrival.joined, at)
@@ -119,6 +156,18 @@ def _with_shadows(live: Live, batch: pl.DataFrame) -> pl.DataFrame:
         if name in shadows and int(batch["_rollout"][0]) == rollout.started:
             batch = traffic.rescored(batch, name, served, live.answering.raised.note)
     return batch
+
+
+def insist(live: Live, kind: str, **data: Json) -> None:
+    """One event, now, whoever else writes at once."""
+    with live.lock:
+        while True:
+            refresh(live)
+            try:
+                live.event(kind, **data)
+            except StaleWriter:
+                continue
+            return
 
 
 def refresh(live: Live) -> bool:

@@ -7,18 +7,16 @@ instead, for that is what came of asking this arm. `@app.reward` says otherwise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats
 from loudly.core.values import Task
 from loudly.errors import RolloutError, UserFileError
 from loudly.loop.system import System
 from loudly.metrics.table import in_traffic, metric
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 NO_REWARD = "A number that is predicted has no loss between 0 and 1, so a bandit cannot learn from it."
 SAY = 'e.g. @app.reward with def reward(rows, answers): return (1 - (rows["price"] - answers).abs() / 100).clip(0, 1)'

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from loudly.core.seams import Blobs, FastForm, Model, ModelFormat
+from loudly.core.seams import Blobs, FastForm, Floats, Model, ModelFormat
 from loudly.core.values import ModelVersion, Schema, Task
 from loudly.errors import ModelError, UntrustedModel, nearest
 from loudly.features.feature_set import Definition, FeatureSet, FrozenFeatures
@@ -18,22 +18,22 @@ from loudly.register.bundle import Bundle, unpack
 from loudly.register.fast_form import Guarded
 from loudly.serve.rows import Rows, asked, places_of_numbers
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
-MOST_PLANS = 16
-
+MOST_ASSEMBLERS = 16
 
 FastForms = Mapping[str, Callable[[], FastForm | None]]
 ORIGINAL = "original"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How the matrix is made from rows of one schema. places: (k,) of the matrix's plain numbers in `Rows.numbers`."""
+class Assembler:
+    """Makes the matrix from rows of one schema. places: (k,) of the matrix's plain numbers in `Rows.numbers`."""
 
     quick: Quick
     places: Any
+
+    def matrix(self, rows: Rows) -> Floats:
+        """The features of the rows. Shapes: (n, d)."""
+        return self.quick.matrix(np.take(rows.numbers, self.places, axis=1), rows.column, rows.series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Ready:
     classes: tuple[str, ...]
     served: str = ORIGINAL
     told: str = ""
-    plans: dict[int, tuple[Schema, Plan | None]] = field(default_factory=dict, compare=False, repr=False)
+    assemblers: dict[int, tuple[Schema, Assembler | None]] = field(default_factory=dict, compare=False, repr=False)
 
     def predict(self, table: pl.DataFrame) -> Floats:
         """Scores of raw rows: (n,) or (n, k)."""
@@ -64,20 +64,15 @@ class Ready:
         """The same scores from the columns of a request; a table is made only where the model or a feature needs one."""
         if self.frame == "polars":
             return self.predict(rows.table())
-        plan = self._plan(rows.schema)
-        if plan is None:
-            return self.predict(rows.table())
-        numbers = np.take(rows.numbers, plan.places, axis=1)
-        return self.model.predict(plan.quick.matrix(numbers, rows.column, rows.series))
+        assembler = self._assembler(rows.schema)
+        return self.predict(rows.table()) if assembler is None else self.model.predict(assembler.matrix(rows))
 
-    def _plan(self, schema: Schema) -> Plan | None:
-        known = self.plans.get(id(schema))
+    def _assembler(self, schema: Schema) -> Assembler | None:
+        known = self.assemblers.get(id(schema))
         if known is None or known[0] is not schema:
-            if len(self.plans) >= MOST_PLANS:
-                self.plans.clear()
-            made, places = quick(self.features, {f.name: f.kind for f in asked(schema)}), places_of_numbers(schema)
-            plan = Plan(made, np.array([places[name] for _, name in made.numbers], dtype=np.intp)) if made is not None else None
-            self.plans[id(schema)] = known = (schema, plan)
+            if len(self.assemblers) >= MOST_ASSEMBLERS:
+                self.assemblers.clear()
+            self.assemblers[id(schema)] = known = (schema, _assembler_of(self.features, schema))
         return known[1]
 
     def estimator(self) -> object:
@@ -138,6 +133,12 @@ def make_ready(
         served,
         told,
     )
+
+
+def _assembler_of(features: FrozenFeatures, schema: Schema) -> Assembler | None:
+    """The assembler, or None where a feature needs a table."""
+    made, places = quick(features, {f.name: f.kind for f in asked(schema)}), places_of_numbers(schema)
+    return None if made is None else Assembler(made, np.array([places[name] for _, name in made.numbers], dtype=np.intp))
 
 
 def opened(fast: FastForms) -> Iterator[FastForm]:

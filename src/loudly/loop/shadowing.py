@@ -12,16 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.loop.traffic import all_of
 from loudly.serve.router import Replies, Served
 from loudly.serve.rows import Rows, joined
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 Note = Callable[[list[str]], None]
 GROUP_ROWS = 1024
@@ -36,6 +34,7 @@ class Waiting:
     """Answered rows that are not folded yet. kind: those of one kind may be folded together.  at: when, once or row by row.
 
     pinned: the version that was asked by name, "" where the routing was.  notes: id, traceparent and rows of each request.
+    behind: whether they are folded from the log, and here only the counts of the rollout are taken.
     """
 
     rows: Rows
@@ -45,6 +44,7 @@ class Waiting:
     kind: tuple[Any, ...]
     pinned: str = ""
     notes: Sequence[tuple[str, str, int]] = ()
+    behind: bool = False
 
 
 class Shadows:
@@ -167,9 +167,14 @@ def _one_of(group: Sequence[Waiting]) -> Waiting:
     return replace(group[0], rows=rows, replies=replace(replies, owed=group[0].replies.owed), at=at)
 
 
+def shared(one: Waiting) -> tuple[Any, ...]:
+    """What batches must share to be folded together."""
+    return *one.kind, one.behind
+
+
 def _shadows_of(one: Waiting) -> tuple[Any, ...]:
     """What batches must share to be scored together."""
-    return one.kind, *((name, id(served)) for name, served in one.replies.owed.items())
+    return *shared(one), *((name, id(served)) for name, served in one.replies.owed.items())
 
 
 def _scores(served: Served, rows: Rows, parts: Sequence[Rows], note: Note) -> Floats | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from loudly.core.values import Decision, Verdict, verdict_of
+from loudly.core.values import Decision, Event, Verdict, verdict_of
 from loudly.loop.arms import arms_of, winner
 
 if TYPE_CHECKING:
-    from loudly.core.values import Event
     from loudly.loop.live import Live
+
+AGAIN = "the traffic of before the restart is being folded in again"
 
 
 def standing_verdict(live: Live, version: str | None) -> Verdict:
@@ -29,6 +30,8 @@ def standing_verdict(live: Live, version: str | None) -> Verdict:
         if version is not None and version in rollout.dropped:
             return replace(verdict_of(rollout.dropped[version]), subject=version)
         told = replace(verdict, subject=version or rollout.version)
+        if live.past.open:
+            return replace(told, decision=Decision.UNDECIDED, reason=AGAIN, missing="the rest of it")
         if verdict.passed and version is not None and version != winner(live):
             return replace(told, decision=Decision.FAIL, reason=f"another arm wins: {verdict.reason}")
         if verdict.passed and rollout.stage < stages - 1:

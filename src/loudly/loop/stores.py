@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from loudly.core.seams import Blobs, Executor, FastForm, Ledger, ModelFormat, Notify, Search, Tracker
+from loudly.loop.sampling import EVERYBODY, Sample
 
 
 class Traffic(Protocol):
     """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps.
 
     `refused`: why the disk refuses now, or "".  `lost`: records that had no room.  `before`: is called before each write.
+    `sequence`: of the newest record.
     """
 
     before: Callable[[bool], None]
@@ -22,6 +24,9 @@ class Traffic(Protocol):
 
     @property
     def lost(self) -> int: ...
+
+    @property
+    def sequence(self) -> int: ...
 
     def append(self, kind: str, payload: bytes, origin: str = "") -> int: ...
 
@@ -41,6 +46,7 @@ class Stores:
     """The resolved parts. `formats` are tried in order when a model is stored.
 
     fast: makers of fast forms in the order in which they are tried; None for one that is not installed; empty switches them off.
+    sample: the units whose traffic is logged.
     """
 
     ledger: Ledger
@@ -52,6 +58,7 @@ class Stores:
     traffic: Traffic | None = None
     searches: Mapping[str, MakeSearch] = field(default_factory=dict)
     fast: Mapping[str, Callable[[], FastForm | None]] = field(default_factory=dict)
+    sample: Sample = EVERYBODY
 
     def close(self) -> None:
         """The log of requests is on disk and sealed, and the ledger's file or connection given back."""

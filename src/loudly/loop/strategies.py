@@ -7,15 +7,15 @@ from loudly.core.values import Task
 from loudly.deliver.ab import Ab
 from loudly.deliver.ab_n import AbN
 from loudly.deliver.bandit import BanditSpec
-from loudly.deliver.blue_green import BlueGreen
+from loudly.deliver.blue_green import blue_green
 from loudly.deliver.canary import Canary
 from loudly.deliver.epsilon_greedy import epsilon_greedy
 from loudly.deliver.interleave import Interleave
 from loudly.deliver.linear_thompson import linear_thompson
 from loudly.deliver.linucb import linucb
-from loudly.deliver.ramp import Ramp, Rampable
+from loudly.deliver.ramp import Ramp
 from loudly.deliver.rollout import RolloutSpec
-from loudly.deliver.shadow import Shadow
+from loudly.deliver.shadow import shadow
 from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.errors import ConfigError, RolloutError
@@ -29,11 +29,11 @@ def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) ->
     Raises: RolloutError for a strategy that does not exist, ConfigError for lists of answers that are no ranking.
     """
     if spec.interleaves:
-        return Interleave(spec.strategy, ranked(system, task), spec)
+        return _interleaving(system, spec, task)
     made = _by_name(spec, in_traffic(system.metric, task), features)
     if not spec.ramp:
         return made
-    if not isinstance(made, Rampable):
+    if not spec.experiments:
         raise ConfigError("Only an A/B test or a bandit is ramped.", seen=spec.strategy)
     return Ramp(made, spec.ramp, spec.hold)
 
@@ -42,11 +42,11 @@ def _by_name(spec: RolloutSpec, judged: MetricSpec, features: int) -> Strategy:
     learns = BanditSpec(spec.floor, spec.alpha, spec.margin, spec.days, spec.hold, alone=True)
     match spec.strategy:
         case "shadow":
-            return Shadow(spec, judged)
+            return shadow(spec, judged)
         case "canary":
             return Canary(spec, judged)
         case "blue-green":
-            return BlueGreen(spec, judged)
+            return blue_green(spec, judged)
         case "ab" if spec.arms > 2:
             return AbN(spec, judged)
         case "ab":
@@ -65,9 +65,13 @@ def _by_name(spec: RolloutSpec, judged: MetricSpec, features: int) -> Strategy:
             raise RolloutError(f"There is no strategy {unknown!r}.")
 
 
-def merging_of(strategy: Strategy | None) -> Merging | None:
-    """The strategy, where it merges rankings."""
-    return strategy if isinstance(strategy, Interleave) else None
+def merging_of(system: System, spec: RolloutSpec) -> Merging | None:
+    """The strategy of a stage that merges rankings; None of all others."""
+    return _interleaving(system, spec) if spec.interleaves else None
+
+
+def _interleaving(system: System, spec: RolloutSpec, task: Task | None = None) -> Interleave:
+    return Interleave(spec.strategy, ranked(system, task), spec)
 
 
 def ranked(system: System, task: Task | None = None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from loudly.core.seams import Calls
 from loudly.errors import DataError, LoudlyError
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
@@ -36,8 +37,8 @@ def take(live: Live, records: Sequence[Record]) -> dict[str, Outcome]:
     """
     labels = [record for record in records if record.kind == "labels"]
     rest = _in_order(record for record in records if record.kind != "labels")
-    _log(live, [record for record in rest if record.kind != "given_up"])
     with live.lock:
+        _log(live, [record for record in rest if record.kind != "given_up"])
         _fold(live, rest)
         told = {record.origin: _label(live, record) for record in labels}
     _log(live, [record for record in labels if not isinstance(told[record.origin], LoudlyError)])
@@ -54,11 +55,11 @@ class Taking:
     def drain(self) -> int:
         """Takes over all there is, and deletes what is safely in the log. Returns how many records there were.
 
-        While the disk refuses the log nothing is taken: it waits in the spools, which are bounded.
+        While the disk refuses the log, or the past is folded, nothing is taken: it waits in the spools, which are bounded.
         """
         with self._lock:
             log, found = self._live.stores.traffic, list[Record]()
-            if log is None or log.refused:
+            if log is None or log.refused or self._live.past.open:
                 return 0
             new = self._spools.read()
             while new:
@@ -101,15 +102,17 @@ def _in_order(records: Iterable[Record]) -> list[Record]:
 def _fold(live: Live, records: Sequence[Record]) -> None:
     """As answers of our own. Those of a rollout that is over count no more."""
     live.answering.fold()
+    behind = live.answering.behind
     _given_up(live, [record for record in records if record.kind == "given_up"])
     for kind, entries, table in batches(live, records):
         match kind:
             case "predictions":
-                live.fold_answers(table, int(table["_at"][-1]))
+                if not behind:
+                    live.fold_answers(table, int(table["_at"][-1]))
                 if live.state.rollout is not None and entries and entries[0].rollout == live.state.rollout.started:
                     replies = traffic.replies_of(table)
                     count(live, table, replies, tuple(_calls(replies, table[live.system.key].to_list(), entries)))
-            case "pinned":
+            case "pinned" if not behind:
                 live.pins.predicted(table)
             case _:
                 continue
@@ -134,8 +137,8 @@ def _given_up(live: Live, records: Sequence[Record]) -> None:
     for (_, rollout, arm, _), units in lost.items():
         if live.strategy is not None and live.router is not None and live.state.rollout and live.state.rollout.started == rollout:
             one = late_call(live.router.routing.names, arm, len(units))
-            told = live.strategy.observe(live.rollout_state, one.answered, live.answering.failing(one, units), one.seconds)
-            live.rollout_state, live.rollout_verdict = told
+            told = Calls(one.answered, live.answering.failing(one, units), one.seconds)
+            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, told)
 
 
 def _label(live: Live, record: Record) -> Outcome:
@@ -149,6 +152,8 @@ def _label(live: Live, record: Record) -> Outcome:
 
 
 def outcome_of(arrival: Arrival) -> dict[str, Any]:
-    """What became of labels, in numbers."""
+    """What became of labels, in numbers. spooled: safe, and joined later; unfollowed: of units that are not logged."""
     repeated = len(arrival.duplicate) + len(arrival.changed)
-    return {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
+    told = {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
+    rare = {"spooled": arrival.later, "unfollowed": arrival.unfollowed}
+    return {**told, **{name: count for name, count in rare.items() if count}}

@@ -16,17 +16,17 @@ from loudly.core.canon import Json
 from loudly.core.clock import HOUR, span
 from loudly.core.seams import Feedback
 from loudly.deliver.bandit import frozen
+from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import LoudlyError
 from loudly.loop import traffic
 from loudly.loop.arms import arms_of, context_now, routing_of
 from loudly.loop.candidate import encode
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
+from loudly.loop.state import RolloutState
 
 if TYPE_CHECKING:
-    from loudly.deliver.rollout import RolloutSpec
     from loudly.loop.live import Live
-    from loudly.loop.state import RolloutState
 
 # Labels have had their time when twice the time has gone by within which nearly all come.
 PATIENCE = 2

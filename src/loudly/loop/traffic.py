@@ -9,18 +9,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Field, Kind, Schema
 from loudly.serve.router import Replies, Served, arm_names
 from loudly.serve.rows import Rows, asked, series
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 MAGIC = b"loud1"
 # What a compact record holds of each row before the scores of the arms.

@@ -10,13 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json, finite
-from loudly.core.seams import Search
+from loudly.core.seams import Floats, Search
 from loudly.data.split import rolling
 from loudly.errors import TrainingError
 from loudly.features.feature_set import FeatureSet, FrozenFeatures
@@ -26,9 +26,6 @@ from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.skops_format import SklearnModel
 from loudly.train.fit import fit_once
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 FOLDS = 3
 Progress = Callable[[str, int, int | None], None]

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.core.values import Task
 from loudly.errors import ConfigError, nearest
 from loudly.stats.auc import area, average_precision
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 sk = late("sklearn.metrics")
 

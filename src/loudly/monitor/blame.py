@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -24,10 +23,8 @@ from loudly.monitor.shifts import Seen
 from loudly.shift.blame import Blamed, blame_columns, blame_slices, since_when
 from loudly.shift.error_rules import error_rules
 from loudly.shift.kind import ShiftKind, kind_of_shift
+from loudly.shift.plan import Plan
 from loudly.stats.divergence import ks, total_variation
-
-if TYPE_CHECKING:
-    from loudly.shift.plan import Plan
 
 MOST_COLUMNS = 3
 MOST_SLICES = 2

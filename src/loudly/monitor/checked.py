@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Verdict
 from loudly.shift.estimate.cbpe import Cbpe
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 DISPROVED = "estimate disproved"
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from loudly.core.clock import HOUR
+from loudly.core.seams import Ints
 from loudly.monitor.judged import HOURS, PREDICTION
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import Seen
@@ -22,9 +22,6 @@ from loudly.shift.profile import profile
 from loudly.shift.window_shapes import Tumbling
 from loudly.shift.window_state import Spoken, State
 from loudly.shift.windows import Windows
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
 
 
 @dataclass(slots=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats, Ints
 from loudly.monitor.settings import MonitorSettings
 from loudly.shift.hashing import text_hash
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 DRAW, TRUTH, SCORE, ON = "(draw)", "(truth)", "(score)", "(day)"
 KEPT = (DRAW, TRUTH, SCORE, ON)

@@ -6,19 +6,16 @@ The look-back moves and one looks every window, so the bound is that of a confid
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loudly.core.canon import finite
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.metrics.table import MetricSpec
 from loudly.monitor.settings import MonitorSettings
 from loudly.stats.auc import auc
 from loudly.stats.confidence_sequence import radius
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 SUBJECT = "performance"
 BIAS_ERRORS = 2.0

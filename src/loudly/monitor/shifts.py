@@ -10,26 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loudly.core.clock import DAY
+from loudly.core.seams import Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.monitor.judged import HOURS
 from loudly.monitor.settings import MONTH, MonitorSettings
+from loudly.monitor.strata import Strata
 from loudly.shift.bins import Bins
 from loudly.shift.budget import AlertBudget, Spent
 from loudly.shift.lookback import LENGTHS
+from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile
 from loudly.stats.count_intervals import total_variation_reach
 from loudly.stats.dkw import ks_interval
 from loudly.stats.multinomial_process import log_e, log_e_ordered
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
-    from loudly.monitor.strata import Strata
-    from loudly.shift.plan import Plan
 
 JOINT = "all columns together"
 # The joint test has a part of the budget for itself.

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, nearest
 from loudly.shift.bins import Bins
 from loudly.shift.categories import codes_of
 from loudly.shift.context import MOST_UNSEEN, context_log_e
 from loudly.shift.fold import as_text, read
+from loudly.shift.plan import Plan
 from loudly.stats.count_intervals import total_variation_reach
 from loudly.stats.dkw import ks_interval
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
-    from loudly.shift.plan import Plan
 
 CALENDAR: Mapping[str, pl.Expr] = {
     "hour": pl.col("_at").dt.hour(),

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.clock import iso
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import NUMERIC, Decision, Event, Evidence, Role, Schema, Task, Verdict
 from loudly.errors import ConfigError, StreamRefused, nearest
 from loudly.monitor.judged import Cause
 from loudly.shift.streams.stream import StreamDetector, carried
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 ERRORS, LOSS, SCORE = "errors", "loss", "score"
 OF_LABELS = (ERRORS, LOSS)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Event, Kind, Role, Schema, Task, Verdict, plain
 from loudly.metrics.table import metric as metric_named
 from loudly.monitor.blame import Blame, Case
@@ -33,9 +34,6 @@ from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
 from loudly.store.threads import OneThread
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 FEW_VALUES = 8
 REFERENCE_ROWS, MOST_DUE = 50_000, 4_096

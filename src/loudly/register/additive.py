@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.late import late
-from loudly.core.seams import Contributions
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+from loudly.core.seams import Contributions, Floats
 
 sklearn = late("sklearn")
 

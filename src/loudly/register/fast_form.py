@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loudly.core.canon import Json
-from loudly.core.seams import FastForm, Model
+from loudly.core.seams import FastForm, Floats, Model
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import ModelError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 TOLERANCE = 1e-6
 ROWS, CUTS, ALONE = 1_000, 3_000, 50

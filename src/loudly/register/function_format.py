@@ -9,15 +9,13 @@ import textwrap
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.canon import canonical, digest
+from loudly.core.seams import Floats
 from loudly.errors import ModelError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 class Function:

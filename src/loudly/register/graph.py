@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats, Model
 from loudly.errors import ModelError, nearest
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,15 @@ import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loudly.core.canon import canonical
-from loudly.core.seams import Model, ModelFormat
+from loudly.core.seams import Floats, Model, ModelFormat
 from loudly.errors import ModelError, UntrustedModel
 from loudly.register.bundle import EPOCH
 from loudly.register.graph import Graph, Mean, Node, answer
 from loudly.register.pickle_format import PickleFormat
 from loudly.register.skops_format import SkopsFormat
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 PLAN, MEAN = "graph.json", "mean"
 DEFAULT: tuple[ModelFormat, ...] = (SkopsFormat(), PickleFormat())

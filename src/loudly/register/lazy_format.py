@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from loudly.core.seams import Model, ModelFormat
 from loudly.errors import ExtraMissing
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Model, ModelFormat
 
 
 @dataclass(frozen=True, slots=True)

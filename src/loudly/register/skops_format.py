@@ -5,18 +5,15 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.late import late
-from loudly.core.seams import Contributions
+from loudly.core.seams import Contributions, Floats
 from loudly.errors import ModelError, UntrustedModel
 from loudly.register.additive import linear_contributions
 from loudly.store.threads import OneThread
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 sklearn, sio = late("sklearn"), late("skops.io")
 

@@ -5,27 +5,29 @@ The answer of a row is a number of control's own, dealt out anew so that high on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loudly.core.seams import Merging
+from loudly.core.seams import Floats, Ints, Merging
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from loudly.core.seams import Floats, Ints
     from loudly.serve.router import Replies
 
 
-def merged(replies: Replies, merging: Merging, table: pl.DataFrame | Rows, salt: str, sizes: Sequence[int]) -> Replies:
+def merged(
+    replies: Replies, merging: Merging, state: Mapping[str, Any], table: pl.DataFrame | Rows, salt: str, sizes: Sequence[int]
+) -> Replies:
     """The replies with the rows of each list in the order of the merged one. sizes: rows of each request of the batch.
 
-    A list of which an arm has not scored every row is control's alone: it is marked as the fallback, and no other arm's scores
-    of it are told, so that it is no evidence. So are rows without a group, which are no list and no fallback.
+    A list of which an arm that takes part has not scored every row is control's alone: it is marked as the fallback, and no
+    other arm's scores of it are told, so that it is no evidence. So are rows without a group, which are no list and no
+    fallback.
     """
     names, n = replies.names, table.height
     scores = {name: score.copy() for name, score in replies.scores.items()}
@@ -36,12 +38,12 @@ def merged(replies: Replies, merging: Merging, table: pl.DataFrame | Rows, salt:
     groups = list(table.columns[merging.group] if isinstance(table, Rows) else table[merging.group])
     for group, rows in _lists(groups, np.repeat(np.arange(len(sizes)), sizes) if sizes else np.zeros(n, dtype=np.int64)):
         each = [scores[name][rows] for name in names]
-        if group is None or not np.isfinite(each).all():
+        made = merging.merge(state, each, str(group), salt) if group is not None else None
+        if made is None:
             fallback[rows] |= group is not None
             for name in names[1:]:
                 scores[name][rows] = np.nan
             continue
-        made = merging.merge(each, str(group), salt)
         answer[rows] = _falling(each[0])[made.place]
         arm[rows], propensity[rows] = made.arm, made.propensity
     return replace(replies, answer=answer, arm=arm, propensity=propensity, fallback=fallback, scores=scores)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.canon import unit_draw
-from loudly.core.seams import Assignment, Merging, Strategy
+from loudly.core.seams import Assignment, Floats, Ints, Merging, Strategy
 from loudly.errors import ModelError
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
@@ -23,7 +23,6 @@ from loudly.serve.rows import Rows
 if TYPE_CHECKING:
     import polars as pl
 
-    from loudly.core.seams import Floats, Ints
 
 CONTROL, CANDIDATE = "control", "candidate"
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
@@ -131,6 +130,24 @@ class Replies:
             share=None if self.share is None else self.share[kept],
         )
 
+    def asked(self) -> dict[str, Any]:
+        """Arm -> (n,) rows that it was asked for."""
+        n, found = len(self.arm), dict[str, Any]()
+        for index, name in enumerate(self.scores):
+            count = self.answered.get(name, 0)
+            found[name] = np.full(n, count > 0) if count in (0, n) else self.arm == index
+        return found
+
+    def lacking(self) -> dict[str, Any]:
+        """Arm -> (n,) rows that it was asked for and did not answer."""
+        return {name: asked & ~finite(self.scores[name]) for name, asked in self.asked().items()}
+
+    def part(self, kept: Ints) -> Replies:
+        """The replies of some of the rows, and the counts of these."""
+        answered = {name: int(asked[kept].sum()) for name, asked in self.asked().items()}
+        failed = {name: int(rows[kept].sum()) for name, rows in self.lacking().items()}
+        return replace(self.take(kept), answered=answered, failed=failed)
+
 
 class Router:
     """Holds the current routing and answers batches of rows by it. `timer`: a clock of calls; none in a replay."""
@@ -178,7 +195,7 @@ class Router:
         replies = _replies(routing, assigned, asked, scores, errors, seconds)
         if routing.merging is None:
             return replies
-        return merged(replies, routing.merging, table, routing.salt, attempt.sizes if attempt is not None else ())
+        return merged(replies, routing.merging, routing.state, table, routing.salt, attempt.sizes if attempt is not None else ())
 
     def give_up(self, table: pl.DataFrame | Rows, units: Sequence[Any], scoring: str) -> Replies:
         """The constant fallback for rows whose answer did not come in time; `scoring` is the arm that was at work."""

@@ -10,16 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats
 from loudly.core.values import NUMERIC, Field, Kind, Role, Schema
 from loudly.errors import DataError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 DTYPES: dict[Kind, Any] = {
     Kind.NUMBER: pl.Float64,

@@ -15,18 +15,15 @@ import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.categories import codes_of
 from loudly.shift.hashing import text_hash
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats, Ints
 
 MOST_BINS = 64
 # Fewer rows are searched for and counted by numpy: no table is made for an hour of little traffic, and no library imported.

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 import scipy
 
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Verdict
 from loudly.errors import DataError, nearest
 from loudly.shift.codes import keys, number_bins
 from loudly.shift.verdicts import category_verdict, numeric_verdict
 from loudly.stats.multinomial_process import WEIGHTS, log_e, log_predictive
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 MOST_SLICES = 50
 FEWEST_ROWS = 50

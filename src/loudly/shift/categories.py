@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from loudly.core.seams import Ints
 from loudly.shift.hashing import GOLDEN, text_hash
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Ints
     from loudly.shift.bins import Bins
 
     Words = NDArray[np.uint64]

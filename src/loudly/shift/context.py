@@ -15,19 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError, nearest
 from loudly.shift.codes import keys, number_bins
 from loudly.shift.verdicts import decide
 from loudly.stats.multinomial_process import log_e_within
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 MOST_UNSEEN = 0.2
 FEWEST_CLUSTERS = 5

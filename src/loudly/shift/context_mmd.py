@@ -10,18 +10,14 @@ Source: Cobb & Van Looveren 2022, "Context-aware drift detection", ICML, section
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import scipy
 from threadpoolctl import threadpool_limits
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.errors import DataError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 sklearn = late("sklearn")
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.rank_embedding import fit
 from loudly.shift.two_sample.classifier import classifier
@@ -32,8 +33,6 @@ from loudly.shift.two_sample.mmd_agg import mmd_agg
 from loudly.shift.two_sample.mmd_fuse import mmd_fuse
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
     Test = Callable[[Floats, Floats, np.random.Generator], Evidence]
 
 

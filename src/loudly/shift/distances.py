@@ -13,18 +13,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.shift.bins import Bins
 from loudly.shift.embedding import mmd2
 from loudly.shift.profile import Column, Profile
 from loudly.stats import divergence as d
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
 
 POOLS = 64
 # So many bins are compared at once: fewer cost calls, more cost memory.

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Floats
 from loudly.errors import DataError, nearest
 from loudly.shift.table import as_table
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 MOST_CATEGORIES = 30
 FREE_TEXT = 0.5  # share of values that differ from each other, above which text is no category

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.errors import DataError
 from loudly.stats.clusters import block_difference
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 sklearn = late("sklearn")
 

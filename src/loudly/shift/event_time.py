@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Ints
 from loudly.errors import DataError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
 
 NO_TIME = -(2**63)
 BEGINNING = -(2**62)

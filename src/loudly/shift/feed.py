@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.shift.profile import Column, Profile
 from loudly.shift.units import unit_change
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 FEWEST_ROWS = 50
 FEWEST_WINDOWS = 14

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import scipy
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
 from loudly.shift.categories import SLOTS, codes_of, named_slots
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats, Ints
-
     Far = dict[str, dict[int, int]]
     Places = NDArray[np.intp]
     Count = Callable[[int], Ints]

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
+from numpy.typing import ArrayLike
 
 from loudly.core.canon import Json, finite
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, DataError, nearest
 from loudly.shift.estimate.density import Columns, columns_of
@@ -27,9 +29,6 @@ from loudly.shift.estimate.labelled import FEWEST, labelled
 from loudly.stats.divergence import js
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats, Ints
     from loudly.shift.estimate.density import Inputs
 
 METHOD = "impact: the reference weighted to the window's share of one column"

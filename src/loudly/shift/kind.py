@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.estimate.density import columns_of, density, folds, out_of_fold
 from loudly.shift.estimate.labelled import FEWEST, labelled, scores, sound
@@ -28,9 +30,6 @@ from loudly.shift.estimate.pape import with_score
 from loudly.shift.label_shift import LabelShift
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats
     from loudly.shift.estimate.density import Inputs
     from loudly.shift.estimate.labelled import Labelled
 

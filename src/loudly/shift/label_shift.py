@@ -12,20 +12,16 @@ Cost: BBSE O(nk + k³); MLLS some 100 passes over the window.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
+from numpy.typing import ArrayLike
 
 from loudly.core.canon import Json, finite
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, DataError, nearest
 from loudly.shift.estimate.labelled import labelled, scores, sound
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats
 
 ASSUMES = "label shift alone: P(inputs | class) as in the reference"
 METHODS = ("mlls", "bbse", "bbse-soft")

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
+from loudly.core.seams import Floats
 from loudly.errors import DataError
 from loudly.stats.multinomial_process import log_e, log_e_ordered
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 # Three weeks of hourly windows.
 LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -14,19 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.canon import Json
+from loudly.core.seams import Contributions, Floats
 from loudly.core.values import Evidence, Task
 from loudly.errors import DataError
 from loudly.shift.two_sample.kolmogorov_smirnov import holm_p_values
 from loudly.stats.clusters import block_difference
 from loudly.stats.permutation import p_value, subsets
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Contributions, Floats
 
 LOSS, USE = "contribution to the loss", "use of the column"
 UNITS = {Task.BINARY: "push to the wrong answer", Task.MULTICLASS: "push to the wrong answer", Task.REGRESSION: "squared error"}

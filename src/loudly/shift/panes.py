@@ -5,16 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, MutableMapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Ints
 from loudly.errors import ConfigError
 from loudly.shift.window_shapes import Sliding
 from loudly.shift.window_state import Pane, Silence, Told, V
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
 
 
 def cuts(keys: Ints) -> Iterator[Ints]:

@@ -10,15 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Ints
 from loudly.shift.bins import Bins, Lookup, lookup_of
 from loudly.shift.embedding import Embedding
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
 
 # What stands before the counts of a column.
 NULLS, NANS, LOWS, HIGHS, MISTYPED, ABSENT, SQUARES = range(7)

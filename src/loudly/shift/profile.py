@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from loudly.core.seams import Floats, Ints
 from loudly.errors import DataError
 from loudly.shift.bins import Bins, bins_of
 from loudly.shift.fold import SQUARED, added, as_text, fold, read
@@ -35,9 +37,6 @@ from loudly.shift.reservoir import Reservoir, joined, reservoir_of
 from loudly.stats.confidence_sequence import Running
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats, Ints
     from loudly.shift.fold import Far
 
     Mask = NDArray[np.bool_]

@@ -21,8 +21,10 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError
 from loudly.shift.encode import Encoding, encoding_of, spoken
@@ -30,10 +32,6 @@ from loudly.shift.table import as_table
 from loudly.stats.permutation import aggregate, subsets, window_means
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats
-
     Single = NDArray[np.float32]
 
 PERMUTATIONS = 299

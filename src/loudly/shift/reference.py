@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from loudly.core.seams import Ints
 from loudly.errors import DataError, nearest
 from loudly.shift.bins import BUCKETS, MOST_KNOWN, Bins, bins_of
 from loudly.shift.categories import codes_of
@@ -25,7 +26,6 @@ from loudly.shift.profile import Profile, profile
 from loudly.shift.table import as_table
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Ints
     from loudly.shift.categories import Codes
 
 BINS = 1024

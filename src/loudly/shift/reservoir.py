@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from loudly.core.seams import Floats
 from loudly.shift.bins import is_number
 from loudly.shift.categories import FEW, codes_of
 from loudly.shift.fold import as_text, read
@@ -24,10 +26,6 @@ from loudly.shift.hashing import mixed, number_hash, number_words, text_hash
 from loudly.shift.plan import Plan
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats
-
     Words = NDArray[np.uint64]
 
 # Merging is lazy: parts wait, until there are so many of them or as many rows as in so many full samples.

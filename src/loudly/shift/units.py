@@ -7,15 +7,12 @@ values along the lattice, a conversion moves them off it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from loudly.core.seams import Floats
+from loudly.core.seams import Floats
 
 # name, scale, offset: new = scale * old + offset
 CONVERSIONS: tuple[tuple[str, float, float], ...] = (

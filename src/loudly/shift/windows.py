@@ -16,19 +16,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
-from typing import TYPE_CHECKING, Generic, assert_never
+from typing import Generic, assert_never
 
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.seams import Ints
 from loudly.errors import ConfigError
 from loudly.shift.event_time import BEGINNING, FOREVER, NO_TIME, Batch
 from loudly.shift.panes import carry, cuts, joined, session_numbers, silences, window_of
 from loudly.shift.window_shapes import Count, Session, Shape, Sliding, Trigger, Tumbling
 from loudly.shift.window_state import Pane, Silence, Spoken, State, Step, Timing, Told, TooLate, V
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Ints
 
 
 @dataclass(frozen=True, slots=True)

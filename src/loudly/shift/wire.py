@@ -10,11 +10,12 @@ import base64
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.canon import canonical
+from loudly.core.canon import Json, canonical
+from loudly.core.seams import Ints
 from loudly.errors import DataError
 from loudly.shift.bins import bins_from, plain_bins
 from loudly.shift.embedding import Embedding
@@ -22,10 +23,6 @@ from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile
 from loudly.shift.reference import Reference
 from loudly.shift.reservoir import Reservoir, Rows, sample_of
-
-if TYPE_CHECKING:
-    from loudly.core.canon import Json
-    from loudly.core.seams import Ints
 
 MAGIC, FORMAT = b"LOUD", 3
 WIDTHS = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<i8"))

@@ -6,13 +6,11 @@ Source: DeLong, DeLong & Clarke-Pearson 1988; midranks as in Sun & Xu 2014.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,10 @@ Accuracy: 2e-3 for Beta posteriors of a few rewards, 1e-3 for Gaussians (tested 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import scipy
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+from loudly.core.seams import Floats
 
 SPREAD = np.linspace(-6.0, 6.0, 49)
 EVEN = np.linspace(0.0, 1.0, 33)

@@ -18,14 +18,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.errors import DataError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 POINTS = 513
 CHUNK = 512

@@ -16,16 +16,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
+from loudly.core.seams import Floats, Ints
 from loudly.stats.confidence_sequence import Running
 from loudly.stats.gains import Gains
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BUCKETS = 256
 BITS = 40

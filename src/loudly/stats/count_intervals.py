@@ -11,17 +11,15 @@ Lindon & Malek 2022 (KL ball of the window); Endres & Schindelin 2003 (Jensen-Sh
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
+from loudly.core.seams import Floats
 from loudly.stats.divergence import js, psi, total_variation
 from loudly.stats.dkw import share_band, share_sequence
 from loudly.stats.multinomial_process import fixed_share_interval, log_likelihood, log_predictive, share_interval
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 Counts = Any
 Interval = tuple[float, float]

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from loudly.core.seams import Floats
 from loudly.stats.confidence_sequence import Running, interval, running_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 @dataclass(frozen=True, slots=True)

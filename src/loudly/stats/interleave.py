@@ -1,31 +1,33 @@
-"""Two rankings in one list: clicks choose between them where users would not notice, with far fewer of them than A/B.
+"""Rankings in one list: clicks choose between them where users would not notice, with far fewer of them than A/B.
 
 `team_draft` lets the rankings pick in turn, a coin says who picks first in each round; a click is credited to the ranking whose
-pick it was. `probabilistic` draws each place from one of two soft rankings, so that every list is possible and credit can also
-be shared out by how likely each ranking was to have given the item (`Interleaved.shared`).
+pick it was. `multileave` is the same for several rankings, in an order drawn for each round: any two of them stand as high as each
+other on average, whatever the others rank, so each pair is judged by the clicks on its own picks. `probabilistic` draws each place
+from one of two soft rankings, so that every list is possible and credit can also be shared out by how likely each ranking was to
+have given the item (`Interleaved.shared`).
 
 `Preference` is the verdict: per unit, who got more credit? A sign e-process on the winners (a mixture of Betas against 1/2)
 may be looked at after every unit. Give it one outcome a unit; clicks of one unit are not independent.
 
 Source: Radlinski, Kurup & Joachims 2008, "How does clickthrough data reflect retrieval quality?", algorithm 2 (CIKM); Hofmann,
-Whiteson & de Rijke 2011, "A probabilistic method for inferring preferences from clicks", eq. (1), (4)-(6) (CIKM); the mixture
-as in stats/sample_ratio.py.
+Whiteson & de Rijke 2011, "A probabilistic method for inferring preferences from clicks", eq. (1), (4)-(6) (CIKM); Schuth, Sietsma,
+Whiteson, Lefortier & de Rijke 2014, "Multileaved comparisons for fast online evaluation", algorithm 1 (CIKM); the mixture as in
+stats/sample_ratio.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError
 from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 TAU = 3.0
 CONCENTRATION = 20.0
@@ -33,7 +35,7 @@ CONCENTRATION = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Interleaved:
-    """One list as shown. items: in order.  teams: 0 or 1, whose pick each item was.  second: probability that it was 1's.
+    """One list as shown. items: in order.  teams: from 0, whose pick each item was.  second: probability that it was 1's.
 
     chances: of that team to pick that item for that place, given all picks above it; their product is that of the list.
     Of a probabilistic list `second` is 1/2 where both rankings were as likely to show the item there: a click on it tells nothing.
@@ -44,13 +46,13 @@ class Interleaved:
     second: tuple[float, ...]
     chances: tuple[float, ...] = ()
 
-    def credit(self, clicked: Iterable[int]) -> int:
-        """Clicks (as places from 0) of the second ranking minus those of the first; the sign is the winner.
+    def credit(self, clicked: Iterable[int], team: int = 1) -> int:
+        """Clicks (as places from 0) of a ranking, the second, minus those of the first; the sign is the winner.
 
         >>> Interleaved(("x", "y", "z"), (0, 1, 1), (0.5, 1.0, 0.8)).credit([1, 2, 0])
         1
         """
-        return sum(2 * self.teams[place] - 1 for place in set(clicked))
+        return sum((self.teams[place] == team) - (self.teams[place] == 0) for place in set(clicked))
 
     def shared(self, clicked: Iterable[int]) -> float:
         """The same in expectation over who could have picked each item: less noise. Judge its mean, not its sign."""
@@ -75,21 +77,39 @@ def team_draft(first: Sequence[Any], second: Sequence[Any], draws: Floats, lengt
     >>> team_draft(("a", "b", "c"), ("b", "a", "d"), np.array([0.9, 0.1, 0.1]), 3).items
     ('b', 'a', 'c')
     """
-    rankings = _checked(first, second)
-    wanted = _length(rankings, length, draws)
+    return multileave((first, second), draws, length)
+
+
+def multileave(rankings: Sequence[Sequence[Any]], draws: Floats, length: int | None = None) -> Interleaved:
+    """Team-draft multileaving: in each round every ranking picks its best item that is not yet shown, in an order that is drawn.
+
+    draws: (length,) numbers in [0, 1), one a round is used.  Raises: DataError for doubled items or too few draws.
+
+    >>> multileave(("abc", "bca", "cab"), np.array([0.9, 0.1, 0.1])).items
+    ('c', 'b', 'a')
+    """
+    rankings = _checked(*rankings)
+    wanted, most = _length(rankings, length, draws), len(rankings)
     left, shown = tuple(map(iter, rankings)), set[Any]()
     items, teams, chances = list[Any](), list[int](), list[float]()
     for draw in draws[:wanted]:
-        order, chance = ((0, 1) if draw < 0.5 else (1, 0)), 0.5
-        for team in order:
+        for turn, team in enumerate(_order(float(draw), most)):
             pick = next((item for item in left[team] if item not in shown), None)
             if pick is not None and len(items) < wanted:
                 shown.add(pick)
                 items.append(pick)
                 teams.append(team)
-                chances.append(chance)
-            chance = 1.0
-    return Interleaved(tuple(items), tuple(teams), tuple(float(team) for team in teams), tuple(chances))
+                chances.append(1 / (most - turn))
+    return Interleaved(tuple(items), tuple(teams), tuple(float(team == 1) for team in teams), tuple(chances))
+
+
+def _order(draw: float, most: int) -> list[int]:
+    """One of the permutations of so many, each for a like share of the draws (by its Lehmer code)."""
+    code, left, order = int(draw * math.factorial(most)), list(range(most)), list[int]()
+    for rest in range(most - 1, -1, -1):
+        place, code = divmod(code, math.factorial(rest))
+        order.append(left.pop(place))
+    return order
 
 
 def probabilistic(
@@ -184,15 +204,15 @@ def preference_of(data: Mapping[str, Any]) -> Preference:
     return Preference(sample_ratio_of(data["wins"]), int(data["ties"]))
 
 
-def _checked(first: Sequence[Any], second: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-    for ranking in (first, second):
+def _checked(*rankings: Sequence[Any]) -> tuple[Sequence[Any], ...]:
+    for ranking in rankings:
         if not ranking or len(set(ranking)) != len(ranking):
             raise DataError("A ranking has an item or more, each of them once.", seen=f"{len(ranking)} items")
-    return tuple(first), tuple(second)
+    return tuple(tuple(ranking) for ranking in rankings)
 
 
-def _length(rankings: tuple[Sequence[Any], Sequence[Any]], length: int | None, draws: Floats) -> int:
-    there = len({*rankings[0], *rankings[1]})
+def _length(rankings: tuple[Sequence[Any], ...], length: int | None, draws: Floats) -> int:
+    there = len(set().union(*rankings))
     wanted = min(there, max(map(len, rankings)) if length is None else length)
     if len(draws) < wanted:
         raise DataError("Interleaving needs a draw for every place.", seen=f"{len(draws)} for {wanted} places")

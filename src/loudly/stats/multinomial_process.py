@@ -21,13 +21,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+from loudly.core.seams import Floats
 
 Counts = Any
 

@@ -16,18 +16,15 @@ sample size). Intervals: of the mean, with Student's t, for `ips` and `dr`; leav
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
 from loudly.core.canon import Json, finite
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.errors import DataError
 from loudly.stats.betting import Betting
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 FEWEST_EFFECTIVE = 100
 LEAST_SHARE = 0.05

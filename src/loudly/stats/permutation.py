@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
+from loudly.core.seams import Floats, Ints
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats, Ints
-
     Kernel = NDArray[np.float32] | NDArray[np.float64]
 
 

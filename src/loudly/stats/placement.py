@@ -10,12 +10,9 @@ Cost: O(batch) with counts on a grid of 1,024 score bins; memory 2 × 1,024 inte
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
+from loudly.core.seams import Floats, Ints
 
 BINS = 1024
 

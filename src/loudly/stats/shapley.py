@@ -12,15 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loudly.core.seams import Contributions
+from loudly.core.seams import Contributions, Floats, Ints
 from loudly.errors import DataError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 Score = Callable[["Floats"], "Floats"]
 MOST_EXACT = 8

@@ -33,6 +33,7 @@ SYNC_EVERY = 0.050
 LOOK_EVERY = 0.5
 ROTATE_BYTES = 64 * 2**20
 BUFFER_BYTES = 64 * 2**20
+FRAME_BYTES = 17  # of a record, beside its kind and payload
 OPEN, SEALED, WRITERS = ".open", ".seg", "writers"
 
 
@@ -90,6 +91,11 @@ class SegmentWriter:
         self._thread = threading.Thread(target=self._keep_writing, name="loudly-segments", daemon=True)
         self._thread.start()
 
+    @property
+    def sequence(self) -> int:
+        """Of the newest record that was taken."""
+        return self._sequence
+
     def append(self, kind: str, payload: bytes, origin: str = "") -> int:
         """Takes a record; it is on disk within 5 ms, synced within 50 ms, or at `flush`. Returns its sequence, 0 if it is lost."""
         with self._lock:
@@ -127,19 +133,28 @@ class SegmentWriter:
         self._present.close()
 
     def _keep_writing(self) -> None:
-        rounds = 0
+        rounds = failed = 0
         while not self._closed.wait(WRITE_EVERY):
             rounds += 1
-            try:
-                self.before(False)
-            except Exception:
-                LOG.exception("LOUD what was kept back for the log was not appended; the log goes on")
+            failed = self._ask_before(failed)
             self._write(sync=rounds % round(SYNC_EVERY / WRITE_EVERY) == 0)
             if self._most < math.inf and rounds % round(LOOK_EVERY / WRITE_EVERY) == 0:
-                self._sealed = _bytes_in(self.root)
+                self._sealed = bytes_in(self.root)
             if rounds * WRITE_EVERY >= self._seal_every:
                 rounds = 0
                 self.seal()
+
+    def _ask_before(self, failed: int) -> int:
+        """Asks for what is kept back; a failure is told once, until it goes well again. Returns how often it has failed so far."""
+        try:
+            self.before(False)
+        except Exception:
+            if not failed:
+                LOG.exception("LOUD what was kept back for the log was not appended; the log goes on")
+            return failed + 1
+        if failed:
+            LOG.warning("LOUD what is kept back for the log is appended again, after %d attempts that failed", failed)
+        return 0
 
     def _write(self, *, sync: bool) -> None:
         with self._disk:
@@ -194,8 +209,12 @@ def read_segments(root: Path | str, after: int = 0) -> Iterator[Record]:
 
     Raises: SegmentUnreadable for a damaged sealed segment, naming the file, the offset and what was readable.
     """
-    for path in sorted([*Path(root).glob(f"*{SEALED}"), *Path(root).glob(f"*{OPEN}")]):
-        data = path.read_bytes()
+    files = segment_files(Path(root))
+    first = max((path.stem for path in files if path.stem <= f"{after + 1:020d}"), default="")
+    for path in files:
+        if path.stem < first:
+            continue
+        data = _bytes_of(path)
         whole, records = parse(data)
         yield from (r for r in records if r.sequence > after)
         if whole < len(data) and path.suffix == SEALED:
@@ -204,6 +223,19 @@ def read_segments(root: Path | str, after: int = 0) -> Iterator[Record]:
                 seen=f"offset {whole:,} of {len(data):,}; {len(records):,} records before it are whole",
                 do="Restore it from a backup, or move it away to go on without its rest.",
             )
+
+
+def segment_files(root: Path, first: str = "") -> list[Path]:
+    """Segments from the stem `first` on, in order; one that is seen under both its names, for it is sealed just now, only once."""
+    found = {path.stem: path for suffix in (OPEN, SEALED) for path in root.glob(f"*{suffix}") if path.stem >= first}
+    return [found[stem] for stem in sorted(found)]
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # sealed just now
+        return path.with_suffix(SEALED).read_bytes()
 
 
 def being_written(root: Path | str) -> bool:
@@ -248,7 +280,7 @@ def parse(data: bytes) -> tuple[int, list[Record]]:
     return at, found
 
 
-def _bytes_in(root: Path) -> int:
+def bytes_in(root: Path) -> int:
     """Of all segments; one that is renamed or deleted just now counts as none."""
     size = 0
     for path in root.iterdir():

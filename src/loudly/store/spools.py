@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loudly.store.segments import OPEN, SEALED, Record, being_written, parse
+from loudly.store.segments import SEALED, Record, being_written, parse, segment_files
 
 GONE_LOOKS = 50  # a writer that has just made its folder has not locked it yet
 
@@ -27,10 +27,10 @@ class _Place:
 
 
 class Spools:
-    """Reads all the spools under a folder. taken: origins ("NAME") -> the last sequence that was taken over before."""
+    """Reads all the spools under a folder. taken: origins ("NAME") -> the last sequence taken over before, asked at each look."""
 
     def __init__(self, root: Path, taken: Mapping[str, int] | None = None) -> None:
-        self._root, self._taken = root, dict(taken or {})
+        self._root, self._taken = root, {} if taken is None else taken
         self._places: dict[str, _Place] = {}
 
     def read(self) -> list[Record]:
@@ -54,7 +54,7 @@ class Spools:
         place = self._places.setdefault(folder.name, _Place())
         place.gone = 0 if being_written(folder) else place.gone + 1
         found: list[Record] = []
-        for path in _files(folder, place.stem):
+        for path in segment_files(folder, place.stem):
             try:
                 with path.open("rb") as file:
                     file.seek(place.offset if path.stem == place.stem else 0)
@@ -75,7 +75,7 @@ class Spools:
 
     def _left(self, folder: Path, place: _Place) -> bool:
         """Whether there are bytes that were not read; a torn tail is none of them, for nobody was answered by it."""
-        return any(path.suffix == SEALED or path.stem != place.stem for path in _files(folder, place.stem))
+        return any(path.suffix == SEALED or path.stem != place.stem for path in segment_files(folder, place.stem))
 
 
 def lane(kind: str, name: str) -> str:
@@ -89,9 +89,3 @@ def taken_of(record: Record, taken: dict[str, int]) -> None:
         name, _, sequence = record.origin.rpartition(":")
         where = lane(record.kind, name)
         taken[where] = max(taken.get(where, 0), int(sequence))
-
-
-def _files(folder: Path, after: str) -> list[Path]:
-    """Segments from the stem `after` on; one that is seen under both its names, because it is sealed just now, only once."""
-    found = {path.stem: path for suffix in (OPEN, SEALED) for path in folder.glob(f"*{suffix}") if path.stem >= after}
-    return [found[stem] for stem in sorted(found)]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
+from loudly.core.seams import Floats
 from loudly.errors import LoudlyError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 WINDOWS, ROWS, COLUMNS, ALPHA = 100, 60, 3, 0.05
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
+from loudly.core.seams import Floats, Ints
 
+if TYPE_CHECKING:
     Attack = Callable[[Floats, Ints], Floats]
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
+from loudly.core.seams import Floats
 from loudly.core.values import Task
 from loudly.metrics.table import decided
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 N = 500
 

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.core.seams import Assignment, Feedback, Strategy
+from loudly.core.seams import Assignment, Feedback, Floats, Ints, Strategy
 from loudly.core.values import Arm, Verdict
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 World = Callable[["np.random.Generator", int], "tuple[Floats | None, Floats]"]
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.canon import canonical
 from loudly.core.clock import DAY, HOUR
-from loudly.core.seams import Feedback
+from loudly.core.seams import Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
 NAMES = tuple(arm.name for arm in ARMS)
@@ -50,8 +47,8 @@ def steps(strategy: Any, state: Any, day: int) -> list[tuple[Any, Verdict]]:
     """One day: labels, answers, and the passing of time, each from the same state."""
     return [
         strategy.update(state, feedback_of(strategy, state, day)),
-        strategy.observe(state, ANSWERED, FAILED, SECONDS),
-        strategy.observe(state, ANSWERED, FAILED, {}),
+        strategy.observe(state, Calls(ANSWERED, FAILED, SECONDS)),
+        strategy.observe(state, Calls(ANSWERED, FAILED)),
         strategy.advance(state, (day + 1) * DAY),
     ]
 
@@ -85,6 +82,18 @@ class StrategyCase:
                     assert np.allclose(made.propensity[mine], mine.mean(), atol=1e-3)
             state, _ = strategy.advance(state, (day + 1) * DAY)
 
+    def test_the_shares_are_the_propensities(self, strategy: Any) -> None:
+        state, draws = strategy.init(ARMS, 0), (np.arange(2_000) + 0.5) / 2_000
+        for day in range(4):
+            shares = strategy.shares(state, context_of(strategy, len(draws)))
+            if shares.size:
+                made = assign(strategy, state, draws)
+                each = np.broadcast_to(shares, (len(draws), len(ARMS)))
+                assert np.allclose(each.sum(axis=1), 1.0)
+                assert np.allclose(each[np.arange(len(draws)), made.arm], made.propensity)
+            state, _ = strategy.update(state, feedback_of(strategy, state, day))
+            state, _ = strategy.advance(state, (day + 1) * DAY)
+
     def test_a_unit_meets_the_same_arm_alone_and_in_a_batch(self, strategy: Any) -> None:
         state, draws = strategy.init(ARMS, 0), np.random.default_rng(0).random(200)
         made = assign(strategy, state, draws)
@@ -96,9 +105,9 @@ class StrategyCase:
     def test_rankings_are_merged_fairly_and_the_same_by_whoever_merges_them(self, strategy: Any) -> None:
         if not hasattr(strategy, "merge"):
             return
-        scores, firsts = [np.arange(5.0), -np.arange(5.0)], []
+        state, scores, firsts = strategy.init(ARMS, 0), [np.arange(5.0), -np.arange(5.0)], []
         for unit in range(600):
-            made, again = (strategy.merge(scores, f"unit {unit}", "rollout 1") for _ in range(2))
+            made, again = (strategy.merge(state, scores, f"unit {unit}", "rollout 1") for _ in range(2))
             assert sorted(made.place.tolist()) == list(range(5))
             assert np.isin(made.arm, (0, 1)).all()
             assert ((made.propensity > 0) & (made.propensity <= 1)).all()
@@ -127,5 +136,5 @@ class StrategyCase:
         assert verdict.reason
 
     def test_errors_of_the_candidate_are_a_failure_before_any_label(self, strategy: Any) -> None:
-        _, verdict = strategy.observe(strategy.init(ARMS, 0), {"control": 1000, "candidate": 1000}, {"candidate": 400}, {})
+        _, verdict = strategy.observe(strategy.init(ARMS, 0), Calls({"control": 1000, "candidate": 1000}, {"candidate": 400}))
         assert verdict.failed

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loudly.core.canon import finite
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Task, Verdict
 from loudly.metrics.table import metric
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 sklearn = late("sklearn")
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats, Ints
 from loudly.stats.auc import Auc, auc
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BINS = 64
 MOST_VALUES = 1000

@@ -6,17 +6,13 @@ missing just where the label is, because both are written once the event is over
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from loudly.core.canon import finite
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Verdict
 from loudly.stats.auc import normal_interval
 from loudly.validate.alone import fit_alone, skill, top_class, truth_of
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 ALONE = 0.85
 AFTER_SHARE = 0.5

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+from loudly.core.values import plain
+from loudly.errors import DataError
 from loudly.shift.streams.adwin import Adwin
 
 
@@ -46,3 +52,15 @@ def test_after_a_change_the_window_holds_what_came_after_it() -> None:
     state, _ = detector.update(detector.init(), np.concatenate([rng.normal(0, 1, 4000), rng.normal(2, 1, 1000)]))
     assert 900 <= state.width <= 1100
     assert state.mean == pytest.approx(2.0, abs=0.15)
+
+
+@pytest.mark.parametrize("change", [lambda said: said.pop("format"), lambda said: said.update(format=1)])
+def test_a_state_whose_numbers_meant_something_else_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:
+    """Values since the last check were once kept as they came; read as values less the centre they would move the window."""
+    state, _ = Adwin().update(Adwin().init(), np.full(40, 1_000.0))
+    said = json.loads(json.dumps(plain(state)))
+    assert Adwin().restore(said) == state
+    assert state.pending == (0.0,) * 8
+    change(said)
+    with pytest.raises(DataError, match=r"(?s)another format.*Begin anew"):
+        Adwin().restore(said)

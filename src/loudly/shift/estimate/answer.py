@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
 from loudly.core.canon import Json, finite
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError
 from loudly.shift.estimate.expected import BETTER, Expected, expected
 from loudly.stats.clusters import block_mean
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 SUBJECT = "estimated performance"
 CONFIRMED = "estimate against labels"

@@ -11,21 +11,17 @@ window's binomial error.  Cost: O(n log n).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
+from numpy.typing import ArrayLike
 
 from loudly.core.canon import Json
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, nearest
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
 from loudly.shift.estimate.labelled import labelled, scores, sound
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats
 
 METHOD = "ATC"
 ASSUMES = "confidence orders rows by their chance of being right in the window as in the reference; no concept shift"

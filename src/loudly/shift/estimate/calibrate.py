@@ -10,13 +10,11 @@ Cost: O(n log n) and some 60 fits to at most 200 bins.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
+from loudly.core.seams import Floats, Ints
 
 METHODS = ("isotonic", "platt")
 MOST_KNOTS, ROWS_A_KNOT, ECE_BINS = 100, 100, 20

@@ -12,22 +12,18 @@ Cost: fit 0.1 s for 20,000 rows, estimate O(n log n).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from loudly.core.canon import Json, finite
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import DataError
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
 from loudly.shift.estimate.calibrate import AS_GIVEN, Calibration, calibrate
 from loudly.shift.estimate.expected import Expected, expected, known
 from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats
 
 METHOD = "CBPE"
 ASSUMES = "no concept shift: a score means the same probability in the window as in the reference"

@@ -9,26 +9,22 @@ Cost: three fits of 60 small trees to both tables together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from loudly.core.late import late
+from loudly.core.seams import Floats, Ints
 from loudly.errors import DataError
 from loudly.shift.estimate.calibrate import calibrate
 from loudly.stats.auc import auc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats, Ints
-
     Inputs = pl.DataFrame | ArrayLike
 
 sklearn = late("sklearn")

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from loudly.core.canon import Json
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, DataError, nearest
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, told, untold
@@ -26,10 +28,8 @@ from loudly.shift.estimate.labelled import FEWEST
 from loudly.stats.clusters import block_mean
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    from loudly.core.seams import Floats
     from loudly.shift.estimate.density import Inputs
 
 sklearn = late("sklearn")

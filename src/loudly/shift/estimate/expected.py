@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from loudly.core.seams import Floats, Ints
 from loudly.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats, Ints
-
     Mask = NDArray[np.bool_]
 
 TINY = 1e-15

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.shift.estimate.answer import by_labels, confirmed, day_of, of_days, told, untold
 from loudly.shift.estimate.density import Columns, columns_of, density
@@ -22,9 +24,6 @@ from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
 from loudly.shift.estimate.pape import ASSUMES, spoken, with_score
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats
     from loudly.shift.estimate.density import Inputs
 
 METHOD = "importance weighting"

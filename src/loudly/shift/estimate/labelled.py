@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from loudly.core.seams import Floats
 from loudly.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from loudly.core.seams import Floats
-
     Mask = NDArray[np.bool_]
 
 FEWEST = 50

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.shift.estimate.answer import confirmed, day_of, untold
 from loudly.shift.estimate.cbpe import Cbpe, calibrations
@@ -23,9 +25,6 @@ from loudly.shift.estimate.expected import expected, known
 from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from loudly.core.seams import Floats
     from loudly.shift.estimate.density import Inputs
 
 METHOD = "PAPE"

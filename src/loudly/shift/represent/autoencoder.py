@@ -11,15 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.errors import DataError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats
-
     Single = NDArray[np.float32]
     Represent = Callable[[Floats], Floats]
 

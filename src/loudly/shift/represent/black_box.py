@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+from loudly.core.seams import Floats
 
+if TYPE_CHECKING:
     Represent = Callable[[Floats], Floats]
 
 

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.errors import DataError
 from loudly.shift.represent.autoencoder import untrained_encoder
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
     Embed = Callable[[Any], Floats]
 
 SIDE = 28

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
     Represent = Callable[[Floats], Floats]
 
 sklearn = late("sklearn")

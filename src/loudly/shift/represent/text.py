@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loudly.core.late import late
+from loudly.core.seams import Floats
 from loudly.errors import DataError
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
     Embed = Callable[[Sequence[str]], Floats]
 
 sklearn = late("sklearn")

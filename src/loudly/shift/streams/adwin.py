@@ -16,15 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from loudly.shift.streams.adwin_window import AdwinState, Window
+from loudly.core.seams import Floats, Ints
+from loudly.errors import DataError
+from loudly.shift.streams.adwin_window import FORMAT, AdwinState, Window
 from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require, tuples
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BLOCK = 4096
 # Up to so many values at once are quicker without arrays.
@@ -62,7 +61,11 @@ class Adwin:
         return AdwinState()
 
     def restore(self, data: Mapping[str, Any]) -> AdwinState:
-        """The inverse of `plain`."""
+        """The inverse of `plain`. Raises: DataError for a state of another format."""
+        seen = data.get("format", "none")
+        if seen != FORMAT:
+            told = "The state of ADWIN is of another format."
+            raise DataError(told, seen=str(seen), do=f"Begin anew with init(): this reads {FORMAT}.")
         return AdwinState(**tuples(data))
 
     def update(self, state: AdwinState, values: Floats) -> tuple[AdwinState, Ints]:
@@ -117,7 +120,7 @@ class RunningAdwin:
         return placed(self._few(taken.tolist()) if len(taken) <= FEW else self._many(taken), where)
 
     def _few(self, values: list[float]) -> list[int]:
-        alarms, at = [0][:0], 0
+        alarms, at = list[int](), 0
         while at < len(values):
             centre, waiting = self._centred(values[at]), self._waiting
             rest = values[at : at + self._clock - len(waiting)]

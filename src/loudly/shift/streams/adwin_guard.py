@@ -16,12 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
+from loudly.core.seams import Floats
 
 # A place (values before it), and its excess: their sum less place · mean of the window.
 Cut = tuple[int, float]

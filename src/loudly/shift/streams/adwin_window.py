@@ -11,19 +11,18 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, count, pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.shift.streams.adwin_cut import Buckets, Settings, cuts, divided, room_of
 from loudly.shift.streams.adwin_guard import NOISE, Guard, bowed, left, paths
 from loudly.shift.streams.adwin_young import YOUNG, Young
 
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
-
 # Up to so many values are summed quicker without arrays.
 FEW = 64
+# Of the state as plain data; it changes with what a number in it means.
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class AdwinState:
     now: tuple[float, float] = (0.0, 0.0)
     pending: tuple[float, ...] = ()
     skipped: int = 0
+    format: int = FORMAT
 
     @property
     def held(self) -> int:
@@ -203,7 +203,7 @@ def _merge(held: Buckets, sums: Sequence[float], squares: Sequence[float], most:
 
     However many come at once, the buckets are the same. sums, squares: cumulative, the first those of before.
     """
-    came, passed = range(1, len(sums)), [(0.0, 0.0)][:0]
+    came, passed = range(1, len(sums)), list[tuple[float, float]]()
     for size in count():
         if size == len(held):
             held.append([])

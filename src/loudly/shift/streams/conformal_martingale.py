@@ -19,15 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require, tuples, uniforms
 from loudly.shift.streams.winnings import FIRST_SHARE, first_mean_over, later_shares, played
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BLOCK = 2048
 BETS = (0.2, 0.5, 1.0, 1.8)

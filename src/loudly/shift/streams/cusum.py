@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_climb, follow, placed, require
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.streams.stream import Missing, arrived, counted, follow, placed, require
 from loudly.shift.streams.winnings import first_mean_over, ladder, played
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BLOCK = 2048
 

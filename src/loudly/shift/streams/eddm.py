@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_true, follow, placed, require, zeros_and_ones
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.streams.stream import Missing, arrived, counted, first_true, follow, placed, require, uniforms
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BLOCK = 1024
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy
 
+from loudly.core.seams import Floats, Ints
 from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_climb, follow, placed, require
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.errors import ConfigError
 from loudly.shift.streams.stream import Missing, arrived, carried, counted, first_true, follow, placed, require, tuples
 from loudly.shift.streams.winnings import FIRST_SHARE, first_mean_over, ladder, later_shares, played
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 BETS = 6
 # Stitching at powers of eta = 2 with s = 1.4: zeta(1.4), and the factors of eq. (10).

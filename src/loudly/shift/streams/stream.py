@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.errors import ConfigError, StreamRefused
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 
 class Counting(Protocol):

@@ -10,14 +10,11 @@ Source: Shin, Ramdas & Rinaldo 2023, section 2; Vovk et al. 2021 for capital tha
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.shift.streams.stream import first_true
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 FIRST_SHARE = math.log(0.5)
 

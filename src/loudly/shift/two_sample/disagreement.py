@@ -14,18 +14,16 @@ side: `benchmarks/tiny_windows.py`. Cost: one fit of small trees; a window of n 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from loudly.core.late import late
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.errors import DataError
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, subsets
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
 
 sklearn = late("sklearn")
 

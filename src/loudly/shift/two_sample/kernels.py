@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
+
+from loudly.core.seams import Floats
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from loudly.core.seams import Floats
-
     Kernel = NDArray[np.float32]
 
 MEDIAN_ROWS = 1000

@@ -6,16 +6,14 @@ single test on a classifier's softmax outputs ("BBSDs").
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.samples import two_samples
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 def kolmogorov_smirnov(reference: Any, window: Any) -> Evidence:

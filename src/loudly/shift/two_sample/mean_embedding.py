@@ -5,17 +5,15 @@ Cost: n k for the features, and one matrix product for the permutations. Source:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.kernels import median_distance
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, subsets, window_means
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 FEATURES = 512
 

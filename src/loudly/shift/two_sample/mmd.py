@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.kernels import gaussian, median_distance, squared_distances
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, quadratic, subsets
 
 if TYPE_CHECKING:
-    from loudly.core.seams import Floats, Ints
-
     GaussianKernel = Callable[[Floats, float, Ints], Floats]
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from loudly.core.seams import Floats
 from loudly.errors import DataError
-
-if TYPE_CHECKING:
-    from loudly.core.seams import Floats
 
 
 def two_samples(reference: Any, window: Any, *, fewest: int = 2) -> tuple[Floats, Floats]:

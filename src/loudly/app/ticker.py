@@ -1,0 +1,108 @@
+"""Time told to a wheel that serves, and said aloud what has gone wrong beside its answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+from loudly.core.clock import DAY
+from loudly.errors import LoudlyError
+from loudly.loop.live import Live
+
+
+class Ticker:
+    """Tells the wheel that time passes, every few seconds, until stopped; an error is said and does not end it."""
+
+    def __init__(self, live: Live, every: float, keep_house: Callable[[], object] = lambda: None) -> None:
+        self._live, self._every, self._keep_house = live, every, keep_house
+        self._told: tuple[str, int] = ("", 0)
+        self._spared = (0, 0)
+        self._overdue = 0
+        self._console = Console(stderr=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the tick under way."""
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
+            self._attempt(self._look_at_the_shadows, "what a shadow missed could not be recorded")
+            self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
+            self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
+            self._attempt(self._read_sides, "the side tables were not read again")
+            self._attempt(self._look_back, "the windows of the training rows taught nothing")
+            self._attempt(self._live.tick, "the wheel stood still")
+            self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
+
+    def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
+        try:
+            work()
+        except Exception as wrong:  # noqa: BLE001 - a feature or a library may raise anything; the wheel must go on
+            kind = "" if isinstance(wrong, LoudlyError) else f"{type(wrong).__name__}: "
+            self._say(f"{otherwise}: {kind}{wrong}")
+
+    def _read_sides(self) -> None:
+        self._live.sides.refresh(self._live.clock.now())
+
+    def _look_back(self) -> None:
+        """Who folds the past does it himself."""
+        if not self._live.past.open:
+            self._live.watch.feed.look_back()
+
+    def _look_at_the_log(self) -> None:
+        """Says and records it once when the disk begins to refuse, when records are lost, and when it takes them again."""
+        log = self._live.stores.traffic
+        if log is None or (log.refused, log.lost) == self._told:
+            return
+        self._told = (log.refused, log.lost)
+        waits = f"{log.refused}; answers go on, records wait in memory, {log.lost:,} are lost"
+        reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
+        self._say(f"traffic log: {reason}")
+        self._live.event("guarantee_weakened", what="traffic log", reason=reason)
+
+    def _look_at_the_shadows(self) -> None:
+        """Says and records it when a shadow hangs, or is spared rows because it cannot keep up."""
+        shadows = self._live.answering.shadows
+        if (shadows.shed, shadows.stuck) == self._spared:
+            return
+        self._spared = (shadows.shed, shadows.stuck)
+        reason = f"{shadows.shed:,} rows were not scored, for it could not keep up; {shadows.stuck} of its calls did not come back"
+        self._say(f"shadow: {reason}")
+        self._live.event("guarantee_weakened", what="shadow", reason=reason)
+
+    def _look_at_the_models(self) -> None:
+        """Says and records once what each version raises, and what keeps answers out of the log or the counts, by kind."""
+        answering = self._live.answering
+        for what, text, raised in (
+            ("answers of a model", "a model failed, the fallback answers", answering.raised),
+            ("traffic log", "answers are not logged", answering.raised_by_log),
+            ("monitor", "answers are not counted", answering.raised_by_fold),
+        ):
+            for reason in raised.fresh():
+                self._say(f"{text}: {reason}")
+                self._live.event("guarantee_weakened", what=what, reason=reason)
+
+    def _look_at_the_labels(self) -> None:
+        """Says and records when answers are forgotten that waited too long for their label, and when their number has doubled."""
+        overdue = self._live.book.overdue
+        if overdue <= 2 * self._overdue:
+            return
+        self._overdue = overdue
+        days = self._live.system.labels.keep / DAY
+        reason = f"{overdue:,} answers waited {days:.0f} days for their label and are forgotten; a label of theirs is unknown now"
+        self._say(f"labels: {reason}")
+        self._live.event("guarantee_weakened", what="late labels", reason=reason)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)

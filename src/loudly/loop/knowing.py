@@ -1,0 +1,38 @@
+"""What the policy may look at, as of now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loudly.loop.arms import winner
+from loudly.loop.policy import Known, Underway
+
+if TYPE_CHECKING:
+    from loudly.loop.live import Live
+
+
+def known(live: Live) -> Known:
+    """All of it."""
+    state, now = live.state, live.clock.now()
+    return Known(
+        now=now,
+        champion=state.champion,
+        fitted_at=state.fitted_at.get(state.champion or ""),
+        refits=state.refits,
+        trained_rows=state.trained_rows.get(state.champion or "", 0),
+        new_rows=live.retraining.new_rows,
+        broken=tuple(sorted(c for c, a in state.alarms.items() if a["alarm"] == "feed")),
+        signals=live.watch.signals(now),
+        underway=_underway(live),
+        killed=state.killed,
+        unconfirmed=live.confirming.known(),
+    )
+
+
+def _underway(live: Live) -> Underway | None:
+    rollout = live.state.rollout
+    if rollout is None or live.rollout_verdict is None:
+        return None
+    spec = live.system.rollout[rollout.stage]
+    stages, deadline = len(live.system.rollout), rollout.stage_at + spec.deadline
+    return Underway(rollout.version, rollout.stage, stages, live.rollout_verdict, deadline, winner(live))
