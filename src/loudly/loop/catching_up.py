@@ -73,9 +73,11 @@ class CatchUp:
         except Exception as wrong:  # noqa: BLE001 - whatever it is, answers go on
             self._live.past.wrong = f"{type(wrong).__name__}: {wrong}"
             ended = True
-        if ended:
-            self._ended()
-        self._over.set()
+        try:
+            if ended:
+                self._ended()
+        finally:
+            self._over.set()
 
     def _past(self) -> bool:
         """What was logged before the restart, of which the ledger knows what it has led to. Each step: False if told to stop."""
