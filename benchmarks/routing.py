@@ -29,7 +29,8 @@ from loudly.deliver.shadow import shadow
 from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.metrics.table import metric
-from loudly.serve.router import Router, Routing, Served, arm_names
+from loudly.serve.replies import Served, arm_names
+from loudly.serve.router import Router, Routing
 
 AUC = metric("roc_auc")
 STRATEGIES: dict[str, tuple[Strategy, int]] = {

@@ -31,7 +31,7 @@ from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered
-from loudly.serve.router import CANDIDATE, CONTROL, NOTHING, Replies
+from loudly.serve.replies import CANDIDATE, CONTROL, NOTHING, Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
 from servers.load import Ask, Server

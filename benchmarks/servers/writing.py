@@ -10,7 +10,7 @@ import numpy as np
 
 from loudly.core.values import Field, Kind, Role, Schema
 from loudly.loop import traffic
-from loudly.serve.router import CANDIDATE, CONTROL, NOTHING, Replies
+from loudly.serve.replies import CANDIDATE, CONTROL, NOTHING, Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
 from servers.promises import Promises

@@ -22,7 +22,8 @@ from loudly.loop import traffic  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.pins import router_of  # noqa: E402
 from loudly.loop.restart import catch_up  # noqa: E402
-from loudly.serve.router import Router, Routing, Served  # noqa: E402
+from loudly.serve.replies import Served  # noqa: E402
+from loudly.serve.router import Router, Routing  # noqa: E402
 from loudly.store.segments import SegmentWriter, read_segments  # noqa: E402
 
 TABLE = make_world(days=50)

@@ -25,7 +25,8 @@ from loudly.app.server import LiveFront  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
 from loudly.errors import ConfigError  # noqa: E402
-from loudly.serve.router import Routing, Served  # noqa: E402
+from loudly.serve.replies import Served  # noqa: E402
+from loudly.serve.router import Routing  # noqa: E402
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 Predict = Any

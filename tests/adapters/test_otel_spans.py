@@ -24,7 +24,8 @@ from live_server import Server, make_live  # noqa: E402
 from loudly.adapters.asgi_request import Request  # noqa: E402
 from loudly.adapters.otel_spans import Spans, spans  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
-from loudly.serve.router import Routing, Served  # noqa: E402
+from loudly.serve.replies import Served  # noqa: E402
+from loudly.serve.router import Routing  # noqa: E402
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "mine"}

@@ -22,7 +22,8 @@ from loudly.deliver.linucb import linucb
 from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.errors import DataError, RolloutError
-from loudly.serve.router import Router, Routing, Served
+from loudly.serve.replies import Served
+from loudly.serve.router import Router, Routing
 from loudly.stats.best_arm import best_beta, best_normal
 from loudly.stats.betting import Bernstein
 from loudly.stats.off_policy import Logged, ips, overlap_warnings, snips

@@ -17,7 +17,7 @@ from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
 from loudly.loop.taking import take
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import Replies
+from loudly.serve.replies import Replies
 from loudly.serve.rows import Rows, rows_of
 from loudly.store.segments import Record
 

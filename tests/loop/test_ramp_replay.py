@@ -29,7 +29,7 @@ from loudly.loop.system import Labels
 from loudly.loop.taking import take
 from loudly.loop.tell import tell
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import Replies
+from loudly.serve.replies import Replies
 from loudly.serve.rows import rows_of
 from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.segments import Record, SegmentWriter

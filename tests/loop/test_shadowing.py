@@ -24,7 +24,7 @@ from loudly.loop.restart import catch_up
 from loudly.loop.shadowing import Shadows, Waiting, with_shadows
 from loudly.loop.stores import Stores
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import Replies, Served
+from loudly.serve.replies import Replies, Served
 from loudly.serve.rows import Rows, of_table
 from loudly.store.segments import SegmentWriter
 

@@ -23,7 +23,8 @@ from loudly.evaluate.gate import Gate
 from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.serve.attempt import Attempt
-from loudly.serve.router import Router, Routing, Served
+from loudly.serve.replies import Served
+from loudly.serve.router import Router, Routing
 from loudly.serve.rows import Rows
 from loudly.testing.damage import labels_shuffled
 

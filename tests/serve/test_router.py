@@ -14,7 +14,8 @@ from loudly.core.values import Arm
 from loudly.deliver.bandit import BanditSpec
 from loudly.deliver.thompson import thompson
 from loudly.loop import traffic
-from loudly.serve.router import Router, Routing, Served, arm_names
+from loudly.serve.replies import Served, arm_names
+from loudly.serve.router import Router, Routing
 from loudly.serve.rows import of_table
 from loudly.validate.schema import infer_schema
 

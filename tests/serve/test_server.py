@@ -25,7 +25,8 @@ from loudly.core.clock import DAY, DataClock, instant  # noqa: E402
 from loudly.loop.founding import found  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.replay import replay  # noqa: E402
-from loudly.serve.router import Routing, Served  # noqa: E402
+from loudly.serve.replies import Served  # noqa: E402
+from loudly.serve.router import Routing  # noqa: E402
 from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
 
 

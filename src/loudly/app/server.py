@@ -31,7 +31,7 @@ from loudly.plugins import available, resolve
 from loudly.serve.attempt import Attempt
 from loudly.serve.explanation import Explanation
 from loudly.serve.front import Answered, Front
-from loudly.serve.router import Replies
+from loudly.serve.replies import Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
 from loudly.store.spools import Spools

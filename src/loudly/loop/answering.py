@@ -31,7 +31,8 @@ from loudly.loop.slices import slice_rows
 from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.raised import Raised
-from loudly.serve.router import CANDIDATE, CONTROL, Replies, Router
+from loudly.serve.replies import CANDIDATE, CONTROL, Replies
+from loudly.serve.router import Router
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 

@@ -14,7 +14,8 @@ from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
 from loudly.loop.system import System
 from loudly.serve.context import Context, check_columns, context_of, fitted
-from loudly.serve.router import Routing, Served, arm_names
+from loudly.serve.replies import Served, arm_names
+from loudly.serve.router import Routing
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live

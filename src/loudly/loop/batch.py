@@ -24,8 +24,9 @@ from loudly.errors import DataError
 from loudly.loop.serving import Ready, make_ready
 from loudly.loop.sides import Sides
 from loudly.loop.system import System
+from loudly.serve.replies import Served
 from loudly.serve.request import expectation
-from loudly.serve.router import Router, Routing, Served
+from loudly.serve.router import Router, Routing
 from loudly.validate.conform import conform
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ from loudly.loop.teaching import lateness, patient, ripen, teach
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
-from loudly.serve.router import CONTROL, Replies, Router, Timer
+from loudly.serve.replies import CONTROL, Replies
+from loudly.serve.router import Router, Timer
 from loudly.validate.conform import Conformed, conform
 
 

@@ -26,7 +26,8 @@ from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
 from loudly.serve.raised import Raised
-from loudly.serve.router import Replies, Router, Routing, Served, Timer
+from loudly.serve.replies import Replies, Served
+from loudly.serve.router import Router, Routing, Timer
 from loudly.serve.rows import Rows
 
 HandOver = Callable[[str, bytes], None]

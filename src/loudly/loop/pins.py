@@ -14,7 +14,8 @@ from loudly.errors import Conflict, LoudlyError, NotFound, nearest
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop.restart import refresh
 from loudly.loop.serving import Ready, open_version
-from loudly.serve.router import Router, Routing, Served
+from loudly.serve.replies import Served
+from loudly.serve.router import Router, Routing
 
 if TYPE_CHECKING:
     import polars as pl

@@ -20,7 +20,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
-from loudly.serve.router import CONTROL
+from loudly.serve.replies import CONTROL
 from loudly.store.resuming import Resuming
 
 Damage = Callable[[pl.DataFrame, str], pl.DataFrame]

@@ -21,7 +21,8 @@ from loudly.loop.stores import Stores
 from loudly.loop.system import System, TrainSpec
 from loudly.loop.tally import Tally
 from loudly.loop.tuning import Tuning, starts, tune
-from loudly.serve.router import Router, Routing, Served
+from loudly.serve.replies import Served
+from loudly.serve.router import Router, Routing
 from loudly.train.fit import takes_start
 from loudly.train.run import run_key
 from loudly.validate.key_predictors import blocking, judge_key_predictors, key_predictor_of

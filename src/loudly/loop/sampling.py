@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from loudly.core.canon import unit_draw
 
 if TYPE_CHECKING:
-    from loudly.serve.router import Replies
+    from loudly.serve.replies import Replies
     from loudly.serve.rows import Rows
 
 SALT = "followed"

@@ -18,7 +18,7 @@ import numpy as np
 
 from loudly.core.seams import Floats, Ints
 from loudly.loop.traffic import all_of
-from loudly.serve.router import Replies, Served
+from loudly.serve.replies import Replies, Served
 from loudly.serve.rows import Rows, joined
 
 Note = Callable[[list[str]], None]

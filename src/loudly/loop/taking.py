@@ -22,7 +22,7 @@ from loudly.loop.answering import count, late_call
 from loudly.loop.live import Live
 from loudly.loop.restart import batches
 from loudly.loop.traffic import Entry
-from loudly.serve.router import Replies
+from loudly.serve.replies import Replies
 from loudly.store.segments import Record
 from loudly.store.spools import Spools
 

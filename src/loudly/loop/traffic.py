@@ -17,7 +17,7 @@ import polars as pl
 
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Field, Kind, Schema
-from loudly.serve.router import Replies, Served, arm_names
+from loudly.serve.replies import Replies, Served, arm_names
 from loudly.serve.rows import Rows, asked, series
 
 MAGIC = b"loud1"

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loudly.core.seams import Floats, Ints, Merging
+from loudly.serve.replies import Replies
 from loudly.serve.rows import Rows
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from loudly.serve.router import Replies
 
 
 def merged(
