@@ -27,13 +27,14 @@ from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-LOGGED = 120_000
+LOGGED = 60_000
 
 
 @pytest.fixture(scope="module")
 def lived(shipped: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose log has many records of one row, as if it had answered `logged-0` and so on, one by one."""
     made = shipped.copy(tmp_path_factory.mktemp("lived"))
+    made.edit("loudly.toml", "[server]", "[server]\ndrain = 0.1")  # while a server drains it folds on
     app = load_app(made.folder / "app.py")
     with verbs.using_stores(app.name, app.folder, traffic=True) as opened:
         live = verbs.open_live(app.system, opened)

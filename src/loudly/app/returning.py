@@ -54,9 +54,10 @@ class Returning:
         self._catch_up.start()
 
     def wait(self) -> None:
-        """Gives a short log its moment; of a longer one it is said what waits for it."""
+        """Gives a short log its moment; of a longer one it is said what waits for it, and it rests until answers are given."""
         if self._catch_up.wait(MOMENT_SECONDS):
             return
+        self._catch_up.pause()
         with self._one:
             if self._live.past.open and not self._live.past.wrong:
                 self._said = True
@@ -64,6 +65,10 @@ class Returning:
                 told = "answers are logged; nothing is promoted, rolled back or retrained, no alarm is raised, and labels wait"
                 self._say(f"{size:,} bytes of logged traffic are folded in again behind the answers; until then {told}")
                 insist(self._live, "catch_up_begun", bytes=size)
+
+    def go_on(self) -> None:
+        """Answers are given: the rest of the log is folded behind them."""
+        self._catch_up.go_on()
 
     def stop(self) -> None:
         """What is not folded yet is left to the next start."""

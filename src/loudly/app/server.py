@@ -225,7 +225,8 @@ class Wheel:
     returning: Returning
 
     def start(self) -> None:
-        """Time is told from now on."""
+        """Answers are given from now on: time is told, and the past is folded."""
+        self.returning.go_on()
         self.ticker.start()
 
     def stop(self) -> None:

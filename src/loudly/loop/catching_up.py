@@ -48,7 +48,8 @@ class CatchUp:
         self._before = log.sequence
         self._folding = Folding(live, folder, taken, self._look)
         self._progress, self._rested = progress, 0.0
-        self._stop, self._over = Event(), Event()
+        self._stop, self._over, self._on = Event(), Event(), Event()
+        self._on.set()
 
     def start(self) -> None:
         """Begins; a log without a record needs no thread."""
@@ -62,9 +63,18 @@ class CatchUp:
         """Whether it is over within so many seconds."""
         return self._over.wait(seconds)
 
+    def pause(self) -> None:
+        """Leaves the processors to others until `go_on`, unless the past is folded already."""
+        self._on.clear()
+
+    def go_on(self) -> None:
+        """Ends a pause."""
+        self._on.set()
+
     def stop(self) -> None:
         """Ends after the batch under way; what is not folded by then the next start folds."""
         self._stop.set()
+        self._on.set()
         self._over.wait(STOP_SECONDS)
 
     def _run(self) -> None:
@@ -113,6 +123,8 @@ class CatchUp:
 
     def _fold(self, upto: float = math.inf, *, again: bool = False) -> bool:
         for kind, table in self._folding.read(upto):
+            if again:
+                self._on.wait()
             if again and self._folding.passes(table):
                 self._live.watch.feed.look_back()  # judging asks for it; it may take long, so without the lock
             with self._live.lock:
