@@ -27,7 +27,8 @@ from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-LOGGED = 60_000
+# Folding so many takes several times as long as a server needs for some answers, or workers to start.
+LOGGED, LONG = 60_000, 300_000
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +41,21 @@ def lived(shipped: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
         live = verbs.open_live(app.system, opened)
         schema = live.ready[live.state.champion or ""].schema
         live.answering.answer(rows_of([{**ROW, "loan_id": "logged-0"}], schema), Attempt((1,)))
-    log = made.folder / ".loudly" / "traffic"
-    (first,) = read_segments(log)
+    lengthen(made.folder, range(1, LOGGED))
+    return made
+
+
+def lengthen(folder: Path, numbers: range) -> None:
+    """Records like the first one, of one row each, with keys of these numbers."""
+    log = folder / ".loudly" / "traffic"
+    first = next(read_segments(log))
     parts = msgspec.msgpack.decode(first.payload[len(traffic.MAGIC) :])
     key = [name for name, _ in parts[0]].index("loan_id")
     writer = SegmentWriter(log)
-    for number in range(1, LOGGED):
+    for number in numbers:
         parts[1][key] = [f"logged-{number}"]
         writer.append(first.kind, traffic.MAGIC + traffic.ENCODER.encode(parts))
     writer.close()
-    return made
 
 
 class Site:
@@ -153,12 +159,13 @@ def test_a_server_answers_before_its_log_is_folded_and_loses_nothing_however_it_
 
 def test_workers_answer_while_the_wheel_catches_up_and_their_spools_are_taken_over_after(lived: Project, tmp_path: Path) -> None:
     with serving(lived, tmp_path / "site", "--workers", "2") as site:
+        lengthen(site.folder, range(LOGGED, LONG))
         site.start()
         until(site.ask, "the first answer of a worker")
         assert site.status()["catching_up"] is not None
         assert site.label("asked-0")["spooled"] == 1
         site.ask_until_caught_up()
-        expected = LOGGED + site.acknowledged - site.labelled
+        expected = LONG + site.acknowledged - site.labelled
         until(lambda: site.status()["waiting_for_labels"] == expected, "all that was spooled is folded")
         assert site.label("asked-0")["repeated"] == 1
         site.stop()
