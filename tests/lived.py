@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import polars as pl
 
-from conftest import SINCE
+from conftest import SINCE, make_app
 from loudly.core.clock import DAY, DataClock
+from loudly.loop.founding import found
 from loudly.loop.live import Live
+from loudly.loop.stores import Stores
+from loudly.serve.rows import Rows, rows_of
 
 WHEN = pl.col("at").dt.epoch("us")
+
+
+def first_live(table: pl.DataFrame, stores: Stores) -> tuple[Live, DataClock]:
+    """A wheel at SINCE, with a champion that was fitted on the rows before, of which the last day has no labels yet."""
+    clock = DataClock(SINCE)
+    live = Live(make_app(table).system, stores, clock, key=b"key")
+    known = table.filter(WHEN < SINCE).with_columns(y=pl.when(WHEN + DAY <= SINCE).then(pl.col("y")))
+    assert not found(live, known)
+    live.retrain("first training", "there is no model yet")
+    return live, clock
+
+
+def sent(rows: pl.DataFrame, live: Live) -> Rows:
+    """Rows of a world as a client sends them to the champion."""
+    objects = [{**r, "at": r["at"].isoformat()} for r in rows.drop("y").to_dicts()]
+    return rows_of(objects, live.ready[live.state.champion or ""].schema)
 
 
 def live_day(live: Live, table: pl.DataFrame, day: int) -> None:

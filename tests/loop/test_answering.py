@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import SINCE, make_app, make_world
+from lived import first_live, sent
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
 from loudly.core.values import Field, Kind, Role, Schema
@@ -25,7 +26,7 @@ from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
 from loudly.serve.attempt import Attempt
-from loudly.serve.rows import Rows, joined, microseconds, of_table, rows_of
+from loudly.serve.rows import Rows, joined, microseconds, of_table
 from loudly.store.segments import SegmentWriter, read_segments
 from loudly.validate.conform import conform
 
@@ -34,21 +35,7 @@ when = pl.col("at").dt.epoch("us")
 
 
 def made_live(log: Path | None = None) -> tuple[Live, DataClock]:
-    clock = DataClock(SINCE)
-    stores = memory_stores("world")
-    if log is not None:
-        stores = replace(stores, traffic=SegmentWriter(log))
-    live = Live(make_app(TABLE).system, stores, clock, key=b"key")
-    known = TABLE.filter(when < SINCE).with_columns(y=pl.when(when + DAY <= SINCE).then(pl.col("y")))
-    assert not found(live, known)
-    live.retrain("first training", "there is no model yet")
-    return live, clock
-
-
-def sent(rows: pl.DataFrame, live: Live) -> Rows:
-    schema = live.ready[live.state.champion or ""].schema
-    objects = [{**r, "at": r["at"].isoformat()} for r in rows.drop("y").to_dicts()]
-    return rows_of(objects, schema)
+    return first_live(TABLE, replace(memory_stores("world"), traffic=SegmentWriter(log) if log is not None else None))
 
 
 def history(live: Live, clock: DataClock, size: int, *, quick: bool) -> list[float]:

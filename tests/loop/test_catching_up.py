@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
+from lived import sent
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
 from loudly.errors import WheelAway
@@ -25,7 +26,6 @@ from loudly.loop.restart import Folding, catch_up, watch_again
 from loudly.loop.standing import standing_verdict
 from loudly.loop.taking import outcome_of
 from loudly.serve.attempt import Attempt
-from loudly.serve.rows import Rows, rows_of
 from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.segments import SegmentWriter
 from loudly.testing.faults import FailingLedger, Killed
@@ -39,11 +39,6 @@ COUNTED = {"answered"}
 def of(since: int, until: int) -> pl.DataFrame:
     """Rows of days since SINCE, in hours."""
     return TABLE.filter((SINCE + since * HOUR <= WHEN) & (SINCE + until * HOUR > WHEN))
-
-
-def sent(rows: pl.DataFrame, live: Live) -> Rows:
-    objects = [{**r, "at": r["at"].isoformat()} for r in rows.drop("y").to_dicts()]
-    return rows_of(objects, live.ready[live.state.champion or ""].schema)
 
 
 def hours(live: Live, since: int, until: int) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
+from lived import sent
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.errors import NotFound, RolloutError
@@ -18,7 +19,7 @@ from loudly.loop.outpost import Outpost, routing_of
 from loudly.loop.taking import take
 from loudly.serve.attempt import Attempt
 from loudly.serve.replies import Replies
-from loudly.serve.rows import Rows, rows_of
+from loudly.serve.rows import Rows
 from loudly.store.segments import Record
 
 DAYS = 3
@@ -41,11 +42,6 @@ def made(table: pl.DataFrame) -> Live:
 def day(table: pl.DataFrame, number: int) -> pl.DataFrame:
     at = pl.col("at").dt.epoch("us")
     return table.filter((at >= SINCE + number * DAY) & (at < SINCE + (number + 1) * DAY))
-
-
-def sent(rows: pl.DataFrame, live: Live) -> Rows:
-    schema = live.ready[live.state.champion or ""].schema
-    return rows_of([{**r, "at": r["at"].isoformat()} for r in rows.drop("y").to_dicts()], schema)
 
 
 def post_of(wheel: Live, hand_over: Any) -> Outpost:

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from conftest import SINCE, make_app, make_world
+from conftest import SINCE, make_world
+from lived import first_live, sent
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock
 from loudly.core.values import Field, Kind, Role, Schema
 from loudly.loop import traffic
-from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
 from loudly.loop.sampling import Sample
 from loudly.loop.taking import take
 from loudly.serve.attempt import Attempt
 from loudly.serve.replies import Replies
-from loudly.serve.rows import Rows, rows_of
+from loudly.serve.rows import Rows
 from loudly.store.segments import Record, SegmentWriter, read_segments
 
 TABLE = make_world(days=45)
@@ -33,20 +33,8 @@ when = pl.col("at").dt.epoch("us")
 
 
 def made_live(sample: Sample, log: Path | None = None) -> tuple[Live, DataClock]:
-    clock = DataClock(SINCE)
-    stores = replace(memory_stores("world"), sample=sample)
-    if log is not None:
-        stores = replace(stores, traffic=SegmentWriter(log))
-    live = Live(make_app(TABLE).system, stores, clock, key=b"key")
-    known = TABLE.filter(when < SINCE).with_columns(y=pl.when(when + DAY <= SINCE).then(pl.col("y")))
-    assert not found(live, known)
-    live.retrain("first training", "there is no model yet")
-    return live, clock
-
-
-def sent(rows: pl.DataFrame, live: Live) -> Rows:
-    schema = live.ready[live.state.champion or ""].schema
-    return rows_of([{**r, "at": r["at"].isoformat()} for r in rows.drop("y").to_dicts()], schema)
+    stores = replace(memory_stores("world"), sample=sample, traffic=SegmentWriter(log) if log is not None else None)
+    return first_live(TABLE, stores)
 
 
 def history(live: Live, clock: DataClock, table: pl.DataFrame, size: int) -> None:

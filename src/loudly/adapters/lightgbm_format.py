@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loudly.core.late import late
-from loudly.core.seams import Contributions
+from loudly.core.seams import Contributions, Floats
 from loudly.errors import ModelError
 
 if TYPE_CHECKING:
     import lightgbm as lgb
-
-    from loudly.core.seams import Floats
 else:
     lgb = late("lightgbm")
 

@@ -11,12 +11,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
-
-def late(name: str) -> Any:
+def late(name: str) -> ModuleType:
     """The module called `name`, imported when something in it is asked for; safe in threads, as every import is.
 
     Raises: ModuleNotFoundError where its package is not installed: at once, as `import` would. What the import itself raises

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from loudly.core.clock import DAY, HOUR
 from loudly.core.seams import Ints
-
-if TYPE_CHECKING:
-    import polars as pl
-
 
 MOST_CLASSES = 20
 

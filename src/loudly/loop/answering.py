@@ -17,6 +17,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from loudly.core.clock import stopwatch
 from loudly.core.seams import Calls
@@ -24,7 +25,9 @@ from loudly.core.values import Role, Schema, Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing
 from loudly.errors import RolloutError, WheelAway
+from loudly.labels.book import Arrival
 from loudly.loop import traffic
+from loudly.loop.sampling import Notes
 from loudly.loop.shadowing import Shadows, Waiting, gathered, shared
 from loudly.loop.sides import Sides
 from loudly.loop.slices import slice_rows
@@ -37,12 +40,8 @@ from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from loudly.labels.book import Arrival
     from loudly.loop.live import Live
 
-Notes = list[tuple[str, str, int]]
 FOLD_ROWS, FOLD_SECONDS, MOST_WAITING = 512, 0.25, 32_768
 MOST_FRESH, FRESH_SECONDS = 256, 0.0025
 MOST_ROWS = 4096

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from loudly.core.clock import stopwatch
 from loudly.loop.restart import Folding, watch_again
+from loudly.loop.stores import Traffic
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
-    from loudly.loop.stores import Traffic
 
 # It works for so long and then rests, so that others get the lock, and answers the interpreter.
 WORK_SECONDS, REST_SECONDS = 0.01, 0.002
@@ -107,18 +107,27 @@ class CatchUp:
         return True
 
     def _take_over(self) -> bool:
-        """The rest, under the lock; from then on what is answered is folded from memory."""
+        """The rest, under the lock; from then on what is answered is folded from memory.
+
+        Not while the disk refuses the log: what is not on disk cannot be folded from there, and the others wait for the lock.
+        """
+        with self._live.lock:
+            self._log.flush()
+            if not self._log.refused:
+                return self._rest()
+        return self._present() and self._take_over()
+
+    def _rest(self) -> bool:
         live = self._live
-        with live.lock:
-            newest = live.answering.caught_up()
-            try:
-                while self._folding.last < newest:
-                    self._log.flush()
-                    if not self._fold(newest) or self._stop.wait(REST_SECONDS):
-                        return False
-                live.past.open = False
-            finally:
-                live.answering.behind = live.past.open
+        newest = live.answering.caught_up()
+        try:
+            while self._folding.last < newest:
+                self._log.flush()
+                if not self._fold(newest) or self._stop.wait(REST_SECONDS):
+                    return False
+            live.past.open = False
+        finally:
+            live.answering.behind = live.past.open
         return True
 
     def _fold(self, upto: float = math.inf, *, again: bool = False) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from loudly.core.values import Decision, Verdict
 from loudly.deliver.duel import Duel
 from loudly.errors import LoudlyError
@@ -22,8 +24,6 @@ from loudly.loop.strategies import strategy_of
 from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from loudly.loop.live import Live
 
 

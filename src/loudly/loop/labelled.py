@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from loudly.core.seams import Feedback, Floats
 from loudly.loop import traffic
 from loudly.loop.slices import slice_rows
 from loudly.loop.system import System
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int, arms: Sequence[str], unit: str = "") -> Feedback:

@@ -16,9 +16,10 @@ from loudly.core.seams import Clock, Merging, Strategy
 from loudly.core.values import ModelVersion, Schema
 from loudly.errors import RolloutError
 from loudly.loop import traffic
-from loudly.loop.answering import Fit, Notes, notes_of, still_wanted
+from loudly.loop.answering import Fit, notes_of, still_wanted
 from loudly.loop.live import Live
 from loudly.loop.pins import missing, router_of
+from loudly.loop.sampling import Notes
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.stores import Stores

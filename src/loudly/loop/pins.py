@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from loudly.errors import Conflict, LoudlyError, NotFound, nearest
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop.restart import refresh
@@ -18,8 +20,6 @@ from loudly.serve.replies import Served
 from loudly.serve.router import Router, Routing
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from loudly.loop.live import Live
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from loudly.core.canon import Json
 from loudly.errors import StaleWriter
@@ -20,8 +21,6 @@ from loudly.store.spools import taken_of
 MOST_ROWS, LOOK_EVERY = 4096, 64
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from loudly.loop.live import Live
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loudly.core.canon import unit_draw
-
-if TYPE_CHECKING:
-    from loudly.serve.replies import Replies
-    from loudly.serve.rows import Rows
+from loudly.serve.replies import Replies
+from loudly.serve.rows import Rows
 
 SALT = "followed"
 Notes = list[tuple[str, str, int]]

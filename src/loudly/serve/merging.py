@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from loudly.core.seams import Floats, Ints, Merging
 from loudly.serve.replies import Replies
 from loudly.serve.rows import Rows
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def merged(

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from loudly.core.seams import Floats, Ints
 from loudly.errors import ModelError
 from loudly.serve.rows import Rows
-
-if TYPE_CHECKING:
-    import polars as pl
 
 CONTROL, CANDIDATE = "control", "candidate"
 NOTHING: Mapping[str, int] = {CONTROL: 0, CANDIDATE: 0}
@@ -99,14 +97,14 @@ class Replies:
             found[name] = np.full(n, count > 0) if count in (0, n) else self.arm == index
         return found
 
-    def lacking(self) -> dict[str, Any]:
-        """Arm -> (n,) rows that it was asked for and did not answer."""
-        return {name: asked & ~finite(self.scores[name]) for name, asked in self.asked().items()}
+    def lacking(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Arm -> (n,) rows that it was asked for and did not answer. asked: as told, where it is at hand."""
+        return {name: mine & ~finite(self.scores[name]) for name, mine in (asked or self.asked()).items()}
 
     def part(self, kept: Ints) -> Replies:
         """The replies of some of the rows, and the counts of these."""
-        answered = {name: int(asked[kept].sum()) for name, asked in self.asked().items()}
-        failed = {name: int(rows[kept].sum()) for name, rows in self.lacking().items()}
+        asked = self.asked()
+        answered, failed = ({name: int(mine[kept].sum()) for name, mine in of.items()} for of in (asked, self.lacking(asked)))
         return replace(self.take(kept), answered=answered, failed=failed)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from loudly.core.canon import unit_draw
 from loudly.core.seams import Assignment, Floats, Ints, Merging, Strategy
@@ -19,10 +20,6 @@ from loudly.serve.context import Context
 from loudly.serve.merging import merged
 from loudly.serve.replies import CONTROL, NOTHING, Replies, Served, arm_names, finite
 from loudly.serve.rows import Rows
-
-if TYPE_CHECKING:
-    import polars as pl
-
 
 Timer = Callable[[], float]
 # Batches have few sizes, and what is alike for all of a size is made once.

@@ -21,8 +21,8 @@ from loudly.shift.hashing import GOLDEN, text_hash
 if TYPE_CHECKING:
     from loudly.shift.bins import Bins
 
-    Words = NDArray[np.uint64]
-    Codes = NDArray[np.int64] | NDArray[np.int32]
+Words = NDArray[np.uint64]
+Codes = NDArray[np.int64] | NDArray[np.int32]
 
 SHORT = 12
 # Fewer texts go through an Enum: their words are reached by pyarrow, whose import takes longer than it saves.

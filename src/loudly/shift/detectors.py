@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +32,7 @@ from loudly.shift.two_sample.mmd import mmd
 from loudly.shift.two_sample.mmd_agg import mmd_agg
 from loudly.shift.two_sample.mmd_fuse import mmd_fuse
 
-if TYPE_CHECKING:
-    Test = Callable[[Floats, Floats, np.random.Generator], Evidence]
+Test = Callable[[Floats, Floats, np.random.Generator], Evidence]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,14 @@ Source: Rahimi & Recht 2007; Gretton et al. 2012 (MMD); Keriven, Garreau & Poli 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loudly.core.seams import Floats, Ints
 
-if TYPE_CHECKING:
-    Singles = NDArray[np.float32]
-    Steps = NDArray[np.int8]
+Singles = NDArray[np.float32]
+Steps = NDArray[np.int8]
 
 STEP = 16.0
 REACH = 7.5

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,10 +23,9 @@ from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, 
 from loudly.shift.categories import SLOTS, codes_of, named_slots
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 
-if TYPE_CHECKING:
-    Far = dict[str, dict[int, int]]
-    Places = NDArray[np.intp]
-    Count = Callable[[int], Ints]
+Far = dict[str, dict[int, int]]
+Places = NDArray[np.intp]
+Count = Callable[[int], Ints]
 
 # Rows at a time, fewer than 2**17: a column's table is read once for all of them.
 SPAN = 2**17 - 1

@@ -13,7 +13,6 @@ Cost: O(n log n) a column.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
@@ -23,13 +22,10 @@ from loudly.core.canon import Json, finite
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, DataError, nearest
-from loudly.shift.estimate.density import Columns, columns_of
+from loudly.shift.estimate.density import Columns, Inputs, columns_of
 from loudly.shift.estimate.expected import BETTER, Expected, expected
 from loudly.shift.estimate.labelled import FEWEST, labelled
 from loudly.stats.divergence import js
-
-if TYPE_CHECKING:
-    from loudly.shift.estimate.density import Inputs
 
 METHOD = "impact: the reference weighted to the window's share of one column"
 ASSUMES = "P(label, score | column) as in the reference, one column at a time"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
@@ -24,14 +23,10 @@ from threadpoolctl import threadpool_limits
 from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
-from loudly.shift.estimate.density import columns_of, density, folds, out_of_fold
-from loudly.shift.estimate.labelled import FEWEST, labelled, scores, sound
+from loudly.shift.estimate.density import Inputs, columns_of, density, folds, out_of_fold
+from loudly.shift.estimate.labelled import FEWEST, Labelled, labelled, scores, sound
 from loudly.shift.estimate.pape import with_score
 from loudly.shift.label_shift import LabelShift
-
-if TYPE_CHECKING:
-    from loudly.shift.estimate.density import Inputs
-    from loudly.shift.estimate.labelled import Labelled
 
 sklearn = late("sklearn")
 

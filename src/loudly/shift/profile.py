@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from loudly.core.seams import Floats, Ints
 from loudly.errors import DataError
 from loudly.shift.bins import Bins, bins_of
-from loudly.shift.fold import SQUARED, added, as_text, fold, read
+from loudly.shift.fold import SQUARED, Far, added, as_text, fold, read
 from loudly.shift.plan import (
     ABSENT,
     BITS,
@@ -36,13 +36,10 @@ from loudly.shift.plan import (
 from loudly.shift.reservoir import Reservoir, joined, reservoir_of
 from loudly.stats.confidence_sequence import Running
 
-if TYPE_CHECKING:
-    from loudly.shift.fold import Far
-
-    Mask = NDArray[np.bool_]
-    Group = tuple[tuple[str, ...], Ints, Ints]
-    Distinct = Mapping[float, int] | None
-    Cells = Mapping[str, tuple[int, int]]
+Mask = NDArray[np.bool_]
+Group = tuple[tuple[str, ...], Ints, Ints]
+Distinct = Mapping[float, int] | None
+Cells = Mapping[str, tuple[int, int]]
 
 __all__ = ["Bins", "Column", "Profile", "bins_of", "profile"]
 

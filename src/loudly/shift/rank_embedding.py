@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,7 @@ from loudly.shift.encode import Encoding, encoding_of, spoken
 from loudly.shift.table import as_table
 from loudly.stats.permutation import aggregate, subsets, window_means
 
-if TYPE_CHECKING:
-    Single = NDArray[np.float32]
+Single = NDArray[np.float32]
 
 PERMUTATIONS = 299
 DOUBT = 0.2

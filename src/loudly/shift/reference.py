@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,16 +17,13 @@ import polars as pl
 from loudly.core.seams import Ints
 from loudly.errors import DataError, nearest
 from loudly.shift.bins import BUCKETS, MOST_KNOWN, Bins, bins_of
-from loudly.shift.categories import codes_of
+from loudly.shift.categories import Codes, codes_of
 from loudly.shift.distances import Distances, distances
 from loudly.shift.embedding import PAIR_ROWS, Embedding, category_scores, median_bandwidth, number_scores, projections
 from loudly.shift.fold import as_text, read
 from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile, profile
 from loudly.shift.table import as_table
-
-if TYPE_CHECKING:
-    from loudly.shift.categories import Codes
 
 BINS = 1024
 FEATURES = 16

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -25,8 +24,7 @@ from loudly.shift.fold import as_text, read
 from loudly.shift.hashing import mixed, number_hash, number_words, text_hash
 from loudly.shift.plan import Plan
 
-if TYPE_CHECKING:
-    Words = NDArray[np.uint64]
+Words = NDArray[np.uint64]
 
 # Merging is lazy: parts wait, until there are so many of them or as many rows as in so many full samples.
 MOST_PARTS, MOST_SAMPLES = 64, 16

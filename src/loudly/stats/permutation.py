@@ -9,15 +9,13 @@ Source: Hemerik & Goeman 2018 (TEST 27) for the level of random permutations; Sc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loudly.core.seams import Floats, Ints
 
-if TYPE_CHECKING:
-    Kernel = NDArray[np.float32] | NDArray[np.float64]
+Kernel = NDArray[np.float32] | NDArray[np.float64]
 
 
 def subsets(pool: int, size: int, permutations: int, rng: np.random.Generator) -> Ints:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
 from loudly.core.seams import Floats, Ints
 
-if TYPE_CHECKING:
-    Attack = Callable[[Floats, Ints], Floats]
+Attack = Callable[[Floats, Ints], Floats]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -24,8 +23,7 @@ from loudly.errors import DataError
 from loudly.shift.estimate.calibrate import calibrate
 from loudly.stats.auc import auc
 
-if TYPE_CHECKING:
-    Inputs = pl.DataFrame | ArrayLike
+Inputs = pl.DataFrame | ArrayLike
 
 sklearn = late("sklearn")
 

@@ -23,14 +23,12 @@ from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, DataError, nearest
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, told, untold
-from loudly.shift.estimate.density import Columns, columns_of, folds
+from loudly.shift.estimate.density import Columns, Inputs, columns_of, folds
 from loudly.shift.estimate.labelled import FEWEST
 from loudly.stats.clusters import block_mean
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
-
-    from loudly.shift.estimate.density import Inputs
 
 sklearn = late("sklearn")
 

@@ -10,7 +10,6 @@ DeLong, DeLong & Clarke-Pearson 1988 for AUC.  Cost: O(n log n) for AUC, O(n) ot
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from loudly.core.seams import Floats, Ints
 from loudly.errors import ConfigError, nearest
 
-if TYPE_CHECKING:
-    Mask = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 TINY = 1e-15
 # metric -> +1 where more is better, -1 where less is

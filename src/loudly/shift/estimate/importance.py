@@ -10,7 +10,6 @@ Cost: three fits of small trees a window, then O(n log n).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,13 +17,10 @@ from numpy.typing import ArrayLike
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.shift.estimate.answer import by_labels, confirmed, day_of, of_days, told, untold
-from loudly.shift.estimate.density import Columns, columns_of, density
+from loudly.shift.estimate.density import Columns, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
 from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
 from loudly.shift.estimate.pape import ASSUMES, spoken, with_score
-
-if TYPE_CHECKING:
-    from loudly.shift.estimate.density import Inputs
 
 METHOD = "importance weighting"
 

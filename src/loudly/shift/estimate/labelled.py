@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from loudly.core.seams import Floats
 from loudly.errors import DataError
 
-if TYPE_CHECKING:
-    Mask = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 FEWEST = 50
 

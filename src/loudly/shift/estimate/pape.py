@@ -11,7 +11,6 @@ Cost: three fits of small trees to reference and window together, a window.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,12 +19,9 @@ from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.shift.estimate.answer import confirmed, day_of, untold
 from loudly.shift.estimate.cbpe import Cbpe, calibrations
-from loudly.shift.estimate.density import Columns, Density, columns_of, density
+from loudly.shift.estimate.density import Columns, Density, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
 from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
-
-if TYPE_CHECKING:
-    from loudly.shift.estimate.density import Inputs
 
 METHOD = "PAPE"
 ASSUMES = "covariate shift alone: P(y | inputs) as in the reference, and inputs of the window that the reference covers"

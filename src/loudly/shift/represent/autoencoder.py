@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,8 @@ from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.errors import DataError
 
-if TYPE_CHECKING:
-    Single = NDArray[np.float32]
-    Represent = Callable[[Floats], Floats]
+Single = NDArray[np.float32]
+Represent = Callable[[Floats], Floats]
 
 sklearn = late("sklearn")
 

@@ -7,14 +7,12 @@ Source: Lipton, Wang & Smola 2018 (ICML): "black box shift detection".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loudly.core.seams import Floats
 
-if TYPE_CHECKING:
-    Represent = Callable[[Floats], Floats]
+Represent = Callable[[Floats], Floats]
 
 
 def softmax(predict: Represent) -> Represent:

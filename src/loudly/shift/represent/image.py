@@ -9,7 +9,7 @@ Source: Rabanser et al. 2019 ("UAE"). Cost: about 0.1 ms for an image of 28 × 2
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from loudly.core.seams import Floats
 from loudly.errors import DataError
 from loudly.shift.represent.autoencoder import untrained_encoder
 
-if TYPE_CHECKING:
-    Embed = Callable[[Any], Floats]
+Embed = Callable[[Any], Floats]
 
 SIDE = 28
 GRID = 4

@@ -6,13 +6,11 @@ Source: Pearson 1901; Achlioptas 2003; both as in Rabanser et al. 2019 with 32 d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from loudly.core.late import late
 from loudly.core.seams import Floats
 
-if TYPE_CHECKING:
-    Represent = Callable[[Floats], Floats]
+Represent = Callable[[Floats], Floats]
 
 sklearn = late("sklearn")
 

@@ -10,7 +10,6 @@ Cost: about 1 ms for 1,000 characters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.errors import DataError
 
-if TYPE_CHECKING:
-    Embed = Callable[[Sequence[str]], Floats]
+Embed = Callable[[Sequence[str]], Floats]
 
 sklearn = late("sklearn")
 

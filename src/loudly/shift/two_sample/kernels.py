@@ -5,16 +5,13 @@ Physical floor: one matrix product of the rows with themselves, and one pass of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from loudly.core.seams import Floats
 
-if TYPE_CHECKING:
-    Kernel = NDArray[np.float32]
+Kernel = NDArray[np.float32]
 
 MEDIAN_ROWS = 1000
 

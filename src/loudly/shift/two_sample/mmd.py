@@ -6,7 +6,7 @@ Cost: (n + m)² kernel entries and one matrix product for all permutations. Sour
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from loudly.shift.two_sample.kernels import gaussian, median_distance, squared_d
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, quadratic, subsets
 
-if TYPE_CHECKING:
-    GaussianKernel = Callable[[Floats, float, Ints], Floats]
+GaussianKernel = Callable[[Floats, float, Ints], Floats]
 
 
 def mmd(

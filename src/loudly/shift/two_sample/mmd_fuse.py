@@ -7,20 +7,17 @@ Gretton 2023 (NeurIPS), with the bandwidths of their code: half the 5 % and twic
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
 
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
-from loudly.shift.two_sample.kernels import gaussian, squared_distances
+from loudly.shift.two_sample.kernels import Kernel, gaussian, squared_distances
 from loudly.shift.two_sample.kernels import laplace as laplace_kernel
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, quadratic, subsets
-
-if TYPE_CHECKING:
-    from loudly.shift.two_sample.kernels import Kernel
 
 BANDWIDTHS = 10
 
