@@ -201,8 +201,6 @@ def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(f"[{name}] {key} wants a {wanted.__name__}.", seen=repr(value))
         given[key] = value
-    made = kind(**given)
-    for key, (allowed, what) in BOUNDS.items():
-        if name == "server" and not allowed(getattr(made, key)):
-            raise ConfigError(f"[server] {key} wants {what}.", seen=repr(getattr(made, key)))
-    return made
+        if key in BOUNDS and not BOUNDS[key][0](value):
+            raise ConfigError(f"[{name}] {key} wants {BOUNDS[key][1]}.", seen=repr(value))
+    return kind(**given)

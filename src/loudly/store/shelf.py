@@ -131,11 +131,10 @@ class Pile:
         """At the end."""
         with self._lock:
             self._parts.append(table)
-            for small in SMALL_ROWS:
-                last = small_tail(self._parts, small)
-                if len(last) >= MOST_SMALL:
-                    self._parts[-len(last) :] = [_together(last)]
-            if self._parts[-1].height >= SMALL_ROWS[-1]:
+            last = small_tail(self._parts, SMALL_ROWS[0])
+            if len(last) >= MOST_SMALL:
+                self._parts[-len(last) :] = [_together(last)]
+            if self._parts[-1].height >= SMALL_ROWS[0]:
                 self._put_aside()
 
     def take(self) -> pl.DataFrame:
