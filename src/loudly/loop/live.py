@@ -29,7 +29,7 @@ from loudly.loop.past import Past
 from loudly.loop.pins import Pins
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import decide
-from loudly.loop.restart import insist, refresh
+from loudly.loop.restart import refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
@@ -40,6 +40,7 @@ from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.loop.teaching import lateness, patient, ripen, teach
+from loudly.loop.unmatched import Unmatched
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
@@ -62,6 +63,7 @@ class Live:
         self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label, system.labels.keep, stores.shelf)
         self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
+        self.unmatched = Unmatched()
         self.alerts = Alerts(system.monitor, self.watch.weight, self.watch.explain)
         self.retraining = Retraining(system, stores, self.tally)
         self.ready: dict[str, Ready] = {}
@@ -126,7 +128,7 @@ class Live:
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
-        """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger.
+        """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger, by the next tick.
 
         While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
         """
@@ -142,9 +144,7 @@ class Live:
         """Labels that are logged already. The caller holds the lock, and has folded the answers before."""
         with self.tally.spend("labels"):
             arrival = self.pins.arrived(labels, now)
-        if odd := (*arrival.unknown, *arrival.duplicate, *arrival.changed):
-            twice = len(arrival.duplicate) + len(arrival.changed)
-            insist(self, "labels_unmatched", unknown=len(arrival.unknown), duplicate=twice, examples=list(odd[:5]))
+        self.unmatched.add(arrival)
         if arrival.joined.height and self.state.champion is not None:
             self.fold_labels(arrival.joined, now)
         return arrival
@@ -221,6 +221,9 @@ class Live:
 
     def _report_asides(self) -> None:
         self.record(*self.sides.report(self.clock.now()))
+        if told := self.unmatched.told():
+            self.event("labels_unmatched", **told)
+            self.unmatched = Unmatched()
         if self.asides:
             reasons: dict[str, Json] = dict(sorted(self.asides.items()))
             self.event("rows_set_aside", where="traffic", rows=sum(self.asides.values()), reasons=reasons)
