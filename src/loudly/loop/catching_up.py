@@ -94,7 +94,7 @@ class CatchUp:
         if not self._fold(self._before, again=True):
             return False
         with self._live.lock:
-            self._live.watch.told()
+            self._folding.told_before()
         return True
 
     def _present(self) -> bool:
@@ -128,16 +128,17 @@ class CatchUp:
             live.past.open = False
         finally:
             live.answering.behind = live.past.open
+        live.counting.begun()
         return True
 
     def _fold(self, upto: float = math.inf, *, again: bool = False) -> bool:
-        for kind, table in self._folding.read(upto):
+        for kind, found in self._folding.read(upto):
             if again:
                 self._on.wait()
-            if again and self._folding.passes(table):
+            if again and self._folding.passes(found):
                 self._live.watch.feed.look_back()  # judging asks for it; it may take long, so without the lock
             with self._live.lock:
-                self._folding.fold(kind, table, again=again)
+                self._folding.fold(kind, found, again=again)
             self._look(self._live.past.read, self._live.past.size)
             if self._stop.is_set():
                 break

@@ -20,10 +20,11 @@ from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
-from loudly.loop.answering import Answering, count
-from loudly.loop.arms import advance, arms_of, begin, beside, context_now, new_context, prepare, rivals, routing_of
+from loudly.loop.answering import Answering
+from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
+from loudly.loop.counting import Counting
 from loudly.loop.knowing import known
 from loudly.loop.past import Past
 from loudly.loop.pins import Pins
@@ -39,7 +40,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
-from loudly.loop.teaching import lateness, patient, ripen, teach
+from loudly.loop.teaching import lateness, patient, teach
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
@@ -74,6 +75,7 @@ class Live:
         self.ripe_at = 0
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
+        self.counting = Counting(self)
         self.answering = Answering(self)
         self.pins = Pins(self)
         self.confirming = Confirming(self)
@@ -122,7 +124,8 @@ class Live:
             self._aside(fitted)
             if not behind:
                 self.fold_answers(logged, now)
-            count(self, fitted.good, replies)
+            self.counting.answers(fitted.good, replies)
+            self.counting.log()
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
@@ -131,11 +134,15 @@ class Live:
         While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
         """
         now = self.clock.now()
-        sequence, behind = self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
-        if behind:
-            return self.answering.keep(labels, sequence)
+        told, sequence = labels.with_columns(_at=pl.lit(now, pl.Int64)), None
+        if self.answering.behind:
+            sequence, behind = self.answering.log("labels", told)
+            if behind:
+                return self.answering.keep(labels, sequence)
         with self.lock:
-            self.answering.fold()
+            self.answering.fold()  # what it counts stands before the labels in the log
+            if sequence is None:
+                self.answering.log("labels", told)
             return self.labelled(labels, now)
 
     def labelled(self, labels: pl.DataFrame, now: int) -> Arrival:
@@ -165,7 +172,6 @@ class Live:
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
-                ripen(self, now)
                 advance(self, now)
                 self._route()
             self.confirming.advance(now)
@@ -337,6 +343,7 @@ class Live:
         seen = {**new_context(self, spec), **lateness(self, spec)}
         self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
         self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
+        self.counting.begun()
 
     def resume_rollout(self) -> None:
         """The rollout of the ledger, or none: after a restart, or when somebody else has written."""
@@ -352,7 +359,8 @@ class Live:
         for arm in arms:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
-        self.rollout_state, self.unripe = begin(self, arms, at, carry), [] if spec.rewarded or carry is None else self.unripe
+        self.rollout_state = decided(self, self.strategy.init(arms, at, carry))
+        self.unripe = [] if spec.rewarded or carry is None else self.unripe
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
 

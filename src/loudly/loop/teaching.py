@@ -172,5 +172,5 @@ def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | N
         return None
     wait = (rollout.labels or {}).get("wait") or 0
     since = _judged_since(live, rollout)
-    total, old = live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait))
+    total, old = map(int, live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait)))
     return total - old, old
