@@ -236,7 +236,6 @@ class Wheel:
         with self.live.lock:
             self.live.answering.fold()
         self.front.flush()
-        self.front.flush()
 
 
 def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
