@@ -30,7 +30,7 @@ def told(known: CatchingUp | None, serving: bool) -> str:
     """Whether the past is folded, as the ledger knows it; "" where it is. serving: whether a server writes the log.
 
     >>> told(CatchingUp(0), serving=True)
-    'LOUD the past is being folded since 1970-01-01T00:00:00Z, nothing is decided meanwhile'
+    'LOUD the past is being folded since 1970-01-01, nothing is decided meanwhile'
     """
     if known is None:
         return ""

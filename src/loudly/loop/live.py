@@ -40,7 +40,8 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
-from loudly.loop.teaching import lateness, patient, teach
+from loudly.loop.teaching import lateness, patient, teach, unrewarded
+from loudly.loop.unripe import Unripe
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
@@ -72,6 +73,7 @@ class Live:
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
         self.unripe: list[pl.DataFrame] = []
+        self.unrewarded = Unripe()
         self.ripe_at = 0
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
@@ -310,7 +312,7 @@ class Live:
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because, **lost)
-        self.confirming.follow(self.rollout_state, self.unripe)
+        self.confirming.follow(self.rollout_state, self.unrewarded)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
@@ -360,12 +362,13 @@ class Live:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
         self.rollout_state = decided(self, self.strategy.init(arms, at, carry))
-        self.unripe = [] if spec.rewarded or carry is None else self.unripe
+        self.unripe, self.unrewarded = [] if spec.rewarded or carry is None else self.unripe, unrewarded(self, spec)
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self._route()
 
     def _end_rollout(self) -> None:
-        self.strategy, self.rollout_state, self.rollout_verdict, self.unripe = None, {}, None, []
+        self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
+        self.unripe, self.unrewarded = [], Unripe()
         self._route()
 
     def adopt(self, version: str) -> None:
