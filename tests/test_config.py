@@ -36,6 +36,8 @@ def test_values_are_read_and_secrets_come_from_the_environment(tmp_path: Path, m
         ('[server]\nlate="never"\n', "refuse"),
         ("[server]\ndeadline=-1\n", "above 0"),
         ("[server]\nkeys=[3]\n", "a list of texts"),
+        ("[store]\nrows_in_memory=-1\n", "a number of rows"),
+        ("[executor]\nworkers=0\n", "at least one process"),
         ("[server\n", "no TOML"),
         ("store=3\n", "a section"),
     ],

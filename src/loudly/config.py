@@ -28,6 +28,8 @@ class StoreConfig:
     """Where the ledger, blobs and traffic are. `url`: a database's or bucket's address, where they need one.
 
     retention: how long logged traffic is kept, such as "90d"; "" keeps it for ever.
+    rows_in_memory: how many rows that wait for their label, and as many that wait for the next fit, a server holds in memory; the
+    others wait in files without a name under root.
     """
 
     root: str = ".loudly"
@@ -36,6 +38,7 @@ class StoreConfig:
     url: str = ""
     key: str = "env:LOUDLY_KEY"
     retention: str = ""
+    rows_in_memory: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "explain_rows": (lambda rows: rows >= 1, "at least one row"),
     "most_rows": (lambda rows: rows >= 1, "at least one row"),
     "workers": (lambda count: count >= 1, "at least one process"),
+    "rows_in_memory": (lambda rows: rows >= 0, "a number of rows"),
     "most_spooled": (lambda size: size >= 2**20, "at least a MiB"),
     "log_sample": (lambda share: 0 < share <= 1, "a share above 0, and 1 at most"),
     "max_versions": (lambda count: count >= 2, "at least two, a champion and a candidate"),
@@ -197,8 +201,6 @@ def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(f"[{name}] {key} wants a {wanted.__name__}.", seen=repr(value))
         given[key] = value
-    made = kind(**given)
-    for key, (allowed, what) in BOUNDS.items():
-        if name == "server" and not allowed(getattr(made, key)):
-            raise ConfigError(f"[server] {key} wants {what}.", seen=repr(getattr(made, key)))
-    return made
+        if key in BOUNDS and not BOUNDS[key][0](value):
+            raise ConfigError(f"[{name}] {key} wants {BOUNDS[key][1]}.", seen=repr(value))
+    return kind(**given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from loudly.loop.past import Past
 from loudly.loop.system import Labels
 from loudly.serve.raised import Raised
 from loudly.shift.feed import FeedJudge
+from loudly.store.shelf import Shelf
 
 
 def live(tick: Any) -> Any:
@@ -30,7 +32,7 @@ def live(tick: Any) -> Any:
         book=book,
         system=SimpleNamespace(labels=Labels()),
         answering=SimpleNamespace(shadows=shadows, raised=Raised(), raised_by_log=Raised(), raised_by_fold=Raised()),
-        stores=SimpleNamespace(traffic=None),
+        stores=SimpleNamespace(traffic=None, shelf=None),
         sides=SimpleNamespace(refresh=lambda now: None),
         clock=SimpleNamespace(now=lambda: 0),
         event=lambda kind, **data: events.append((kind, data)),
@@ -71,3 +73,21 @@ def test_what_a_model_raised_and_labels_that_never_came_are_said_and_recorded_on
     assert told[2][1] == "traffic log: OSError: no room"
     assert told[3][1].startswith("2 answers waited 30 days")
     assert capsys.readouterr().err.count("LOUD") == 4
+
+
+def test_rows_that_the_disk_does_not_take_are_said_and_recorded_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place := tmp_path / "place").write_text("a file where a folder should be")
+    looked = live(lambda: None)
+    looked.stores.shelf = shelf = Shelf(place / "below", room=0)
+    ticker, rows = Ticker(looked, 1.0), pl.DataFrame({"x": [1]})
+    for _ in range(2):
+        shelf.put(rows)
+        ticker._look_at_the_shelf()
+    place.unlink()
+    shelf.put(rows)
+    ticker._look_at_the_shelf()
+    refused, taken = (data["reason"] for _, data in looked.events)
+    assert "place" in refused
+    assert "stay in memory" in refused
+    assert taken == "the disk takes rows again"
+    assert capsys.readouterr().err.count("LOUD") == 2

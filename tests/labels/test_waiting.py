@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,25 +13,29 @@ from hypothesis import strategies as st
 
 from loudly.labels import waiting as module
 from loudly.labels.waiting import Waiting
+from loudly.store import shelf
+from loudly.store.shelf import Shelf
 
 KEYS = [f"k{i}" for i in range(12)]
 adds = st.tuples(st.just("add"), st.lists(st.sampled_from(KEYS), min_size=1, max_size=9))
 takes = st.tuples(st.just("take"), st.lists(st.sampled_from([*KEYS, "nobody"]), max_size=4, unique=True))
-drops = st.tuples(st.just("drop"), st.integers(0, 150))
+drops = st.tuples(st.sampled_from(["drop", "erase"]), st.integers(0, 150))
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(adds | takes | drops, max_size=40))
-def test_it_is_a_list_that_is_searched(story: list[tuple[str, list[str] | int]]) -> None:
-    with pytest.MonkeyPatch.context() as small:
+@pytest.mark.parametrize("room", [None, 0, 20])
+@settings(max_examples=100, deadline=None)
+@given(story=st.lists(adds | takes | drops, max_size=40))
+def test_it_is_a_list_that_is_searched(room: int | None, story: list[tuple[str, list[str] | int]]) -> None:
+    with pytest.MonkeyPatch.context() as small, tempfile.TemporaryDirectory() as folder:
         small.setattr(module, "MOST_SMALL", 3)
         small.setattr(module, "SMALL_ROWS", (8, 32))
         small.setattr(module, "MOST_GONE", 10)
-        _live(story)
+        small.setattr(shelf, "CHUNK_ROWS", 5)
+        _live(Waiting("k", Shelf(Path(folder), room) if room is not None else None, ("x",)), story)
 
 
-def _live(story: list[tuple[str, list[str] | int]]) -> None:
-    waiting, plain, number = Waiting("k"), list[tuple[str, int]](), 0
+def _live(waiting: Waiting, story: list[tuple[str, list[str] | int]]) -> None:
+    plain, number = list[tuple[str, int]](), 0
     for kind, said in story:
         if kind == "add" and isinstance(said, list):
             rows = [(key, number + i) for i, key in enumerate(said)]
@@ -44,7 +51,8 @@ def _live(story: list[tuple[str, list[str] | int]]) -> None:
         elif isinstance(said, int):
             before, limit = len(plain), said
             plain = [row for row in plain if row[1] >= limit]
-            assert waiting.drop(lambda rows, limit=limit: rows["x"] < limit) == before - len(plain)  # type: ignore[misc]
+            let_go = waiting.drop if kind == "drop" else waiting.erase
+            assert let_go(lambda rows, limit=limit: rows["x"] < limit) == before - len(plain)  # type: ignore[misc]
         assert len(waiting) == len(plain)
     assert [row for batch in waiting._batches for row in batch.table().rows()] == plain
     kinds = waiting.count(lambda rows: [(rows["x"] % m == 0).to_numpy() for m in (2, 3)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,11 +13,14 @@ from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, instant
 from loudly.core.values import Recorded
 from loudly.errors import LedgerDiverged, ReplayError
+from loudly.labels import waiting
 from loudly.loop.replay import Replayed, monthly, replay
 from loudly.loop.tell import TELL, tell
 from loudly.loop.why import why
+from loudly.store import shelf
 from loudly.store.chain import verify
 from loudly.store.memory_ledger import MemoryLedger
+from loudly.store.shelf import Shelf
 from loudly.testing.damage import Damage, column_gone, labels_shuffled, nulls, units_changed
 from loudly.testing.faults import FailingLedger, Killed
 from replayed import chains, of_kind, run
@@ -48,6 +52,19 @@ def test_the_same_replay_twice_gives_the_same_ledger_byte_for_byte(once: Replaye
     again = replay(make_app(world).system, world, memory_stores("world"), since=SINCE)
     assert chains(again) == chains(once)
     assert again.answers.equals(once.answers)
+
+
+def test_rows_that_wait_in_files_are_the_rows_that_wait(
+    once: Replayed, world: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no room in memory, and tables of some rows, nothing else comes of it."""
+    slots, put = [], Shelf.put
+    for module in (waiting, shelf):
+        monkeypatch.setattr(module, "SMALL_ROWS", (32, 128))
+    monkeypatch.setattr(Shelf, "put", lambda self, table: slots.append(table.height) or put(self, table))
+    again = replay(make_app(world).system, world, replace(memory_stores("world"), shelf=Shelf(tmp_path, room=0)), since=SINCE)
+    assert sum(slots) > world.height / 2
+    assert chains(again) == chains(once)
 
 
 def test_every_kind_of_event_can_be_told(once: Replayed) -> None:

@@ -19,7 +19,7 @@ class Ticker:
     def __init__(self, live: Live, every: float, keep_house: Callable[[], object] = lambda: None) -> None:
         self._live, self._every, self._keep_house = live, every, keep_house
         self._told: tuple[str, int] = ("", 0)
-        self._spared = (0, 0)
+        self._spared, self._unshelved = (0, 0), ""
         self._overdue = 0
         self._console = Console(stderr=True)
         self._stop = threading.Event()
@@ -37,6 +37,7 @@ class Ticker:
     def _run(self) -> None:
         while not self._stop.wait(self._every):
             self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
+            self._attempt(self._look_at_the_shelf, "what the disk did not take could not be recorded")
             self._attempt(self._look_at_the_shadows, "what a shadow missed could not be recorded")
             self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
             self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
@@ -70,6 +71,16 @@ class Ticker:
         reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
         self._say(f"traffic log: {reason}")
         self._live.event("guarantee_weakened", what="traffic log", reason=reason)
+
+    def _look_at_the_shelf(self) -> None:
+        """Says and records it once when rows that wait stay in memory, for the disk refuses them, and when it takes them again."""
+        shelf = self._live.stores.shelf
+        if shelf is None or shelf.refused == self._unshelved:
+            return
+        self._unshelved = shelf.refused
+        reason = f"{shelf.refused}; rows that wait for labels stay in memory" if shelf.refused else "the disk takes rows again"
+        self._say(f"memory: {reason}")
+        self._live.event("guarantee_weakened", what="bounded memory", reason=reason)
 
     def _look_at_the_shadows(self) -> None:
         """Says and records it when a shadow hangs, or is spared rows because it cannot keep up."""

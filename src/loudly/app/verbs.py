@@ -36,6 +36,7 @@ from loudly.loop.why import why as why_of
 from loudly.plugins import available, names, resolve
 from loudly.register.lazy_format import LazyFormat
 from loudly.store.segments import SegmentWriter
+from loudly.store.shelf import Shelf
 
 Opened = tuple[Stores, Config]
 GRAPHS = frozenset({"graph", "graph-with-code"})
@@ -60,8 +61,8 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     fast = fast_forms() if config.server.fast_forms else {}
     log = SegmentWriter(root / "traffic") if traffic else None
     notify = tuple(resolve("notify", kind) for kind in config.notify.kinds)
-    sample = Sample(config.server.log_sample)
-    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast, sample), config
+    sample, shelf = Sample(config.server.log_sample), Shelf(root, config.store.rows_in_memory) if traffic else None
+    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast, sample, shelf), config
 
 
 @contextmanager

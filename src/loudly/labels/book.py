@@ -13,6 +13,7 @@ from loudly.core.clock import DAY, HOUR
 from loudly.errors import DataError
 from loudly.labels.delays import Delays
 from loudly.labels.waiting import Waiting
+from loudly.store.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,14 @@ class Arrival:
 class LabelBook:
     """Predictions that wait for their label. `sweep` forgets those that have waited for `keep` µs; they are overdue.
 
+    shelf: where they wait beyond its room in memory, as do the keys that have met their label.
     Cost: a batch of labels costs about the same however many predictions wait (`benchmarks/labels.py`).
     """
 
-    def __init__(self, key: str, label: str, keep: int = 30 * DAY) -> None:
+    def __init__(self, key: str, label: str, keep: int = 30 * DAY, shelf: Shelf | None = None) -> None:
         self.key, self.label, self.keep = key, label, keep
-        self._waiting = Waiting(key)
-        self._answered: dict[str, object] = {}
-        self._earlier: dict[str, object] = {}
+        self._waiting = Waiting(key, shelf, ("_predicted_at", "_rollout"))
+        self._shelf, self._answered, self._earlier = shelf, Waiting(key, shelf), Waiting(key, shelf)
         self._swept = self._turned = 0
         self.overdue = 0
         self.delays = Delays(keep)
@@ -103,33 +104,37 @@ class LabelBook:
         self._swept = now
         self.overdue += self._waiting.drop(lambda rows: rows["_predicted_at"] < now - self.keep)
         if now - self._turned >= self.keep:
-            self._turned, self._earlier, self._answered = now, self._answered, {}
+            self._turned, self._earlier, self._answered = now, self._answered, Waiting(self.key, self._shelf)
 
     def forget(self, gone: Callable[[pl.DataFrame], pl.Series]) -> int:
         """Forgets predictions and labelled keys. gone: table -> (n,) booleans. Returns how many predictions went."""
-        went = self._waiting.drop(gone)
-        for answered in (self._answered, self._earlier):
-            known = pl.DataFrame({self.key: list(answered)}, schema={self.key: pl.String})
-            for key in known.filter(gone(known))[self.key] if known.height else ():
-                del answered[key]
-        return went
+        self._answered.erase(gone)
+        self._earlier.erase(gone)
+        return self._waiting.erase(gone)
 
     def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, at: int) -> Arrival:
         matched = set(joined[self.key]) if self.key in joined.columns else set()
         unknown: list[str] = []
         duplicate: list[str] = []
         changed: list[str] = []
-        seen: dict[str, object] = {}
-        for key, value in labels.iter_rows() if labels.height != len(matched) else ():
-            before = seen.get(key, self._answered.get(key, self._earlier.get(key)))
+        odd = labels.height != len(matched)
+        seen = self._met(labels[self.key]) if odd else {}
+        for key, value in labels.iter_rows() if odd else ():
+            before = seen.get(key)
             if before is not None:
                 (duplicate if before == value else changed).append(key)
             elif key not in matched:
                 unknown.append(key)
             seen[key] = value
-        self._answered.update(zip(joined[self.key], joined[self.label], strict=True) if matched else ())
+        if matched:
+            self._answered.add(joined.select(self.key, self.label))
         made = joined["_predicted_at"].to_numpy() if matched else np.zeros(0, dtype=np.int64)
         late = np.asarray(at - made, dtype=np.int64)
         if matched:
             self.delays.came(made, late, joined[self.label])
         return Arrival(joined, tuple(unknown), tuple(duplicate), tuple(changed), late)
+
+    def _met(self, keys: pl.Series) -> dict[str, object]:
+        """The labels that have come of these keys before, the newest of each."""
+        known = (rows for book in (self._earlier, self._answered) for rows in book.find(keys))
+        return {key: value for rows in known for key, value in rows.iter_rows()}

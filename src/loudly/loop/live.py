@@ -62,7 +62,7 @@ class Live:
         self.state = fold_all(stores.ledger.read())
         self.past = Past()
         self.sides = Sides(system, key)
-        self.book = LabelBook(system.key, system.label, system.labels.keep)
+        self.book = LabelBook(system.key, system.label, system.labels.keep, stores.shelf)
         self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
         self.alerts = Alerts(system.monitor, self.watch.weight, self.watch.explain)
         self.retraining = Retraining(system, stores, self.tally)

@@ -30,7 +30,7 @@ class Pins:
         self._live = live
         self._ready: dict[str, tuple[Ready, Router]] = {}
         self._following = False
-        self.book = LabelBook(live.system.key, live.system.label, live.system.labels.keep)
+        self.book = LabelBook(live.system.key, live.system.label, live.system.labels.keep, live.stores.shelf)
         self.failed: dict[str, str] = {}
 
     def routed(self) -> tuple[str, ...]:

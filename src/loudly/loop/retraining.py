@@ -23,6 +23,7 @@ from loudly.loop.tally import Tally
 from loudly.loop.tuning import Tuning, starts, tune
 from loudly.serve.replies import Served
 from loudly.serve.router import Router, Routing
+from loudly.store.shelf import Pile
 from loudly.train.fit import takes_start
 from loudly.train.run import run_key
 from loudly.validate.key_predictors import blocking, judge_key_predictors, key_predictor_of
@@ -59,17 +60,18 @@ class Retraining:
         self.system, self.stores, self.tally = system, stores, tally
         self.tuning = Tuning()
         self._base: pl.DataFrame | None = None
-        self._fresh: list[pl.DataFrame] = []
+        self._fresh = Pile(stores.shelf)
         self._dataset: Dataset | None = None
 
     @property
     def new_rows(self) -> int:
         """Labelled rows since the last fit."""
-        return sum(f.height for f in self._fresh)
+        return len(self._fresh)
 
     def begin(self, dataset: Dataset, labelled: pl.DataFrame) -> None:
         """The first table: a dataset version and its labelled rows."""
-        self._dataset, self._base, self._fresh = dataset, labelled, []
+        self._dataset, self._base = dataset, labelled
+        self._fresh.take()
 
     @property
     def dataset(self) -> Dataset | None:
@@ -80,12 +82,12 @@ class Retraining:
         """Goes on from a dataset version without some rows, and forgets those that labels have brought since."""
         self._dataset = dataset
         self._base = None if self._base is None else self._base.filter(~gone(self._base))
-        self._fresh = [kept for batch in self._fresh if (kept := batch.filter(~gone(batch))).height]
+        self._fresh.erase(gone)
 
     def learned(self, joined: pl.DataFrame) -> None:
         """Labelled rows have come."""
         columns = [c for c in joined.columns if not c.startswith("_")]
-        self._fresh.append(joined.select(columns))
+        self._fresh.add(joined.select(columns))
 
     def reference(self) -> pl.DataFrame:
         """The rows the newest fit has seen: what windows are compared with."""
@@ -186,10 +188,10 @@ class Retraining:
 
     def _taken(self, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
         """The labelled rows since the last fit, less those of broken windows."""
-        batches, self._fresh = self._fresh, []
-        if not batches:
+        fresh = self._fresh.take()
+        if fresh.is_empty():
             return pl.DataFrame(), []
-        fresh, lost = self._sound(pl.concat(batches, how="diagonal_relaxed"), broken)
+        fresh, lost = self._sound(fresh, broken)
         return fresh, [_set_aside(now, lost, "the feed was broken when they were served")] if lost else []
 
     def _key_predictors(self, state: State, now: int, fresh: pl.DataFrame) -> tuple[str, list[Event]]:

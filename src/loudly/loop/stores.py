@@ -8,6 +8,7 @@ from typing import Protocol
 
 from loudly.core.seams import Blobs, Executor, FastForm, Ledger, ModelFormat, Notify, Search, Tracker
 from loudly.loop.sampling import EVERYBODY, Sample
+from loudly.store.shelf import Shelf
 
 
 class Traffic(Protocol):
@@ -46,7 +47,7 @@ class Stores:
     """The resolved parts. `formats` are tried in order when a model is stored.
 
     fast: makers of fast forms in the order in which they are tried; None for one that is not installed; empty switches them off.
-    sample: the units whose traffic is logged.
+    sample: the units whose traffic is logged.  shelf: where rows are that wait for their label or a fit, beyond its room in memory.
     """
 
     ledger: Ledger
@@ -59,6 +60,7 @@ class Stores:
     searches: Mapping[str, MakeSearch] = field(default_factory=dict)
     fast: Mapping[str, Callable[[], FastForm | None]] = field(default_factory=dict)
     sample: Sample = EVERYBODY
+    shelf: Shelf | None = None
 
     def close(self) -> None:
         """The log of requests is on disk and sealed, and the ledger's file or connection given back."""

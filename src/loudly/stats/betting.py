@@ -44,6 +44,15 @@ class Bets:
     total: float = 0.0
     squares: float = 0.0
 
+    @property
+    def mean(self) -> float:
+        """Of the values so far; NaN before the first."""
+        return self.total / self.n if self.n else math.nan
+
+    def plain(self) -> dict[str, float]:
+        """As plain JSON."""
+        return {"n": self.n, "total": self.total, "squares": self.squares}
+
     def next(self, values: Floats, alpha: float) -> tuple[Bets, Floats, Floats]:
         """After `values`; with the uncapped stake and the mean as foreseen before each of them. Shapes: (n,)."""
         count = self.n + np.arange(1, len(values) + 1)
@@ -83,7 +92,7 @@ class Betting:
     @property
     def mean(self) -> float:
         """Of the values so far; NaN before the first."""
-        return self.bets.total / self.n if self.n else math.nan
+        return self.bets.mean
 
     def add(self, values: Floats) -> Betting:
         """The stream with a batch more."""
@@ -102,9 +111,8 @@ class Betting:
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON."""
-        bets = {"n": self.bets.n, "total": self.bets.total, "squares": self.bets.squares}
         arrays = {"up": self.up.tolist(), "down": self.down.tolist()}
-        return {"alpha": self.alpha, **bets, **arrays, "low": self.low, "high": self.high}
+        return {"alpha": self.alpha, **self.bets.plain(), **arrays, "low": self.low, "high": self.high}
 
     def _chunk(self, values: Floats) -> Betting:
         m = grid(len(self.up))
@@ -162,7 +170,7 @@ class Bernstein:
     @property
     def mean(self) -> float:
         """Of the values so far; NaN before the first."""
-        return self.bets.total / self.n if self.n else math.nan
+        return self.bets.mean
 
     def add(self, values: Floats) -> Bernstein:
         """The stream with a batch more."""
@@ -180,9 +188,8 @@ class Bernstein:
 
     def plain(self) -> dict[str, float]:
         """As plain JSON."""
-        bets = {"n": self.bets.n, "total": self.bets.total, "squares": self.bets.squares}
         sums = {"stakes": self.stakes, "staked": self.staked, "price": self.price}
-        return {"alpha": self.alpha, **bets, **sums, "low": self.low, "high": self.high}
+        return {"alpha": self.alpha, **self.bets.plain(), **sums, "low": self.low, "high": self.high}
 
 
 def bernstein_of(data: Mapping[str, Any]) -> Bernstein:
