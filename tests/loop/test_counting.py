@@ -28,7 +28,7 @@ from loudly.loop.counting import CALLS, Told, told_of
 from loudly.loop.forgetting import ask, carry_out, retain
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
-from loudly.loop.restart import catch_up
+from loudly.loop.restart import Folding, catch_up
 from loudly.loop.strategies import strategy_of
 from loudly.serve.attempt import Attempt
 from loudly.store.memory_ledger import MemoryLedger
@@ -69,7 +69,7 @@ def flaky(live: Live, version: str) -> Live:
     """The same wheel, whose version fails now and then."""
     live.adopt(version)
     live.ready[version] = replace(live.ready[version], model=Flaky(live.ready[version].model))
-    live._route()
+    live.route()
     return live
 
 
@@ -103,7 +103,7 @@ def copied(live: Live, folder: Path, name: str, kinds: frozenset[str] = frozense
     for record in read_segments(folder / "log"):
         if record.kind not in kinds:
             log.append(record.kind, record.payload, record.origin)
-    log.flush()
+    log.seal()
     return log
 
 
@@ -230,6 +230,39 @@ def test_a_stage_goes_on_from_what_it_began_with_and_an_earlier_rollout_tells_it
         catch_up(made, tmp_path / "log")
         assert state(made) == state(live)
         assert live.rollout_state["evidence"]["timed"]["calls"]["control"] + len(live.rollout_state["evidence"]["timed"]["warm"])
+
+
+def test_a_bandit_assigns_by_its_newest_state_that_is_logged_until_its_past_is_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(SegmentWriter(tmp_path / "log")) as log:
+        live = begun(log, "thompson")
+        sound = live.ready["world/2"]
+        live.ready["world/2"] = replace(sound, model=sound.model._model)  # type: ignore[attr-defined]
+        live.offer("world/2", "a test")
+        lives(live, 0, 50)
+        known = [e for told in records(tmp_path / "log") for e in told.entries if isinstance(e, dict)]
+        assert known[0]["shares"] == [0.5, 0.5] != known[-1]["shares"] == live.rollout_state["shares"]
+        by: list[tuple[Any, Any]] = []
+
+        def fold(self: Folding, *given: Any, **named: Any) -> None:
+            assert made.router is not None
+            by.append((made.router.routing.state["shares"], made.rollout_state["shares"]))
+            whole(self, *given, **named)
+
+        whole = Folding.fold
+        monkeypatch.setattr(Folding, "fold", fold)
+        with closing(copied(live, tmp_path, "again")) as other:
+            made = again(live, other)
+            behind = CatchUp(made, other, tmp_path / "again", {})
+            behind.start()
+            assert behind.wait(PATIENCE)
+            assert not made.past.wrong
+        assert [assigned for assigned, _ in by] == [live.rollout_state["shares"]] * len(by)
+        assert by[0][1] == [0.5, 0.5], "what is folded so far"
+        assert made.router is not None
+        assert made.router.routing.state == made.rollout_state
+        assert state(made) == state(live)
 
 
 def test_a_log_of_before_such_records_or_of_after_them_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:

@@ -11,28 +11,32 @@ state of another form than this program's is passed over, for the log itself tel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import polars as pl
 
+from loudly.core.clock import MINUTE
 from loudly.core.seams import Calls
 from loudly.core.values import Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing, telling
-from loudly.loop.arms import arms_of
+from loudly.loop.arms import arms_of, decided
 from loudly.loop.slices import slice_rows
 from loudly.loop.teaching import ripen
 from loudly.loop.traffic import ENCODER, all_of
 from loudly.serve.replies import CANDIDATE, CONTROL, Replies
+from loudly.store.segments import Record
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
 
 CALLS = "calls"
+STATE_EVERY, MOST_LOOKED = 5 * MINUTE, 500_000
 # Of one call of the arms: rows answered by arm; the unit that failed, as a pseudonym, and its arm; seconds by arm.
 Call = tuple[dict[str, int], tuple[str, str] | None, dict[str, float]]
 # A call, a time (µs) or a state.
@@ -65,12 +69,17 @@ def told_of(data: bytes) -> Told:
 
 
 class Counting:
-    """Tells the strategy of a Live, and logs it. Whoever calls holds the lock of the Live and ends what is one record by `log`."""
+    """Tells the strategy of a Live, and logs it. Whoever calls holds the lock of the Live and ends what is one record by `log`.
+
+    resumed: whether a bandit assigns by a state of before the restart, and not by what is folded so far.
+    """
 
     def __init__(self, live: Live) -> None:
         self._live = live
         self._failing = (0, Failing())
         self._fresh: list[Entry] = []
+        self._stated = 0
+        self.resumed = False
 
     def answers(self, rows: pl.DataFrame, replies: Replies, calls: Sequence[tuple[Replies, Sequence[Any]]] = ()) -> None:
         """Answers, failures and disagreement for the rollout that runs. calls: the same, call by call, with its units."""
@@ -93,14 +102,39 @@ class Counting:
         self._told(({arm: n for arm, n in replies.answered.items() if n}, failed, dict(replies.seconds)))
 
     def time(self, now: int) -> None:
-        """Time has passed; ripe rows are told before."""
+        """Time has passed; ripe rows are told before. Now and then the log gets the state of a bandit, too."""
         self._told(now)
+        rollout = self._live.state.rollout
+        if rollout is not None and now - self._stated >= STATE_EVERY and self._live.system.rollout[rollout.stage].bandit:
+            self._state(now)
 
     def begun(self) -> None:
-        """The state as it is now, for the log alone; none of a bandit that waits for a mended reward."""
-        if self._live.strategy is not None and "frozen" not in self._live.rollout_state:
-            self._keep(self._live.rollout_state)
-            self.log()
+        """A stage begins, or goes on, from the state as it is now."""
+        self._state(self._live.clock.now())
+        self.log()
+
+    def resume(self, records: Iterable[Record]) -> None:
+        """Until the past is folded a bandit assigns by the newest state that its log knows. records: the newest first."""
+        live, rollout = self._live, self._live.state.rollout
+        if rollout is None or not live.system.rollout[rollout.stage].bandit:
+            return
+        for record in islice(records, MOST_LOOKED):
+            told = told_of(record.payload) if record.kind == CALLS else None
+            if told is None or (told.rollout, told.stage) != (rollout.started, rollout.stage):
+                continue
+            state = next((e for e in reversed(told.entries) if isinstance(e, dict) and self._fits(e)), None)
+            if state is not None:
+                with live.lock:
+                    if live.router is not None and live.state.rollout == rollout:
+                        live.router.swap(replace(live.router.routing, state=decided(live, state)))
+                        self.resumed = True
+                return
+
+    def caught_up(self) -> None:
+        """The past is folded: answers go by it, and the next restart from it."""
+        self.resumed = False
+        self._live.route()
+        self.begun()
 
     def log(self) -> None:
         """Logs what was told since the last time, as one record."""
@@ -126,17 +160,28 @@ class Counting:
         if not self._live.answering.behind:
             self._tell(entry)
 
+    def _state(self, now: int) -> None:
+        """The state for the log alone; none of a bandit that waits for a mended reward."""
+        if self._live.strategy is not None and "frozen" not in self._live.rollout_state:
+            self._keep(self._live.rollout_state)
+            self._stated = now
+
+    def _fits(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state is of the form that the strategy has now."""
+        strategy, rollout = self._live.strategy, self._live.state.rollout
+        return (
+            strategy is not None and rollout is not None and _has(state, strategy.init(arms_of(self._live), rollout.stage_at, None))
+        )
+
     def _keep(self, entry: Entry) -> None:
         if self._live.stores.traffic is not None:
             self._fresh.append(entry)
 
     def _tell(self, entry: Entry) -> None:
-        live, strategy, rollout = self._live, self._live.strategy, self._live.state.rollout
+        live, strategy = self._live, self._live.strategy
         assert strategy is not None
-        assert rollout is not None
         if isinstance(entry, dict):
-            if _fits(entry, strategy.init(arms_of(live), rollout.stage_at, None)):
-                live.rollout_state = entry
+            live.rollout_state = entry if self._fits(entry) else live.rollout_state
         elif isinstance(entry, int):
             ripen(live, entry)
             live.rollout_state, live.rollout_verdict = strategy.advance(live.rollout_state, entry)
@@ -196,9 +241,9 @@ def _nameless(entry: Entry, subject: str) -> Entry:
     return entry
 
 
-def _fits(state: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+def _has(state: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
     """Whether a state has all that a fresh one has."""
     return all(
-        name in state and (not isinstance(part, dict) or (isinstance(state[name], dict) and _fits(state[name], part)))
+        name in state and (not isinstance(part, dict) or (isinstance(state[name], dict) and _has(state[name], part)))
         for name, part in fresh.items()
     )

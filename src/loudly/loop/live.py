@@ -175,7 +175,7 @@ class Live:
                 self._notify(alarms)
             if self.strategy is not None:
                 advance(self, now)
-                self._route()
+                self.route()
             self.confirming.advance(now)
             self._report_asides()
             plan = self.plan()
@@ -364,12 +364,12 @@ class Live:
         self.rollout_state = decided(self, self.strategy.init(arms, at, carry))
         self.unripe, self.unrewarded = [] if spec.rewarded or carry is None else self.unripe, unrewarded(self, spec)
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
-        self._route()
+        self.route()
 
     def _end_rollout(self) -> None:
         self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
         self.unripe, self.unrewarded = [], Unripe()
-        self._route()
+        self.route()
 
     def adopt(self, version: str) -> None:
         """Loads a version's artefact from the store, under the digest the ledger holds."""
@@ -382,7 +382,8 @@ class Live:
         self.watch.crown(self.ready[version], self.retraining.reference(), self.state.expected.get(version), self.clock.now())
         self.record(*self.alerts.reset(self.state.alarms, self.clock.now()))
 
-    def _route(self) -> None:
+    def route(self) -> None:
+        """Answers go by the state of now."""
         champion = self.state.champion
         if champion is None:
             return

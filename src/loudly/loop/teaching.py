@@ -19,7 +19,7 @@ from loudly.deliver.bandit import frozen
 from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import LoudlyError
 from loudly.loop import traffic
-from loudly.loop.arms import arms_of, context_now, routing_of
+from loudly.loop.arms import arms_of, context_now
 from loudly.loop.candidate import encode
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
@@ -77,8 +77,8 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
         _wait(live, rows, wait, now)
     if rows.height and "frozen" not in live.rollout_state:
         _update(live, rollout, rows, now)
-    if spec.bandit and live.router is not None and live.state.champion is not None:
-        live.router.swap(routing_of(live, live.state.champion))
+    if spec.bandit and not live.counting.resumed:
+        live.route()
     ripen(live, now)
 
 
