@@ -76,7 +76,7 @@ def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, 
 def decided(live: Live, state: dict[str, Any]) -> dict[str, Any]:
     """The state with what the ledger knows of its stage: the share that it has come to stays, and arms that have left stay out."""
     rollout = live.state.rollout
-    if rollout is None:
+    if rollout is None or live.strategy is None:
         return state
     last = len(live.system.rollout[rollout.stage].growing) - 1
     if state.get("step", 0) < (step := min(rollout.step, last)):

@@ -56,9 +56,9 @@ class Told:
         """As it is logged."""
         return ENCODER.encode((self.rollout, self.stage, self.at, self.entries))
 
-    def without(self, subject: str) -> Told:
-        """The same without the pseudonym of a subject, and without states, which know hashes of units; what it counts stays."""
-        kept = (_nameless(entry, subject) for entry in self.entries if not isinstance(entry, dict))
+    def without(self, subject: str, nobody: str) -> Told:
+        """The same with another name for a subject, and without states, which know hashes of units; what it counts stays."""
+        kept = (_renamed(entry, subject, nobody) for entry in self.entries if not isinstance(entry, dict))
         return replace(self, entries=tuple(kept))
 
 
@@ -116,7 +116,7 @@ class Counting:
     def resume(self, records: Iterable[Record]) -> None:
         """Until the past is folded a bandit assigns by the newest state that its log knows. records: the newest first."""
         live, rollout = self._live, self._live.state.rollout
-        if rollout is None or not live.system.rollout[rollout.stage].bandit:
+        if rollout is None or live.strategy is None or not live.system.rollout[rollout.stage].bandit:
             return
         for record in islice(records, MOST_LOOKED):
             told = told_of(record.payload) if record.kind == CALLS else None
@@ -144,15 +144,21 @@ class Counting:
             log.append(CALLS, Told(rollout.started, rollout.stage, self._live.clock.now(), tuple(fresh)).to_bytes())
 
     def fold(self, data: bytes) -> None:
-        """A record of the log, told again after a restart."""
+        """A record of the log, told again after a restart. What a strategy could not take then is noted, as it was then."""
         told, rollout = told_of(data), self._live.state.rollout
         if self._live.strategy is None or rollout is None or told.rollout != rollout.started:
             return
         for entry in told.entries:
             if told.stage == rollout.stage:
-                self._tell(entry)
+                self._try_to_tell(entry)
             elif isinstance(entry, tuple):
                 self._failed(entry)  # a unit is counted once a rollout
+
+    def _try_to_tell(self, entry: Entry) -> None:
+        try:
+            self._tell(entry)
+        except Exception as wrong:  # noqa: BLE001 - whatever it is, the rest of the log is folded
+            self._live.answering.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
 
     def _told(self, entry: Entry) -> None:
         """While the past is folded it is logged alone, and told from there."""
@@ -195,8 +201,6 @@ class Counting:
         if call[1] is None or rollout is None:
             return {}
         unit, arm = call[1]
-        if not unit:
-            return {arm: 1}
         known, first = (self._failing[1] if self._failing[0] == rollout.started else Failing()).add(unit)
         self._failing = rollout.started, known
         return {arm: int(first)}
@@ -235,9 +239,9 @@ def _entry(entry: Any) -> Entry:
     return answered, None if failed is None else (failed[0], failed[1]), seconds
 
 
-def _nameless(entry: Entry, subject: str) -> Entry:
+def _renamed(entry: Entry, subject: str, nobody: str) -> Entry:
     if isinstance(entry, tuple) and entry[1] is not None and entry[1][0] == subject:
-        return entry[0], ("", entry[1][1]), entry[2]
+        return entry[0], (nobody, entry[1][1]), entry[2]
     return entry
 
 

@@ -7,6 +7,7 @@ may be done twice, so a crash anywhere is mended by doing all of it again.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,8 +98,12 @@ def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[],
     gone = _gone(live, subject)
     fewer = _leave_dataset(live, gone)
     seal()
-    rows = [0]
-    done = rewrite(root, lambda record: _without(record, subject, gone, rows), disk) if root.exists() else Rewritten(0, 0, ())
+    rows, nobody = [0], secrets.token_hex(12)
+    done = (
+        rewrite(root, lambda record: _without(record, (subject, nobody), gone, rows), disk)
+        if root.exists()
+        else Rewritten(0, 0, ())
+    )
     with live.lock:
         live.answering.fold()
         live.book.forget(gone)
@@ -193,9 +198,10 @@ def _stays(done: Rewritten, purge: bool, deleted: int) -> str:
     return f"{data}; models that were fitted on it, counts of closed windows and backups stay{damaged}"
 
 
-def _without(record: Record, subject: str, gone: Gone, rows: list[int]) -> bytes:
+def _without(record: Record, names: tuple[str, str], gone: Gone, rows: list[int]) -> bytes:
+    """names: of the subject, and by which it is counted from now on."""
     if record.kind == CALLS:
-        return told_of(record.payload).without(subject).to_bytes()
+        return told_of(record.payload).without(*names).to_bytes()
     table = traffic.from_bytes(record.payload)
     found = gone(table)
     if not found.any():
