@@ -98,12 +98,8 @@ def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[],
     gone = _gone(live, subject)
     fewer = _leave_dataset(live, gone)
     seal()
-    rows, nobody = [0], secrets.token_hex(12)
-    done = (
-        rewrite(root, lambda record: _without(record, (subject, nobody), gone, rows), disk)
-        if root.exists()
-        else Rewritten(0, 0, ())
-    )
+    rows, names = [0], (subject, secrets.token_hex(12))
+    done = rewrite(root, lambda record: _without(record, names, gone, rows), disk) if root.exists() else Rewritten(0, 0, ())
     with live.lock:
         live.answering.fold()
         live.book.forget(gone)
