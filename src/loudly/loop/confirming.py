@@ -103,7 +103,8 @@ class Confirming:
         live, state = self._live, self._live.state.confirming
         if state is None or self._verdict is None:
             return None
-        waiting = live.book.waiting_of("_rollout", state.rollout.started)[0] + len(self._unripe)
-        wait = (state.rollout.labels or {}).get("wait") or 0
+        rollout = state.rollout
+        waiting = live.book.waiting_of("_rollout", rollout.started, rollout.started)[0] + len(self._unripe)
+        wait = (rollout.labels or {}).get("wait") or 0
         until = state.at + PATIENCE * max(live.system.labels.arrive_within, wait)
         return Unconfirmed(state.version, state.previous, self._verdict, waiting, until)

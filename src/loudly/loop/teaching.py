@@ -174,6 +174,6 @@ def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | N
     if rollout.labels is None and not live.system.rollout[rollout.stage].ramp:
         return None
     wait = (rollout.labels or {}).get("wait") or 0
-    since = _judged_since(live, rollout)
+    since = max(rollout.started, _judged_since(live, rollout))
     total, old = map(int, live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait)))
     return total - old, old
