@@ -20,10 +20,11 @@ from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
-from loudly.loop.answering import Answering, count
-from loudly.loop.arms import advance, arms_of, begin, beside, context_now, new_context, prepare, rivals, routing_of
+from loudly.loop.answering import Answering
+from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
+from loudly.loop.counting import Counting
 from loudly.loop.knowing import known
 from loudly.loop.past import Past
 from loudly.loop.pins import Pins
@@ -39,8 +40,9 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
-from loudly.loop.teaching import lateness, patient, ripen, teach
+from loudly.loop.teaching import lateness, patient, teach, unrewarded
 from loudly.loop.unmatched import Unmatched
+from loudly.loop.unripe import Unripe
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
@@ -73,9 +75,11 @@ class Live:
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
         self.unripe: list[pl.DataFrame] = []
+        self.unrewarded = Unripe()
         self.ripe_at = 0
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
+        self.counting = Counting(self)
         self.answering = Answering(self)
         self.pins = Pins(self)
         self.confirming = Confirming(self)
@@ -124,7 +128,8 @@ class Live:
             self._aside(fitted)
             if not behind:
                 self.fold_answers(logged, now)
-            count(self, fitted.good, replies)
+            self.counting.answers(fitted.good, replies)
+            self.counting.log()
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
@@ -133,11 +138,15 @@ class Live:
         While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
         """
         now = self.clock.now()
-        sequence, behind = self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
-        if behind:
-            return self.answering.keep(labels, sequence)
+        told, sequence = labels.with_columns(_at=pl.lit(now, pl.Int64)), None
+        if self.answering.behind:
+            sequence, behind = self.answering.log("labels", told)
+            if behind:
+                return self.answering.keep(labels, sequence)
         with self.lock:
-            self.answering.fold()
+            self.answering.fold()  # what it counts stands before the labels in the log
+            if sequence is None:
+                self.answering.log("labels", told)
             return self.labelled(labels, now)
 
     def labelled(self, labels: pl.DataFrame, now: int) -> Arrival:
@@ -165,9 +174,8 @@ class Live:
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
-                ripen(self, now)
                 advance(self, now)
-                self._route()
+                self.route()
             self.confirming.advance(now)
             self._report_asides()
             plan = self.plan()
@@ -307,7 +315,7 @@ class Live:
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because, **lost)
-        self.confirming.follow(self.rollout_state, self.unripe)
+        self.confirming.follow(self.rollout_state, self.unrewarded)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
@@ -340,6 +348,7 @@ class Live:
         seen = {**new_context(self, spec), **lateness(self, spec)}
         self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
         self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
+        self.counting.begun()
 
     def resume_rollout(self) -> None:
         """The rollout of the ledger, or none: after a restart, or when somebody else has written."""
@@ -355,13 +364,15 @@ class Live:
         for arm in arms:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
-        self.rollout_state, self.unripe = begin(self, arms, at, carry), [] if spec.rewarded or carry is None else self.unripe
+        self.rollout_state = decided(self, self.strategy.init(arms, at, carry))
+        self.unripe, self.unrewarded = [] if spec.rewarded or carry is None else self.unripe, unrewarded(self, spec)
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
-        self._route()
+        self.route()
 
     def _end_rollout(self) -> None:
-        self.strategy, self.rollout_state, self.rollout_verdict, self.unripe = None, {}, None, []
-        self._route()
+        self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
+        self.unripe, self.unrewarded = [], Unripe()
+        self.route()
 
     def adopt(self, version: str) -> None:
         """Loads a version's artefact from the store, under the digest the ledger holds."""
@@ -374,7 +385,8 @@ class Live:
         self.watch.crown(self.ready[version], self.retraining.reference(), self.state.expected.get(version), self.clock.now())
         self.record(*self.alerts.reset(self.state.alarms, self.clock.now()))
 
-    def _route(self) -> None:
+    def route(self) -> None:
+        """Answers go by the state of now."""
         champion = self.state.champion
         if champion is None:
             return

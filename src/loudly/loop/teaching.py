@@ -19,11 +19,12 @@ from loudly.deliver.bandit import frozen
 from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import LoudlyError
 from loudly.loop import traffic
-from loudly.loop.arms import arms_of, context_now, routing_of
+from loudly.loop.arms import arms_of, context_now
 from loudly.loop.candidate import encode
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
 from loudly.loop.state import RolloutState
+from loudly.loop.unripe import Unripe
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
@@ -71,13 +72,13 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
         return
     rows, spec = of_rollout(live, rollout, joined), live.system.rollout[rollout.stage]
     if spec.rewarded:
-        rows, live.unripe = ripe_for_rewards(live, spec, [*live.unripe, rows], now)
+        rows = ripe_for_rewards(live, live.unrewarded, rows, now)
     elif wait := patient(live, rollout.stage).wait:
         _wait(live, rows, wait, now)
     if rows.height and "frozen" not in live.rollout_state:
         _update(live, rollout, rows, now)
-    if spec.bandit and live.router is not None and live.state.champion is not None:
-        live.router.swap(routing_of(live, live.state.champion))
+    if spec.bandit and not live.counting.resumed:
+        live.route()
     ripen(live, now)
 
 
@@ -122,13 +123,15 @@ def ripen(live: Live, now: int) -> None:
         _update(live, rollout, rows, int(rows["_hour"][0]), ripe=True)
 
 
-def ripe_for_rewards(
-    live: Live, spec: RolloutSpec, batches: list[pl.DataFrame], now: int
-) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """The rows whose labels have had their time, and the others; the rows of one list stay together."""
-    waiting, at = pl.concat(batches, how="diagonal_relaxed"), pl.col(live.system.time).dt.epoch("us")
-    ripe = (at.max().over(live.system.group) if spec.interleaves else at) + live.system.labels.arrive_within <= now
-    return waiting.filter(ripe), [rest] if (rest := waiting.filter(~ripe)).height else []
+def unrewarded(live: Live, spec: RolloutSpec) -> Unripe:
+    """Where rows wait until a reward can be told; those of one list stay together."""
+    return Unripe(live.system.group if spec.interleaves else "")
+
+
+def ripe_for_rewards(live: Live, waiting: Unripe, rows: pl.DataFrame, now: int) -> pl.DataFrame:
+    """The rows whose labels have had their time, of those that waited and of new ones; the others wait."""
+    waiting.add(rows, pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within)
+    return waiting.take(now)
 
 
 def lesson(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, arms: list[str]) -> Feedback:
@@ -172,5 +175,5 @@ def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | N
         return None
     wait = (rollout.labels or {}).get("wait") or 0
     since = max(rollout.started, _judged_since(live, rollout))
-    total, old = live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait))
+    total, old = map(int, live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait)))
     return total - old, old

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import scipy
 
@@ -62,6 +63,7 @@ def auc_deviation(auc: float, positives: float) -> float:
     return math.sqrt(of_positives / positives + of_negatives / (1 - positives))
 
 
+@lru_cache(64)  # a test of two arms asks at every call that it counts
 def sequential(margin: float, deviation: float, power: float = 0.8, alpha: float = 0.05, share: float = 0.5) -> Size:
     """Rows until the two-arm confidence sequence tells, at the latest, with the power wanted.
 
