@@ -19,9 +19,7 @@ SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 def test_twelve_seconds_of_good_and_bad_clients() -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("LOUD: no /proc here; the memory of the server cannot be followed")
-    done = subprocess.run(
-        [sys.executable, str(SOAK), "--minutes", "0.2"], capture_output=True, text=True, timeout=380, check=False
-    )
+    done = subprocess.run([sys.executable, str(SOAK), "--minutes", "0.2"], capture_output=True, text=True, timeout=380, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     for kind in ("one row", "many rows", "labels", "deep", "half a body, waits"):
         assert kind in done.stdout

@@ -20,7 +20,7 @@ from loudly.loop.arms import arms_in, context_now
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.state import Promotion
 from loudly.loop.strategies import strategy_of
-from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards, unrewarded
+from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards, unripe_of
 from loudly.loop.unripe import Unripe
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Confirming:
         elif known.rollout.started != self._started:
             self._nothing()
             self._begin(known, state)
-            self._unripe = unrewarded(live, live.system.rollout[known.rollout.stage]) if unripe is None else unripe
+            spec = live.system.rollout[known.rollout.stage]
+            self._unripe = unripe if unripe is not None and spec.rewarded else unripe_of(live, spec)
 
     def _begin(self, known: Promotion, state: dict[str, Any] | None) -> None:
         live, rollout = self._live, known.rollout
@@ -104,7 +105,7 @@ class Confirming:
         if state is None or self._verdict is None:
             return None
         rollout = state.rollout
-        waiting = live.book.waiting_of("_rollout", rollout.started, rollout.started)[0] + len(self._unripe)
+        waiting = live.book.waiting_of("_rollout", rollout.started, rollout.at)[0] + len(self._unripe)
         wait = (rollout.labels or {}).get("wait") or 0
         until = state.at + PATIENCE * max(live.system.labels.arrive_within, wait)
         return Unconfirmed(state.version, state.previous, self._verdict, waiting, until)

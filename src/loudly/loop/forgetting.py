@@ -104,6 +104,7 @@ def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[],
         live.answering.fold()
         live.book.forget(gone)
         live.pins.book.forget(gone)
+        live.unmatched.forget(gone, live.system.key)
     deleted = _purge(live, gone) if purge else 0
     stays = _stays(done, purge, deleted)
     live.event(

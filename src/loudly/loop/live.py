@@ -40,7 +40,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
-from loudly.loop.teaching import lateness, patient, teach, unrewarded
+from loudly.loop.teaching import lateness, patient, teach, unripe_of
 from loudly.loop.unmatched import Unmatched
 from loudly.loop.unripe import Unripe
 from loudly.monitor.alerts import Alerts
@@ -74,9 +74,7 @@ class Live:
         self.rollout_state: dict[str, Any] = {}
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
-        self.unripe: list[pl.DataFrame] = []
-        self.unrewarded = Unripe()
-        self.ripe_at = 0
+        self.unripe = Unripe()
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.counting = Counting(self)
@@ -177,7 +175,7 @@ class Live:
                 advance(self, now)
                 self.route()
             self.confirming.advance(now)
-            self._report_asides()
+            self._report_odd()
             plan = self.plan()
         self.apply(plan)
         return plan
@@ -227,7 +225,13 @@ class Live:
         for reason in fitted.aside["reason"].to_list() if fitted.aside.height else ():
             self.asides[reason] = self.asides.get(reason, 0) + 1
 
-    def _report_asides(self) -> None:
+    def end(self) -> None:
+        """The last tick is over: what was odd since is told."""
+        with self.lock:
+            refresh(self)
+            self._report_odd()
+
+    def _report_odd(self) -> None:
         self.record(*self.sides.report(self.clock.now()))
         if told := self.unmatched.told():
             self.event("labels_unmatched", **told)
@@ -315,7 +319,7 @@ class Live:
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
         self.event("champion_changed", version=version, previous=previous, reason=reason, because=because, **lost)
-        self.confirming.follow(self.rollout_state, self.unrewarded)
+        self.confirming.follow(self.rollout_state, self.unripe)
         self._end_rollout()
         self.crown(version)
         self.stores.tracker.aliased(self.system.name, "champion", self.state.versions[version])
@@ -365,13 +369,12 @@ class Live:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
         self.rollout_state = decided(self, self.strategy.init(arms, at, carry))
-        self.unripe, self.unrewarded = [] if spec.rewarded or carry is None else self.unripe, unrewarded(self, spec)
+        self.unripe = unripe_of(self, spec) if spec.rewarded or carry is None else self.unripe
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
         self.route()
 
     def _end_rollout(self) -> None:
-        self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
-        self.unripe, self.unrewarded = [], Unripe()
+        self.strategy, self.rollout_state, self.rollout_verdict, self.unripe = None, {}, None, Unripe()
         self.route()
 
     def adopt(self, version: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import polars as pl
+
 from loudly.core.canon import Json
 from loudly.labels.book import Arrival
 
@@ -21,8 +25,13 @@ class Unmatched:
         self._twice += len(arrival.duplicate) + len(arrival.changed)
         self._examples = (*self._examples, *arrival.unknown, *arrival.duplicate, *arrival.changed)[:EXAMPLES]
 
+    def forget(self, gone: Callable[[pl.DataFrame], pl.Series], key: str) -> None:
+        """Shows no key of a subject. gone: a table -> (n,) booleans.  key: the column that it looks at."""
+        shown = pl.Series(key, self._examples, dtype=pl.String)
+        self._examples = tuple(shown.filter(~gone(shown.to_frame())))
+
     def told(self) -> dict[str, Json]:
         """The data of the event that tells it; empty where there is nothing to tell."""
-        if not self._examples:
+        if not self._unknown + self._twice:
             return {}
         return {"unknown": self._unknown, "duplicate": self._twice, "examples": list(self._examples)}
