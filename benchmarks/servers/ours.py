@@ -103,7 +103,7 @@ class Free:
 def _cost_nothing(live: Live) -> None:
     """Every version answers 0.5 at once."""
     live.ready = {ref: replace(ready, model=Free()) for ref, ready in live.ready.items()}
-    live._route()
+    live.route()
 
 
 class Bare:
