@@ -69,6 +69,8 @@ def test_a_bad_row_that_fails_its_batch_is_one_accident(paired: bool) -> None:
     for seed in range(100):
         state, failing, failed = strategy.init(ARMS, 0), Failing(), False
         for i, call in enumerate(batches(np.random.default_rng(seed), paired)):
+            if not any(map(np.any, call.values())):
+                continue
             failing, counts = failing.add([f"{i}-{row}" for row in range(20)], call)
             assert sum(counts.values()) <= 1
             state, verdict = strategy.observe(state, Calls({"control": 18, "candidate": 2}, counts))
