@@ -38,7 +38,7 @@ def labelled(
 
 
 def play(
-    test: Ab, seed: int, wrong: tuple[float, float], days: int = 14, units: int = 150, burst: int = 1, looks: int = 4
+    test: Ab, seed: int, wrong: tuple[float, float], days: int = 14, units: int = 150, burst: int = 1, looks: int = 2
 ) -> Verdict:
     rng, state = np.random.default_rng(seed), test.init(ARMS, 0)
     _, verdict = test.advance(state, 1)

@@ -158,7 +158,7 @@ def test_thompson_loses_no_more_than_lai_robbins_asks_and_the_even_spread_loses_
     """The slope of the regret on ln(n) between 1,000 and 4,000 rows, against the constant of the lower bound."""
     for rates, n in (((0.8, 0.9), 25), ((0.2, 0.1, 0.1), 25)):
         constant, rows = lai_robbins(rates), 4000
-        lives = lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 10, n))
+        lives = lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 20, n))
         slope = (lives[-1] - lives[999]) / math.log(4)
         assert 0.1 * constant < slope < 1.6 * constant
         assert lives[-1] < 1.2 * constant * math.log(rows)
@@ -169,20 +169,20 @@ def test_thompson_loses_no_more_than_lai_robbins_asks_and_the_even_spread_loses_
 
 def test_ucb1_stays_under_its_bound_grows_as_the_logarithm_and_loses_more_than_thompson() -> None:
     rates, rows = (0.8, 0.9), 4000
-    bound = lost(runs(ucb1(NO_FLOOR), fixed(rates), rows, 10, 15))
+    bound = lost(runs(ucb1(NO_FLOOR), fixed(rates), rows, 20, 10))
     assert 2 * lai_robbins(rates) * math.log(rows) < bound[-1] < ucb1_bound(rates, rows)
     assert 0.5 < (bound[3999] - bound[1999]) / (bound[1999] - bound[999]) < 1.7, "a doubling costs as much as the one before"
-    assert bound[-1] > 3 * lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 10, 15))[-1]
+    assert bound[-1] > 3 * lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 20, 10))[-1]
 
 
 def test_the_floor_costs_what_it_says_and_cooling_saves_it() -> None:
     rates, rows = (0.2, 0.6), 4000
     price = 0.1 * 0.2 * np.arange(1, rows + 1)
-    constant = lost(runs(epsilon_greedy(SPEC), fixed(rates), rows, 10, 20))
+    constant = lost(runs(epsilon_greedy(SPEC), fixed(rates), rows, 20, 20))
     assert constant[-1] - constant[1999] == pytest.approx(price[-1] - price[1999], rel=0.1)
-    sampled = lost(runs(thompson(SPEC), fixed(rates), rows, 10, 10))
+    sampled = lost(runs(thompson(SPEC), fixed(rates), rows, 20, 10))
     assert sampled[-1] - sampled[1999] == pytest.approx(price[-1] - price[1999], rel=0.15)
-    cooled = lost(runs(epsilon_greedy(NO_FLOOR, cool=10.0), fixed(rates), rows, 10, 20))
+    cooled = lost(runs(epsilon_greedy(NO_FLOOR, cool=10.0), fixed(rates), rows, 20, 20))
     assert cooled[-1] < 0.75 * constant[-1]
     assert (cooled[3999] - cooled[1999]) / (cooled[1999] - cooled[999]) < 1.5, "as the logarithm, not as time"
 

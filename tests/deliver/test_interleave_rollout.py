@@ -40,7 +40,7 @@ def test_a_list_has_each_row_once_and_is_the_same_whoever_merges_it(n: int, seed
 
 @BOTH
 def test_the_product_of_the_propensities_is_how_often_a_list_is_shown(make: Any) -> None:
-    scores, n = [np.array([0.9, 0.5, 0.2]), np.array([0.1, 0.8, 0.3])], 12_000
+    scores, n = [np.array([0.9, 0.5, 0.2]), np.array([0.1, 0.8, 0.3])], 6_000
     seen: Counter[Any] = Counter()
     chance = {}
     for unit in range(n):
@@ -196,7 +196,7 @@ def test_of_several_rankings_each_round_has_a_pick_of_each_the_best_that_it_has_
 
 
 def test_the_product_of_the_propensities_of_three_is_how_often_a_list_is_shown() -> None:
-    scores, n = [np.array([0.9, 0.5, 0.2, 0.1]), np.array([0.1, 0.8, 0.3, 0.4]), np.array([0.2, 0.1, 0.9, 0.3])], 12_000
+    scores, n = [np.array([0.9, 0.5, 0.2, 0.1]), np.array([0.1, 0.8, 0.3, 0.4]), np.array([0.2, 0.1, 0.9, 0.3])], 6_000
     seen: Counter[Any] = Counter()
     chance = {}
     for unit in range(n):

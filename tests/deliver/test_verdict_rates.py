@@ -19,7 +19,7 @@ from loudly.metrics.table import metric
 
 ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
 ROOT = Path(__file__).parents[2]
-MARGIN, BURST, LOOKS = 0.02, 5, 4
+MARGIN, BURST, LOOKS = 0.02, 5, 2
 
 
 def canary(margin: float = MARGIN) -> Canary:
@@ -41,7 +41,7 @@ def play(made: Canary, seed: int, worse: float, *, by_unit: bool = True) -> Verd
     _, verdict = made.advance(state, 0)
     for day in range(14):
         for look in range(LOOKS):
-            given = labels(rng, day, 15, worse, by_unit=by_unit)
+            given = labels(rng, day, 60 // LOOKS, worse, by_unit=by_unit)
             state, verdict = made.update(state, replace(given, units=[f"{look}/{u}" for u in given.units]))
             if verdict.passed or verdict.failed:
                 return verdict
