@@ -132,7 +132,7 @@ def test_distances_are_covered_at_every_look(m: int, moved: float) -> None:
     for _ in range(60):
         reference = rng.multinomial(m, SKEWED)
         out = np.zeros(3, dtype=bool)
-        for window in np.cumsum(rng.multinomial(60, shares, size=40), axis=0):
+        for window in np.cumsum(rng.multinomial(120, shares, size=20), axis=0):
             ends = [f(reference, window) for f in (total_variation_interval, js_interval, psi_interval)]
             out |= [not low <= t <= high + 1e-12 for t, (low, high) in zip(truth, ends, strict=True)]
         missed += out
