@@ -102,7 +102,7 @@ def life(
 
 @BOTH
 def test_of_equal_rankings_neither_is_often_preferred(make: Any) -> None:
-    strategy, runs = make(RolloutSpec("team-draft", days=1, margin=0.0)), 60
+    strategy, runs = make(RolloutSpec("team-draft", days=1, margin=0.0)), 40
     found = [life(strategy, seed, (0.2, 0.2))[0] for seed in range(runs)]
     assert np.mean([not v.missing for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
 
@@ -210,7 +210,7 @@ def test_the_product_of_the_propensities_of_three_is_how_often_a_list_is_shown()
 
 
 def test_of_four_equal_rankings_none_is_often_preferred_or_dropped() -> None:
-    strategy, runs = team_draft(RolloutSpec("team-draft", days=1, margin=0.0, arms=4)), 60
+    strategy, runs = team_draft(RolloutSpec("team-draft", days=1, margin=0.0, arms=4)), 40
     found = [life(strategy, seed, (0.2,) * 4, arms=FOUR) for seed in range(runs)]
     wrong = [not verdict.missing or bool(state["dropped"]) for verdict, state in found]
     assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)

@@ -247,7 +247,7 @@ def test_errors_of_the_candidate_stop_it_at_one_per_cent_and_a_shared_outage_doe
 
 def test_equal_arms_that_fail_alike_are_rarely_stopped_while_the_share_grows() -> None:
     """By units, at the shares of the moment: at most half of alpha is the errors'."""
-    stopped, runs = [], 150
+    stopped, runs = [], 100
     for seed in range(runs):
         ramp, rng = Ramp(inner_of("ab"), (0.05, 0.3, 1.0)), np.random.default_rng(seed)
         state, bad = ramp.init(ARMS[:2], 0), False
@@ -309,7 +309,7 @@ def play(ramp: Ramp, seed: int, worse: float, days: int = 10, units: int = 600, 
 
 
 def test_equal_models_are_rarely_rolled_back_and_their_units_are_no_mismatch() -> None:
-    runs = 250
+    runs = 150
     ramp = Ramp(replace(inner_of("ab"), spec=parse_rollout("ab for 21d", margin=0.08)), (0.1, 0.4, 1.0))
     found = [play(ramp, seed, 0.0)[0] for seed in range(runs)]
     assert np.mean([v.failed for v in found]) <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / runs)
@@ -338,7 +338,7 @@ def test_taken_for_one_experiment_with_all_others_as_control_the_same_equal_mode
 
 
 def test_a_model_worse_by_the_margin_is_rarely_promoted_through_a_ramp() -> None:
-    runs = 200
+    runs = 120
     ramp = Ramp(replace(inner_of("ab"), spec=parse_rollout("ab for 21d", margin=0.08)), (0.1, 0.4, 1.0))
     found = [play(ramp, seed, 0.08)[0].passed for seed in range(runs)]
     assert np.mean(found) <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / runs)
