@@ -55,6 +55,7 @@ def play(
     return verdict
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("burst", "units"), [(5, 80), (10, 40)])
 def test_equal_models_with_rows_in_bursts_are_rarely_stopped(burst: int, units: int) -> None:
     test = make(margin=0.02)
@@ -63,6 +64,7 @@ def test_equal_models_with_rows_in_bursts_are_rarely_stopped(burst: int, units: 
     assert not any(v.reason.startswith(MISMATCH) for v in found)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("by_unit", [True, False])
 def test_rows_taken_for_units_would_stop_equal_models(by_unit: bool) -> None:
     """The interval on the difference leaves out 0 at some look; so it does often where each row is called a unit."""
@@ -79,12 +81,14 @@ def test_rows_taken_for_units_would_stop_equal_models(by_unit: bool) -> None:
     assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 80) if by_unit else np.mean(wrong) > 0.3
 
 
+@pytest.mark.simulation
 def test_a_model_worse_by_the_margin_is_rarely_promoted() -> None:
     test = make(margin=0.06)
     found = [play(test, seed, (0.3, 0.36), units=160, burst=3) for seed in range(100)]
     assert np.mean([v.passed for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 100)
 
 
+@pytest.mark.simulation
 def test_an_auc_of_equal_models_with_bursts_is_rarely_called_worse() -> None:
     test, failed = make("ab 30% for 14d", "roc_auc", margin=0.03), []
     for seed in range(60):
@@ -102,6 +106,7 @@ def test_an_auc_of_equal_models_with_bursts_is_rarely_called_worse() -> None:
     assert np.mean(failed) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
 
 
+@pytest.mark.simulation
 def test_power_at_the_planned_size() -> None:
     margin, days = 0.08, 10
     size = sequential(margin, proportion_deviation(0.3))

@@ -82,6 +82,7 @@ def test_shares_of_fewer_arms_are_scaled_up() -> None:
             test.init(arms, 0)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("k", [3, 5])
 def test_of_equal_models_any_is_rarely_called_worse(k: int) -> None:
     """Over all looks and candidates together: the interval of *some* candidate leaves out 0 with probability alpha at most."""

@@ -154,6 +154,7 @@ def test_what_is_learned_does_not_depend_on_how_late_rewards_were_bundled(kind: 
     assert (first.arm == second.arm).all()
 
 
+@pytest.mark.simulation
 def test_thompson_loses_no_more_than_lai_robbins_asks_and_the_even_spread_loses_all() -> None:
     """The slope of the regret on ln(n) between 1,000 and 4,000 rows, against the constant of the lower bound."""
     for rates, n in (((0.8, 0.9), 15), ((0.2, 0.1, 0.1), 15)):
@@ -167,6 +168,7 @@ def test_thompson_loses_no_more_than_lai_robbins_asks_and_the_even_spread_loses_
         assert lives[-1] < 0.15 * even
 
 
+@pytest.mark.simulation
 def test_ucb1_stays_under_its_bound_grows_as_the_logarithm_and_loses_more_than_thompson() -> None:
     rates, rows = (0.8, 0.9), 4000
     bound = lost(runs(ucb1(NO_FLOOR), fixed(rates), rows, 20, 10))
@@ -175,6 +177,7 @@ def test_ucb1_stays_under_its_bound_grows_as_the_logarithm_and_loses_more_than_t
     assert bound[-1] > 3 * lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 20, 10))[-1]
 
 
+@pytest.mark.simulation
 def test_the_floor_costs_what_it_says_and_cooling_saves_it() -> None:
     rates, rows = (0.2, 0.6), 4000
     price = 0.1 * 0.2 * np.arange(1, rows + 1)
@@ -193,6 +196,7 @@ def test_a_delay_costs_about_what_is_answered_meanwhile() -> None:
     assert soon < late < soon + 15 * 20 * 0.2 * 1.5
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", ["linucb", "linear-thompson"])
 def test_choosing_by_context_grows_slower_than_the_root_of_time(kind: str) -> None:
     """The bound is Õ(d √n): four times the rows at most double the loss. A bandit blind to the context loses with every row."""
@@ -204,6 +208,7 @@ def test_choosing_by_context_grows_slower_than_the_root_of_time(kind: str) -> No
     assert lives[-1] < 0.15 * blind[-1]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", ["thompson", "ucb1", "epsilon-greedy"])
 def test_another_policy_can_be_judged_by_the_log_that_a_bandit_left(kind: str) -> None:
     """The rows of a bandit depend on each other; the propensities make the weights right all the same."""
@@ -221,6 +226,7 @@ def test_another_policy_can_be_judged_by_the_log_that_a_bandit_left(kind: str) -
     assert "propensities are wrong" in " ".join(overlap_warnings(wrong))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", PLAIN)
 def test_equal_arms_are_rarely_told_apart_and_a_better_one_is_found(kind: str) -> None:
     equal = runs(KINDS[kind](SPEC), fixed((0.3, 0.3)), 2000, 100, 60)
@@ -233,6 +239,7 @@ def test_equal_arms_are_rarely_told_apart_and_a_better_one_is_found(kind: str) -
     assert not any(v.passed for life in worse for v in life.verdicts)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", ["linucb", "linear-thompson"])
 def test_the_policy_is_held_against_control_alone(kind: str) -> None:
     """Exact though the weights are large: an asymptotic interval on the same gains was wrong in 26 % of these equal lives."""

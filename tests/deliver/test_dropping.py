@@ -104,6 +104,7 @@ def test_after_an_arm_has_left_equal_arms_are_no_mismatch_and_rarely_worse() -> 
     assert np.mean(off) <= 0.05
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("make", [
     lambda spec: thompson(spec), lambda spec: linucb(1, spec), lambda spec: AbN(parse_rollout("ab among 4"), metric("brier")),
 ])  # fmt: skip

@@ -38,6 +38,7 @@ def stopped(strategy: Canary | Ab, seed: int, rates: tuple[float, float], *, by_
     return False
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("strategy", [CANARY, AB])
 def test_equal_models_with_errors_in_bursts_are_rarely_rolled_back(strategy: Canary | Ab) -> None:
     alpha = strategy.spec.alpha / 2
@@ -62,6 +63,7 @@ def batches(rng: np.random.Generator, paired: bool, bad: float = 0.02) -> list[d
     return calls
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("paired", [True, False])
 def test_a_bad_row_that_fails_its_batch_is_one_accident(paired: bool) -> None:
     strategy = Canary(parse_rollout("canary 10% 50% 100%", paired=paired), metric("brier"))

@@ -100,6 +100,7 @@ def life(
     return verdict, state
 
 
+@pytest.mark.simulation
 @BOTH
 def test_of_equal_rankings_neither_is_often_preferred(make: Any) -> None:
     strategy, runs = make(RolloutSpec("team-draft", days=1, margin=0.0)), 40
@@ -209,6 +210,7 @@ def test_the_product_of_the_propensities_of_three_is_how_often_a_list_is_shown()
         assert abs(count / n - chance[shown]) < 5 * np.sqrt(chance[shown] / n) + 1 / n
 
 
+@pytest.mark.simulation
 def test_of_four_equal_rankings_none_is_often_preferred_or_dropped() -> None:
     strategy, runs = team_draft(RolloutSpec("team-draft", days=1, margin=0.0, arms=4)), 40
     found = [life(strategy, seed, (0.2,) * 4, arms=FOUR) for seed in range(runs)]

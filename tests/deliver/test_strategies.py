@@ -72,6 +72,7 @@ def test_growing_keeps_a_unit_on_the_candidate() -> None:
     assert len(met) == 1000
 
 
+@pytest.mark.simulation
 def test_error_rates_looked_at_every_day() -> None:
     """Equal models are rarely rolled back; a model worse by more than the margin is rarely promoted."""
     canary = make("canary", margin=0.03)
@@ -160,6 +161,7 @@ def calls(canary: Any, seed: int, slower: float, n: int = 1500, share: float = 0
     return verdict
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("paired", [True, False])
 def test_latency_stops_a_slow_candidate_and_not_a_slow_machine(paired: bool) -> None:
     canary = make("canary", paired=paired)

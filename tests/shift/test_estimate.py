@@ -99,6 +99,7 @@ def calibrated(draw: Callable[[int, int], tuple[Floats, Floats]], run: int) -> C
     return Cbpe.fit(*draw(2 * run, 3000))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", sorted(BETTER))
 def test_cbpe_covers_the_truth_under_a_shift_of_the_scores(name: str) -> None:
     """60 runs: at a true coverage of .95, fewer than 51 within happens once in 500."""

@@ -31,6 +31,7 @@ def frame(rng: np.random.Generator, n: int, **more: Any) -> pl.DataFrame:
     return pl.DataFrame({**made, **more})
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("n", [1, 5, 40, 300])
 def test_false_alarms_are_what_was_asked_for(n: int) -> None:
     """Each null has a reference of its own; columns of every kind, scores too."""

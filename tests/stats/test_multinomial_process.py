@@ -122,6 +122,7 @@ def test_a_share_is_covered_at_every_look_and_its_fixed_interval_is_clopper_and_
     assert share_interval(0, 0, 0.05) == (0.0, 1.0)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("m", [50, 5000])
 @pytest.mark.parametrize("moved", [0.0, 0.3])
 def test_distances_are_covered_at_every_look(m: int, moved: float) -> None:

@@ -84,6 +84,7 @@ def test_dr_is_right_when_either_half_is() -> None:
     assert np.mean([e["ips"].low <= TRUTH <= e["ips"].high for e in wrong_log]) < 0.1  # type: ignore[operator]
 
 
+@pytest.mark.simulation
 def test_rare_rewards_and_uneven_weights_are_covered_too() -> None:
     """Clicks at 2 %, a log of eight arms at a floor, a target that wants one of them: where the linear error is too small."""
     truth, covered, exact = 0.9 * 0.04 + 0.1 * 0.02, {"ips": 0, "snips": 0}, []
