@@ -27,9 +27,14 @@ def ungated(table: pl.DataFrame, text: str, **settings: Any) -> System:
     return replace(made, gate=gate, rollout=(parse_rollout(text, **settings),))
 
 
+def plain_stores() -> Stores:
+    """Stores in memory that make no fast forms of models: what these cost in a test is theirs alone."""
+    return replace(memory_stores("world"), fast=())
+
+
 def run(system: System, table: pl.DataFrame, turn: Callable[[Live, int], None], stores: Any = None) -> Replayed:
-    """A replay in memory, where no stores are given. turn: what happens beside it, at each of its steps."""
-    return replay(system, table, stores or memory_stores("world"), since=SINCE, turn=turn)
+    """A replay in memory and without fast forms, where no stores are given. turn: what happens beside it, at each of its steps."""
+    return replay(system, table, stores or plain_stores(), since=SINCE, turn=turn)
 
 
 def chains(made: Replayed) -> list[str]:
@@ -66,9 +71,8 @@ class CopyingLedger:
         self.copies.append((copy.deepcopy(self._ledger), copy.deepcopy(self._blobs)))
 
 
-def survivors(replayed: Callable[[Stores], Replayed]) -> tuple[Replayed, list[Stores]]:
+def survivors(replayed: Callable[[Stores], Replayed], stores: Stores) -> tuple[Replayed, list[Stores]]:
     """A whole replay, and the stores that a death would have left: before its first append, and after each."""
-    stores = memory_stores("world")
     ledger = CopyingLedger(stores.blobs)
     whole = replayed(replace(stores, ledger=ledger))
-    return whole, [replace(memory_stores("world"), ledger=left, blobs=blobs) for left, blobs in ledger.copies]
+    return whole, [replace(stores, ledger=left, blobs=blobs) for left, blobs in ledger.copies]

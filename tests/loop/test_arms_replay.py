@@ -30,7 +30,7 @@ from loudly.loop.why import why
 from loudly.store.segments import SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_shuffled
-from replayed import chains, of_kind, run, survivors, ungated
+from replayed import chains, of_kind, plain_stores, run, survivors, ungated
 
 BAD = labels_shuffled("y", pl.lit(True), 1)
 OFFERED = SINCE + 2 * DAY
@@ -94,7 +94,7 @@ def test_of_three_arms_the_better_one_takes_the_traffic_and_wins() -> None:
 def test_killed_at_every_append_of_a_bandit_rollout_and_resumed_it_ends_with_the_same_ledger() -> None:
     table = make_world(days=39, per_day=60)
     system = ungated(table, "thompson among 3 for 14d", margin=0.6)
-    whole, left = survivors(lambda stores: run(system, table, offering, stores=stores))
+    whole, left = survivors(lambda stores: run(system, table, offering, stores=stores), plain_stores())
     assert of_kind(whole, "champion_changed")[-1].data["version"] != "world/1"
     assert len(left) > 12
     for n, stores in enumerate(left):

@@ -35,7 +35,7 @@ from loudly.serve.rows import rows_of
 from loudly.store.segments import Record, SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_turned
-from replayed import chains, of_kind, run, survivors, ungated
+from replayed import chains, of_kind, plain_stores, run, survivors, ungated
 
 BAD = labels_turned("y", pl.lit(True))
 OFFERED = SINCE + 2 * DAY
@@ -141,7 +141,7 @@ def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger() -> No
     def replayed(stores: Stores) -> Replayed:
         return run(system, table, offering_one, stores=stores)
 
-    whole, left = survivors(replayed)
+    whole, left = survivors(replayed, plain_stores())
     assert len(of_kind(whole, "share_grown")) == 2
     for n, stores in enumerate(left):
         assert chains(replayed(stores)) == chains(whole), f"killed after append {n}"

@@ -91,7 +91,7 @@ def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger() -> No
     def replayed(stores: Stores) -> Replayed:
         return replay(system, table, stores, since=SINCE)
 
-    whole, left = survivors(replayed)
+    whole, left = survivors(replayed, memory_stores("world"))
     assert "rollout_started" in kinds(whole.events)
     assert len(left) > 15
     half, ledger = len(left) // 2, MemoryLedger()

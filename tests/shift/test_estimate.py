@@ -195,17 +195,17 @@ def test_dle_covers_the_truth_where_errors_depend_on_inputs(name: str) -> None:
     f, y, _ = draw(999, 300_000, 0.5)
     truth = float(np.abs(f - y).mean() if name == "mae" else np.sqrt(((f - y) ** 2).mean()))
     within = wrong = 0
-    references = [Dle.fit(*draw(2 * run, 3000, 0.0), metric=name) for run in range(5)]
-    for run in range(15):
-        made, (fw, yw, xw) = references[run % 5], draw(2 * run + 1, 1500, 0.5)
+    references = [Dle.fit(*draw(2 * run, 3000, 0.0), metric=name) for run in range(3)]
+    for run in range(9):
+        made, (fw, yw, xw) = references[run % 3], draw(2 * run + 1, 1500, 0.5)
         found = made.estimate(fw, xw)
         assert found.low is not None
         assert found.high is not None
         assert found.low > made.expected
         within += found.low <= truth <= found.high
         wrong += made.check_against(fw, xw, yw).failed
-    assert within >= 12
-    assert wrong <= 3
+    assert within >= 7
+    assert wrong <= 2
     assert made.check_against(fw, xw, yw + 1.0).failed
 
 
