@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-constraints
+# As many files at once as there are cores, four at most; the tests of a file stay in one process.
+PYTEST := -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 EXTRAS := demo,fast,postgres,s3,dvc,ray,ray-serve,kafka,otel,grpc,dev
 
 .PHONY: demo test fuzz lint types floors doctest bench papers lowest other flink clean
@@ -18,7 +20,7 @@ demo: $(STAMP)  ## A year of flights round the whole wheel: prints what happened
 	$(BIN)/loudly demo
 
 test: $(STAMP)  ## All tests.
-	$(BIN)/python -m pytest -q
+	$(BIN)/python $(PYTEST)
 
 fuzz: $(STAMP)  ## The property tests with examples drawn anew; says how to repeat what it finds.
 	$(BIN)/python -m pytest -q --hypothesis-profile=fuzz $$(grep -rl --include='test_*.py' '^@given' tests)
@@ -34,7 +36,7 @@ floors: $(STAMP)
 	$(BIN)/lint-imports
 
 doctest: $(STAMP)
-	$(BIN)/python -m pytest -q --doctest-modules src/loudly -W ignore --ignore-glob='*/adapters/torch_*.py' --ignore-glob='*/adapters/xgboost_*.py' --ignore-glob='*/adapters/onnx_text.py'
+	$(BIN)/python $(PYTEST) --doctest-modules src/loudly -W ignore --ignore-glob='*/adapters/torch_*.py' --ignore-glob='*/adapters/xgboost_*.py' --ignore-glob='*/adapters/onnx_text.py'
 
 bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against a peer measured in the same run.
 	$(BIN)/python benchmarks/wheel.py
@@ -63,7 +65,7 @@ lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml 
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,fast,kafka,otel,grpc,dev-light]'
-	.venv-lowest/bin/python -m pytest -q -m "not newest and not simulation" --override-ini filterwarnings=default
+	.venv-lowest/bin/python $(PYTEST) -m "not newest and not simulation" --override-ini filterwarnings=default
 
 flink:  ## The merge as a PyFlink job, in an environment of its own; needs Java.
 	sh examples/flink.sh
@@ -73,7 +75,7 @@ other: pyproject.toml constraints.txt  ## The quick tests on another Python, at 
 	$(OTHER) -m venv .venv-$(OTHER)
 	.venv-$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	VIRTUAL_ENV=$(CURDIR)/.venv-$(OTHER) .venv-$(OTHER)/bin/uv pip install --quiet -c constraints.txt -e '.[demo,onnx,fast,dev-light]'
-	.venv-$(OTHER)/bin/python -m pytest -q -m "not slow and not newest and not simulation" --override-ini filterwarnings=default $(LESS)
+	.venv-$(OTHER)/bin/python $(PYTEST) -m "not slow and not newest and not simulation" --override-ini filterwarnings=default $(LESS)
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-python* .venv-flink out .loudly

@@ -83,8 +83,8 @@ def _served(failures: Failures, run: int) -> int:
     for i, at in enumerate(failures.at[:, run]):
         for _ in range(failures.burst if at < NEVER else 0):
             arm = int(failures.candidate[i, run])
-            failing, told = failing.add([f"u{i}"], {a.name: np.array([k == arm]) for k, a in enumerate(ARMS)})
-            state, verdict = CANARY.observe(state, Calls({"control": 900, "candidate": 100}, told))
+            failing, first = failing.add(f"u{i}")
+            state, verdict = CANARY.observe(state, Calls({"control": 900, "candidate": 100}, {ARMS[arm].name: int(first)}))
             if verdict.failed:
                 return int(at)
     return NEVER

@@ -2,8 +2,8 @@
 
 `loudly serve` of a fresh project in a process of its own, over real HTTP: one row, many rows, columns, labels, the watchful paths,
 explanations, and garbage: half a body, 100 MB (announced and in pieces), JSON nested 100,000 deep, wrong types, 10,000 unknown
-columns, bytes that are no HTTP. Answered rows wait for their label and labelled ones for the next fit, all but 20,000 of each in files; of
-each an index stays in memory. So the bound on the growth after the warm-up (the first fifth) is stated for both: a part that is free
+columns, bytes that are no HTTP. Answered rows wait for their label and labelled ones for the next fit, all but 20,000 of each in
+files; an index of each stays in memory. So the bound on the growth after the warm-up (the first fifth) has a part that is free
 (pools of allocators), and some bytes for each answered row. Slope: least squares over RSS, read each second.
 
 Run: python benchmarks/soak.py [--minutes 10] [--clients 4] [--rate 10]

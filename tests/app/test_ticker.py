@@ -27,6 +27,7 @@ def live(tick: Any) -> Any:
     shadows = SimpleNamespace(shed=0, stuck=0)
     return SimpleNamespace(
         tick=tick,
+        end=lambda: None,
         past=Past(),
         watch=SimpleNamespace(feed=FeedJudge()),
         book=book,

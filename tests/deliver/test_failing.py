@@ -9,7 +9,7 @@ from loudly.core.seams import Calls
 from loudly.core.values import Arm
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
-from loudly.deliver.failing import Failing
+from loudly.deliver.failing import Failing, telling
 from loudly.deliver.rollout import parse_rollout
 from loudly.metrics.table import metric
 
@@ -29,9 +29,8 @@ def requests(rng: np.random.Generator, users: int, rates: tuple[float, float]) -
 def stopped(strategy: Canary | Ab, seed: int, rates: tuple[float, float], *, by_unit: bool) -> bool:
     state, failing = strategy.init(ARMS, 0), Failing()
     for unit, arm in requests(np.random.default_rng(seed), 5_000, rates):
-        failed = {a.name: np.array([arm == k]) for k, a in enumerate(ARMS)}
-        failing, counts = failing.add([unit], failed)
-        told = counts if by_unit else {ARMS[arm].name: 1}
+        failing, first = failing.add(unit)
+        told = {ARMS[arm].name: 1} if first or not by_unit else {}
         state, verdict = strategy.observe(state, Calls({"control": 90, "candidate": 10}, told))
         if verdict.failed:
             return True
@@ -71,10 +70,12 @@ def test_a_bad_row_that_fails_its_batch_is_one_accident(paired: bool) -> None:
     for seed in range(100):
         state, failing, failed = strategy.init(ARMS, 0), Failing(), False
         for i, call in enumerate(batches(np.random.default_rng(seed), paired)):
-            if not any(map(np.any, call.values())):
+            found = telling(call)
+            if found is None:
                 continue
-            failing, counts = failing.add([f"{i}-{row}" for row in range(20)], call)
-            assert sum(counts.values()) <= 1
+            row, arm = found
+            failing, first = failing.add(f"{i}-{row}")
+            counts = {arm: int(first)}
             state, verdict = strategy.observe(state, Calls({"control": 18, "candidate": 2}, counts))
             failed |= verdict.failed
         wrong.append(failed)

@@ -250,7 +250,7 @@ def test_a_label_that_comes_early_waits_until_its_time_is_over() -> None:
     def turn(live: Live, now: int) -> None:
         offering(live, now)
         if now == OFFERED + 5 * DAY:
-            seen.append((live.rollout_state["evidence"], sum(batch.height for batch in live.unripe)))
+            seen.append((live.rollout_state["evidence"], len(live.unripe)))
 
     run(replace(made, labels=labels, ignored=("came",)), table, turn)
     evidence, waiting = seen[0]

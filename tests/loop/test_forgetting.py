@@ -99,8 +99,13 @@ def test_a_key_is_erased_with_its_labels_and_never_written_into_the_ledger(live:
     assert key not in everything_stored(live, tmp_path)["id"]
     assert not any(key.encode() in p.read_bytes() for p in (tmp_path / "traffic").iterdir())
     assert not [r for r in live.stores.ledger.read() if key in str(r.event)]
+    live.feedback(pl.DataFrame({"id": [key, "nobody"], "y": [True, True]}))
+    (ask(live, key, "by law"), carry_out(live, tmp_path / "traffic", live.stores.traffic.seal))  # type: ignore[union-attr]
+    live.tick()
+    told = [r.event.data for r in live.stores.ledger.read() if r.event.kind == "labels_unmatched"]
+    assert [(t["unknown"], t["examples"]) for t in told] == [(2, ["nobody"])], "what was not told yet is told without the key"
     live.feedback(pl.DataFrame({"id": [key], "y": [True]}))
-    assert live.stores.ledger is not None
+    live.tick()
     named = ask(live, key, "by law").named
     assert len(named) == 1, "a label for an unknown prediction is shown in the ledger, and that is said"
     with pytest.raises(StoreError, match="names the subject"):

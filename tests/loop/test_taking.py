@@ -12,6 +12,7 @@ import pytest
 
 from conftest import SINCE, make_app, make_world
 from loudly.app.verbs import memory_stores
+from loudly.core.canon import canonical
 from loudly.core.clock import DAY, DataClock
 from loudly.loop import traffic
 from loudly.loop.founding import found, reopen
@@ -156,3 +157,20 @@ def test_a_label_that_cannot_be_folded_is_told_and_stops_nobody(place: Place) ->
     place.ask(0, 3, 5)
     assert place.taking.drain() == 2
     assert place.live.book.waiting == 5
+
+
+def test_what_guards_count_of_workers_is_told_again_to_a_wheel_that_died(place: Place) -> None:
+    place.live.retrain("by hand", "to have a rollout")
+    place.follow()
+    place.ask(0, 0, 20)
+    place.ask(1, 20, 30)
+    for post in place.posts:
+        post.lose(place.rows(3, 5), Attempt((2,)))
+    place.taking.outcome(place.label(1, 0, 5))
+    place.ask(1, 30, 40)
+    place.taking.drain()
+    before = canonical(place.live.rollout_state)
+    assert place.live.rollout_state["evidence"]["answered"]["control"] == 44
+    place.die_and_return()
+    assert canonical(place.live.rollout_state) == before
+    assert place.taking.drain() == 0

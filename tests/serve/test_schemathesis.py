@@ -42,7 +42,7 @@ def server() -> Iterator[Server]:
 def run(folder: Path, server: Server, document: dict[str, object], *options: str) -> None:
     (folder / "openapi.json").write_text(json.dumps(document))
     (folder / "schemathesis.toml").write_text(SETTINGS)
-    command = [str(TOOL), "run", "openapi.json", "-u", server.url, "--seed", "1", "--max-examples", "40", *options]
+    command = [str(TOOL), "run", "openapi.json", "-u", server.url, "--seed", "1", "--max-examples", "20", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=380, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
 

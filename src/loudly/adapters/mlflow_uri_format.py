@@ -20,7 +20,7 @@ from loudly.core.seams import Floats
 from loudly.errors import ModelError
 from loudly.register.bundle import EPOCH
 from loudly.register.skops_format import SklearnModel
-from loudly.store.threads import OneThread
+from loudly.stats.threads import OneThread
 
 ABOUT = "MLmodel"
 

@@ -14,7 +14,7 @@ import torch
 
 from loudly.core.seams import Floats
 from loudly.errors import ModelError
-from loudly.store.threads import OneThread
+from loudly.stats.threads import OneThread
 
 EXAMPLE_ROWS = 3
 

@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from loudly.core.clock import iso
 from loudly.loop.catching_up import CatchUp
 from loudly.loop.live import Live
 from loudly.loop.restart import insist
+from loudly.loop.state import CatchingUp
 from loudly.loop.taking import Taking
 
 # A log that is folded within this moment is folded before the first answer, and nothing need be said.
@@ -24,6 +26,21 @@ def progress_bar() -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
+def told(known: CatchingUp | None, serving: bool) -> str:
+    """Whether the past is folded, as the ledger knows it; "" where it is. serving: whether a server writes the log.
+
+    >>> told(CatchingUp(0), serving=True)
+    'LOUD the past is being folded since 1970-01-01, nothing is decided meanwhile'
+    """
+    if known is None:
+        return ""
+    if known.stopped:
+        return f"LOUD the past could not be folded since {iso(known.since)}, and nothing is decided: {known.stopped}"
+    if not serving:
+        return f"the past was being folded since {iso(known.since)} when the server ended; the next start begins again"
+    return f"LOUD the past is being folded since {iso(known.since)}, nothing is decided meanwhile"
+
+
 class Returning:
     """The catching up of one Live, as people hear of it."""
 
@@ -31,7 +48,6 @@ class Returning:
         self._live, self._taking, self._bar = live, taking, bar
         self._console = bar.console
         self._one = Lock()
-        self._said = False
 
     def begin(self, folder: Path, taken: dict[str, int]) -> None:
         """Folds the log of a folder from now on. taken: as of `CatchUp`."""
@@ -60,7 +76,6 @@ class Returning:
         self._catch_up.pause()
         with self._one:
             if self._live.past.open and not self._live.past.wrong:
-                self._said = True
                 size = self._live.past.size
                 told = "answers are logged; nothing is promoted, rolled back or retrained, no alarm is raised, and labels wait"
                 self._say(f"{size:,} bytes of logged traffic are folded in again behind the answers; until then {told}")
@@ -86,12 +101,12 @@ class Returning:
                 if past.wrong:
                     what = "the traffic of before could not be folded in again; answers are logged, and nothing is decided"
                     self._say(f"{what}: {past.wrong}")
-                    insist(self._live, "guarantee_weakened", what=what, reason=past.wrong)
+                    insist(self._live, "catch_up_stopped", reason=past.wrong)
                     return
                 spooled = self._taking.drain()
                 told = f"; {spooled:,} records of workers taken over" if spooled else ""
                 self._console.print(f"loudly {name}: {past.rows:,} logged rows folded in again{told}", highlight=False)
-                if self._said:
+                if self._live.state.catching_up is not None:  # of this start, or of one before it
                     insist(self._live, "caught_up", rows=past.rows)
             except Exception as wrong:  # noqa: BLE001 - whatever it is, all is folded
                 self._say(f"{type(wrong).__name__}: {wrong}")

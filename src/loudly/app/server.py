@@ -230,9 +230,12 @@ class Wheel:
         self.ticker.start()
 
     def stop(self) -> None:
-        """Nothing moves any more: what is not folded yet is in the log."""
+        """Nothing moves any more: what is not folded yet is in the log, and so is what the guards count of the last answers."""
         self.returning.stop()
         self.ticker.stop()
+        with self.live.lock:
+            self.live.answering.fold()
+        self.front.flush()
 
 
 def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:

@@ -33,6 +33,7 @@ class Ticker:
         """Ends after the tick under way."""
         self._stop.set()
         self._thread.join(timeout=30)
+        self._attempt(self._live.end, "what was odd since the last tick could not be recorded")
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from loudly.app import operate, verbs
+from loudly.app import operate, returning, verbs
 from loudly.app.doctor import examine
 from loudly.app.export import Exporting
 from loudly.app.export import export as write
@@ -31,6 +31,7 @@ from loudly.loop.tell import tell
 from loudly.loop.tuning import Tuning
 from loudly.loop.why import standing
 from loudly.plugins import resolve
+from loudly.store.segments import being_written
 
 wheel = late("loudly.demo.wheel")
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
@@ -185,6 +186,7 @@ def status(file: Path, as_json: bool) -> None:
     app = load_app(file)
     with verbs.using_stores(app.name, app.folder) as opened:
         state, last = verbs.status(opened), verbs.events(opened)[-LAST:]
+        past = returning.told(state.catching_up, being_written(opened[1].root / "traffic"))
     rows = [
         (v.ref, standing(state, v.ref), iso(v.at), f"{state.trained_rows[v.ref]:,}", state.expected[v.ref])
         for v in state.versions.values()
@@ -198,6 +200,7 @@ def status(file: Path, as_json: bool) -> None:
         "held_back": dict(state.held),
         "versions": [{"version": r[0], "standing": r[1], "fitted": r[2], "expected": r[4]} for r in rows],
         "killed": state.killed,
+        "catching_up": past or None,
     }
 
     def text() -> None:
@@ -205,6 +208,8 @@ def status(file: Path, as_json: bool) -> None:
         for ref, stands, at, count, expected in rows:
             table.add_row(ref, stands, at, count, "-" if expected is None else f"{expected:.4f}")
         out.print(table if rows else "no version yet: run `loudly train`")
+        if past:
+            out.print(past, markup=False)
         for cause, alarm in state.alarms.items():
             out.print(f"ALARM {cause} since {iso(alarm['at'])}: {alarm['reason']}")
         if state.held:

@@ -11,9 +11,8 @@ Source: Deng, Knoblich & Lu 2018 (KDD) on the unit of randomisation against that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +22,29 @@ from loudly.stats.clusters import Met, hashes
 MOST = 2048
 
 
+def telling(failed: Mapping[str, NDArray[np.bool_]]) -> tuple[int, str] | None:
+    """The row of a call that is counted, and the arm that failed it. failed: arm -> (n,) whose answer it was asked for and failed.
+
+    >>> telling({"control": np.array([True, False]), "candidate": np.array([True, True])})
+    (1, 'candidate')
+    """
+    each = np.stack(list(failed.values()))
+    rows = np.flatnonzero(each.sum(axis=0) == 1)
+    return (int(rows[0]), list(failed)[int(each[:, rows[0]].argmax())]) if len(rows) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Failing:
     """The units whose failure has been counted, as hashes, in bounded memory.
 
-    >>> told, counts = Failing().add(["ann", "bob"], {"control": np.zeros(2, bool), "candidate": np.ones(2, bool)})
-    >>> counts, told.add(["ann"], {"control": np.zeros(1, bool), "candidate": np.ones(1, bool)})[1]
-    ({'control': 0, 'candidate': 1}, {'control': 0, 'candidate': 0})
+    >>> known, first = Failing().add("ann")
+    >>> first, known.add("ann")[1]
+    (True, False)
     """
 
     met: Met = field(default_factory=Met)
 
-    def add(self, units: Sequence[Any], failed: Mapping[str, NDArray[np.bool_]]) -> tuple[Failing, dict[str, int]]:
-        """After one call; with what is to be counted of it. failed: arm -> (n,) whose answer that arm was asked for and failed."""
-        each = np.stack(list(failed.values()))
-        first = np.flatnonzero(each.sum(axis=0) == 1)[:1]
-        met, counts = self.met.add(hashes([units[row] for row in first]), each[:, first].argmax(axis=0), len(failed), MOST)
-        return Failing(met), dict(zip(failed, counts, strict=True))
+    def add(self, unit: str) -> tuple[Failing, bool]:
+        """After one failure more; with whether it is to be counted."""
+        met, (counted,) = self.met.add(hashes([unit]), np.zeros(1, dtype=np.int64), 1, MOST)
+        return Failing(met), counted > 0

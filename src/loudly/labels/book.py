@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from loudly.core.clock import DAY, HOUR
 from loudly.errors import DataError
 from loudly.labels.delays import Delays
-from loudly.labels.waiting import Waiting
+from loudly.labels.waiting import Mask, Waiting
 from loudly.store.shelf import Shelf
 
 
@@ -57,14 +57,14 @@ class LabelBook:
     def waiting_of(self, column: str, value: object, since: int = 0, until: int | None = None) -> tuple[int, int]:
         """How many predictions with that value in a column have no label yet: made from `since` on (µs), and of them by `until`.
 
-        Cost: one pass over all that wait, some ns a row.
+        Cost: one pass over those that were made since, some ns a row.
         """
 
-        def kinds(rows: pl.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-            if column not in rows.columns:
-                return (none := np.zeros(rows.height, dtype=np.bool_)), none
+        def kinds(rows: pl.DataFrame) -> tuple[Mask, Mask]:
             made = rows["_predicted_at"].to_numpy()
-            mine = (rows[column] == value).fill_null(value=False).to_numpy() & (made >= since)
+            if column not in rows.columns or made.max() < since:
+                return (none := np.zeros(rows.height, dtype=np.bool_)), none
+            mine: Mask = (rows[column].to_numpy() == value) & (made >= since)
             return mine, mine & (made <= until) if until is not None else mine
 
         total, old = self._waiting.count(kinds) or (0, 0)
@@ -81,8 +81,10 @@ class LabelBook:
 
     def arrived(self, labels: pl.DataFrame, at: int) -> Arrival:
         """Joins labels (key, label) with their predictions and forgets those."""
-        labels = labels.select(pl.col(self.key).cast(pl.String), self.label).drop_nulls(self.label)
-        fresh = labels.unique(self.key, keep="first", maintain_order=True)
+        labels = pl.DataFrame([labels[self.key].cast(pl.String), labels[self.label]])
+        labels = labels.drop_nulls(self.label) if labels[self.label].null_count() else labels
+        once = labels[self.key].n_unique() == labels.height
+        fresh = labels if once else labels.unique(self.key, keep="first", maintain_order=True)
         joined = self._waiting.take(fresh)
         return self._arrival(labels, joined, at)
 

@@ -141,7 +141,9 @@ class Waiting:
                 continue
             rows = batch.rows(at)
             mine = np.array([key in known for key in rows[self._key]], dtype=np.bool_)
-            if mine.any():
+            if mine.all():
+                yield batch, at, rows
+            elif mine.any():
                 yield batch, at[mine], rows.filter(mine)
 
     def _hashes(self, rows: pl.DataFrame) -> NDArray[np.uint64]:

@@ -10,7 +10,6 @@ otherwise.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count as counted
 from threading import Lock, Thread
@@ -20,21 +19,19 @@ import numpy as np
 import polars as pl
 
 from loudly.core.clock import stopwatch
-from loudly.core.seams import Calls
-from loudly.core.values import Role, Schema, Task
+from loudly.core.values import Role, Schema
 from loudly.data.pseudonym import pseudonym
-from loudly.deliver.failing import Failing
 from loudly.errors import RolloutError, WheelAway
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
+from loudly.loop.counting import late_call
 from loudly.loop.sampling import Notes
 from loudly.loop.shadowing import Shadows, Waiting, gathered, shared
 from loudly.loop.sides import Sides
-from loudly.loop.slices import slice_rows
 from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.raised import Raised
-from loudly.serve.replies import CANDIDATE, CONTROL, Replies
+from loudly.serve.replies import Replies
 from loudly.serve.router import Router
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
@@ -88,7 +85,7 @@ class Answering:
     """Answers rows for a Live and keeps them until they are folded. Many threads may answer; whoever holds the lock folds.
 
     unlogged, uncounted: rows that could not be logged, or folded.  behind: whether somebody catches up with the log, and folds what
-    is answered now from there: only the counts of the rollout are taken here.
+    is answered now from there.
     """
 
     def __init__(self, live: Live) -> None:
@@ -100,7 +97,6 @@ class Answering:
         self.shadows = Shadows(self._take, self.raised.note)
         self._batches = counted()
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
-        self._failing = (0, Failing())
         self._rows, self._folding, self._folded = 0, False, 0.0
         self._fresh: deque[Waiting] = deque()
         self._gathering = Lock()
@@ -187,6 +183,7 @@ class Answering:
             self._try_to_fold(group)
         if not self._waiting:
             self._rows = 0
+        self._live.counting.log()
 
     def _try_to_fold(self, group: list[Waiting]) -> None:
         """Rows that cannot be folded are counted, and told by the ticker; the others are."""
@@ -208,17 +205,7 @@ class Answering:
             live.fold_answers(logged, int(at[-1]))
         if group[0].rollout == _rollout(live):
             calls = [(w.replies, w.rows.column(live.system.key)) for w in group]
-            count(live, table, replies, (*calls, *self._late_calls(replies)))
-
-    def failing(self, replies: Replies, units: Sequence[Any]) -> Mapping[str, int]:
-        """How many units of each arm failed for the first time in this rollout, by this call."""
-        if not any(replies.failed.values()):
-            return replies.failed
-        rollout = _rollout(self._live)
-        known = self._failing[1] if self._failing[0] == rollout else Failing()
-        known, counts = known.add(units, replies.lacking())
-        self._failing = rollout, known
-        return counts
+            live.counting.answers(table, replies, (*calls, *self._late_calls(replies)))
 
     def _late_calls(self, replies: Replies) -> list[tuple[Replies, list[Any]]]:
         """Those that came too late, as calls of the arm that was at work; requests of one attempt are one call."""
@@ -321,34 +308,6 @@ class Answering:
         self._waiting.append(one)
 
 
-def count(live: Live, rows: pl.DataFrame, replies: Replies, calls: tuple[tuple[Replies, Sequence[Any]], ...] = ()) -> None:
-    """Counts answers, failures and disagreement for the rollout that runs. calls: the same, call by call, with its units."""
-    if live.strategy is not None:
-        with live.tally.spend("rollout"):
-            classes = live.ready[live.state.champion or ""].task is not Task.REGRESSION
-            both = replies.scores[CONTROL], replies.scores[CANDIDATE]
-            live.disagreement.add(*both, slice_rows(live.system, rows), classes=classes)
-        for index, arm in enumerate(replies.names):
-            live.given[arm] = live.given.get(arm, 0) + int((replies.arm == index).sum())
-        for one, units in _together(calls) or ((replies, rows[live.system.key].to_list()),):
-            told = Calls(one.answered, live.answering.failing(one, units), one.seconds)
-            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, told)
-
-
-def _together(calls: tuple[tuple[Replies, Sequence[Any]], ...]) -> tuple[tuple[Replies, Sequence[Any]], ...]:
-    """Calls without a time or a failure in which every arm scored every row are one call: only their counts matter."""
-    alike = [call for call in calls if _by_all(call[0])]
-    apart = tuple(call for call in calls if not _by_all(call[0]))
-    if not alike:
-        return apart
-    return (*apart, (traffic.all_of([replies for replies, _ in alike]), [unit for _, units in alike for unit in units]))
-
-
-def _by_all(call: Replies) -> bool:
-    scored = call.answered
-    return not (call.seconds or any(call.failed.values())) and len(scored) == len(call.names) and len(set(scored.values())) == 1
-
-
 def notes_of(attempt: Attempt) -> Notes:
     """Request id, traceparent and rows of each request, for the log."""
     return [(*note, size) for note, size in zip(attempt.notes, attempt.sizes, strict=True)] if attempt.notes else []
@@ -364,14 +323,6 @@ def still_wanted(rows: Rows, replies: Replies, attempt: Attempt) -> tuple[Rows, 
     kept = _rows_of(attempt, set(range(len(attempt.sizes))) - set(late))
     mask = np.isin(np.arange(rows.height), kept)
     return rows.filter(mask), replies.take(kept), [note for i, note in enumerate(notes) if i not in late]
-
-
-def late_call(arms: Sequence[str], arm: str, n: int) -> Replies:
-    """A call of `n` units that one of the arms did not answer in time."""
-    nothing, lost = np.full(n, np.nan), {arm: n}
-    scores = dict.fromkeys(arms, nothing)
-    nobody, late = np.zeros(n, dtype=np.int64), ("no answer in time",)
-    return Replies(nothing, nobody, np.ones(n), np.ones(n, dtype=bool), scores, ("",) * len(arms), lost, lost, late, {})
 
 
 def _rollout(live: Live) -> int:

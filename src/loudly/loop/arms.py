@@ -73,17 +73,17 @@ def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, 
     return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
 
 
-def begin(live: Live, arms: Sequence[Arm], at: int, carry: Any) -> dict[str, Any]:
-    """The state of the stage that begins, or of one that the ledger knows: its share stays, and arms that have left stay out."""
-    rollout, strategy = live.state.rollout, live.strategy
-    assert rollout is not None
-    assert strategy is not None
-    state = strategy.init(tuple(arms), at, carry)
-    if rollout.step:
-        last = len(live.system.rollout[rollout.stage].growing) - 1
-        state |= {"step": min(rollout.step, last), "step_at": rollout.step_at}
-    gone = {arm.name: rollout.dropped[arm.version] for arm in arms if arm.version in rollout.dropped}
-    return {**state, "dropped": gone} if gone else state
+def decided(live: Live, state: dict[str, Any]) -> dict[str, Any]:
+    """The state with what the ledger knows of its stage: the share that it has come to stays, and arms that have left stay out."""
+    rollout = live.state.rollout
+    if rollout is None or live.strategy is None:
+        return state
+    last = len(live.system.rollout[rollout.stage].growing) - 1
+    if state.get("step", 0) < (step := min(rollout.step, last)):
+        state = {**state, "step": step, "step_at": rollout.step_at}
+    names = {arm.version: arm.name for arm in arms_of(live)}
+    gone = {names[version]: verdict for version, verdict in rollout.dropped.items() if version in names}
+    return {**state, "dropped": {**gone, **state.get("dropped", {})}} if gone else state
 
 
 def advance(live: Live, now: int) -> None:
@@ -91,7 +91,8 @@ def advance(live: Live, now: int) -> None:
     rollout = live.state.rollout
     if live.strategy is None or rollout is None:
         return
-    live.rollout_state, live.rollout_verdict = live.strategy.advance(live.rollout_state, now)
+    live.counting.time(now)
+    live.counting.log()
     step = live.rollout_state.get("step", 0)
     if step > rollout.step:
         share = live.system.rollout[rollout.stage].growing[step]
@@ -135,7 +136,8 @@ def routing_of(live: Live, champion: str) -> Routing:
     spec = live.system.rollout[rollout.stage]
     context, merging = context_now(rollout) if spec.contextual else None, merging_of(live.system, spec)
     salt = str(rollout.started)
-    return Routing(control, tuple(candidates), live.strategy, live.rollout_state, salt, context=context, merging=merging)
+    state = decided(live, live.rollout_state)
+    return Routing(control, tuple(candidates), live.strategy, state, salt, context=context, merging=merging)
 
 
 def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:

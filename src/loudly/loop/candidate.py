@@ -160,8 +160,7 @@ def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
     """Labels as numbers: class indices, or the values of a regression."""
     if not classes:
         return label.cast(pl.Float64).to_numpy()
-    codes = {name: float(i) for i, name in enumerate(classes)}
-    return label.cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64).to_numpy()
+    return label.cast(pl.String).cast(pl.Enum(classes), strict=False).to_physical().cast(pl.Float64).to_numpy()
 
 
 def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) -> Schema:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from loudly.core.clock import stopwatch
 from loudly.loop.restart import Folding, watch_again
 from loudly.loop.stores import Traffic
+from loudly.store.segments import newest_first
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
@@ -45,7 +46,7 @@ class CatchUp:
     ) -> None:
         live.past.open = live.answering.behind = True
         self._live, self._log, self._ended = live, log, ended
-        self._before = log.sequence
+        self._before, self._folder = log.sequence, folder
         self._folding = Folding(live, folder, taken, self._look)
         self._progress, self._rested = progress, 0.0
         self._stop, self._over, self._on = Event(), Event(), Event()
@@ -91,10 +92,11 @@ class CatchUp:
 
     def _past(self) -> bool:
         """What was logged before the restart, of which the ledger knows what it has led to. Each step: False if told to stop."""
+        self._live.counting.resume(newest_first(self._folder))
         if not self._fold(self._before, again=True):
             return False
         with self._live.lock:
-            self._live.watch.told()
+            self._folding.told_before()
         return True
 
     def _present(self) -> bool:
@@ -128,16 +130,17 @@ class CatchUp:
             live.past.open = False
         finally:
             live.answering.behind = live.past.open
+        live.counting.caught_up()
         return True
 
     def _fold(self, upto: float = math.inf, *, again: bool = False) -> bool:
-        for kind, table in self._folding.read(upto):
+        for kind, found in self._folding.read(upto):
             if again:
                 self._on.wait()
-            if again and self._folding.passes(table):
+            if again and self._folding.passes(found):
                 self._live.watch.feed.look_back()  # judging asks for it; it may take long, so without the lock
             with self._live.lock:
-                self._folding.fold(kind, table, again=again)
+                self._folding.fold(kind, found, again=again)
             self._look(self._live.past.read, self._live.past.size)
             if self._stop.is_set():
                 break

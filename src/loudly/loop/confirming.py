@@ -8,7 +8,6 @@ promotion is confirmed, and the event names what never got a label.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ from loudly.loop.arms import arms_in, context_now
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.state import Promotion
 from loudly.loop.strategies import strategy_of
-from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards
+from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards, unripe_of
+from loudly.loop.unripe import Unripe
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
@@ -39,9 +39,9 @@ class Confirming:
         self._duel: Duel | None = None
         self._state: dict[str, Any] = {}
         self._verdict: Verdict | None = None
-        self._unripe: list[pl.DataFrame] = []
+        self._unripe = Unripe()
 
-    def follow(self, state: dict[str, Any] | None = None, unripe: Sequence[pl.DataFrame] = ()) -> None:
+    def follow(self, state: dict[str, Any] | None = None, unripe: Unripe | None = None) -> None:
         """Takes up what the ledger says is unconfirmed: with the state that promoted it, or anew after a restart.
 
         unripe: labelled rows that a bandit has not been taught yet.
@@ -52,7 +52,8 @@ class Confirming:
         elif known.rollout.started != self._started:
             self._nothing()
             self._begin(known, state)
-            self._unripe = list(unripe) if live.system.rollout[known.rollout.stage].rewarded else []
+            spec = live.system.rollout[known.rollout.stage]
+            self._unripe = unripe if unripe is not None and spec.rewarded else unripe_of(live, spec)
 
     def _begin(self, known: Promotion, state: dict[str, Any] | None) -> None:
         live, rollout = self._live, known.rollout
@@ -75,18 +76,21 @@ class Confirming:
     def advance(self, now: int) -> None:
         """Time has passed."""
         if self._duel is not None:
-            if self._unripe:
-                self._learn(self._unripe.pop(), now)
+            self._teach(self._unripe.take(now), now)
             self._state, self._verdict = self._duel.advance(self._state, now)
 
     def _learn(self, rows: pl.DataFrame, now: int) -> None:
-        known, duel = self._live.state.confirming, self._duel
-        if known is None or duel is None:
+        known = self._live.state.confirming
+        if known is None:
             return
         spec, rows = self._live.system.rollout[known.rollout.stage], of_rollout(self._live, known.rollout, rows)
         if spec.rewarded:
-            rows, self._unripe = ripe_for_rewards(self._live, spec, [*self._unripe, rows], now)
-        if rows.is_empty() or "frozen" in self._state:
+            rows = ripe_for_rewards(self._live, self._unripe, rows, now)
+        self._teach(rows, now)
+
+    def _teach(self, rows: pl.DataFrame, now: int) -> None:
+        known, duel = self._live.state.confirming, self._duel
+        if known is None or duel is None or rows.is_empty() or "frozen" in self._state:
             return
         try:
             told = lesson(self._live, known.rollout, rows, now, [arm.name for arm in duel.arms])
@@ -100,7 +104,8 @@ class Confirming:
         live, state = self._live, self._live.state.confirming
         if state is None or self._verdict is None:
             return None
-        waiting = live.book.waiting_of("_rollout", state.rollout.started)[0] + sum(rows.height for rows in self._unripe)
-        wait = (state.rollout.labels or {}).get("wait") or 0
+        rollout = state.rollout
+        waiting = live.book.waiting_of("_rollout", rollout.started, rollout.at)[0] + len(self._unripe)
+        wait = (rollout.labels or {}).get("wait") or 0
         until = state.at + PATIENCE * max(live.system.labels.arrive_within, wait)
         return Unconfirmed(state.version, state.previous, self._verdict, waiting, until)

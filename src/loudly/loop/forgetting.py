@@ -7,8 +7,9 @@ may be done twice, so a crash anywhere is mended by doing all of it again.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from loudly.data.pseudonym import pseudonym
 from loudly.data.snapshot import holding, without
 from loudly.errors import StoreError
 from loudly.loop import traffic
+from loudly.loop.counting import CALLS, told_of
 from loudly.store.erasing import Disk, Expired, Rewritten, expire, rewrite
 from loudly.store.segments import Record
 
@@ -96,12 +98,13 @@ def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[],
     gone = _gone(live, subject)
     fewer = _leave_dataset(live, gone)
     seal()
-    rows = [0]
-    done = rewrite(root, lambda record: _without(record, gone, rows), disk) if root.exists() else Rewritten(0, 0, ())
+    rows, names = [0], (subject, secrets.token_hex(12))
+    done = rewrite(root, lambda record: _without(record, names, gone, rows), disk) if root.exists() else Rewritten(0, 0, ())
     with live.lock:
         live.answering.fold()
         live.book.forget(gone)
         live.pins.book.forget(gone)
+        live.unmatched.forget(gone, live.system.key)
     deleted = _purge(live, gone) if purge else 0
     stays = _stays(done, purge, deleted)
     live.event(
@@ -192,7 +195,10 @@ def _stays(done: Rewritten, purge: bool, deleted: int) -> str:
     return f"{data}; models that were fitted on it, counts of closed windows and backups stay{damaged}"
 
 
-def _without(record: Record, gone: Gone, rows: list[int]) -> bytes:
+def _without(record: Record, names: tuple[str, str], gone: Gone, rows: list[int]) -> bytes:
+    """names: of the subject, and by which it is counted from now on."""
+    if record.kind == CALLS:
+        return told_of(record.payload).without(*names).to_bytes()
     table = traffic.from_bytes(record.payload)
     found = gone(table)
     if not found.any():
@@ -202,9 +208,13 @@ def _without(record: Record, gone: Gone, rows: list[int]) -> bytes:
 
 
 def _logged_at(record: Record) -> int | None:
+    if record.kind == CALLS:
+        return told.at if (told := told_of(record.payload)).entries else None
     table = traffic.from_bytes(record.payload)
     return None if table.is_empty() else int(table["_at"][-1])
 
 
 def _emptied(record: Record) -> bytes:
+    if record.kind == CALLS:
+        return replace(told_of(record.payload), entries=()).to_bytes()
     return traffic.to_bytes(traffic.from_bytes(record.payload).clear())

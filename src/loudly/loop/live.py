@@ -20,16 +20,17 @@ from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
-from loudly.loop.answering import Answering, count
-from loudly.loop.arms import advance, arms_of, begin, beside, context_now, new_context, prepare, rivals, routing_of
+from loudly.loop.answering import Answering
+from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
+from loudly.loop.counting import Counting
 from loudly.loop.knowing import known
 from loudly.loop.past import Past
 from loudly.loop.pins import Pins
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import decide
-from loudly.loop.restart import insist, refresh
+from loudly.loop.restart import refresh
 from loudly.loop.retraining import Retraining
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
@@ -39,7 +40,9 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
-from loudly.loop.teaching import lateness, patient, ripen, teach
+from loudly.loop.teaching import lateness, patient, teach, unripe_of
+from loudly.loop.unmatched import Unmatched
+from loudly.loop.unripe import Unripe
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
@@ -62,6 +65,7 @@ class Live:
         self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label, system.labels.keep, stores.shelf)
         self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
+        self.unmatched = Unmatched()
         self.alerts = Alerts(system.monitor, self.watch.weight, self.watch.explain)
         self.retraining = Retraining(system, stores, self.tally)
         self.ready: dict[str, Ready] = {}
@@ -70,10 +74,10 @@ class Live:
         self.rollout_state: dict[str, Any] = {}
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
-        self.unripe: list[pl.DataFrame] = []
-        self.ripe_at = 0
+        self.unripe = Unripe()
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
+        self.counting = Counting(self)
         self.answering = Answering(self)
         self.pins = Pins(self)
         self.confirming = Confirming(self)
@@ -122,29 +126,32 @@ class Live:
             self._aside(fitted)
             if not behind:
                 self.fold_answers(logged, now)
-            count(self, fitted.good, replies)
+            self.counting.answers(fitted.good, replies)
+            self.counting.log()
         return replies, fitted
 
     def feedback(self, labels: pl.DataFrame) -> Arrival:
-        """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger.
+        """Labels (key, label) that have arrived now; unknown and repeated keys are named in the ledger, by the next tick.
 
         While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
         """
         now = self.clock.now()
-        sequence, behind = self.answering.log("labels", labels.with_columns(_at=pl.lit(now, pl.Int64)))
-        if behind:
-            return self.answering.keep(labels, sequence)
+        told, sequence = labels.with_columns(_at=pl.lit(now, pl.Int64)), None
+        if self.answering.behind:
+            sequence, behind = self.answering.log("labels", told)
+            if behind:
+                return self.answering.keep(labels, sequence)
         with self.lock:
-            self.answering.fold()
+            self.answering.fold()  # what it counts stands before the labels in the log
+            if sequence is None:
+                self.answering.log("labels", told)
             return self.labelled(labels, now)
 
     def labelled(self, labels: pl.DataFrame, now: int) -> Arrival:
         """Labels that are logged already. The caller holds the lock, and has folded the answers before."""
         with self.tally.spend("labels"):
             arrival = self.pins.arrived(labels, now)
-        if odd := (*arrival.unknown, *arrival.duplicate, *arrival.changed):
-            twice = len(arrival.duplicate) + len(arrival.changed)
-            insist(self, "labels_unmatched", unknown=len(arrival.unknown), duplicate=twice, examples=list(odd[:5]))
+        self.unmatched.add(arrival)
         if arrival.joined.height and self.state.champion is not None:
             self.fold_labels(arrival.joined, now)
         return arrival
@@ -165,11 +172,10 @@ class Live:
                 self.record(*self._window_events(judged), *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
-                ripen(self, now)
                 advance(self, now)
-                self._route()
+                self.route()
             self.confirming.advance(now)
-            self._report_asides()
+            self._report_odd()
             plan = self.plan()
         self.apply(plan)
         return plan
@@ -219,8 +225,17 @@ class Live:
         for reason in fitted.aside["reason"].to_list() if fitted.aside.height else ():
             self.asides[reason] = self.asides.get(reason, 0) + 1
 
-    def _report_asides(self) -> None:
+    def end(self) -> None:
+        """The last tick is over: what was odd since is told."""
+        with self.lock:
+            refresh(self)
+            self._report_odd()
+
+    def _report_odd(self) -> None:
         self.record(*self.sides.report(self.clock.now()))
+        if told := self.unmatched.told():
+            self.event("labels_unmatched", **told)
+            self.unmatched = Unmatched()
         if self.asides:
             reasons: dict[str, Json] = dict(sorted(self.asides.items()))
             self.event("rows_set_aside", where="traffic", rows=sum(self.asides.values()), reasons=reasons)
@@ -337,6 +352,7 @@ class Live:
         seen = {**new_context(self, spec), **lateness(self, spec)}
         self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
         self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
+        self.counting.begun()
 
     def resume_rollout(self) -> None:
         """The rollout of the ledger, or none: after a restart, or when somebody else has written."""
@@ -352,13 +368,14 @@ class Live:
         for arm in arms:
             self.adopt(arm.version)
         self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
-        self.rollout_state, self.unripe = begin(self, arms, at, carry), [] if spec.rewarded or carry is None else self.unripe
+        self.rollout_state = decided(self, self.strategy.init(arms, at, carry))
+        self.unripe = unripe_of(self, spec) if spec.rewarded or carry is None else self.unripe
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")
-        self._route()
+        self.route()
 
     def _end_rollout(self) -> None:
-        self.strategy, self.rollout_state, self.rollout_verdict, self.unripe = None, {}, None, []
-        self._route()
+        self.strategy, self.rollout_state, self.rollout_verdict, self.unripe = None, {}, None, Unripe()
+        self.route()
 
     def adopt(self, version: str) -> None:
         """Loads a version's artefact from the store, under the digest the ledger holds."""
@@ -371,7 +388,8 @@ class Live:
         self.watch.crown(self.ready[version], self.retraining.reference(), self.state.expected.get(version), self.clock.now())
         self.record(*self.alerts.reset(self.state.alarms, self.clock.now()))
 
-    def _route(self) -> None:
+    def route(self) -> None:
+        """Answers go by the state of now."""
         champion = self.state.champion
         if champion is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -14,11 +15,14 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.errors import StaleWriter
 from loudly.loop import traffic
+from loudly.loop.arms import decided
+from loudly.loop.counting import CALLS
 from loudly.loop.state import fold
 from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
 MOST_ROWS, LOOK_EVERY = 4096, 64
+Found = pl.DataFrame | bytes
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
@@ -35,9 +39,9 @@ def catch_up(
     """
     watch_again(live)
     folding = Folding(live, folder, {} if taken is None else taken, progress)
-    for kind, table in folding.read():
-        folding.fold(kind, table, again=True)
-    live.watch.told()  # it was told before the restart
+    for kind, found in folding.read():
+        folding.fold(kind, found, again=True)
+    folding.told_before()
     return live.past.rows
 
 
@@ -50,32 +54,50 @@ class Folding:
     def __init__(self, live: Live, folder: Path, taken: dict[str, int], progress: Callable[[int, int], None]) -> None:
         self._live, self._folder, self._taken, self._progress = live, folder, taken, progress
         self._cell: tuple[int, int] | None = None
+        self._calls: deque[bytes] = deque()
         self.last = 0
         live.past.size = bytes_in(folder) if folder.exists() else 0
 
-    def read(self, upto: float = math.inf) -> Iterator[tuple[str, pl.DataFrame]]:
-        """What the log has further, up to that record, as tables with their kind. Whoever takes one folds it before the next."""
+    def read(self, upto: float = math.inf) -> Iterator[tuple[str, Found]]:
+        """What the log has further, up to that record, with its kind. Whoever takes one folds it before the next.
+
+        Answers come as tables of many; what a rollout was told has no part in them, and comes before the next table.
+        """
         if not self._folder.exists():
             return
         records = takewhile(lambda record: record.sequence <= upto, read_segments(self._folder, self.last))
         for kind, _, table in batches(self._live, self._noted(records)):
+            yield from self._told()
             if not table.is_empty():
                 yield kind, table
+        yield from self._told()
 
-    def passes(self, table: pl.DataFrame) -> bool:
+    def _told(self) -> Iterator[tuple[str, Found]]:
+        while self._calls:
+            yield CALLS, self._calls.popleft()
+
+    def passes(self, found: Found) -> bool:
         """Whether time goes by from the table before to this one, so that windows may close."""
-        return self._cell not in (None, self._live.watch.cell(int(table["_at"][0])))
+        return not isinstance(found, bytes) and self._cell not in (None, self._live.watch.cell(int(found["_at"][0])))
 
-    def fold(self, kind: str, table: pl.DataFrame, *, again: bool) -> None:
-        """Folds a table. again: it was folded before the restart, so what comes of it was told. The caller holds the lock.
+    def told_before(self) -> None:
+        """All of before the restart is folded: it was told then, and of the rollout the ledger knows how far it had come."""
+        self._live.watch.told()
+        self._live.rollout_state = decided(self._live, self._live.rollout_state)
 
-        Else windows are left to the next tick, which judges them and tells.
+    def fold(self, kind: str, found: Found, *, again: bool) -> None:
+        """Folds a table, or what a rollout was told. again: it was folded before the restart, so what comes of it was told then.
+
+        Else windows are left to the next tick, which judges them and tells. The caller holds the lock.
         """
-        at = int(table["_at"][0])
+        if isinstance(found, bytes):
+            self._live.counting.fold(found)
+            return
+        at = int(found["_at"][0])
         before, self._cell = self._cell, self._live.watch.cell(at)
         if again and before != self._cell:
             self._live.watch.close(at)
-        self._live.past.rows += _fold(self._live, kind, table, again)
+        self._live.past.rows += _fold(self._live, kind, found, again)
 
     def _noted(self, records: Iterable[Record]) -> Iterator[Record]:
         past = self._live.past
@@ -85,7 +107,10 @@ class Folding:
                 self._progress(past.read, past.size)
             taken_of(record, self._taken)
             self.last = record.sequence
-            yield record
+            if record.kind == CALLS:
+                self._calls.append(record.payload)
+            else:
+                yield record
 
 
 def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[traffic.Entry], pl.DataFrame]]:
@@ -185,4 +210,6 @@ def refresh(live: Live) -> bool:
         live.crown(champion)
     elif live.state.rollout != before.rollout:
         live.resume_rollout()
+    if live.state.rollout != before.rollout:
+        live.counting.begun()
     return True

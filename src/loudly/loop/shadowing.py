@@ -34,7 +34,7 @@ class Waiting:
     """Answered rows that are not folded yet. kind: those of one kind may be folded together.  at: when, once or row by row.
 
     pinned: the version that was asked by name, "" where the routing was.  notes: id, traceparent and rows of each request.
-    behind: whether they are folded from the log, and here only the counts of the rollout are taken.
+    behind: whether they are folded from the log.
     """
 
     rows: Rows

@@ -43,6 +43,14 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class CatchingUp:
+    """A restart whose past is not folded yet: since when (µs), and why it is folded no further, or ""."""
+
+    since: int
+    stopped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The wheel as of a position of the ledger.
 
@@ -75,6 +83,7 @@ class State:
     forgetting: Mapping[str, bool] = field(default_factory=dict)
     passed: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
+    catching_up: CatchingUp | None = None
 
 
 def fold(state: State, recorded: Recorded) -> State:
@@ -229,6 +238,19 @@ def _version_unloaded(state: State, recorded: Recorded, data: Mapping[str, Any])
     return replace(state, loaded=tuple(v for v in state.loaded if v != data["version"]))
 
 
+def _catch_up_begun(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, catching_up=CatchingUp(recorded.event.at))
+
+
+def _catch_up_stopped(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    since = state.catching_up.since if state.catching_up is not None else recorded.event.at
+    return replace(state, catching_up=CatchingUp(since, data["reason"]))
+
+
+def _caught_up(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
+    return replace(state, catching_up=None)
+
+
 _CHANGES = {
     "dataset_versioned": _dataset_versioned,
     "schema_frozen": _schema_frozen,
@@ -251,4 +273,7 @@ _CHANGES = {
     "subject_erased": _subject_erased,
     "version_loaded": _version_loaded,
     "version_unloaded": _version_unloaded,
+    "catch_up_begun": _catch_up_begun,
+    "catch_up_stopped": _catch_up_stopped,
+    "caught_up": _caught_up,
 }

@@ -14,11 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loudly.core.seams import Calls
 from loudly.errors import DataError, LoudlyError
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
-from loudly.loop.answering import count, late_call
+from loudly.loop.counting import CALLS, Told, late_call
 from loudly.loop.live import Live
 from loudly.loop.restart import batches
 from loudly.loop.traffic import Entry
@@ -38,10 +37,10 @@ def take(live: Live, records: Sequence[Record]) -> dict[str, Outcome]:
     labels = [record for record in records if record.kind == "labels"]
     rest = _in_order(record for record in records if record.kind != "labels")
     with live.lock:
-        _log(live, [record for record in rest if record.kind != "given_up"])
+        _log(live, rest)
         _fold(live, rest)
         told = {record.origin: _label(live, record) for record in labels}
-    _log(live, [record for record in labels if not isinstance(told[record.origin], LoudlyError)])
+        _log(live, [record for record in labels if not isinstance(told[record.origin], LoudlyError)])
     return told
 
 
@@ -82,9 +81,12 @@ class Taking:
 
 
 def _log(live: Live, records: Iterable[Record]) -> None:
+    """Of answers that came too late only that they were taken: what they come to is logged when it is counted."""
     if live.stores.traffic is not None:
+        nothing = Told(0, 0, live.clock.now()).to_bytes()
         for record in records:
-            live.stores.traffic.append(record.kind, record.payload, record.origin)
+            kind, payload = (CALLS, nothing) if record.kind == "given_up" else (record.kind, record.payload)
+            live.stores.traffic.append(kind, payload, record.origin)
 
 
 def _in_order(records: Iterable[Record]) -> list[Record]:
@@ -111,11 +113,12 @@ def _fold(live: Live, records: Sequence[Record]) -> None:
                     live.fold_answers(table, int(table["_at"][-1]))
                 if live.state.rollout is not None and entries and entries[0].rollout == live.state.rollout.started:
                     replies = traffic.replies_of(table)
-                    count(live, table, replies, tuple(_calls(replies, table[live.system.key].to_list(), entries)))
+                    live.counting.answers(table, replies, tuple(_calls(replies, table[live.system.key].to_list(), entries)))
             case "pinned" if not behind:
                 live.pins.predicted(table)
             case _:
                 continue
+    live.counting.log()
 
 
 def _calls(replies: Replies, units: list[Any], entries: Sequence[Entry]) -> Iterator[tuple[Replies, list[Any]]]:
@@ -136,9 +139,7 @@ def _given_up(live: Live, records: Sequence[Record]) -> None:
         lost.setdefault((record.origin.rpartition(":")[0], rollout, arm, attempt), []).extend(units)
     for (_, rollout, arm, _), units in lost.items():
         if live.strategy is not None and live.router is not None and live.state.rollout and live.state.rollout.started == rollout:
-            one = late_call(live.router.routing.names, arm, len(units))
-            told = Calls(one.answered, live.answering.failing(one, units), one.seconds)
-            live.rollout_state, live.rollout_verdict = live.strategy.observe(live.rollout_state, told)
+            live.counting.call(late_call(live.router.routing.names, arm, len(units)), units)
 
 
 def _label(live: Live, record: Record) -> Outcome:

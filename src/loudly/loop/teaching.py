@@ -19,11 +19,12 @@ from loudly.deliver.bandit import frozen
 from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import LoudlyError
 from loudly.loop import traffic
-from loudly.loop.arms import arms_of, context_now, routing_of
+from loudly.loop.arms import arms_of, context_now
 from loudly.loop.candidate import encode
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
 from loudly.loop.state import RolloutState
+from loudly.loop.unripe import Unripe
 
 if TYPE_CHECKING:
     from loudly.loop.live import Live
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # Labels have had their time when twice the time has gone by within which nearly all come.
 PATIENCE = 2
 FEWEST_ROWS, FEWEST_LABELS = 200, 50
-MOST_BATCHES = 64
+HOUR_DUE = (pl.col("_due") + (HOUR - 1)) // HOUR * HOUR
 
 
 def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
@@ -71,13 +72,13 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
         return
     rows, spec = of_rollout(live, rollout, joined), live.system.rollout[rollout.stage]
     if spec.rewarded:
-        rows, live.unripe = ripe_for_rewards(live, spec, [*live.unripe, rows], now)
+        rows = ripe_for_rewards(live, live.unripe, rows, now)
     elif wait := patient(live, rollout.stage).wait:
         _wait(live, rows, wait, now)
     if rows.height and "frozen" not in live.rollout_state:
         _update(live, rollout, rows, now)
-    if spec.bandit and live.router is not None and live.state.champion is not None:
-        live.router.swap(routing_of(live, live.state.champion))
+    if spec.bandit and not live.counting.resumed:
+        live.route()
     ripen(live, now)
 
 
@@ -96,39 +97,29 @@ def _judged_since(live: Live, rollout: RolloutState) -> int:
 
 
 def _wait(live: Live, rows: pl.DataFrame, wait: int, now: int) -> None:
-    """Keeps rows until the hour in which they are ripe; the earliest is kept beside them, for labels may come one a call."""
-    if rows.is_empty():
-        return
-    ripe = pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))
-    made = rows.with_columns(_ripe=ripe, _hour=(ripe + (HOUR - 1)) // HOUR * HOUR)
-    first: Any = made["_hour"].min()
-    live.ripe_at = min(live.ripe_at, first) if live.unripe else first
-    live.unripe.append(made)
-    if len(live.unripe) >= MOST_BATCHES:
-        live.unripe = [pl.concat(live.unripe, how="diagonal_relaxed")]
+    """Keeps rows until the hour in which they are ripe."""
+    live.unripe.add(rows.with_columns(_due=pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))), HOUR_DUE)
 
 
 def ripen(live: Live, now: int) -> None:
     """Hands on what has become ripe by now, hour by hour."""
     rollout = live.state.rollout
-    if not live.unripe or now < live.ripe_at or rollout is None or live.system.rollout[rollout.stage].rewarded:
+    if rollout is None or live.system.rollout[rollout.stage].rewarded or (due := live.unripe.take(now)).is_empty():
         return
-    waiting = pl.concat(live.unripe, how="diagonal_relaxed")
-    rest = waiting.filter(pl.col("_hour") > now)
-    first: Any = rest["_hour"].min()
-    live.unripe, live.ripe_at = ([rest], first) if rest.height else ([], 0)
-    due = waiting.filter(pl.col("_hour") <= now).sort("_ripe", maintain_order=True)
+    due = due.with_columns(_hour=HOUR_DUE).sort("_due", maintain_order=True)
     for rows in due.partition_by("_hour", maintain_order=True):
         _update(live, rollout, rows, int(rows["_hour"][0]), ripe=True)
 
 
-def ripe_for_rewards(
-    live: Live, spec: RolloutSpec, batches: list[pl.DataFrame], now: int
-) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """The rows whose labels have had their time, and the others; the rows of one list stay together."""
-    waiting, at = pl.concat(batches, how="diagonal_relaxed"), pl.col(live.system.time).dt.epoch("us")
-    ripe = (at.max().over(live.system.group) if spec.interleaves else at) + live.system.labels.arrive_within <= now
-    return waiting.filter(ripe), [rest] if (rest := waiting.filter(~ripe)).height else []
+def unripe_of(live: Live, spec: RolloutSpec) -> Unripe:
+    """Where the labelled rows of a stage wait until they are ripe; those of one list stay together."""
+    return Unripe(live.system.group if spec.interleaves else "")
+
+
+def ripe_for_rewards(live: Live, waiting: Unripe, rows: pl.DataFrame, now: int) -> pl.DataFrame:
+    """The rows whose labels have had their time, of those that waited and of new ones; the others wait."""
+    waiting.add(rows, pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within)
+    return waiting.take(now)
 
 
 def lesson(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, arms: list[str]) -> Feedback:
@@ -171,6 +162,6 @@ def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | N
     if rollout.labels is None and not live.system.rollout[rollout.stage].ramp:
         return None
     wait = (rollout.labels or {}).get("wait") or 0
-    since = _judged_since(live, rollout)
-    total, old = live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait))
+    since = max(rollout.at, _judged_since(live, rollout))
+    total, old = map(int, live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait)))
     return total - old, old

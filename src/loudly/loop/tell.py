@@ -138,6 +138,7 @@ TELL: dict[str, Teller] = {
     "subject_erased": lambda d: f"{d['subject']} erased: {d['rows']:,} rows of traffic in {d['segments']:,} segments; {d['stays']}",
     "segments_expired": lambda d: f"LOUD {d['segments']:,} traffic segments of {d['bytes']:,} bytes before {d['before']} deleted",
     "catch_up_begun": lambda d: f"LOUD {d['bytes']:,} bytes of traffic are folded behind the answers; nothing is decided yet",
+    "catch_up_stopped": lambda d: f"LOUD the traffic of before is folded no further, and nothing is decided: {d['reason']}",
     "caught_up": lambda d: f"{d['rows']:,} logged rows are folded in again; decisions are taken again",
     "process_restarted": lambda d: f"LOUD {d['what']} {d['reason']} and was started again",
     "version_loaded": lambda d: f"{d['version']} loaded: it answers whoever names it",

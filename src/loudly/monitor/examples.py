@@ -12,6 +12,7 @@ from loudly.shift.hashing import text_hash
 DRAW, TRUTH, SCORE, ON = "(draw)", "(truth)", "(score)", "(day)"
 KEPT = (DRAW, TRUTH, SCORE, ON)
 MOST_WINDOWS = 64
+MOST_DUE = 64
 
 
 class Examples:
@@ -21,15 +22,27 @@ class Examples:
         self._window, self._keep, self._key, self._block = settings.window, settings.sample, key, settings.block
         self._columns: tuple[str, ...] = ()
         self._rows: dict[int, pl.DataFrame] = {}
+        self._due: list[tuple[pl.DataFrame, Floats, Floats, Ints]] = []
 
     def begin(self, columns: tuple[str, ...]) -> None:
         """A new champion: its own rows only."""
-        self._columns, self._rows = columns, {}
+        self._columns, self._rows, self._due = columns, {}, []
 
     def add(self, rows: pl.DataFrame, truth: Floats, score: Floats, at: Ints) -> None:
         """Labelled rows. Shapes: truth, score, at (n,)."""
         if score.ndim != 1 or self._key not in rows.columns or not self._columns:
             return
+        self._due.append((rows, truth, score, at))
+        if len(self._due) >= MOST_DUE:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Folds the rows that are due: labels may come one a call."""
+        if not self._due:
+            return
+        tables, *arrays = zip(*self._due, strict=True)
+        self._due, rows = [], pl.concat(tables, how="diagonal_relaxed")
+        truth, score, at = map(np.concatenate, arrays)
         draw = text_hash(rows[self._key].cast(pl.String))
         for start in np.unique(at // self._window * self._window).tolist():
             picked = np.flatnonzero((at // self._window * self._window == start) & np.isfinite(score) & np.isfinite(truth))
@@ -48,5 +61,6 @@ class Examples:
 
     def between(self, first: int, end: int) -> pl.DataFrame:
         """The sample of the windows that begin in [first, end)."""
+        self._fold()
         found = [rows for start, rows in sorted(self._rows.items()) if first <= start < end]
         return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()

@@ -33,7 +33,7 @@ from loudly.shift.feed import FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
-from loudly.store.threads import OneThread
+from loudly.stats.threads import OneThread
 
 FEW_VALUES = 8
 REFERENCE_ROWS, MOST_DUE = 50_000, 4_096

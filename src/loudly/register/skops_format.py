@@ -13,7 +13,7 @@ from loudly.core.late import late
 from loudly.core.seams import Contributions, Floats
 from loudly.errors import ModelError, UntrustedModel
 from loudly.register.additive import linear_contributions
-from loudly.store.threads import OneThread
+from loudly.stats.threads import OneThread
 
 sklearn, sio = late("sklearn"), late("skops.io")
 

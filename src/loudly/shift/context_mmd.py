@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 import scipy
-from threadpoolctl import threadpool_limits
 
 from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.errors import DataError
+from loudly.stats.threads import OneThread
 
 sklearn = late("sklearn")
 
@@ -47,7 +47,7 @@ def context_mmd(
     if min(len(x) for x, _ in sides) < FEWEST_ROWS:
         return Evidence("context MMD", None, n=len(sides[1][0]), unit="squared MMD")
     linear, nystroem = sklearn.linear_model, sklearn.kernel_approximation.Nystroem  # imported before threads are counted
-    with threadpool_limits(1):  # a few hundred rows are slower on many threads, and far slower on a busy machine
+    with OneThread().held():  # a few hundred rows are slower on many threads, and far slower on a busy machine
         drawn = [(x[i], c[i]) for (x, c), i in ((s, rng.permutation(len(s[0]))[:most]) for s in sides)]
         held = int(HELD_OUT * len(drawn[1][0]))
         x = np.concatenate([drawn[0][0], drawn[1][0][held:]])

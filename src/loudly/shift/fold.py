@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 import scipy
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from loudly.core.seams import Floats, Ints
 from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
 from loudly.shift.categories import SLOTS, codes_of, named_slots
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
+from loudly.stats.threads import OneThread
 
 Far = dict[str, dict[int, int]]
 Places = NDArray[np.intp]
@@ -35,7 +35,7 @@ ONE, HALF = 36, 2**35
 ROUND, WORD = 2.0 ** (52 - BITS) + 2.0 ** (ONE - BITS), 2**52 + 2**ONE
 UNIT = 2.0**BITS
 SQUARED = -1
-BLAS = ThreadpoolController()
+ALONE = OneThread()
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
     made.vector[0] = n
     rows = -(-n // max(1, -(-n // (SPAN // 2 if plan.embedding else SPAN))))
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
-    with BLAS.limit(limits=1, user_api="blas") if plan.embedding or n >= FEW else nullcontext():
+    with ALONE.held() if plan.embedding or n >= FEW else nullcontext():
         for at in range(0, n, max(1, rows)):
             span = table.slice(at, rows)
             told = None if steps is None else steps[:, : span.height]

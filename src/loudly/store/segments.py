@@ -85,7 +85,7 @@ class SegmentWriter:
         self._buffer: list[bytes] = []
         self._waiting = 0
         self.recovery = _recover(self.root)
-        self._sequence = max((r.sequence for r in _last_segment(self.root)), default=0)
+        self._sequence = next((r.sequence for r in newest_first(self.root)), 0)
         self._file = self._begin()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep_writing, name="loudly-segments", daemon=True)
@@ -225,6 +225,12 @@ def read_segments(root: Path | str, after: int = 0) -> Iterator[Record]:
             )
 
 
+def newest_first(root: Path) -> Iterator[Record]:
+    """Records of sealed segments, the newest first; a damaged one is read as far as it goes. Cost: one segment at a time."""
+    for path in sorted(root.glob(f"*{SEALED}"), reverse=True):
+        yield from reversed(parse(path.read_bytes())[1])
+
+
 def segment_files(root: Path, first: str = "") -> list[Path]:
     """Segments from the stem `first` on, in order; one that is seen under both its names, for it is sealed just now, only once."""
     found = {path.stem: path for suffix in (OPEN, SEALED) for path in root.glob(f"*{suffix}") if path.stem >= first}
@@ -304,8 +310,3 @@ def _recover(root: Path) -> Recovery:
             os.fsync(file.fileno())
         os.replace(path, path.with_suffix(SEALED))
     return Recovery(lost, kept)
-
-
-def _last_segment(root: Path) -> list[Record]:
-    sealed = sorted(root.glob(f"*{SEALED}"))
-    return parse(sealed[-1].read_bytes())[1] if sealed else []

@@ -1,0 +1,37 @@
+"""Labels that met nothing: of keys that nobody asked about, or that have their label. Counted as they come, told by the tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from loudly.core.canon import Json
+from loudly.labels.book import Arrival
+
+EXAMPLES = 5
+
+
+class Unmatched:
+    """What has come since one was begun; a sender of wrong keys costs the ledger one event a tick, not one a call."""
+
+    def __init__(self) -> None:
+        self._unknown = self._twice = 0
+        self._examples: tuple[str, ...] = ()
+
+    def add(self, arrival: Arrival) -> None:
+        """Counts what was odd of a batch of labels."""
+        self._unknown += len(arrival.unknown)
+        self._twice += len(arrival.duplicate) + len(arrival.changed)
+        self._examples = (*self._examples, *arrival.unknown, *arrival.duplicate, *arrival.changed)[:EXAMPLES]
+
+    def forget(self, gone: Callable[[pl.DataFrame], pl.Series], key: str) -> None:
+        """Shows no key of a subject. gone: a table -> (n,) booleans.  key: the column that it looks at."""
+        shown = pl.Series(key, self._examples, dtype=pl.String)
+        self._examples = tuple(shown.filter(~gone(shown.to_frame())))
+
+    def told(self) -> dict[str, Json]:
+        """The data of the event that tells it; empty where there is nothing to tell."""
+        if not self._unknown + self._twice:
+            return {}
+        return {"unknown": self._unknown, "duplicate": self._twice, "examples": list(self._examples)}
