@@ -65,7 +65,7 @@ lowest: pyproject.toml  ## The tests at the lowest versions that pyproject.toml 
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	VIRTUAL_ENV=$(CURDIR)/.venv-lowest .venv-lowest/bin/uv pip install --quiet --compile-bytecode --resolution lowest-direct -e '.[demo,onnx,fast,kafka,otel,grpc,dev-light]'
-	.venv-lowest/bin/python $(PYTEST) -m "not newest" --override-ini filterwarnings=default
+	.venv-lowest/bin/python $(PYTEST) -m "not newest and not simulation" --override-ini filterwarnings=default
 
 flink:  ## The merge as a PyFlink job, in an environment of its own; needs Java.
 	sh examples/flink.sh
@@ -75,7 +75,7 @@ other: pyproject.toml constraints.txt  ## The quick tests on another Python, at 
 	$(OTHER) -m venv .venv-$(OTHER)
 	.venv-$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	VIRTUAL_ENV=$(CURDIR)/.venv-$(OTHER) .venv-$(OTHER)/bin/uv pip install --quiet -c constraints.txt -e '.[demo,onnx,fast,dev-light]'
-	.venv-$(OTHER)/bin/python $(PYTEST) -m "not slow and not newest" --override-ini filterwarnings=default $(LESS)
+	.venv-$(OTHER)/bin/python $(PYTEST) -m "not slow and not newest and not simulation" --override-ini filterwarnings=default $(LESS)
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-python* .venv-flink out .loudly

@@ -38,7 +38,7 @@ def labelled(
 
 
 def play(
-    test: Ab, seed: int, wrong: tuple[float, float], days: int = 14, units: int = 150, burst: int = 1, looks: int = 4
+    test: Ab, seed: int, wrong: tuple[float, float], days: int = 14, units: int = 150, burst: int = 1, looks: int = 2
 ) -> Verdict:
     rng, state = np.random.default_rng(seed), test.init(ARMS, 0)
     _, verdict = test.advance(state, 1)
@@ -55,14 +55,16 @@ def play(
     return verdict
 
 
-@pytest.mark.parametrize(("burst", "units"), [(5, 80), (20, 40)])
+@pytest.mark.simulation
+@pytest.mark.parametrize(("burst", "units"), [(5, 80), (10, 40)])
 def test_equal_models_with_rows_in_bursts_are_rarely_stopped(burst: int, units: int) -> None:
     test = make(margin=0.02)
-    found = [play(test, seed, (0.3, 0.3), units=units, burst=burst) for seed in range(120)]
-    assert np.mean([v.failed for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 120)
+    found = [play(test, seed, (0.3, 0.3), units=units, burst=burst) for seed in range(100)]
+    assert np.mean([v.failed for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 100)
     assert not any(v.reason.startswith(MISMATCH) for v in found)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("by_unit", [True, False])
 def test_rows_taken_for_units_would_stop_equal_models(by_unit: bool) -> None:
     """The interval on the difference leaves out 0 at some look; so it does often where each row is called a unit."""
@@ -79,15 +81,17 @@ def test_rows_taken_for_units_would_stop_equal_models(by_unit: bool) -> None:
     assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 80) if by_unit else np.mean(wrong) > 0.3
 
 
+@pytest.mark.simulation
 def test_a_model_worse_by_the_margin_is_rarely_promoted() -> None:
     test = make(margin=0.06)
-    found = [play(test, seed, (0.3, 0.36), units=160, burst=3) for seed in range(150)]
-    assert np.mean([v.passed for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
+    found = [play(test, seed, (0.3, 0.36), units=160, burst=3) for seed in range(100)]
+    assert np.mean([v.passed for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 100)
 
 
+@pytest.mark.simulation
 def test_an_auc_of_equal_models_with_bursts_is_rarely_called_worse() -> None:
     test, failed = make("ab 30% for 14d", "roc_auc", margin=0.03), []
-    for seed in range(80):
+    for seed in range(60):
         rng, state, verdict = np.random.default_rng(seed), test.init(ARMS, 0), None
         for day in range(8):
             truth = (rng.random(60) < 0.3).astype(float)
@@ -99,14 +103,15 @@ def test_an_auc_of_equal_models_with_bursts_is_rarely_called_worse() -> None:
             if verdict.failed:
                 break
         failed.append(verdict is not None and verdict.failed)
-    assert np.mean(failed) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 80)
+    assert np.mean(failed) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
 
 
+@pytest.mark.simulation
 def test_power_at_the_planned_size() -> None:
     margin, days = 0.08, 10
     size = sequential(margin, proportion_deviation(0.3))
     test = make(margin=margin)
-    found = [play(test, seed, (0.3, 0.3), days, size.rows // days, looks=1).passed for seed in range(250)]
+    found = [play(test, seed, (0.3, 0.3), days, size.rows // days, looks=1).passed for seed in range(200)]
     assert np.mean(found) >= 0.8 - 0.03
     assert np.mean([play(test, seed, (0.2, 0.45), days, 200, looks=1).failed for seed in range(40)]) > 0.9
 

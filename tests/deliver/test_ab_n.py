@@ -82,10 +82,11 @@ def test_shares_of_fewer_arms_are_scaled_up() -> None:
             test.init(arms, 0)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("k", [3, 5])
 def test_of_equal_models_any_is_rarely_called_worse(k: int) -> None:
     """Over all looks and candidates together: the interval of *some* candidate leaves out 0 with probability alpha at most."""
-    test, runs = make(f"ab among {k} for 14d", margin=0.02), 80
+    test, runs = make(f"ab among {k} for 14d", margin=0.02), 60
     wrong = []
     for seed in range(runs):
         rng, state, out = np.random.default_rng(seed), test.init(arms_of(k), 0), False

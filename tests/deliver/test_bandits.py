@@ -154,11 +154,12 @@ def test_what_is_learned_does_not_depend_on_how_late_rewards_were_bundled(kind: 
     assert (first.arm == second.arm).all()
 
 
+@pytest.mark.simulation
 def test_thompson_loses_no_more_than_lai_robbins_asks_and_the_even_spread_loses_all() -> None:
     """The slope of the regret on ln(n) between 1,000 and 4,000 rows, against the constant of the lower bound."""
-    for rates, n in (((0.8, 0.9), 25), ((0.2, 0.1, 0.1), 25)):
+    for rates, n in (((0.8, 0.9), 15), ((0.2, 0.1, 0.1), 15)):
         constant, rows = lai_robbins(rates), 4000
-        lives = lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 10, n))
+        lives = lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 20, n))
         slope = (lives[-1] - lives[999]) / math.log(4)
         assert 0.1 * constant < slope < 1.6 * constant
         assert lives[-1] < 1.2 * constant * math.log(rows)
@@ -167,22 +168,24 @@ def test_thompson_loses_no_more_than_lai_robbins_asks_and_the_even_spread_loses_
         assert lives[-1] < 0.15 * even
 
 
+@pytest.mark.simulation
 def test_ucb1_stays_under_its_bound_grows_as_the_logarithm_and_loses_more_than_thompson() -> None:
     rates, rows = (0.8, 0.9), 4000
-    bound = lost(runs(ucb1(NO_FLOOR), fixed(rates), rows, 10, 15))
+    bound = lost(runs(ucb1(NO_FLOOR), fixed(rates), rows, 20, 10))
     assert 2 * lai_robbins(rates) * math.log(rows) < bound[-1] < ucb1_bound(rates, rows)
     assert 0.5 < (bound[3999] - bound[1999]) / (bound[1999] - bound[999]) < 1.7, "a doubling costs as much as the one before"
-    assert bound[-1] > 3 * lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 10, 15))[-1]
+    assert bound[-1] > 3 * lost(runs(thompson(NO_FLOOR), fixed(rates), rows, 20, 10))[-1]
 
 
+@pytest.mark.simulation
 def test_the_floor_costs_what_it_says_and_cooling_saves_it() -> None:
     rates, rows = (0.2, 0.6), 4000
     price = 0.1 * 0.2 * np.arange(1, rows + 1)
-    constant = lost(runs(epsilon_greedy(SPEC), fixed(rates), rows, 10, 20))
+    constant = lost(runs(epsilon_greedy(SPEC), fixed(rates), rows, 20, 12))
     assert constant[-1] - constant[1999] == pytest.approx(price[-1] - price[1999], rel=0.1)
-    sampled = lost(runs(thompson(SPEC), fixed(rates), rows, 10, 10))
+    sampled = lost(runs(thompson(SPEC), fixed(rates), rows, 20, 10))
     assert sampled[-1] - sampled[1999] == pytest.approx(price[-1] - price[1999], rel=0.15)
-    cooled = lost(runs(epsilon_greedy(NO_FLOOR, cool=10.0), fixed(rates), rows, 10, 20))
+    cooled = lost(runs(epsilon_greedy(NO_FLOOR, cool=10.0), fixed(rates), rows, 20, 12))
     assert cooled[-1] < 0.75 * constant[-1]
     assert (cooled[3999] - cooled[1999]) / (cooled[1999] - cooled[999]) < 1.5, "as the logarithm, not as time"
 
@@ -193,6 +196,7 @@ def test_a_delay_costs_about_what_is_answered_meanwhile() -> None:
     assert soon < late < soon + 15 * 20 * 0.2 * 1.5
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", ["linucb", "linear-thompson"])
 def test_choosing_by_context_grows_slower_than_the_root_of_time(kind: str) -> None:
     """The bound is Õ(d √n): four times the rows at most double the loss. A bandit blind to the context loses with every row."""
@@ -204,23 +208,25 @@ def test_choosing_by_context_grows_slower_than_the_root_of_time(kind: str) -> No
     assert lives[-1] < 0.15 * blind[-1]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", ["thompson", "ucb1", "epsilon-greedy"])
 def test_another_policy_can_be_judged_by_the_log_that_a_bandit_left(kind: str) -> None:
     """The rows of a bandit depend on each other; the propensities make the weights right all the same."""
     covered, world, mean_weight = 0, fixed((0.3, 0.5, 0.4)), []
-    for seed in range(80):
+    for seed in range(50):
         life = play(KINDS[kind](BanditSpec(floor=0.3)), world, 1500, 50, np.random.default_rng(seed))
         log = Logged(life.reward, life.propensity, np.array([0.6, 0.1, 0.3])[life.arm])
         found = snips(log)
         covered += found.low <= 0.35 <= found.high  # type: ignore[operator]
         mean_weight.append(log.weights.mean())
         assert ips(log).n == 1500
-    assert covered / 80 >= 0.88
+    assert covered / 50 >= 0.88
     assert np.mean(mean_weight) == pytest.approx(1.0, abs=0.03)
     wrong = Logged(life.reward, np.full(1500, 1 / 3), np.array([0.6, 0.1, 0.3])[life.arm])
     assert "propensities are wrong" in " ".join(overlap_warnings(wrong))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", PLAIN)
 def test_equal_arms_are_rarely_told_apart_and_a_better_one_is_found(kind: str) -> None:
     equal = runs(KINDS[kind](SPEC), fixed((0.3, 0.3)), 2000, 100, 60)
@@ -233,13 +239,14 @@ def test_equal_arms_are_rarely_told_apart_and_a_better_one_is_found(kind: str) -
     assert not any(v.passed for life in worse for v in life.verdicts)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", ["linucb", "linear-thompson"])
 def test_the_policy_is_held_against_control_alone(kind: str) -> None:
     """Exact though the weights are large: an asymptotic interval on the same gains was wrong in 26 % of these equal lives."""
     make: Callable[[BanditSpec], Strategy] = (lambda s: linucb(3, s)) if kind == "linucb" else (lambda s: linear_thompson(3, s))
     same, spread = linear(np.tile([0.3, 0.2, 0.0], (3, 1))), BanditSpec(floor=0.4)
     for spec in (SPEC, spread):
-        equal = runs(make(spec), same, 2000, 100, 40)
+        equal = runs(make(spec), same, 2000, 100, 25)
         assert np.mean([any(v.passed or v.failed for v in life.verdicts) for life in equal]) <= 0.05
     better = runs(make(spread), linear(THETA), 10_000, 200, 8)
     assert np.mean([life.verdicts[-1].passed for life in better]) > 0.8

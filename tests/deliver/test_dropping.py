@@ -104,13 +104,14 @@ def test_after_an_arm_has_left_equal_arms_are_no_mismatch_and_rarely_worse() -> 
     assert np.mean(off) <= 0.05
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("make", [
     lambda spec: thompson(spec), lambda spec: linucb(1, spec), lambda spec: AbN(parse_rollout("ab among 4"), metric("brier")),
 ])  # fmt: skip
 def test_an_arm_whose_calls_are_slow_leaves_and_one_of_equal_speed_does_not(make: Any) -> None:
     """One row a call, so that only the assignment tells who could have been called."""
     strategy, left, wrong = make(BanditSpec(floor=0.4)), [], []
-    for seed, slow in [(s, 0.5) for s in range(4)] + [(s, 0.0) for s in range(25)]:
+    for seed, slow in [(s, 0.5) for s in range(4)] + [(s, 0.0) for s in range(10)]:
         rng, state = np.random.default_rng(seed), strategy.init(ARMS, 0)
         context = np.ones((1, 1))
         for _ in range(1500):
@@ -122,7 +123,7 @@ def test_an_arm_whose_calls_are_slow_leaves_and_one_of_equal_speed_does_not(make
                 break
         (left if slow else wrong).append(list(state["dropped"]))
     assert np.mean([arms == ["candidate2"] for arms in left]) > 0.7
-    assert np.mean([bool(arms) for arms in wrong]) <= 0.05
+    assert not any(wrong), "the risk is 0.5 % a life"
 
 
 @pytest.mark.parametrize("strategy", [thompson(BanditSpec(floor=0.1)), linucb(1, BanditSpec(floor=0.1))])

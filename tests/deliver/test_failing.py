@@ -37,6 +37,7 @@ def stopped(strategy: Canary | Ab, seed: int, rates: tuple[float, float], *, by_
     return False
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("strategy", [CANARY, AB])
 def test_equal_models_with_errors_in_bursts_are_rarely_rolled_back(strategy: Canary | Ab) -> None:
     alpha = strategy.spec.alpha / 2
@@ -61,6 +62,7 @@ def batches(rng: np.random.Generator, paired: bool, bad: float = 0.02) -> list[d
     return calls
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("paired", [True, False])
 def test_a_bad_row_that_fails_its_batch_is_one_accident(paired: bool) -> None:
     strategy = Canary(parse_rollout("canary 10% 50% 100%", paired=paired), metric("brier"))
@@ -68,11 +70,12 @@ def test_a_bad_row_that_fails_its_batch_is_one_accident(paired: bool) -> None:
     for seed in range(100):
         state, failing, failed = strategy.init(ARMS, 0), Failing(), False
         for i, call in enumerate(batches(np.random.default_rng(seed), paired)):
-            counts = {}
-            if found := telling(call):
-                row, arm = found
-                failing, first = failing.add(f"{i}-{row}")
-                counts = {arm: int(first)}
+            found = telling(call)
+            if found is None:
+                continue
+            row, arm = found
+            failing, first = failing.add(f"{i}-{row}")
+            counts = {arm: int(first)}
             state, verdict = strategy.observe(state, Calls({"control": 18, "candidate": 2}, counts))
             failed |= verdict.failed
         wrong.append(failed)

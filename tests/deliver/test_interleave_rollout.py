@@ -40,7 +40,7 @@ def test_a_list_has_each_row_once_and_is_the_same_whoever_merges_it(n: int, seed
 
 @BOTH
 def test_the_product_of_the_propensities_is_how_often_a_list_is_shown(make: Any) -> None:
-    scores, n = [np.array([0.9, 0.5, 0.2]), np.array([0.1, 0.8, 0.3])], 12_000
+    scores, n = [np.array([0.9, 0.5, 0.2]), np.array([0.1, 0.8, 0.3])], 6_000
     seen: Counter[Any] = Counter()
     chance = {}
     for unit in range(n):
@@ -100,9 +100,10 @@ def life(
     return verdict, state
 
 
+@pytest.mark.simulation
 @BOTH
 def test_of_equal_rankings_neither_is_often_preferred(make: Any) -> None:
-    strategy, runs = make(RolloutSpec("team-draft", days=1, margin=0.0)), 60
+    strategy, runs = make(RolloutSpec("team-draft", days=1, margin=0.0)), 40
     found = [life(strategy, seed, (0.2, 0.2))[0] for seed in range(runs)]
     assert np.mean([not v.missing for v in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
 
@@ -196,7 +197,7 @@ def test_of_several_rankings_each_round_has_a_pick_of_each_the_best_that_it_has_
 
 
 def test_the_product_of_the_propensities_of_three_is_how_often_a_list_is_shown() -> None:
-    scores, n = [np.array([0.9, 0.5, 0.2, 0.1]), np.array([0.1, 0.8, 0.3, 0.4]), np.array([0.2, 0.1, 0.9, 0.3])], 12_000
+    scores, n = [np.array([0.9, 0.5, 0.2, 0.1]), np.array([0.1, 0.8, 0.3, 0.4]), np.array([0.2, 0.1, 0.9, 0.3])], 6_000
     seen: Counter[Any] = Counter()
     chance = {}
     for unit in range(n):
@@ -209,8 +210,9 @@ def test_the_product_of_the_propensities_of_three_is_how_often_a_list_is_shown()
         assert abs(count / n - chance[shown]) < 5 * np.sqrt(chance[shown] / n) + 1 / n
 
 
+@pytest.mark.simulation
 def test_of_four_equal_rankings_none_is_often_preferred_or_dropped() -> None:
-    strategy, runs = team_draft(RolloutSpec("team-draft", days=1, margin=0.0, arms=4)), 60
+    strategy, runs = team_draft(RolloutSpec("team-draft", days=1, margin=0.0, arms=4)), 40
     found = [life(strategy, seed, (0.2,) * 4, arms=FOUR) for seed in range(runs)]
     wrong = [not verdict.missing or bool(state["dropped"]) for verdict, state in found]
     assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)

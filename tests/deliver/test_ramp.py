@@ -245,9 +245,10 @@ def test_errors_of_the_candidate_stop_it_at_one_per_cent_and_a_shared_outage_doe
     assert not found[False][0]
 
 
+@pytest.mark.simulation
 def test_equal_arms_that_fail_alike_are_rarely_stopped_while_the_share_grows() -> None:
     """By units, at the shares of the moment: at most half of alpha is the errors'."""
-    stopped, runs = [], 150
+    stopped, runs = [], 100
     for seed in range(runs):
         ramp, rng = Ramp(inner_of("ab"), (0.05, 0.3, 1.0)), np.random.default_rng(seed)
         state, bad = ramp.init(ARMS[:2], 0), False
@@ -265,6 +266,7 @@ def test_equal_arms_that_fail_alike_are_rarely_stopped_while_the_share_grows() -
     assert np.mean(stopped) <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / runs)
 
 
+@pytest.mark.simulation
 def test_a_candidate_whose_calls_are_slow_is_found_and_one_of_equal_speed_is_not() -> None:
     for slow in (True, False):
         stopped = []
@@ -308,8 +310,9 @@ def play(ramp: Ramp, seed: int, worse: float, days: int = 10, units: int = 600, 
     return verdict, state["step"], answers
 
 
+@pytest.mark.simulation
 def test_equal_models_are_rarely_rolled_back_and_their_units_are_no_mismatch() -> None:
-    runs = 250
+    runs = 150
     ramp = Ramp(replace(inner_of("ab"), spec=parse_rollout("ab for 21d", margin=0.08)), (0.1, 0.4, 1.0))
     found = [play(ramp, seed, 0.0)[0] for seed in range(runs)]
     assert np.mean([v.failed for v in found]) <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / runs)
@@ -337,8 +340,9 @@ def test_taken_for_one_experiment_with_all_others_as_control_the_same_equal_mode
     assert abs(gaps[1]) < 3
 
 
+@pytest.mark.simulation
 def test_a_model_worse_by_the_margin_is_rarely_promoted_through_a_ramp() -> None:
-    runs = 200
+    runs = 120
     ramp = Ramp(replace(inner_of("ab"), spec=parse_rollout("ab for 21d", margin=0.08)), (0.1, 0.4, 1.0))
     found = [play(ramp, seed, 0.08)[0].passed for seed in range(runs)]
     assert np.mean(found) <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / runs)
@@ -352,6 +356,7 @@ def test_a_harm_that_is_confirmed_at_a_small_share_is_rolled_back_before_it_gets
     assert all(answers[1] == 0 for verdict, step, answers in found if step == 0)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", ["thompson", "ab-n"])
 def test_of_several_equal_arms_none_is_called_worse_too_often_through_a_ramp(kind: str) -> None:
     runs, wrong = 80, []

@@ -72,12 +72,13 @@ def test_growing_keeps_a_unit_on_the_candidate() -> None:
     assert len(met) == 1000
 
 
+@pytest.mark.simulation
 def test_error_rates_looked_at_every_day() -> None:
     """Equal models are rarely rolled back; a model worse by more than the margin is rarely promoted."""
     canary = make("canary", margin=0.03)
-    equal = [run(canary, seed, 1.0) for seed in range(150)]
-    worse = [run(canary, seed, 0.6) for seed in range(150)]
-    limit = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
+    equal = [run(canary, seed, 1.0) for seed in range(100)]
+    worse = [run(canary, seed, 0.6) for seed in range(100)]
+    limit = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 100)
     assert np.mean([v.failed for v in equal]) <= limit
     assert np.mean([v.passed for v in equal]) > 0.8
     assert np.mean([v.passed for v in worse]) <= limit
@@ -160,11 +161,12 @@ def calls(canary: Any, seed: int, slower: float, n: int = 1500, share: float = 0
     return verdict
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("paired", [True, False])
 def test_latency_stops_a_slow_candidate_and_not_a_slow_machine(paired: bool) -> None:
     canary = make("canary", paired=paired)
-    equal = [calls(canary, seed, 1.0, paired=paired).failed for seed in range(60)]
+    equal = [calls(canary, seed, 1.0, paired=paired).failed for seed in range(40)]
     slow = [calls(canary, seed, 2.0, paired=paired) for seed in range(20)]
-    assert np.mean(equal) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
+    assert np.mean(equal) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 40)
     assert np.mean([v.failed for v in slow]) > 0.9
     assert "slow calls are the candidate's" in next(v for v in slow if v.failed).reason

@@ -19,7 +19,7 @@ from loudly.metrics.table import metric
 
 ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
 ROOT = Path(__file__).parents[2]
-MARGIN, BURST, LOOKS = 0.02, 5, 4
+MARGIN, BURST, LOOKS = 0.02, 5, 2
 
 
 def canary(margin: float = MARGIN) -> Canary:
@@ -41,7 +41,7 @@ def play(made: Canary, seed: int, worse: float, *, by_unit: bool = True) -> Verd
     _, verdict = made.advance(state, 0)
     for day in range(14):
         for look in range(LOOKS):
-            given = labels(rng, day, 15, worse, by_unit=by_unit)
+            given = labels(rng, day, 60 // LOOKS, worse, by_unit=by_unit)
             state, verdict = made.update(state, replace(given, units=[f"{look}/{u}" for u in given.units]))
             if verdict.passed or verdict.failed:
                 return verdict
@@ -49,6 +49,7 @@ def play(made: Canary, seed: int, worse: float, *, by_unit: bool = True) -> Verd
     return verdict
 
 
+@pytest.mark.simulation
 def test_paired_rows_in_bursts_of_one_user_deceive_no_canary() -> None:
     """Both models score all rows, and five rows of a user are one: taken for five they would promote a worse model."""
     worse = [play(canary(), seed, MARGIN) for seed in range(150)]
@@ -74,6 +75,7 @@ def test_rows_without_a_single_loss_are_no_proof_of_a_small_margin() -> None:
         assert verdict.passed is passes
 
 
+@pytest.mark.simulation
 def test_a_candidate_with_rare_losses_at_the_margin_is_rarely_promoted() -> None:
     margin, promoted = 0.005, []
     for seed in range(200):
@@ -91,6 +93,7 @@ def test_a_candidate_with_rare_losses_at_the_margin_is_rarely_promoted() -> None
     assert np.mean(promoted) <= 0.05
 
 
+@pytest.mark.simulation
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_quick_form_of_the_simulation_keeps_its_promises() -> None:

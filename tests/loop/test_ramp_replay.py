@@ -25,18 +25,17 @@ from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
 from loudly.loop.replay import Replayed
 from loudly.loop.restart import catch_up
+from loudly.loop.stores import Stores
 from loudly.loop.system import Labels
 from loudly.loop.taking import take
 from loudly.loop.tell import tell
 from loudly.serve.attempt import Attempt
 from loudly.serve.replies import Replies
 from loudly.serve.rows import rows_of
-from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.segments import Record, SegmentWriter
 from loudly.store.sqlite_ledger import SqliteLedger
 from loudly.testing.damage import labels_turned
-from loudly.testing.faults import FailingLedger, Killed
-from replayed import chains, of_kind, run, ungated
+from replayed import chains, of_kind, plain_stores, run, survivors, ungated
 
 BAD = labels_turned("y", pl.lit(True))
 OFFERED = SINCE + 2 * DAY
@@ -55,6 +54,12 @@ def offering(live: Live, now: int) -> None:
     """Two days in: two candidates, and the offer of the newer one."""
     if now == OFFERED:
         live.retrain("by hand", "one beside it", offer=False)
+        live.offer(str(live.retrain("by hand", "a good one", offer=False)), "a test")
+
+
+def offering_one(live: Live, now: int) -> None:
+    """Two days in: a candidate, and the offer of it."""
+    if now == OFFERED:
         live.offer(str(live.retrain("by hand", "a good one", offer=False)), "a test")
 
 
@@ -130,18 +135,16 @@ def test_a_candidate_that_is_harmful_never_leaves_the_first_step() -> None:
 
 
 def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger() -> None:
-    table = make_world(days=40, per_day=60)
+    table = make_world(days=37, per_day=60)
     system = ungated(table, AB, margin=0.6)
-    whole = run(system, table, offering)
+
+    def replayed(stores: Stores) -> Replayed:
+        return run(system, table, offering_one, stores=stores)
+
+    whole, left = survivors(replayed, plain_stores())
     assert len(of_kind(whole, "share_grown")) == 2
-    counting = FailingLedger(MemoryLedger(), -1, "before")
-    run(system, table, offering, stores=replace(memory_stores("world"), ledger=counting))
-    for n in range(1, counting.appends + 1):
-        ledger = MemoryLedger()
-        stores = replace(memory_stores("world"), ledger=ledger)
-        with pytest.raises(Killed):
-            run(system, table, offering, stores=replace(stores, ledger=FailingLedger(ledger, n, "after")))
-        assert chains(run(system, table, offering, stores=stores)) == chains(whole), f"killed after append {n}"
+    for n, stores in enumerate(left):
+        assert chains(replayed(stores)) == chains(whole), f"killed after append {n}"
 
 
 # -- a server that comes back, workers, the log ------------------------------------------------------------------------------

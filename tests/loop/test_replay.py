@@ -15,6 +15,7 @@ from loudly.core.values import Recorded
 from loudly.errors import LedgerDiverged, ReplayError
 from loudly.labels import waiting
 from loudly.loop.replay import Replayed, monthly, replay
+from loudly.loop.stores import Stores
 from loudly.loop.tell import TELL, tell
 from loudly.loop.why import why
 from loudly.store import shelf
@@ -23,7 +24,7 @@ from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.shelf import Shelf
 from loudly.testing.damage import Damage, column_gone, labels_shuffled, nulls, units_changed
 from loudly.testing.faults import FailingLedger, Killed
-from replayed import chains, of_kind, run
+from replayed import chains, of_kind, run, survivors
 
 UNTIL = instant("2024-03-01")
 
@@ -83,27 +84,23 @@ def test_the_decision_record_leads_from_evidence_to_verdict(once: Replayed) -> N
     assert all(by_position[e.position] == e.chain for e in record.entries)
 
 
-def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger(world: pl.DataFrame) -> None:
-    table = make_world(days=46, per_day=80)
+def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger() -> None:
+    table = make_world(days=42, per_day=60)
     system = make_app(table, growth=0.2).system
-    whole = replay(system, table, memory_stores("world"), since=SINCE)
-    appends = _count_appends(system, table)
+
+    def replayed(stores: Stores) -> Replayed:
+        return replay(system, table, stores, since=SINCE)
+
+    whole, left = survivors(replayed, memory_stores("world"))
     assert "rollout_started" in kinds(whole.events)
-    assert appends > 15
-    for n, when in [(1, "before"), *((n, "after") for n in range(1, appends + 1))]:  # before an append is after the last, with more
-        ledger = MemoryLedger()
-        stores = replace(memory_stores("world"), ledger=ledger)
-        with pytest.raises(Killed):
-            replay(system, table, replace(stores, ledger=FailingLedger(ledger, n, when)), since=SINCE)
-        resumed = replay(system, table, stores, since=SINCE)
-        assert chains(resumed) == chains(whole), f"killed {when} append {n}"
-        list(verify(ledger.read()))
-
-
-def _count_appends(system: object, table: pl.DataFrame) -> int:
-    counting = FailingLedger(MemoryLedger(), -1, "before")
-    replay(system, table, replace(memory_stores("world"), ledger=counting), since=SINCE)  # type: ignore[arg-type]
-    return counting.appends
+    assert len(left) > 15
+    half, ledger = len(left) // 2, MemoryLedger()
+    with pytest.raises(Killed):
+        replayed(replace(memory_stores("world"), ledger=FailingLedger(ledger, half, "after")))
+    assert list(ledger.read()) == list(left[half].ledger.read()), "a copy after an append is what a kill there leaves"
+    for n, stores in enumerate(left):
+        assert chains(replayed(stores)) == chains(whole), f"killed after append {n}"
+        list(verify(stores.ledger.read()))
 
 
 def test_a_resumed_replay_on_other_data_diverges_and_says_where(world: pl.DataFrame) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,15 +29,21 @@ def told(rng: Any, days: int, rows: int, between: float) -> tuple[Any, Any, Any]
     return score, (rng.random(len(day)) < chance).astype(float), day
 
 
+@cache
+def lived(run: int) -> tuple[Cbpe, Any, Any, Any]:
+    """A calibration from one long day, which serves every metric, and a window of 15 days: scores, labels, days."""
+    rng = np.random.default_rng(run)
+    score, label, _ = told(rng, 1, 6000, 0.0)
+    return Cbpe.fit(score, label), *told(rng, 15, 120, 0.2)
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "brier"])
 def test_cbpe_does_not_call_days_a_concept_shift(metric: str) -> None:
     """Nothing has shifted: a right FAIL is one in twenty. 60 runs: more than 7 happen by chance once in 80."""
     by_row = by_day = 0
     for run in range(RUNS):
-        rng = np.random.default_rng(run)
-        score, label, _ = told(rng, 1, 6000, 0.0)
-        made = Cbpe.fit(score, label, metric=metric)
-        s, y, day = told(rng, 15, 120, 0.2)
+        fitted, s, y, day = lived(run)
+        made = replace(fitted, metric=metric, expected=None)
         by_row += made.check_against(s, y).failed
         by_day += made.check_against(s, y, days=day).failed
     assert by_day <= 7
@@ -79,8 +87,9 @@ def test_dle_takes_days_too() -> None:
     by_row = by_day = 0
     for run in range(8):
         rng = np.random.default_rng(run)
-        x = rng.normal(size=(1000, 2))
-        made = Dle.fit(x[:, 0], x[:, 0] + rng.normal(size=1000), x, metric="mae")
+        if run % 2 == 0:
+            x = rng.normal(size=(1000, 2))
+            made = Dle.fit(x[:, 0], x[:, 0] + rng.normal(size=1000), x, metric="mae")
         day = np.repeat(np.arange(10), 80)
         w, level = rng.normal(size=(800, 2)), np.exp(rng.normal(0, 0.5, 10) - 0.125)[day]
         truth = w[:, 0] + level * rng.normal(size=800)

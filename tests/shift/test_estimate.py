@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import polars as pl
 import pytest
@@ -89,6 +93,13 @@ def test_the_better_calibration_is_chosen_by_held_out_error() -> None:
     assert ece(found(fresh), late) < 0.03 < ece(fresh, late)
 
 
+@cache
+def calibrated(draw: Callable[[int, int], tuple[Floats, Floats]], run: int) -> Cbpe:
+    """Fitted to 3,000 rows; one calibration serves every metric."""
+    return Cbpe.fit(*draw(2 * run, 3000))
+
+
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", sorted(BETTER))
 def test_cbpe_covers_the_truth_under_a_shift_of_the_scores(name: str) -> None:
     """60 runs: at a true coverage of .95, fewer than 51 within happens once in 500."""
@@ -96,7 +107,7 @@ def test_cbpe_covers_the_truth_under_a_shift_of_the_scores(name: str) -> None:
     truth = expected(name, big, labels).value
     within = wrong = 0
     for run in range(RUNS):
-        estimator = Cbpe.fit(*score_shift(2 * run, 3000), metric=name)
+        estimator = replace(calibrated(score_shift, run), metric=name, expected=None)
         s, y = score_shift(2 * run + 1, 1500, 0.5)
         found = estimator.estimate(s)
         assert found.low is not None
@@ -113,7 +124,7 @@ def test_cbpe_covers_the_truth_for_three_classes(name: str) -> None:
     truth = expected(name, big, np.eye(3)[labels.astype(int)]).value
     within = wrong = 0
     for run in range(20):
-        estimator = Cbpe.fit(*many(2 * run, 3000), metric=name)
+        estimator = replace(calibrated(many, run), metric=name, expected=None)
         s, y = many(2 * run + 1, 1500)
         found = estimator.estimate(s)
         assert found.low is not None
@@ -184,16 +195,17 @@ def test_dle_covers_the_truth_where_errors_depend_on_inputs(name: str) -> None:
     f, y, _ = draw(999, 300_000, 0.5)
     truth = float(np.abs(f - y).mean() if name == "mae" else np.sqrt(((f - y) ** 2).mean()))
     within = wrong = 0
-    for run in range(12):
-        made, (fw, yw, xw) = Dle.fit(*draw(2 * run, 3000, 0.0), metric=name), draw(2 * run + 1, 1500, 0.5)
+    references = [Dle.fit(*draw(2 * run, 3000, 0.0), metric=name) for run in range(3)]
+    for run in range(9):
+        made, (fw, yw, xw) = references[run % 3], draw(2 * run + 1, 1500, 0.5)
         found = made.estimate(fw, xw)
         assert found.low is not None
         assert found.high is not None
         assert found.low > made.expected
         within += found.low <= truth <= found.high
         wrong += made.check_against(fw, xw, yw).failed
-    assert within >= 9
-    assert wrong <= 3
+    assert within >= 7
+    assert wrong <= 2
     assert made.check_against(fw, xw, yw + 1.0).failed
 
 

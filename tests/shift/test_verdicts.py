@@ -88,6 +88,7 @@ def test_categories_and_missing_shares_pass_fail_and_are_undecided() -> None:
     assert missing_verdict(50, 10_000, 0, 1, 0.02).decision is Decision.UNDECIDED
 
 
+@pytest.mark.simulation
 def test_missing_shares_are_right_at_every_look() -> None:
     rng = np.random.default_rng(3)
     n = np.arange(50, 5_001, 450)

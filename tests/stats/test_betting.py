@@ -23,7 +23,7 @@ STREAMS: dict[str, tuple[Draw, float]] = {
     "two ends": (lambda rng, n: rng.beta(0.2, 0.3, n), 0.4),
     "skewed": (lambda rng, n: np.where(rng.random(n) < 0.01, 1.0, 0.2), 0.208),
 }
-RUNS = 150
+RUNS = 80
 
 
 def wrong(alpha: float, runs: int) -> float:
@@ -31,6 +31,7 @@ def wrong(alpha: float, runs: int) -> float:
     return alpha + 2.5 * math.sqrt(alpha * (1 - alpha) / runs)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("kind", [Betting, Bernstein])
 def test_the_mean_is_covered_at_every_look(name: str, kind: type[Betting] | type[Bernstein]) -> None:
@@ -52,11 +53,12 @@ def test_the_usual_interval_would_fail_that_test() -> None:
     assert missed / RUNS > 0.25
 
 
+@pytest.mark.simulation
 def test_betting_uses_up_most_of_its_risk_in_the_long_run() -> None:
     """A process that never errs would be too wide: on a coin, Ville's bound is nearly met at alpha 20 %."""
     rng = np.random.default_rng(13)
-    missed = [not s.low <= 0.5 <= s.high for s in (Betting(0.2).add(STREAMS["coin"][0](rng, 3000)) for _ in range(100))]
-    assert 0.03 <= np.mean(missed) <= wrong(0.2, 100)
+    missed = [not s.low <= 0.5 <= s.high for s in (Betting(0.2).add(STREAMS["coin"][0](rng, 3000)) for _ in range(60))]
+    assert 0.03 <= np.mean(missed) <= wrong(0.2, 60)
 
 
 @pytest.mark.parametrize(("name", "n", "least", "most"), [
@@ -128,6 +130,7 @@ def test_any_split_and_any_restart_gives_the_same_stream(parts: list[list[float]
     assert 0 <= stream.high <= 1
 
 
+@pytest.mark.simulation
 def test_a_difference_covers_and_finds() -> None:
     rng, missed, found = np.random.default_rng(17), 0, 0
     for _ in range(100):

@@ -122,6 +122,7 @@ def test_a_share_is_covered_at_every_look_and_its_fixed_interval_is_clopper_and_
     assert share_interval(0, 0, 0.05) == (0.0, 1.0)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("m", [50, 5000])
 @pytest.mark.parametrize("moved", [0.0, 0.3])
 def test_distances_are_covered_at_every_look(m: int, moved: float) -> None:
@@ -132,7 +133,7 @@ def test_distances_are_covered_at_every_look(m: int, moved: float) -> None:
     for _ in range(60):
         reference = rng.multinomial(m, SKEWED)
         out = np.zeros(3, dtype=bool)
-        for window in np.cumsum(rng.multinomial(60, shares, size=40), axis=0):
+        for window in np.cumsum(rng.multinomial(120, shares, size=20), axis=0):
             ends = [f(reference, window) for f in (total_variation_interval, js_interval, psi_interval)]
             out |= [not low <= t <= high + 1e-12 for t, (low, high) in zip(truth, ends, strict=True)]
         missed += out

@@ -84,19 +84,23 @@ def test_dr_is_right_when_either_half_is() -> None:
     assert np.mean([e["ips"].low <= TRUTH <= e["ips"].high for e in wrong_log]) < 0.1  # type: ignore[operator]
 
 
+@pytest.mark.simulation
 def test_rare_rewards_and_uneven_weights_are_covered_too() -> None:
     """Clicks at 2 %, a log of eight arms at a floor, a target that wants one of them: where the linear error is too small."""
-    truth, covered = 0.9 * 0.04 + 0.1 * 0.02, {"ips": 0, "snips": 0, "ips_exact": 0}
+    truth, covered, exact = 0.9 * 0.04 + 0.1 * 0.02, {"ips": 0, "snips": 0}, []
     for seed in range(RUNS):
         rng = np.random.default_rng(seed)
         wanted = rng.random(4000) < 0.1
         reward = (rng.random(4000) < np.where(wanted, 0.04, 0.02)).astype(float)
         log = Logged(reward, np.where(wanted, 0.1, 0.9), np.where(wanted, 0.9, 0.1))
-        for name, found in (("ips", ips(log)), ("snips", snips(log)), ("ips_exact", ips_exact(log, 10.0))):
+        for name, found in (("ips", ips(log)), ("snips", snips(log))):
             covered[name] += found.low <= truth <= found.high  # type: ignore[operator]
+        if seed % 3 == 0:
+            found = ips_exact(log, 10.0)
+            exact.append(found.low <= truth <= found.high)  # type: ignore[operator]
     assert covered["ips"] / RUNS >= 0.91
     assert covered["snips"] / RUNS >= 0.91
-    assert covered["ips_exact"] / RUNS >= 0.97
+    assert np.mean(exact) >= 0.97
 
 
 def test_the_jackknife_is_leave_one_out() -> None:

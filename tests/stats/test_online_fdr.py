@@ -74,6 +74,7 @@ def rate(rule: Lord | Saffron | ELond, share: float, shared: float, seed: int) -
     return float(np.mean(false)), float(np.mean(power))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("rule", [Lord(0.1), Saffron(0.1), ELond(0.1)], ids=["lord", "saffron", "elond"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
 def test_the_share_of_false_discoveries_is_what_was_promised(rule: Lord | Saffron | ELond, share: float) -> None:

@@ -23,6 +23,7 @@ def looked(rng: np.random.Generator, planned: tuple[float, ...], true: tuple[flo
     return None
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("planned", [(0.5, 0.5), (0.9, 0.1), (0.5, 0.3, 0.2), (0.25,) * 4])
 def test_false_alarms_over_all_looks(planned: tuple[float, ...]) -> None:
     rng = np.random.default_rng(21)

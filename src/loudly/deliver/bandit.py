@@ -116,7 +116,8 @@ class Bandit:
         return new, broken or judge(new, self.spec, self.name)
 
     def _shared(self, state: dict[str, Any]) -> dict[str, Any]:
-        stay = np.setdiff1d(np.arange(len(state["evidence"]["arms"])), out(state, state["evidence"]["arms"]))
+        gone = out(state, state["evidence"]["arms"])
+        stay = [arm for arm in range(len(state["evidence"]["arms"])) if arm not in gone]
         pulls, earned = (np.asarray(state["evidence"][what], dtype=np.float64) for what in ("pulls", "earned"))
         shares = np.zeros(len(pulls))
         shares[stay] = floored(self.rule.shares(pulls[stay], earned[stay]), self.spec.floor)

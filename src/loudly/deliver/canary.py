@@ -59,7 +59,8 @@ class Canary:
         grows = not found.failed and not found.reason.startswith(SUSPECT)
         if at - state["step_at"] >= self.spec.hold and state["step"] < last and grows:
             new |= {"step": state["step"] + 1, "step_at": at}
-        return new, self._verdict(new)
+            found = self._verdict(new)
+        return new, found
 
     def share(self, state: Mapping[str, Any]) -> float:
         """The candidate's share of the units as of now."""

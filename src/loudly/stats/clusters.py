@@ -31,8 +31,9 @@ BITS = 40
 
 def hashes(units: Sequence[str]) -> Ints:
     """(n,) a number below 2**40 for each unit, the same everywhere and independent of the draws that route it."""
-    made = (hashlib.blake2b(str(u).encode(), digest_size=BITS // 8, person=b"cluster").digest() for u in units)
-    return np.fromiter((int.from_bytes(d, "big") for d in made), dtype=np.int64, count=len(units))
+    names = [str(unit) for unit in units]
+    made = {name: hashlib.blake2b(name.encode(), digest_size=BITS // 8, person=b"cluster").digest() for name in set(names)}
+    return np.fromiter((int.from_bytes(made[name], "big") for name in names), dtype=np.int64, count=len(names))
 
 
 @dataclass(frozen=True, slots=True)

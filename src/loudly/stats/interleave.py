@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -153,13 +153,9 @@ class Preference:
 
     def add(self, credits_: Iterable[float]) -> Preference:
         """More units: the credit of each, above 0 where the second ranking won. The peak follows every one of them."""
-        stream = self
-        for credit in credits_:
-            if credit == 0:
-                stream = replace(stream, ties=stream.ties + 1)
-            else:
-                stream = replace(stream, wins=stream.wins.add((0, 1) if credit > 0 else (1, 0)))
-        return stream
+        credit = np.fromiter(credits_, dtype=np.float64)
+        won = credit[credit != 0] > 0
+        return Preference(self.wins.follow(won.astype(np.int64)), self.ties + len(credit) - len(won))
 
     def count(self, lost: int, won: int, ties: int) -> Preference:
         """More units at once, by how many the second ranking has lost and won: one look at all of them."""

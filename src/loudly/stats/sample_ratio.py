@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import scipy
 
+from loudly.core.seams import Ints
 from loudly.core.values import Evidence
 from loudly.errors import DataError
 
@@ -53,6 +55,13 @@ class SampleRatio:
         new = replace(self, counts=tuple(int(a + b) for a, b in zip(seen, counts, strict=True)))
         return replace(new, peak=max(self.peak, new.log_e))
 
+    def follow(self, arms: Ints) -> SampleRatio:
+        """More units one by one, by the arm of each: the peak follows every one of them. Shape: (n,)."""
+        seen = np.asarray(self.counts or (0,) * len(self.shares))
+        walk = seen + np.cumsum(np.eye(len(self.shares), dtype=np.int64)[arms], axis=0)
+        peak = float(np.max(self._log_e(walk.T), initial=self.peak))
+        return replace(self, counts=tuple(walk[-1].tolist()) if len(arms) else self.counts, peak=peak)
+
     def planned(self, shares: tuple[float, ...]) -> SampleRatio:
         """From now on another plan (a canary grows): e-values of one plan after the other multiply."""
         return SampleRatio(shares, (0,) * len(shares), self.log_e, self.peak, self.concentration)
@@ -65,9 +74,13 @@ class SampleRatio:
     @property
     def log_e(self) -> float:
         """Log of the e-value against the plan, as of now."""
-        log_e = self.past - _rising(self.concentration, self.n)
-        for share, seen in zip(self.shares, self.counts, strict=False):
-            log_e += _rising(self.concentration * share, seen) - seen * math.log(share)
+        return float(self._log_e(self.counts))
+
+    def _log_e(self, counts: Any) -> Any:
+        """The same of other counts, or of many. Shape: (arms, ...)."""
+        log_e = self.past - _rising(self.concentration, sum(counts))
+        for share, seen in zip(self.shares, counts, strict=False):
+            log_e = log_e + (_rising(self.concentration * share, seen) - seen * math.log(share))
         return log_e
 
     @property
@@ -85,7 +98,7 @@ class SampleRatio:
             return 0.0, 1.0
         seen, share = self.counts[arm], self.shares[arm]
         a, b = self.concentration * share, self.concentration * (1 - share)
-        mixed = _rising(a, seen) + _rising(b, self.n - seen) - _rising(a + b, self.n)
+        mixed = float(_rising(a, seen) + _rising(b, self.n - seen) - _rising(a + b, self.n))
 
         def room(p: float) -> float:
             return mixed - (seen * math.log(p) if seen else 0.0) - ((self.n - seen) * math.log1p(-p) if seen < self.n else 0.0)
@@ -129,6 +142,6 @@ def sample_ratio_of(data: Mapping[str, Any]) -> SampleRatio:
     return SampleRatio(shares, counts, float(data["past"]), float(data["peak"]), float(data["concentration"]))
 
 
-def _rising(start: float, steps: int) -> float:
-    """log Γ(start + steps) - log Γ(start)."""
-    return float(scipy.special.gammaln(start + steps) - scipy.special.gammaln(start))
+def _rising(start: float, steps: Any) -> Any:
+    """log Γ(start + steps) - log Γ(start), of a number or of many."""
+    return scipy.special.gammaln(start + steps) - scipy.special.gammaln(start)

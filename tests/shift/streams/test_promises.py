@@ -41,6 +41,7 @@ def dependent(rng: np.random.Generator, n: int, mean: float) -> np.ndarray:
     return np.where(wide, bernoulli(rng, n, mean), mean)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("world", [bernoulli, beta, dependent])
 @pytest.mark.parametrize("kind", ["sr", "cusum"])
 @pytest.mark.parametrize("side", ["up", "both"])
@@ -111,6 +112,7 @@ def uncorrected(calibration: np.ndarray, scores: np.ndarray, alpha: float) -> bo
     return bool((np.logaddexp.reduce(best, axis=0) - np.log(8) >= -np.log(alpha)).any())
 
 
+@pytest.mark.simulation
 def test_a_conformal_martingale_hardly_ever_alarms_falsely_and_an_uncorrected_one_does() -> None:
     alpha, runs, false, naive = 0.1, 300, 0, 0
     for seed in range(runs):
