@@ -29,7 +29,7 @@ def ungated(table: pl.DataFrame, text: str, **settings: Any) -> System:
 
 def plain_stores() -> Stores:
     """Stores in memory that make no fast forms of models: what these cost in a test is theirs alone."""
-    return replace(memory_stores("world"), fast=())
+    return replace(memory_stores("world"), fast={})
 
 
 def run(system: System, table: pl.DataFrame, turn: Callable[[Live, int], None], stores: Any = None) -> Replayed:
