@@ -34,28 +34,30 @@ def test_what_is_folded_still_or_cannot_be_is_said_until_it_is(shipped: Project,
     log = project.folder / ".loudly" / "traffic"
 
     def said() -> str:
-        told = project.json("status")["catching_up"] or ""
-        assert told in project.run("status").stdout
-        return str(told)
+        return str(project.json("status")["catching_up"] or "")
 
-    assert said() == ""
+    def shown() -> str:
+        assert (told := said()) in project.run("status").stdout
+        return told
+
+    assert shown() == ""
     with started(project) as (live, back):
         back.begin(log, {})
         row = rows_of([{**ROW, "loan_id": "asked"}], live.ready[live.state.champion or ""].schema)
         live.answering.answer(row, Attempt((1,)))
-    assert said() == "", "a short log is folded at once"
+    assert shown() == "", "a short log is folded at once"
     with started(project) as (live, back), live.lock:  # nothing can be folded
         back.begin(log, {})
         back.wait()
-        assert "LOUD the past is being folded since " in said()
-    assert "when the server ended" in said()
+        assert "LOUD the past is being folded since " in shown()
+    assert "when the server ended" in shown()
     sealed = max(log.glob("*.seg"))
     whole = sealed.read_bytes()
     sealed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 255]))
     with started(project) as (live, back):
         back.begin(log, {})
         until(lambda: "SegmentUnreadable" in said(), "it is said")
-    assert "LOUD the past could not be folded since " in said()
+    assert "LOUD the past could not be folded since " in shown()
     sealed.write_bytes(whole)
     with started(project) as (live, back):
         back.begin(log, {})
