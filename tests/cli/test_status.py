@@ -37,7 +37,8 @@ def test_what_is_folded_still_or_cannot_be_is_said_until_it_is(shipped: Project,
         return str(project.json("status")["catching_up"] or "")
 
     def shown() -> str:
-        assert (told := said()) in project.run("status").stdout
+        told = said()
+        assert told in project.run("status").stdout
         return told
 
     assert shown() == ""
