@@ -19,17 +19,13 @@ from __future__ import annotations
 
 from loudly.core.late import late
 
-TYPE_CHECKING = False  # as typing has it, which takes longer to import than all that is here
-if TYPE_CHECKING:
-    from loudly.app.app import App
-
 _app = late("loudly.app.app")
 
 __version__ = "0.1.0"
 __all__ = ["App", "__version__"]
 
 
-def __getattr__(name: str) -> type[App]:
+def __getattr__(name: str) -> object:  # type checkers read __init__.pyi
     if name == "App":
-        return _app.App  # type: ignore[no-any-return]
+        return _app.App
     raise AttributeError(f"module 'loudly' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,6 +140,16 @@ def until_failed(live: Live, units: int, hour: int) -> int:
     return hour
 
 
+@contextmanager
+def failed_twice(folder: Path, stage: str) -> Iterator[tuple[Live, SegmentWriter]]:
+    """A rollout of which two units of the candidate have failed, and its log."""
+    with closing(SegmentWriter(folder)) as log:
+        live = begun(log, stage)
+        live.offer("world/2", "a test")
+        until_failed(live, 2, 0)
+        yield live, log
+
+
 def candidate_failed(live: Live) -> int:
     errors = live.rollout_state["evidence"]["errors"]
     return int((errors if isinstance(errors, dict) else errors[1])["candidate"])
@@ -266,10 +276,7 @@ def test_a_bandit_assigns_by_its_newest_state_that_is_logged_until_its_past_is_f
 
 
 def test_a_log_of_before_such_records_or_of_after_them_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
-    with closing(SegmentWriter(tmp_path / "log")) as log:
-        live = begun(log, "canary 20% 50% 100%")
-        live.offer("world/2", "a test")
-        until_failed(live, 2, 0)
+    with failed_twice(tmp_path / "log", "canary 20% 50% 100%") as (live, log):
         log.append("a kind of tomorrow", b"?")
         with closing(copied(live, tmp_path, "old", frozenset({CALLS}))), closing(copied(live, tmp_path, "new")):
             old, new = again(live, None), again(live, None)
@@ -278,16 +285,15 @@ def test_a_log_of_before_such_records_or_of_after_them_is_read_as_far_as_it_is_k
     assert state(new) == state(live)
     assert mine["errors"]["candidate"] == 0 < theirs["errors"]["candidate"]
     assert (mine["each"], old.rollout_state["step"]) == (theirs["each"], live.rollout_state["step"])
+    (said,) = new.answering.raised_by_fold.fresh()
+    assert said.startswith("traffic log: 'a kind of tomorrow': this version does not know")
     assert new.state.rollout is not None
     new.counting.fold(Told(new.state.rollout.started, 0, 0, ({"of": "another form"},)).to_bytes())
     assert state(new) == state(live)
 
 
 def test_a_subject_that_is_forgotten_is_not_named_there_and_what_was_counted_stays(tmp_path: Path) -> None:
-    with closing(SegmentWriter(tmp_path / "log")) as log:
-        live = begun(log, "canary 50% 100%")
-        live.offer("world/2", "a test")
-        until_failed(live, 2, 0)
+    with failed_twice(tmp_path / "log", "canary 50% 100%") as (live, log):
         named = {e[1][0] for told in records(tmp_path / "log") for e in told.entries if isinstance(e, tuple) and e[1]}
         gone = next(unit for unit in TABLE["id"] if pseudonym(unit, KEY) in named)
         live.answering.answer(sent(TABLE.filter(pl.col("id") == gone), live), Attempt((1,)))  # once more, which does not count

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loudly.labels.waiting import Waiting
 from loudly.store import shelf as module
-from loudly.store.shelf import Pile, Shelf
+from loudly.store.shelf import Pile, Shelf, Slot
 
 TABLE = pl.DataFrame(
     {
@@ -111,3 +112,20 @@ def test_where_the_disk_refuses_rows_stay_in_memory_and_it_is_told(small: None, 
     pile.add(TABLE[20:40])
     assert shelf.refused == ""
     assert pile.take()["x"].equals(TABLE[:40]["x"])
+
+
+def test_a_disk_that_refuses_to_overwrite_loses_no_other_row(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(slot: Slot) -> None:
+        raise OSError("no")
+
+    pile, waiting = Pile(Shelf(tmp_path, room=0)), Waiting("k", Shelf(tmp_path, room=0))
+    for put in (pile.add, waiting.add):
+        put(TABLE[:20])
+    monkeypatch.setattr(Slot, "wipe", refuse)
+    for erase in (pile.erase, waiting.erase):
+        with pytest.raises(OSError, match="no"):
+            erase(lambda rows: rows["k"] == "key-7")
+    monkeypatch.undo()
+    keys = [f"key-{i}" for i in range(20) if i != 7]
+    assert pile.take()["k"].to_list() == keys
+    assert waiting.holds(pl.Series(keys)).all()

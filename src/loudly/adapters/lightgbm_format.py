@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +12,7 @@ from loudly.core.late import late
 from loudly.core.seams import Contributions, Floats
 from loudly.errors import ModelError
 
-if TYPE_CHECKING:
-    import lightgbm as lgb
-else:
-    lgb = late("lightgbm")
+lgb = late("lightgbm")
 
 SPACES = {
     "binary sigmoid:1": "log-odds",
@@ -42,7 +39,7 @@ class LightGBMFormat:
     def load(self, data: bytes) -> LightGBMModel:
         return LightGBMModel(self.restore(data))
 
-    def restore(self, data: bytes) -> lgb.Booster:
+    def restore(self, data: bytes) -> Any:
         """The Booster, to continue from (`init_model=`)."""
         try:
             return lgb.Booster(model_str=data.decode())
@@ -53,7 +50,7 @@ class LightGBMFormat:
 class LightGBMModel:
     """A loaded Booster on one thread."""
 
-    def __init__(self, booster: lgb.Booster) -> None:
+    def __init__(self, booster: Any) -> None:
         self._booster = booster
 
     def predict(self, X: Floats) -> Floats:

@@ -9,12 +9,10 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from loudly.adapters.onnx_format import OnnxModel
+from loudly.core.late import late
 from loudly.core.seams import Model
 
-with warnings.catch_warnings():  # the library warns about its own dependencies
-    warnings.simplefilter("ignore")
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import DoubleTensorType
+skl2onnx = late("skl2onnx")
 
 
 class OnnxSklearn:
@@ -34,9 +32,10 @@ class OnnxSklearn:
 
     def compile(self, fitted: Any, width: int) -> bytes:
         options = {"zipmap": False} if hasattr(fitted, "predict_proba") else None
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # the library warns about its own dependencies, when it is imported too
             warnings.simplefilter("ignore")
-            made = to_onnx(fitted, initial_types=[("x", DoubleTensorType([None, width]))], options=options, name="sklearn")
+            kinds = [("x", skl2onnx.common.data_types.DoubleTensorType([None, width]))]
+            made = skl2onnx.to_onnx(fitted, initial_types=kinds, options=options, name="sklearn")
         return bytes(made.SerializeToString(deterministic=True))
 
     def cuts(self, fitted: object) -> tuple[tuple[int, float], ...]:

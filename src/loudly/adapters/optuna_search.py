@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from loudly.core.canon import Json, canonical
 from loudly.core.late import late
 from loudly.errors import LoudlyError
 from loudly.train.space import Choice, Range, lies_in, read_space
 
-if TYPE_CHECKING:
-    import optuna
-else:
-    optuna = late("optuna")
+optuna: Any = late("optuna")
 
 
 class OptunaSearch:
@@ -26,7 +23,7 @@ class OptunaSearch:
         sampler = optuna.samplers.TPESampler(seed=seed)
         self._study = optuna.create_study(direction="minimize", sampler=sampler, pruner=optuna.pruners.MedianPruner())
         self._stopped: set[int] = set()
-        self._asked: dict[bytes, list[optuna.trial.Trial]] = {}
+        self._asked: dict[bytes, list[Any]] = {}
 
     def start_from(self, params: Mapping[str, Json]) -> None:
         """A point to try first, such as the champion's; one outside the space is left out."""
@@ -59,14 +56,14 @@ class OptunaSearch:
             self._stopped.add(trial.number)
         return stop
 
-    def _trial(self, params: Mapping[str, Json]) -> optuna.trial.Trial:
+    def _trial(self, params: Mapping[str, Json]) -> Any:
         waiting = self._asked.get(canonical(params))
         if not waiting:
             raise LoudlyError("This point was not asked for.", seen=str(dict(params)), do="tell() what ask() gave.")
         return waiting[-1]
 
     @staticmethod
-    def _suggest(trial: optuna.trial.Trial, name: str, entry: Range | Choice) -> Json:
+    def _suggest(trial: Any, name: str, entry: Range | Choice) -> Json:
         match entry:
             case Choice(options):
                 picked: Json = trial.suggest_categorical(name, options)

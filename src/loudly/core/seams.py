@@ -1,26 +1,20 @@
 """Every seam of loudly on one page: what a replaceable part must be able to do.
 
 Parts are found by name in `plugins.py`; each kind has conformance tests in `loudly.testing` for any third party.
-Arrays are numpy, tables are polars; both are imported here for type checking only.
+Arrays are numpy, tables are polars; neither is imported here (`arrays.pyi`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
+from loudly.core.arrays import Flags, Table
+from loudly.core.arrays import Floats as Floats
+from loudly.core.arrays import Ints as Ints
 from loudly.core.canon import Json
 from loudly.core.values import Arm, Event, Evidence, ModelVersion, Recorded, Run, Verdict
-
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    from numpy.typing import NDArray
-
-# Names for readers and type checkers; in a running process they are their text.
-Floats: TypeAlias = "NDArray[np.float64]"
-Ints: TypeAlias = "NDArray[np.int64]"
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -170,7 +164,7 @@ class Feedback:
     arm: Ints
     truth: Floats
     scores: Mapping[str, Floats]
-    slices: Mapping[str, NDArray[np.bool_]]
+    slices: Mapping[str, Flags]
     days: Sequence[int] = ()
     reward: Floats | None = None
     propensity: Floats | None = None
@@ -179,7 +173,7 @@ class Feedback:
     awaited: tuple[int, int] | None = None
     share: Floats | None = None
 
-    def take(self, kept: NDArray[np.bool_]) -> Feedback:
+    def take(self, kept: Flags) -> Feedback:
         """Some of the rows. Shapes: kept (n,)."""
 
         def some(values: Floats | None) -> Floats | None:
@@ -288,7 +282,7 @@ class Detector(Protocol):
 class Check(Protocol):
     """A judgment on a table."""
 
-    def __call__(self, table: pl.DataFrame) -> Verdict: ...
+    def __call__(self, table: Table) -> Verdict: ...
 
 
 class Metric(Protocol):

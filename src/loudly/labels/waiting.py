@@ -50,7 +50,7 @@ class Waiting:
         return tuple(map(sum, zip(*counts, strict=True)))
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Takes rows; there may be several of one key. Cost: half a µs a row, and as much again on the shelf."""
+        """Takes rows; there may be several of one key. Cost: an index entry a row, and a write where they go on the shelf."""
         ids = np.arange(self._next, self._next + rows.height, dtype=np.int64)
         self._next += rows.height
         self._batches.append(_Batch(rows, ids))
@@ -103,8 +103,10 @@ class Waiting:
             rows = batch.table()
             mask = gone(rows).to_numpy()
             if mask.any() or batch.left < batch.height:
-                batch.wipe()
+                slot = batch.slot
                 batch.hold(rows.filter(~mask), batch.ids[batch.waits][~mask])
+                if slot is not None:
+                    slot.wipe()
         self._tidy(before - len(self))
         self._put_aside()
         return before - len(self)
@@ -207,11 +209,6 @@ class _Batch:
             kept = rows.select(column for column in told if column in rows.columns)
             self.hold(kept, self.ids[self.waits], slot, np.arange(slot.height, dtype=np.int32))
         return slot is not None
-
-    def wipe(self) -> None:
-        """Nothing of its rows stays in a file."""
-        if self.slot is not None:
-            self.slot.wipe()
 
     def rows(self, at: Ids) -> pl.DataFrame:
         """The rows at these places."""

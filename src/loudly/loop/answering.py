@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from itertools import count as counted
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,7 @@ from loudly.errors import RolloutError, WheelAway
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
 from loudly.loop.counting import late_call
+from loudly.loop.host import Host
 from loudly.loop.sampling import Notes
 from loudly.loop.shadowing import Shadows, Waiting, gathered, shared
 from loudly.loop.sides import Sides
@@ -35,9 +36,6 @@ from loudly.serve.replies import Replies
 from loudly.serve.router import Router
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
 FOLD_ROWS, FOLD_SECONDS, MOST_WAITING = 512, 0.25, 32_768
 MOST_FRESH, FRESH_SECONDS = 256, 0.0025
@@ -88,7 +86,7 @@ class Answering:
     is answered now from there.
     """
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Host) -> None:
         self._live = live
         self._waiting: deque[Waiting] = deque()
         self.raised, self.raised_by_log, self.raised_by_fold = Raised(), Raised(), Raised()
@@ -325,7 +323,7 @@ def still_wanted(rows: Rows, replies: Replies, attempt: Attempt) -> tuple[Rows, 
     return rows.filter(mask), replies.take(kept), [note for i, note in enumerate(notes) if i not in late]
 
 
-def _rollout(live: Live) -> int:
+def _rollout(live: Host) -> int:
     return live.state.rollout.started if live.state.rollout is not None else 0
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loudly.core.canon import Json
 from loudly.core.clock import span
 from loudly.core.values import Arm
 from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import RolloutError
+from loudly.loop.host import Host
 from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
 from loudly.loop.system import System
@@ -17,11 +18,8 @@ from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.replies import Served, arm_names
 from loudly.serve.router import Routing
 
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
-
-def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
+def beside(live: Host, version: str, named: Sequence[str]) -> tuple[str, ...]:
     """The further candidates of a rollout that begins: those named, or else the newest that have passed their gate.
 
     As many as the stages ask for; only versions newer than the champion, which no traffic has judged.
@@ -41,7 +39,7 @@ def beside(live: Live, version: str, named: Sequence[str]) -> tuple[str, ...]:
     return tuple(named or free[:wanted])
 
 
-def prepare(live: Live, versions: Sequence[str]) -> None:
+def prepare(live: Host, versions: Sequence[str]) -> None:
     """Whatever could refuse a rollout does so before it begins: artefacts, and columns to go by."""
     for version in versions:
         live.adopt(version)
@@ -51,14 +49,14 @@ def prepare(live: Live, versions: Sequence[str]) -> None:
             ranked(live.system, live.ready[live.state.champion or ""].task)
 
 
-def rivals(live: Live, version: str) -> dict[str, Json]:
+def rivals(live: Host, version: str) -> dict[str, Json]:
     """The other candidates of the running stage, as the data of an event about one; nothing where there are none."""
     candidates = [arm.version for arm in arms_of(live)[1:]]
     others: list[Json] = [ref for ref in candidates if ref != version]
     return {"others": others} if version in candidates and others else {}
 
 
-def arms_of(live: Live) -> tuple[Arm, ...]:
+def arms_of(live: Host) -> tuple[Arm, ...]:
     """The arms of the stage that runs, control first; none where no rollout runs."""
     rollout, champion = live.state.rollout, live.state.champion
     if rollout is None or champion is None or rollout.stage >= len(live.system.rollout):
@@ -73,7 +71,7 @@ def arms_in(system: System, rollout: RolloutState, champion: str) -> tuple[Arm, 
     return tuple(Arm(name, version) for name, version in zip(arm_names(len(versions)), versions, strict=True))
 
 
-def decided(live: Live, state: dict[str, Any]) -> dict[str, Any]:
+def decided(live: Host, state: dict[str, Any]) -> dict[str, Any]:
     """The state with what the ledger knows of its stage: the share that it has come to stays, and arms that have left stay out."""
     rollout = live.state.rollout
     if rollout is None or live.strategy is None:
@@ -86,7 +84,7 @@ def decided(live: Live, state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "dropped": {**gone, **state.get("dropped", {})}} if gone else state
 
 
-def advance(live: Live, now: int) -> None:
+def advance(live: Host, now: int) -> None:
     """Time has passed for the rollout that runs; the ledger is told of a share that has grown, and of each arm that has left."""
     rollout = live.state.rollout
     if live.strategy is None or rollout is None:
@@ -104,7 +102,7 @@ def advance(live: Live, now: int) -> None:
             live.event("arm_dropped", version=arm.version, arm=arm.name, verdict=verdict)
 
 
-def told(live: Live) -> dict[str, Json]:
+def told(live: Host) -> dict[str, Json]:
     """The arms as a status tells them: version, answers given, share where the strategy keeps one, and why an arm has left."""
     if live.strategy is None:
         return {}
@@ -120,14 +118,14 @@ def told(live: Live) -> dict[str, Json]:
     return arms
 
 
-def winner(live: Live) -> str:
+def winner(live: Host) -> str:
     """The version that the verdict of now is about: the arm that its first evidence names, or else the candidate."""
     verdict, arms = live.rollout_verdict, arms_of(live)
     about = verdict.evidence[0].about if verdict is not None and verdict.evidence else ""
     return next((arm.version for arm in arms[1:] if arm.name == about), arms[1].version)
 
 
-def routing_of(live: Live, champion: str) -> Routing:
+def routing_of(live: Host, champion: str) -> Routing:
     """Who answers from now on."""
     rollout = live.state.rollout
     if rollout is None or live.strategy is None:
@@ -140,7 +138,7 @@ def routing_of(live: Live, champion: str) -> Routing:
     return Routing(control, tuple(candidates), live.strategy, state, salt, context=context, merging=merging)
 
 
-def new_context(live: Live, spec: RolloutSpec) -> dict[str, Json]:
+def new_context(live: Host, spec: RolloutSpec) -> dict[str, Json]:
     """What the record of a stage says of its context; nothing where it has none. Raises: ConfigError, DataError."""
     if not spec.columns or live.state.champion is None:
         return {}
@@ -153,5 +151,5 @@ def context_now(rollout: RolloutState | None) -> Context | None:
     return context_of(rollout.context) if rollout is not None and rollout.context is not None else None
 
 
-def _served(live: Live, version: str) -> Served:
+def _served(live: Host, version: str) -> Served:
     return Served(version, live.ready[version].predict, live.ready[version].quick)

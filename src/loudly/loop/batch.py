@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -29,16 +29,13 @@ from loudly.serve.request import expectation
 from loudly.serve.router import Router, Routing
 from loudly.validate.conform import conform
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-else:
-    pa, pq = late("pyarrow"), late("pyarrow.parquet")
+pa, pq = late("pyarrow"), late("pyarrow.parquet")
 
 ROWS = 16_384
 ANSWERED: dict[str, Any] = {"key": pl.String, "prediction": pl.List(pl.Float64), "version": pl.String, "fallback": pl.Boolean}
 ASIDE: dict[str, Any] = {"file": pl.String, "number": pl.Int64, "reason": pl.String, "row": pl.String}
 SCORED: dict[str, Any] = {"file": pl.String, "_row": pl.Int64, **ANSWERED, "reason": pl.String, "row": pl.String}
+ArrowTable: TypeAlias = Any  # pyarrow's
 MakeFormats = Callable[[], Sequence[ModelFormat]]
 Progress = Callable[[int, int], None]
 
@@ -80,7 +77,7 @@ class Done:
 class RunPieces(Protocol):
     """Where a batch runs: gives the scored tables in the order of the pieces, some at a time."""
 
-    def __call__(self, work: Work, formats: MakeFormats, pieces: Sequence[Piece], workers: int) -> Iterator[pa.Table]: ...
+    def __call__(self, work: Work, formats: MakeFormats, pieces: Sequence[Piece], workers: int) -> Iterator[ArrowTable]: ...
 
 
 class Scorer:
@@ -92,7 +89,7 @@ class Scorer:
         self._sides = Sides(work.system, work.key)
         self._router = Router(Routing(Served(work.version, self.ready.predict)))
 
-    def piece(self, piece: Piece) -> Iterator[pa.Table]:
+    def piece(self, piece: Piece) -> Iterator[ArrowTable]:
         """The rows of a row group, scored some thousands at a time."""
         schema = self.ready.schema
         with pq.ParquetFile(piece.path) as file:
@@ -103,7 +100,7 @@ class Scorer:
                 yield self.table(table, piece.path, at)
                 at += table.height
 
-    def table(self, table: pl.DataFrame, path: str = "", first: int = 0) -> pa.Table:
+    def table(self, table: pl.DataFrame, path: str = "", first: int = 0) -> ArrowTable:
         """Scores a table. Shapes: (n, columns) -> (n, answer columns), in order; `reason` is null where a row was answered."""
         schema, key = self.ready.schema, self._system.key
         # pseudonyms come first: no private value is written, whether its row is answered or set aside
@@ -156,7 +153,7 @@ def check_columns(pieces: Sequence[Piece], schema: Schema) -> None:
 
 
 def write(
-    tables: Iterable[pa.Table], out: Path, version: str, *, classes: bool, total: int, progress: Progress | None = None
+    tables: Iterable[ArrowTable], out: Path, version: str, *, classes: bool, total: int, progress: Progress | None = None
 ) -> Done:
     """Writes scored tables: answers to `out`, rows set aside to `out` with `.aside` in its name; whole files or none.
 
@@ -193,7 +190,7 @@ def write(
     return Done(version, rows, aside, fallbacks, (str(out), str(beside)) if aside else (str(out),))
 
 
-def run_here(work: Work, formats: MakeFormats, pieces: Sequence[Piece], workers: int = 1) -> Iterator[pa.Table]:
+def run_here(work: Work, formats: MakeFormats, pieces: Sequence[Piece], workers: int = 1) -> Iterator[ArrowTable]:
     """Runs the pieces one after another in this process."""
     scorer = Scorer(work, formats())
     for piece in pieces:

@@ -12,15 +12,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
 
 from loudly.core.clock import stopwatch
+from loudly.loop.host import Host
 from loudly.loop.restart import Folding, watch_again
 from loudly.loop.stores import Traffic
 from loudly.store.segments import newest_first
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
 # It works for so long and then rests, so that others get the lock, and answers the interpreter.
 WORK_SECONDS, REST_SECONDS = 0.01, 0.002
@@ -37,7 +34,7 @@ class CatchUp:
 
     def __init__(
         self,
-        live: Live,
+        live: Host,
         log: Traffic,
         folder: Path,
         taken: dict[str, int],

@@ -9,7 +9,7 @@ promotion is confirmed, and the event names what never got a label.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -17,20 +17,18 @@ from loudly.core.values import Decision, Verdict
 from loudly.deliver.duel import Duel
 from loudly.errors import LoudlyError
 from loudly.loop.arms import arms_in, context_now
+from loudly.loop.host import Host
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.state import Promotion
 from loudly.loop.strategies import strategy_of
 from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards, unripe_of
 from loudly.loop.unripe import Unripe
 
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
-
 
 class Confirming:
     """The promotion of a Live that waits for its labels: the arm that was promoted against the champion before."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Host) -> None:
         self._live = live
         self._nothing()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,14 +26,12 @@ from loudly.core.values import Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing, telling
 from loudly.loop.arms import arms_of, decided
+from loudly.loop.host import Host
 from loudly.loop.slices import slice_rows
 from loudly.loop.teaching import ripen
 from loudly.loop.traffic import ENCODER, all_of
 from loudly.serve.replies import CANDIDATE, CONTROL, Replies
 from loudly.store.segments import Record
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
 CALLS = "calls"
 STATE_EVERY, MOST_LOOKED = 5 * MINUTE, 500_000
@@ -74,7 +72,7 @@ class Counting:
     resumed: whether a bandit assigns by a state of before the restart, and not by what is folded so far.
     """
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Host) -> None:
         self._live = live
         self._failing = (0, Failing())
         self._fresh: list[Entry] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,13 +15,11 @@ import polars as pl
 from loudly.core.clock import stopwatch
 from loudly.core.seams import Contributions, Floats, Model
 from loudly.errors import DataError, LoudlyError, ModelError
+from loudly.loop.host import Host
 from loudly.loop.serving import ORIGINAL, Ready
 from loudly.serve.explanation import Explanation
 from loudly.serve.rows import Rows
 from loudly.stats.shapley import MOST_EXACT, shapley
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
 BACKGROUND_ROWS, MOST_KEPT, SEED = 64, 4, 0
 TOLERANCE = 1e-4
@@ -45,7 +43,7 @@ class Subject:
 class Explaining:
     """Explains rows for a Live. Many threads may ask."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Host) -> None:
         self._live = live
         self._subjects: dict[str, Subject] = {}
 

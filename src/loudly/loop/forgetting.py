@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -22,11 +22,9 @@ from loudly.data.snapshot import holding, without
 from loudly.errors import StoreError
 from loudly.loop import traffic
 from loudly.loop.counting import CALLS, told_of
+from loudly.loop.host import Host
 from loudly.store.erasing import Disk, Expired, Rewritten, expire, rewrite
 from loudly.store.segments import Record
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
 Gone = Callable[[pl.DataFrame], pl.Series]
 
@@ -56,7 +54,7 @@ class Erased:
     stays: str
 
 
-def ask(live: Live, name: str, reason: str, *, hidden: bool = False, purge: bool = False) -> Wish:
+def ask(live: Host, name: str, reason: str, *, hidden: bool = False, purge: bool = False) -> Wish:
     """Records the wish to forget. name: the key or private value, or its pseudonym where `hidden`.
 
     purge: whether parts of older dataset versions that hold the subject are deleted too; these versions cannot be rebuilt then.
@@ -80,12 +78,12 @@ def ask(live: Live, name: str, reason: str, *, hidden: bool = False, purge: bool
     return Wish(subject, versions, datasets, named)
 
 
-def carry_out(live: Live, root: Path, seal: Callable[[], object], disk: Disk | None = None) -> tuple[Erased, ...]:
+def carry_out(live: Host, root: Path, seal: Callable[[], object], disk: Disk | None = None) -> tuple[Erased, ...]:
     """Erases every subject that waits for it. root: the folder of the segments.  seal: closes what is open there."""
     return tuple(_erase(live, subject, purge, root, seal, disk) for subject, purge in tuple(live.state.forgetting.items()))
 
 
-def retain(live: Live, root: Path, keep: int, disk: Disk | None = None) -> Expired:
+def retain(live: Host, root: Path, keep: int, disk: Disk | None = None) -> Expired:
     """Deletes sealed segments that are older than `keep` (µs), and says so in the ledger."""
     before = live.clock.now() - keep
     made = expire(root, before, _logged_at, _emptied, disk) if root.exists() else Expired(0, 0)
@@ -94,7 +92,7 @@ def retain(live: Live, root: Path, keep: int, disk: Disk | None = None) -> Expir
     return made
 
 
-def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[], object], disk: Disk | None) -> Erased:
+def _erase(live: Host, subject: str, purge: bool, root: Path, seal: Callable[[], object], disk: Disk | None) -> Erased:
     gone = _gone(live, subject)
     fewer = _leave_dataset(live, gone)
     seal()
@@ -119,7 +117,7 @@ def _erase(live: Live, subject: str, purge: bool, root: Path, seal: Callable[[],
     return Erased(subject, rows[0], done.segments, fewer, done.damaged, stays)
 
 
-def _gone(live: Live, subject: str) -> Gone:
+def _gone(live: Host, subject: str) -> Gone:
     """Which rows of a table are the subject's: the pseudonym of their key, or a private column, is the subject."""
     key, private, secret = live.system.key, live.system.private, live.key
 
@@ -137,7 +135,7 @@ def _gone(live: Live, subject: str) -> Gone:
     return gone
 
 
-def _seen(live: Live, gone: Gone) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _seen(live: Host, gone: Gone) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The dataset versions that hold the subject, and the model versions that were fitted on these, or went on from such a fit."""
     known: dict[str, bool] = {}
     datasets = []
@@ -157,12 +155,12 @@ def _seen(live: Live, gone: Gone) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(datasets), tuple(versions)
 
 
-def _datasets(live: Live) -> dict[str, Dataset]:
+def _datasets(live: Host) -> dict[str, Dataset]:
     events = (r.event for r in live.stores.ledger.read() if r.event.kind == "dataset_versioned")
     return {str(e.data["digest"]): dataset_of(e.data["dataset"]) for e in events}  # type: ignore[arg-type]
 
 
-def _leave_dataset(live: Live, gone: Gone) -> int:
+def _leave_dataset(live: Host, gone: Gone) -> int:
     """A dataset version without the subject, which later fits go on from. Returns the rows that it has less."""
     with live.lock:
         dataset = live.retraining.dataset or live.state.dataset
@@ -175,7 +173,7 @@ def _leave_dataset(live: Live, gone: Gone) -> int:
         return dataset.rows - made.rows
 
 
-def _purge(live: Live, gone: Gone) -> int:
+def _purge(live: Host, gone: Gone) -> int:
     """Deletes the parts that hold the subject, of every dataset version."""
     blobs, deleted = live.stores.blobs, set()
     for dataset in _datasets(live).values():

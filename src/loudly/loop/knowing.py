@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from loudly.loop.arms import winner
+from loudly.loop.host import Host
 from loudly.loop.policy import Known, Underway
 
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
-
-def known(live: Live) -> Known:
+def known(live: Host) -> Known:
     """All of it."""
     state, now = live.state, live.clock.now()
     return Known(
@@ -29,7 +25,7 @@ def known(live: Live) -> Known:
     )
 
 
-def _underway(live: Live) -> Underway | None:
+def _underway(live: Host) -> Underway | None:
     rollout = live.state.rollout
     if rollout is None or live.rollout_verdict is None:
         return None

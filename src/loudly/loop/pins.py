@@ -8,25 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from loudly.errors import Conflict, LoudlyError, NotFound, nearest
 from loudly.labels.book import Arrival, LabelBook
+from loudly.loop.host import Host
 from loudly.loop.restart import refresh
 from loudly.loop.serving import Ready, open_version
 from loudly.serve.replies import Served
 from loudly.serve.router import Router, Routing
 
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
-
 
 class Pins:
     """The versions of a Live that were loaded by name. `failed`: those that could not be loaded after a restart, and why."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Host) -> None:
         self._live = live
         self._ready: dict[str, tuple[Ready, Router]] = {}
         self._following = False

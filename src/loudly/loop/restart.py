@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,19 +16,18 @@ from loudly.errors import StaleWriter
 from loudly.loop import traffic
 from loudly.loop.arms import decided
 from loudly.loop.counting import CALLS
+from loudly.loop.host import Host
 from loudly.loop.state import fold
 from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
 MOST_ROWS, LOOK_EVERY = 4096, 64
+KINDS = ("predictions", "pinned", "labels")
 Found = pl.DataFrame | bytes
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
 
 def catch_up(
-    live: Live, folder: Path, taken: dict[str, int] | None = None, progress: Callable[[int, int], None] = lambda done, of: None
+    live: Host, folder: Path, taken: dict[str, int] | None = None, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> int:
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
@@ -51,7 +49,7 @@ class Folding:
     taken: is told how far the spools of workers were taken over.  progress: is told the bytes read, and of how many.
     """
 
-    def __init__(self, live: Live, folder: Path, taken: dict[str, int], progress: Callable[[int, int], None]) -> None:
+    def __init__(self, live: Host, folder: Path, taken: dict[str, int], progress: Callable[[int, int], None]) -> None:
         self._live, self._folder, self._taken, self._progress = live, folder, taken, progress
         self._cell: tuple[int, int] | None = None
         self._calls: deque[bytes] = deque()
@@ -109,11 +107,14 @@ class Folding:
             self.last = record.sequence
             if record.kind == CALLS:
                 self._calls.append(record.payload)
-            else:
+            elif record.kind in KINDS:
                 yield record
+            else:
+                unknown = f"traffic log: {record.kind!r}: this version does not know records of that kind, and left them out"
+                self._live.answering.raised_by_fold.note([unknown])
 
 
-def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[traffic.Entry], pl.DataFrame]]:
+def batches(live: Host, records: Iterable[Record]) -> Iterator[tuple[str, list[traffic.Entry], pl.DataFrame]]:
     """Records as tables, with their kind; compact ones that are folded alike, whenever that is, as one table."""
     waiting: list[traffic.Entry] = []
     kind = ""
@@ -125,13 +126,13 @@ def batches(live: Live, records: Iterable[Record]) -> Iterator[tuple[str, list[t
         if one is not None:
             kind = record.kind
             waiting.append(one)
-        elif record.kind in ("predictions", "pinned", "labels"):
+        elif record.kind in KINDS:
             yield record.kind, [], traffic.from_bytes(record.payload)
     if waiting:
         yield kind, waiting, traffic.table_of(waiting)
 
 
-def watch_again(live: Live) -> None:
+def watch_again(live: Host) -> None:
     """The champion is watched from when it became one; alarms that are open stay open."""
     champion = live.state.champion
     if champion is not None and live.retraining.reference().height:
@@ -141,7 +142,7 @@ def watch_again(live: Live) -> None:
     live.alerts.reopen(live.state.alarms, live.state.held)
 
 
-def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> bool:
+def _together(live: Host, waiting: list[traffic.Entry], one: traffic.Entry) -> bool:
     """Whether an entry is folded like those that wait, whenever that is."""
     first = waiting[0]
     return (
@@ -151,7 +152,7 @@ def _together(live: Live, waiting: list[traffic.Entry], one: traffic.Entry) -> b
     )
 
 
-def _fold(live: Live, kind: str, batch: pl.DataFrame, again: bool) -> int:
+def _fold(live: Host, kind: str, batch: pl.DataFrame, again: bool) -> int:
     """Folds a logged batch; returns how many predictions it held."""
     at = int(batch["_at"][-1])
     if kind == "predictions":
@@ -169,7 +170,7 @@ def _fold(live: Live, kind: str, batch: pl.DataFrame, again: bool) -> int:
     return 0
 
 
-def _with_shadows(live: Live, batch: pl.DataFrame) -> pl.DataFrame:
+def _with_shadows(live: Host, batch: pl.DataFrame) -> pl.DataFrame:
     """What shadows of the running rollout say of logged rows: they score behind the log, so they are asked again."""
     routing = live.router.routing if live.router is not None else None
     rollout = live.state.rollout
@@ -182,7 +183,7 @@ def _with_shadows(live: Live, batch: pl.DataFrame) -> pl.DataFrame:
     return batch
 
 
-def insist(live: Live, kind: str, **data: Json) -> None:
+def insist(live: Host, kind: str, **data: Json) -> None:
     """One event, now, whoever else writes at once."""
     with live.lock:
         while True:
@@ -194,7 +195,7 @@ def insist(live: Live, kind: str, **data: Json) -> None:
             return
 
 
-def refresh(live: Live) -> bool:
+def refresh(live: Host) -> bool:
     """Folds what somebody else has appended (a rollback, a ship, the kill switch) and follows it. Whether there was any."""
     before = live.state
     for recorded in live.stores.ledger.read(before.position):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from loudly.core.values import Decision, Event, Verdict, verdict_of
 from loudly.loop.arms import arms_of, winner
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
+from loudly.loop.host import Host
 
 AGAIN = "the traffic of before the restart is being folded in again"
 
 
-def standing_verdict(live: Live, version: str | None) -> Verdict:
+def standing_verdict(live: Host, version: str | None) -> Verdict:
     """PASS: promoted, or the last stage has passed. FAIL: rolled back, or a stage has failed. UNDECIDED: all else.
 
     version: None means the candidate of the running rollout. A stage that passed before the last is not yet a PASS, and a
@@ -60,7 +57,7 @@ def _past(version: str, events: list[Event]) -> Verdict:
     return _undecided(version, "its rollout has not begun", "its rollout: `loudly ship`")
 
 
-def _spoken(live: Live, version: str | None) -> list[Event]:
+def _spoken(live: Host, version: str | None) -> list[Event]:
     """The events that speak about a version."""
     positions = live.state.evidence.get(version or "", ())
     if not positions:

@@ -8,7 +8,7 @@ handed on by the hour in which they became so, in that order, whenever that is: 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -21,13 +21,11 @@ from loudly.errors import LoudlyError
 from loudly.loop import traffic
 from loudly.loop.arms import arms_of, context_now
 from loudly.loop.candidate import encode
+from loudly.loop.host import Host
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
 from loudly.loop.state import RolloutState
 from loudly.loop.unripe import Unripe
-
-if TYPE_CHECKING:
-    from loudly.loop.live import Live
 
 # Labels have had their time when twice the time has gone by within which nearly all come.
 PATIENCE = 2
@@ -35,7 +33,7 @@ FEWEST_ROWS, FEWEST_LABELS = 200, 50
 HOUR_DUE = (pl.col("_due") + (HOUR - 1)) // HOUR * HOUR
 
 
-def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
+def lateness(live: Host, spec: RolloutSpec) -> dict[str, Json]:
     """What the record of a stage says of how late labels come; nothing where the rollout knows, or does not ask."""
     rollout, labels = live.state.rollout, live.system.labels
     if spec.rewarded or labels.promote_on == "any" or rollout is None or rollout.labels is not None:
@@ -52,7 +50,7 @@ def lateness(live: Live, spec: RolloutSpec) -> dict[str, Json]:
     return {"labels": {"wait": within, "share": 0.0, "because": f"{told}, so they are taken to come within {span(within)}"}}
 
 
-def patient(live: Live, stage: int) -> RolloutSpec:
+def patient(live: Host, stage: int) -> RolloutSpec:
     """The settings of a stage, with how long its rows wait for their labels."""
     spec, rollout = live.system.rollout[stage], live.state.rollout
     if rollout is None or rollout.labels is None or spec.rewarded:
@@ -61,7 +59,7 @@ def patient(live: Live, stage: int) -> RolloutSpec:
     return replace(spec, wait=told["wait"], share=told["share"], because=told["because"])
 
 
-def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
+def teach(live: Host, joined: pl.DataFrame, now: int) -> None:
     """Labelled rows that the running rollout has answered go to its strategy.
 
     What learns from rewards sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would
@@ -82,7 +80,7 @@ def teach(live: Live, joined: pl.DataFrame, now: int) -> None:
     ripen(live, now)
 
 
-def of_rollout(live: Live, rollout: RolloutState, joined: pl.DataFrame) -> pl.DataFrame:
+def of_rollout(live: Host, rollout: RolloutState, joined: pl.DataFrame) -> pl.DataFrame:
     """The labelled rows that the stage of a rollout judges: where a row judges who answered it alone, those answered in this stage.
 
     In a stage before it, such as a shadow, control answered all, whatever its units would meet now.
@@ -91,17 +89,17 @@ def of_rollout(live: Live, rollout: RolloutState, joined: pl.DataFrame) -> pl.Da
     return joined.filter((pl.col("_rollout") == rollout.started) & (pl.col("_at") >= since))
 
 
-def _judged_since(live: Live, rollout: RolloutState) -> int:
+def _judged_since(live: Host, rollout: RolloutState) -> int:
     """From when on answers are judged (µs): where both versions score each row, from the beginning."""
     return 0 if live.system.rollout[rollout.stage].paired else rollout.stage_at
 
 
-def _wait(live: Live, rows: pl.DataFrame, wait: int, now: int) -> None:
+def _wait(live: Host, rows: pl.DataFrame, wait: int, now: int) -> None:
     """Keeps rows until the hour in which they are ripe."""
     live.unripe.add(rows.with_columns(_due=pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))), HOUR_DUE)
 
 
-def ripen(live: Live, now: int) -> None:
+def ripen(live: Host, now: int) -> None:
     """Hands on what has become ripe by now, hour by hour."""
     rollout = live.state.rollout
     if rollout is None or live.system.rollout[rollout.stage].rewarded or (due := live.unripe.take(now)).is_empty():
@@ -111,18 +109,18 @@ def ripen(live: Live, now: int) -> None:
         _update(live, rollout, rows, int(rows["_hour"][0]), ripe=True)
 
 
-def unripe_of(live: Live, spec: RolloutSpec) -> Unripe:
+def unripe_of(live: Host, spec: RolloutSpec) -> Unripe:
     """Where the labelled rows of a stage wait until they are ripe; those of one list stay together."""
     return Unripe(live.system.group if spec.interleaves else "")
 
 
-def ripe_for_rewards(live: Live, waiting: Unripe, rows: pl.DataFrame, now: int) -> pl.DataFrame:
+def ripe_for_rewards(live: Host, waiting: Unripe, rows: pl.DataFrame, now: int) -> pl.DataFrame:
     """The rows whose labels have had their time, of those that waited and of new ones; the others wait."""
     waiting.add(rows, pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within)
     return waiting.take(now)
 
 
-def lesson(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, arms: list[str]) -> Feedback:
+def lesson(live: Host, rollout: RolloutState, rows: pl.DataFrame, now: int, arms: list[str]) -> Feedback:
     """Labelled rows of a rollout as a strategy of its stage learns from them. arms: their names.
 
     Raises: UserFileError, RolloutError where it learns from rewards and one cannot be told.
@@ -139,7 +137,7 @@ def lesson(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, arms
     )
 
 
-def _update(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, ripe: bool = False) -> None:
+def _update(live: Host, rollout: RolloutState, rows: pl.DataFrame, now: int, ripe: bool = False) -> None:
     assert live.strategy is not None
     try:
         told = lesson(live, rollout, rows, now, [arm.name for arm in arms_of(live)])
@@ -150,14 +148,14 @@ def _update(live: Live, rollout: RolloutState, rows: pl.DataFrame, now: int, rip
     live.rollout_state, live.rollout_verdict = live.strategy.update(live.rollout_state, told)
 
 
-def freeze(live: Live, version: str, state: dict[str, Any], wrong: LoudlyError) -> dict[str, Any]:
+def freeze(live: Host, version: str, state: dict[str, Any], wrong: LoudlyError) -> dict[str, Any]:
     """The state of a strategy that learns nothing more, for a reward cannot be told: said aloud, once, until a new start."""
     if "frozen" not in state:
         live.event("bandit_frozen", version=version, reason=str(wrong))
     return frozen(state, str(wrong))
 
 
-def _awaited(live: Live, rollout: RolloutState, now: int) -> tuple[int, int] | None:
+def _awaited(live: Host, rollout: RolloutState, now: int) -> tuple[int, int] | None:
     """Rows of the rollout without a label: younger than what is ripe, and older; None where the counts of answers tell them."""
     if rollout.labels is None and not live.system.rollout[rollout.stage].ramp:
         return None

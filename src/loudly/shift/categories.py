@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 from loudly.core.seams import Ints
 from loudly.shift.hashing import GOLDEN, text_hash
-
-if TYPE_CHECKING:
-    from loudly.shift.bins import Bins
 
 Words = NDArray[np.uint64]
 Codes = NDArray[np.int64] | NDArray[np.int32]
@@ -34,7 +31,23 @@ SLOTS = 4096
 PIECE = 8192
 
 
-def codes_of(values: pl.Series, bins: Bins, out: Codes | None = None, few: int = FEW) -> Codes:
+class CategoryBins(Protocol):
+    """What is asked of the bins of a column of categories; `bins.Bins` says what each is."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def categories(self) -> tuple[str, ...]: ...
+
+    @property
+    def buckets(self) -> int: ...
+
+    @property
+    def known(self) -> Words | None: ...
+
+
+def codes_of(values: pl.Series, bins: CategoryBins, out: Codes | None = None, few: int = FEW) -> Codes:
     """The bin of each text: a named category, a bucket of a known one, or the last for unseen; missing is `size`.
 
     A column of type Enum is looked up by its codes; other types must have been made text. Shapes: out (n,), if it is given.
@@ -108,7 +121,7 @@ def slots_of(words: Words, names: Names, whole: Words, slot: Ints) -> None:
         slot[other] = len(names.wholes)
 
 
-def named_slots(text: pl.Series, bins: Bins, whole: Words, slot: Ints) -> Names | None:
+def named_slots(text: pl.Series, bins: CategoryBins, whole: Words, slot: Ints) -> Names | None:
     """The slot of each text into `slot`; None where there is no hash of few slots, or where unnamed categories are known, too."""
     if bins.known is not None or not bins.categories or len(text) < FEW or text.dtype != pl.String:
         return None
@@ -154,7 +167,7 @@ def views(text: pl.Series) -> Words | None:
     return np.frombuffer(buffer, dtype=np.uint64).reshape(-1, 2)[made.offset : made.offset + len(made)]
 
 
-def _hashed(text: pl.Series, bins: Bins) -> Ints:
+def _hashed(text: pl.Series, bins: CategoryBins) -> Ints:
     """Buckets of known but unnamed categories; the last bin for those never seen."""
     assert bins.known is not None
     found = text_hash(text)

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from loudly.core.late import late
 from loudly.errors import SegmentUnreadable
 
-if sys.platform != "win32":
-    import fcntl
+fcntl: Any = late("fcntl") if sys.platform != "win32" else None
 
 LOG = logging.getLogger("loudly.store")
 WRITE_EVERY = 0.0025

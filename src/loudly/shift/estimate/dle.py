@@ -11,7 +11,6 @@ jackknife over the folds' trees (Kott 2001).  Cost: five fits of 100 small trees
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,16 +18,13 @@ from threadpoolctl import threadpool_limits
 
 from loudly.core.canon import Json
 from loudly.core.late import late
-from loudly.core.seams import Floats
+from loudly.core.seams import Floats, Model
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, DataError, nearest
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, told, untold
 from loudly.shift.estimate.density import Columns, Inputs, columns_of, folds
 from loudly.shift.estimate.labelled import FEWEST
 from loudly.stats.clusters import block_mean
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingRegressor
 
 sklearn = late("sklearn")
 
@@ -44,7 +40,7 @@ class Dle:
     """A fitted estimator. trees: one a fold.  missed, missed_sd: mean and deviation of (loss - learned loss), out of fold."""
 
     metric: str
-    trees: tuple[HistGradientBoostingRegressor, ...]
+    trees: tuple[Model, ...]
     columns: Columns
     missed: float
     missed_sd: float
@@ -158,7 +154,7 @@ class Dle:
         return error / (2 * np.sqrt(max(mean, 1e-300))) if self.metric == "rmse" else error
 
 
-def _learn(X: Floats, loss: Floats, seed: int) -> tuple[tuple[HistGradientBoostingRegressor, ...], Floats]:
+def _learn(X: Floats, loss: Floats, seed: int) -> tuple[tuple[Model, ...], Floats]:
     fold, learned, made = folds(len(X), FOLDS, seed), np.zeros(len(X)), []
     for number in range(FOLDS):  # one thread: see density.out_of_fold
         trees = sklearn.ensemble.HistGradientBoostingRegressor(**TREES, random_state=seed)

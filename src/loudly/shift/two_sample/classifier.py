@@ -7,7 +7,7 @@ Cost: one fit. Source: Lopez-Paz & Oquab 2017 (ICLR); Cheng & Cloninger 2022 for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy
@@ -17,9 +17,6 @@ from loudly.core.late import late
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, subsets, window_means
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
 
 sklearn = late("sklearn")
 
@@ -59,7 +56,7 @@ def classifier(
     return Evidence(f"classifier two-sample, {by}", effect, n=size, about="rows", unit="accuracy - 1/2", p_value=p, detail=detail)
 
 
-def _trees(half: int) -> HistGradientBoostingClassifier:
+def _trees(half: int) -> Any:
     return sklearn.ensemble.HistGradientBoostingClassifier(
         max_iter=50, min_samples_leaf=max(2, min(20, half // 5)), early_stopping=False, random_state=0
     )
