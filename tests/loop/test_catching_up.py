@@ -184,7 +184,7 @@ def test_one_that_is_stopped_anywhere_is_done_again_by_the_next_start(
 ) -> None:
     live = lived(stores, 26)
     shutil.copytree(tmp_path / "log", tmp_path / "again")
-    monkeypatch.setattr("loudly.loop.restart.MOST_ROWS", 48)
+    monkeypatch.setattr("loudly.loop.records.MOST_ROWS", 48)
     whole, stops = Folding.fold, 0
     while True:
         with closing(SegmentWriter(tmp_path / "again")) as log:

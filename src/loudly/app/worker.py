@@ -83,7 +83,7 @@ class SpoolLine:
     def labels(self, table: pl.DataFrame) -> Mapping[str, Any]:
         """Where the wheel is away, or its disk refuses, they wait in the spool, and that is said."""
         now = self._clock.now()
-        sequence = self._spool.append("labels", traffic.to_bytes(table.with_columns(_at=pl.lit(now, pl.Int64))))
+        sequence = self._spool.append("labels", traffic.labels_to_bytes(table, now))
         if not sequence:
             raise WheelAway("The wheel is away and the spool is full.", do="Send the labels again later.")
         waiting = {"joined": 0, "unknown": 0, "repeated": 0, "spooled": table.height}

@@ -15,6 +15,8 @@ from loudly.labels.delays import Delays
 from loudly.labels.waiting import Mask, Waiting
 from loudly.store.shelf import Shelf
 
+CAME = "_came"
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -80,13 +82,20 @@ class LabelBook:
             self.delays.answered(made["_predicted_at"].to_numpy())
 
     def arrived(self, labels: pl.DataFrame, at: int) -> Arrival:
-        """Joins labels (key, label) with their predictions and forgets those."""
-        labels = pl.DataFrame([labels[self.key].cast(pl.String), labels[self.label]])
+        """Joins labels (key, label) that came at `at` (µs) with their predictions and forgets those.
+
+        Those of several calls say in `_call` of which, in order, and in `_at` when it came; all is as if they had come one by one.
+        """
+        calls = [labels["_at"].alias(CAME), labels["_call"]] if "_call" in labels.columns else []
+        labels = pl.DataFrame([labels[self.key].cast(pl.String), labels[self.label], *calls])
         labels = labels.drop_nulls(self.label) if labels[self.label].null_count() else labels
         once = labels[self.key].n_unique() == labels.height
         fresh = labels if once else labels.unique(self.key, keep="first", maintain_order=True)
         joined = self._waiting.take(fresh)
-        return self._arrival(labels, joined, at)
+        if not calls:
+            return self._arrival(labels, joined, at)
+        joined = joined.sort("_call", maintain_order=True)
+        return self._arrival(labels, joined.drop(CAME, "_call"), joined[CAME].to_numpy())
 
     def later(self, labels: pl.DataFrame) -> Arrival:
         """Labels that wait elsewhere to be joined."""
@@ -114,14 +123,14 @@ class LabelBook:
         self._earlier.erase(gone)
         return self._waiting.erase(gone)
 
-    def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, at: int) -> Arrival:
+    def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, came: int | NDArray[np.int64]) -> Arrival:
         matched = set(joined[self.key]) if self.key in joined.columns else set()
         unknown: list[str] = []
         duplicate: list[str] = []
         changed: list[str] = []
         odd = labels.height != len(matched)
         seen = self._met(labels[self.key]) if odd else {}
-        for key, value in labels.iter_rows() if odd else ():
+        for key, value, *_ in labels.iter_rows() if odd else ():
             before = seen.get(key)
             if before is not None:
                 (duplicate if before == value else changed).append(key)
@@ -131,7 +140,7 @@ class LabelBook:
         if matched:
             self._answered.add(joined.select(self.key, self.label))
         made = joined["_predicted_at"].to_numpy() if matched else np.zeros(0, dtype=np.int64)
-        late = np.asarray(at - made, dtype=np.int64)
+        late = np.asarray(came - made if matched else made, dtype=np.int64)
         if matched:
             self.delays.came(made, late, joined[self.label])
         return Arrival(joined, tuple(unknown), tuple(duplicate), tuple(changed), late)

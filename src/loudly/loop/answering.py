@@ -10,6 +10,7 @@ otherwise.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count as counted
 from threading import Lock, Thread
@@ -239,12 +240,12 @@ class Answering:
             self._fresh_since = stopwatch()
         self._fresh.append(Waiting(rows, replies, rollout, now, kind, pinned, notes))
 
-    def log(self, kind: str, table: pl.DataFrame) -> tuple[int, bool]:
-        """Logs a table, behind all that was answered before it. Returns its sequence, 0 without one, and what `behind` was."""
+    def log(self, kind: str, make: Callable[[], bytes]) -> tuple[int, bool]:
+        """Logs what is made, behind all that was answered before it. Returns its sequence, 0 without one, and what `behind` was."""
         log = self._live.stores.traffic
         with self._gathering:
             self._gather()
-            return log.append(kind, traffic.to_bytes(table)) if log is not None else 0, self.behind
+            return log.append(kind, make()) if log is not None else 0, self.behind
 
     def keep(self, labels: pl.DataFrame, sequence: int) -> Arrival:
         """Labels that are folded from the log, which are on disk when this returns. Raises: WheelAway where they are not."""

@@ -7,6 +7,7 @@ goes into the ledger; what is true is folded from it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from threading import RLock
 from typing import Any, assert_never
 
@@ -121,7 +122,7 @@ class Live:
         with self.tally.spend("log"):
             rollout = self.state.rollout.started if self.state.rollout is not None else 0
             logged = traffic.logged(fitted.good, replies, rollout, now)
-            _, behind = self.answering.log("predictions", logged)
+            _, behind = self.answering.log("predictions", partial(traffic.to_bytes, logged))
         with self.lock:
             self._aside(fitted)
             if not behind:
@@ -136,14 +137,13 @@ class Live:
         While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
         """
         now = self.clock.now()
-        told, sequence = labels.with_columns(_at=pl.lit(now, pl.Int64)), None
-        if self.answering.behind:
-            sequence, behind = self.answering.log("labels", told)
-            if behind:
-                return self.answering.keep(labels, sequence)
+        told = partial(traffic.labels_to_bytes, labels, now)
+        sequence, behind = self.answering.log("labels", told) if self.answering.behind else (0, False)
+        if behind:
+            return self.answering.keep(labels, sequence)
         with self.lock:
             self.answering.fold()  # what it counts stands before the labels in the log
-            if sequence is None:
+            if not sequence:
                 self.answering.log("labels", told)
             return self.labelled(labels, now)
 

@@ -17,12 +17,12 @@ from loudly.loop import traffic
 from loudly.loop.arms import decided
 from loudly.loop.counting import CALLS
 from loudly.loop.host import Host
+from loudly.loop.records import KINDS, batches
 from loudly.loop.state import fold
 from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
-MOST_ROWS, LOOK_EVERY = 4096, 64
-KINDS = ("predictions", "pinned", "labels")
+LOOK_EVERY = 64
 Found = pl.DataFrame | bytes
 
 
@@ -32,8 +32,8 @@ def catch_up(
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
     taken, progress: as of `Folding`.
-    Cost: as much as folding it the first time, less the predictions of all but a shadow; records of single rows are folded by
-    the thousand.
+    Cost: less than folding it the first time; records of single rows and labels are folded by the thousand, less the labels
+    that a rollout learns from.
     """
     watch_again(live)
     folding = Folding(live, folder, {} if taken is None else taken, progress)
@@ -114,24 +114,6 @@ class Folding:
                 self._live.answering.raised_by_fold.note([unknown])
 
 
-def batches(live: Host, records: Iterable[Record]) -> Iterator[tuple[str, list[traffic.Entry], pl.DataFrame]]:
-    """Records as tables, with their kind; compact ones that are folded alike, whenever that is, as one table."""
-    waiting: list[traffic.Entry] = []
-    kind = ""
-    for record in records:
-        one = traffic.entry(record.payload) if record.kind in ("predictions", "pinned") else None
-        if waiting and (one is None or record.kind != kind or not _together(live, waiting, one)):
-            yield kind, waiting, traffic.table_of(waiting)
-            waiting = []
-        if one is not None:
-            kind = record.kind
-            waiting.append(one)
-        elif record.kind in KINDS:
-            yield record.kind, [], traffic.from_bytes(record.payload)
-    if waiting:
-        yield kind, waiting, traffic.table_of(waiting)
-
-
 def watch_again(live: Host) -> None:
     """The champion is watched from when it became one; alarms that are open stay open."""
     champion = live.state.champion
@@ -140,16 +122,6 @@ def watch_again(live: Host) -> None:
             live.ready[champion], live.retraining.reference(), live.state.expected.get(champion), live.state.champion_since
         )
     live.alerts.reopen(live.state.alarms, live.state.held)
-
-
-def _together(live: Host, waiting: list[traffic.Entry], one: traffic.Entry) -> bool:
-    """Whether an entry is folded like those that wait, whenever that is."""
-    first = waiting[0]
-    return (
-        (one.kind, one.pinned) == (first.kind, first.pinned)
-        and len(waiting) * max(1, first.rows) < MOST_ROWS
-        and live.watch.cell(one.at) == live.watch.cell(first.at)
-    )
 
 
 def _fold(live: Host, kind: str, batch: pl.DataFrame, again: bool) -> int:
@@ -162,9 +134,9 @@ def _fold(live: Host, kind: str, batch: pl.DataFrame, again: bool) -> int:
         live.pins.predicted(batch)
         return batch.height
     if not again:
-        live.labelled(batch.drop("_at"), at)
+        live.labelled(batch, at)
         return 0
-    arrival = live.pins.arrived(batch.drop("_at"), at)
+    arrival = live.pins.arrived(batch, at)
     if arrival.joined.height and live.state.champion is not None:
         live.fold_labels(arrival.joined, at)
     return 0

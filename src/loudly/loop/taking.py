@@ -19,7 +19,7 @@ from loudly.labels.book import Arrival
 from loudly.loop import traffic
 from loudly.loop.counting import CALLS, Told, late_call
 from loudly.loop.live import Live
-from loudly.loop.restart import batches
+from loudly.loop.records import batches
 from loudly.loop.traffic import Entry
 from loudly.serve.replies import Replies
 from loudly.store.segments import Record
@@ -145,7 +145,7 @@ def _given_up(live: Live, records: Sequence[Record]) -> None:
 def _label(live: Live, record: Record) -> Outcome:
     try:
         table = traffic.from_bytes(record.payload)
-        return outcome_of(live.labelled(table.drop("_at"), int(table["_at"][-1])))
+        return outcome_of(live.labelled(table, int(table["_at"][-1])))
     except LoudlyError as wrong:
         return wrong
     except Exception as wrong:  # noqa: BLE001 - whatever a client has sent, the other records are folded

@@ -1,7 +1,7 @@
 """What is logged of an answer: the row, who answered with which propensity, and what every arm scored.
 
-Tables are logged as Arrow IPC. The answers of the hot path are logged as MessagePack, a tenth of the size and of the cost for
-one row; `from_bytes` reads both into the same table.
+Tables are logged as Arrow IPC. The answers of the hot path, and labels, are logged as MessagePack, a tenth of the size and of the
+cost for one row; `from_bytes` reads both into the same table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from loudly.core.values import Field, Kind, Schema
 from loudly.serve.replies import Replies, Served, arm_names
 from loudly.serve.rows import Rows, asked, series
 
-MAGIC = b"loud1"
+MAGIC, MAGIC_OF_LABELS = b"loud1", b"labels1"
+PLAIN = {str(kind): kind for kind in (pl.String, pl.Boolean, pl.Int64, pl.Int32, pl.Float64)}
 # What a compact record holds of each row before the scores of the arms.
 OWN = ("arm", "propensity", "answer", "fallback")
 ENCODER = msgspec.msgpack.Encoder()
@@ -134,6 +135,10 @@ class Entry:
     def rows(self) -> int:
         return len(self.own[0])
 
+    def column(self, name: str) -> list[Any]:
+        """The values of a column of the rows. Raises: StopIteration where there is none."""
+        return next(values for (known, _), values in zip(self.kind[0], self.columns, strict=True) if known == name)
+
 
 def entry(data: bytes) -> Entry | None:
     """A compact record; None for a table."""
@@ -145,6 +150,52 @@ def entry(data: bytes) -> Entry | None:
     kind = (tuple(map(tuple, head)), rollout, wide, len(own) - len(OWN))
     calls = more.get("calls", ({}, {}, {}))
     return Entry(kind, columns, own, at, more.get("pinned", ""), calls, more.get("ats", ()), more.get("share"))
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels of one call, taken apart. kinds: name and type of each column, in the order of `columns`.  at: when they came."""
+
+    kinds: tuple[tuple[str, pl.DataType], ...]
+    columns: list[list[Any]]
+    at: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0])
+
+    def column(self, name: str) -> list[Any]:
+        """The values of a column."""
+        return self.columns[[known for known, _ in self.kinds].index(name)]
+
+
+def labels_to_bytes(labels: pl.DataFrame, at: int) -> bytes:
+    """Labels that came at once. Types that MessagePack does not know go as a table."""
+    kinds = [(name, str(kind)) for name, kind in labels.schema.items()]
+    if not all(kind in PLAIN for _, kind in kinds):
+        return to_bytes(labels.with_columns(_at=pl.lit(at, pl.Int64)))
+    return MAGIC_OF_LABELS + ENCODER.encode([kinds, [column.to_list() for column in labels], at])
+
+
+def labels_of(data: bytes) -> Labels:
+    """A record of labels, whichever way it was logged."""
+    if data.startswith(MAGIC_OF_LABELS):
+        kinds, columns, at = msgspec.msgpack.decode(data[len(MAGIC_OF_LABELS) :])
+        return Labels(tuple((name, PLAIN[kind]()) for name, kind in kinds), columns, at)
+    table = pl.read_ipc_stream(io.BytesIO(data))
+    told = table.drop("_at")
+    at = int(table["_at"][-1]) if table.height else 0
+    return Labels(tuple(told.schema.items()), [column.to_list() for column in told], at)
+
+
+def table_of_labels(calls: Sequence[Labels]) -> pl.DataFrame:
+    """Labels of calls of the same columns as one table, with `_at`; those of several say in `_call` of which."""
+    columns = zip(*(call.columns for call in calls), strict=True)
+    parts = zip(calls[0].kinds, columns, strict=True)
+    rows = [pl.Series(name, [value for part in found for value in part], dtype=kind) for (name, kind), found in parts]
+    sizes = [call.rows for call in calls]
+    rows.append(pl.Series("_at", np.repeat([call.at for call in calls], sizes), dtype=pl.Int64))
+    return pl.DataFrame([*rows, pl.Series("_call", np.repeat(np.arange(len(calls)), sizes))] if len(calls) > 1 else rows)
 
 
 def table_of(entries: Sequence[Entry]) -> pl.DataFrame:
@@ -192,7 +243,9 @@ def marked(rows: pl.DataFrame, pinned: str) -> pl.DataFrame:
 
 
 def from_bytes(data: bytes) -> pl.DataFrame:
-    """The inverse of `to_bytes` and of `compact`."""
+    """The inverse of `to_bytes`, of `compact` and of `labels_to_bytes`."""
+    if data.startswith(MAGIC_OF_LABELS):
+        return table_of_labels([labels_of(data)])
     one = entry(data)
     return table_of([one]) if one is not None else pl.read_ipc_stream(io.BytesIO(data))
 

@@ -1,0 +1,101 @@
+"""Records of the traffic log as tables: what comes to the same is folded together, for a table costs as much as a thousand rows.
+
+Answers of one cell of time are one table. Labels come one a call, between answers: those of a cell wait behind its answers, and are
+one table too. Nobody is to see the difference: so answers to a key whose label waits end the wait, labels that a rollout may learn
+from are tables of their own, and the rows of a table of several calls say which (`_call`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+
+from loudly.loop import traffic
+from loudly.loop.host import Host
+from loudly.store.segments import Record
+
+MOST_ROWS = 4096
+ANSWERS, LABELS = ("predictions", "pinned"), "labels"
+KINDS = (*ANSWERS, LABELS)
+Told = tuple[str, list[traffic.Entry], pl.DataFrame]
+
+
+def batches(live: Host, records: Iterable[Record]) -> Iterator[Told]:
+    """Records as tables, with their kind and the entries of compact answers; records of no known kind are left out."""
+    waiting = Batch(live)
+    for record in records:
+        if record.kind == LABELS:
+            labels = traffic.labels_of(record.payload)
+            if not waiting.has_room_for_labels(labels):
+                yield from waiting.told()
+            if waiting.labelled(labels):
+                yield from waiting.told()
+        elif record.kind in ANSWERS:
+            one = traffic.entry(record.payload)
+            if one is None or not waiting.has_room_for(record.kind, one):
+                yield from waiting.told()
+            if one is None:
+                yield record.kind, [], traffic.from_bytes(record.payload)
+            else:
+                waiting.answered(record.kind, one)
+    yield from waiting.told()
+
+
+class Batch:
+    """Answers of one kind and one cell of time, and the labels that came among them."""
+
+    def __init__(self, live: Host) -> None:
+        self._live, self._key = live, live.system.key
+        self._kind = ""
+        self._entries: list[traffic.Entry] = []
+        self._labels: list[traffic.Labels] = []
+        self._keys: set[str] = set()
+        self._cell: tuple[int, int] | None = None
+
+    def has_room_for(self, kind: str, one: traffic.Entry) -> bool:
+        """Whether an entry may be folded with those that wait, before the labels that do."""
+        if self._cell not in (None, self._live.watch.cell(one.at)):
+            return False
+        if self._entries:
+            first = self._entries[0]
+            alike = (kind, one.kind, one.pinned) == (self._kind, first.kind, first.pinned)
+            if not alike or len(self._entries) * max(1, first.rows) >= MOST_ROWS:
+                return False
+        return not self._keys or self._keys.isdisjoint(map(str, one.column(self._key)))
+
+    def answered(self, kind: str, one: traffic.Entry) -> None:
+        """Takes an entry."""
+        self._kind, self._cell = kind, self._live.watch.cell(one.at)
+        self._entries.append(one)
+
+    def has_room_for_labels(self, labels: traffic.Labels) -> bool:
+        """Whether labels may be folded with those that wait, after the answers that do."""
+        if self._cell not in (None, self._live.watch.cell(labels.at)):
+            return False
+        if self._labels and (labels.kinds != self._labels[0].kinds or labels.at >= _judged_since(self._live)):
+            return False
+        return len(self._keys) + labels.rows <= MOST_ROWS
+
+    def labelled(self, labels: traffic.Labels) -> bool:
+        """Takes labels. Returns whether none may wait with them: a rollout may learn from them, and does so call by call."""
+        self._cell = self._live.watch.cell(labels.at)
+        self._labels.append(labels)
+        self._keys.update(map(str, labels.column(self._key)))
+        return labels.at >= _judged_since(self._live)
+
+    def told(self) -> Iterator[Told]:
+        """All that waits, as tables; nothing waits afterwards."""
+        entries, labels = self._entries, self._labels
+        self._entries, self._labels, self._keys, self._cell = [], [], set(), None
+        if entries:
+            yield self._kind, entries, traffic.table_of(entries)
+        if labels:
+            yield LABELS, [], traffic.table_of_labels(labels)
+
+
+def _judged_since(live: Host) -> float:
+    """Labels that came before cannot be of a rollout that somebody judges now."""
+    rollouts = (live.state.rollout, live.state.confirming.rollout if live.state.confirming is not None else None)
+    return min((rollout.at for rollout in rollouts if rollout is not None), default=math.inf)
