@@ -138,7 +138,7 @@ class LabelBook:
                 unknown.append(key)
             seen[key] = value
         if matched:
-            self._answered.add(joined.select(self.key, self.label))
+            self._answered.add(pl.DataFrame([joined[self.key], joined[self.label]]))
         made = joined["_predicted_at"].to_numpy() if matched else np.zeros(0, dtype=np.int64)
         late = np.asarray(came - made if matched else made, dtype=np.int64)
         if matched:

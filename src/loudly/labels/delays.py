@@ -88,14 +88,16 @@ class Delays:
 
     def _by_class(self, labels: pl.Series) -> Iterator[tuple[object, Any]]:
         """Each class and which labels are of it; all are one where their kinds are too many, as those of a regression are."""
-        kinds = [] if None in self._came else labels.unique(maintain_order=True).to_list()
-        if len(self._came.keys() | set(kinds)) > MOST_CLASSES:
+        values = [] if None in self._came else labels.to_list()
+        kinds = {value: number for number, value in enumerate(dict.fromkeys(values))}
+        if len(self._came.keys() | kinds.keys()) > MOST_CLASSES:
             self._merge()
         if None in self._came:
             yield None, slice(None)
             return
-        for value in kinds:
-            yield value, (labels == value).to_numpy()
+        numbers = np.array([kinds[value] for value in values])
+        for value, number in kinds.items():
+            yield value, numbers == number
 
     def _merge(self) -> None:
         """All classes become one, which has no name."""

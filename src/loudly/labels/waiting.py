@@ -74,11 +74,18 @@ class Waiting:
         if not hits:
             return found.clear()
         whole = pl.concat([rows for *_, rows in hits], how="diagonal_relaxed")
-        joined = whole.join(found, on=self._key, how="inner", maintain_order="left")
+        joined = self._with(whole, found)
         for batch, at, _ in hits:
             batch.leave(at)
         self._tidy(sum(len(at) for _, at, _ in hits))
         return joined
+
+    def _with(self, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+        """The rows with the other columns of the one that has their key. A join of Polars costs a single row five times as much."""
+        place = {key: i for i, key in enumerate(found[self._key])}
+        at = [place[key] for key in rows[self._key]]
+        beside = found if at == list(range(found.height)) else found[at]
+        return rows.hstack([column for column in beside if column.name != self._key])
 
     def holds(self, keys: pl.Series) -> pl.Series:
         """(n,) which of the keys wait."""
@@ -134,7 +141,7 @@ class Waiting:
         ids = self._known_as(self._hashes(keys.to_frame(self._key)))
         if not len(ids) or not self._batches:
             return
-        known = set(keys.drop_nulls())
+        known = set(keys) - {None}
         numbers = np.searchsorted([batch.ids[0] for batch in self._batches], ids, side="right") - 1
         for number in np.unique(numbers).tolist():
             batch = self._batches[number]

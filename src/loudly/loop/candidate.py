@@ -160,7 +160,8 @@ def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
     """Labels as numbers: class indices, or the values of a regression."""
     if not classes:
         return label.cast(pl.Float64).to_numpy()
-    return label.cast(pl.String).cast(pl.Enum(classes), strict=False).to_physical().cast(pl.Float64).to_numpy()
+    place = {name: number for number, name in enumerate(classes)}
+    return np.array([place.get(value, np.nan) for value in label.cast(pl.String)], dtype=np.float64)
 
 
 def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) -> Schema:

@@ -86,8 +86,7 @@ class Retraining:
 
     def learned(self, joined: pl.DataFrame) -> None:
         """Labelled rows have come."""
-        columns = [c for c in joined.columns if not c.startswith("_")]
-        self._fresh.add(joined.select(columns))
+        self._fresh.add(joined.drop([c for c in joined.columns if c.startswith("_")]))
 
     def reference(self) -> pl.DataFrame:
         """The rows the newest fit has seen: what windows are compared with."""

@@ -85,8 +85,8 @@ def of_rollout(live: Host, rollout: RolloutState, joined: pl.DataFrame) -> pl.Da
 
     In a stage before it, such as a shadow, control answered all, whatever its units would meet now.
     """
-    since = _judged_since(live, rollout)
-    return joined.filter((pl.col("_rollout") == rollout.started) & (pl.col("_at") >= since))
+    mine = (joined["_rollout"].to_numpy() == rollout.started) & (joined["_at"].to_numpy() >= _judged_since(live, rollout))
+    return joined if mine.all() else joined.filter(mine)
 
 
 def _judged_since(live: Host, rollout: RolloutState) -> int:

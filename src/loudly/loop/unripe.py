@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 RIPE, NUMBER = "_ripe", "_number"
@@ -36,21 +37,19 @@ class Unripe:
         """
         number = pl.int_range(self._added, self._added + rows.height, dtype=pl.Int64)
         self._added += rows.height
-        made = rows.with_columns(ripe.alias(RIPE), number.alias(NUMBER)).filter(pl.col(RIPE).is_not_null())
+        made = rows.with_columns(ripe.alias(RIPE), number.alias(NUMBER))
+        made = made.drop_nulls(RIPE) if made[RIPE].null_count() else made
         for group, at in made.select(self._group, RIPE).iter_rows() if self._group else ():
             self._newest[group] = max(at, self._newest.get(group, at))
         self._put(made)
 
     def take(self, now: int) -> pl.DataFrame:
         """The rows that are ripe by now (µs), in the order in which they came; they wait no more. Cost: of these rows."""
-        heads = []
-        for i, run in enumerate(self._runs):
-            ripe = int(run[RIPE].search_sorted(now, side="right"))
-            heads.append(run.head(ripe))
-            self._runs[i] = run.slice(ripe)
-        self._runs = [run for run in self._runs if run.height]
-        if not any(head.height for head in heads):
+        ripe = [int(np.searchsorted(run[RIPE].to_numpy(), now, side="right")) for run in self._runs]
+        if not any(ripe):
             return pl.DataFrame()
+        heads = [run.head(n) for run, n in zip(self._runs, ripe, strict=True)]
+        self._runs = [run.slice(n) for run, n in zip(self._runs, ripe, strict=True) if n < run.height]
         found = pl.concat(heads, how="diagonal_relaxed").sort(NUMBER)
         return (self._together(found, now) if self._group else found).drop(RIPE, NUMBER)
 
@@ -65,7 +64,7 @@ class Unripe:
 
     def _put(self, rows: pl.DataFrame) -> None:
         if rows.height:
-            self._runs.append(rows.sort(RIPE))
+            self._runs.append(rows.sort(RIPE) if rows.height > 1 else rows)
         while len(self._runs) > 1 and self._runs[-2].height <= 2 * self._runs[-1].height:
             last = self._runs.pop()
             self._runs[-1] = pl.concat([self._runs[-1], last], how="diagonal_relaxed").sort(RIPE)
