@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -17,7 +17,7 @@ from loudly.core.clock import DAY, WallClock, instant, stopwatch
 from loudly.core.seams import FastForm, ModelFormat
 from loudly.core.values import Recorded, Verdict, verdict_of
 from loudly.data.read import read_table
-from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError
+from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError, StaleWriter
 from loudly.loop.founding import found, reasons, reopen
 from loudly.loop.live import Live
 from loudly.loop.mirror import Mirrored
@@ -25,7 +25,7 @@ from loudly.loop.mirror import mirror as mirror_of
 from loudly.loop.plan import Plan
 from loudly.loop.replay import Progress, Replayed
 from loudly.loop.replay import replay as replay_history
-from loudly.loop.restart import catch_up
+from loudly.loop.restart import catch_up, insist, refresh
 from loudly.loop.sampling import Sample
 from loudly.loop.state import State, fold_all
 from loudly.loop.stores import MakeSearch, Stores
@@ -39,6 +39,8 @@ from loudly.store.segments import SegmentWriter
 from loudly.store.shelf import Shelf
 
 Opened = tuple[Stores, Config]
+Made = TypeVar("Made")
+TRIES = 20
 GRAPHS = frozenset({"graph", "graph-with-code"})
 
 
@@ -164,13 +166,15 @@ def ship(system: System, opened: Opened, version: str | None, beside: Sequence[s
 
     beside: further candidates, by name.
     """
-    live = open_live(system, opened)
-    ref = full_name(live.state, system.name, version)
-    verdict = gate_of(live, ref)
-    if verdict.passed:
-        live.offer(ref, "somebody asked for it", [full_name(live.state, system.name, other) for other in beside])
-        live.stores.tracker.flush()
-    return verdict
+
+    def offered(live: Live) -> Verdict:
+        ref = full_name(live.state, system.name, version)
+        verdict = gate_of(live, ref)
+        if verdict.passed:
+            live.offer(ref, "somebody asked for it", [full_name(live.state, system.name, other) for other in beside])
+        return verdict
+
+    return _decided(open_live(system, opened), offered)
 
 
 def status(opened: Opened) -> State:
@@ -197,11 +201,13 @@ def plan(system: System, opened: Opened) -> Plan:
 
 def apply(system: System, opened: Opened) -> Plan:
     """Does it."""
-    live = _caught_up(system, opened)
-    made = live.plan()
-    live.apply(made)
-    live.stores.tracker.flush()
-    return made
+
+    def applied(live: Live) -> Plan:
+        made = live.plan()
+        live.apply(made)
+        return made
+
+    return _decided(_caught_up(system, opened), applied)
 
 
 def mirror(opened: Opened) -> Mirrored:
@@ -217,20 +223,41 @@ def mirror(opened: Opened) -> Mirrored:
 
 def rollback(system: System, opened: Opened, reason: str) -> str:
     """Ends the running rollout, or gives the traffic back to the champion before. Returns who answers now."""
-    live = open_live(system, opened)
-    state = live.state
-    if state.rollout is not None:
-        live.roll_back(state.rollout.version, reason)
-    elif state.previous is not None:
-        live.promote(state.previous, f"rolled back by hand: {reason}")
-    else:
-        raise RolloutError("There is nothing to go back to.", seen=f"champion: {state.champion or 'none'}")
-    return live.state.champion or ""
+
+    def rolled_back(live: Live) -> str:
+        state = live.state
+        if state.rollout is not None:
+            live.roll_back(state.rollout.version, reason)
+        elif state.previous is not None:
+            live.promote(state.previous, f"rolled back by hand: {reason}")
+        else:
+            raise RolloutError("There is nothing to go back to.", seen=f"champion: {state.champion or 'none'}")
+        return live.state.champion or ""
+
+    return _decided(open_live(system, opened), rolled_back)
+
+
+def _decided(live: Live, decide: Callable[[Live], Made]) -> Made:
+    """What somebody decides beside a server that turns: on what the ledger says now, and again where that has moved on meanwhile.
+
+    Raises: StaleWriter where it moves on each time.
+    """
+    for left in reversed(range(TRIES)):
+        refresh(live)
+        try:
+            made = decide(live)
+        except StaleWriter:
+            if not left:
+                raise
+            continue
+        live.stores.tracker.flush()
+        return made
+    raise AssertionError(TRIES)
 
 
 def kill(system: System, opened: Opened, reason: str, on: bool) -> None:
     """Sets or releases the kill switch."""
-    open_live(system, opened).event("kill_switch_set", on=on, reason=reason)
+    insist(open_live(system, opened), "kill_switch_set", on=on, reason=reason)
 
 
 def feedback(system: System, opened: Opened, labels: pl.DataFrame) -> tuple[int, int]:

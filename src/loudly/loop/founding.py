@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from loudly.core.values import Verdict, plain
+from loudly.core.canon import Json
+from loudly.core.values import Event, Verdict, plain
 from loudly.data.pseudonym import pseudonymise
 from loudly.data.snapshot import load, snapshot
 from loudly.errors import DataError
 from loudly.loop.live import Live
+from loudly.loop.restart import insist_all
 from loudly.loop.retraining import policy_digest
 from loudly.serve.context import check_columns
 from loudly.validate.checks import judge_table
@@ -46,21 +48,23 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         dataset = snapshot(labelled, live.stores.blobs, system.name, schema, system.time)
     for spec in system.rollout:
         check_columns(spec.columns, schema)
-    live.event("system_loaded", name=system.name, policy=policy_digest(system))
-    live.record(*live.sides.report(live.clock.now()))
+    now = live.clock.now()
+    insist_all(live, Event("system_loaded", now, {"name": system.name, "policy": policy_digest(system)}), *live.sides.report(now))
     with live.tally.spend("validate"):
         kept = _judge_keys(live, labelled)
         stopped = blocking_keys(kept)
         keys = find_key_predictors(table, schema, label=system.label, time=system.time)
-        judged = (*judge_table(table, schema, now=live.clock.now()), *kept)
+        judged = (*judge_table(table, schema, now=now), *kept)
         leaks = find_leaks(table, schema, label=system.label, time=system.time)
     frozen = list(live.state.key_predictors) if stopped else [key.plain() for key in keys]
-    live.event("dataset_versioned", dataset=plain(dataset), digest=dataset.digest)
-    live.event("schema_frozen", schema_version=schema.version, columns=len(schema.fields), key_predictors=frozen)
-    for verdict in judged:
-        live.event("table_judged", verdict=plain(verdict))
-    for verdict in leaks:
-        live.event("leakage_found", verdict=plain(verdict))
+    named: dict[str, Json] = {"schema_version": schema.version, "columns": len(schema.fields), "key_predictors": frozen}
+    insist_all(
+        live,
+        Event("dataset_versioned", now, {"dataset": plain(dataset), "digest": dataset.digest}),
+        Event("schema_frozen", now, named),
+        *(Event("table_judged", now, {"verdict": plain(verdict)}) for verdict in judged),
+        *(Event("leakage_found", now, {"verdict": plain(verdict)}) for verdict in leaks),
+    )
     blocking = (*(v for v in (*judged, *leaks) if v.failed and v not in kept), *stopped)
     if not blocking:
         live.retraining.begin(dataset, labelled)

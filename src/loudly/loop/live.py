@@ -31,8 +31,8 @@ from loudly.loop.past import Past
 from loudly.loop.pins import Pins
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import decide
-from loudly.loop.restart import refresh
-from loudly.loop.retraining import Retraining
+from loudly.loop.restart import insist, insist_all, refresh
+from loudly.loop.retraining import Retraining, not_taken
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.standing import AGAIN
@@ -45,7 +45,6 @@ from loudly.loop.teaching import lateness, patient, teach, unripe_of
 from loudly.loop.unmatched import Unmatched
 from loudly.loop.unripe import Unripe
 from loudly.monitor.alerts import Alerts
-from loudly.monitor.judged import WindowJudged
 from loudly.monitor.watch import Watch
 from loudly.serve.replies import CONTROL, Replies
 from loudly.serve.router import Router, Timer
@@ -169,7 +168,8 @@ class Live:
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
                 alarms = (*self.watch.told(), *self.alerts.events(judged, now, self.state.champion))
-                self.record(*self._window_events(judged), *alarms)
+                told = (Event("window_judged", now, w.plain()) for w in judged if w.worth_telling)
+                self.record(*told, *alarms)
                 self._notify(alarms)
             if self.strategy is not None:
                 advance(self, now)
@@ -241,9 +241,6 @@ class Live:
             self.event("rows_set_aside", where="traffic", rows=sum(self.asides.values()), reasons=reasons)
             self.asides = {}
 
-    def _window_events(self, judged: tuple[WindowJudged, ...]) -> tuple[Event, ...]:
-        return tuple(Event("window_judged", self.clock.now(), w.plain()) for w in judged if w.worth_telling)
-
     # -- doing -------------------------------------------------------------------------------------------------------
 
     def _do(self, step: Step) -> None:
@@ -272,9 +269,9 @@ class Live:
     def retrain(self, trigger: str, reason: str, *, stateful: bool = False, offer: bool = True, harm: Any = None) -> str | None:
         """Makes a candidate, with those of recipes beside it; where a gate passes and `offer` is set, starts the rollout.
 
-        The fit holds no lock: answers go on meanwhile.
-
-        Returns the reference of the train function's, or None where no model came of it (said in the ledger).
+        The fit holds no lock: answers go on meanwhile, and so do others who write into the ledger.
+        Returns the reference of the train function's, or None where no model came of it (said in the ledger). Raises: Conflict
+        where somebody else has registered a version of that number meanwhile.
         """
         now = self.clock.now()
         champion = self.ready.get(self.state.champion or "")
@@ -282,7 +279,7 @@ class Live:
             self.state, now, trigger, reason, champion, stateful=stateful, broken=self.watch.broken_spans(), harm=harm
         )
         with self.lock:
-            self.record(*made.events)
+            insist_all(self, *made.events, sound=lambda: not_taken(self.state, made.ready))
             self.ready.update(made.ready)
             if offer and made.passed:
                 self.offer(made.passed[0], trigger, made.passed[1:])
@@ -350,9 +347,10 @@ class Live:
     def _enter(self, version: str, stage: int, reason: str) -> None:
         spec = self.system.rollout[stage]
         seen = {**new_context(self, spec), **lateness(self, spec)}
-        self.event("stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
-        self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
-        self.counting.begun()
+        insist(self, "stage_started", version=version, stage=stage, strategy=spec.strategy, reason=reason, **seen)
+        if self.state.rollout is not None:  # somebody else may have ended it
+            self._begin_stage(stage, self.clock.now(), self.rollout_state.get("evidence"))
+            self.counting.begun()
 
     def resume_rollout(self) -> None:
         """The rollout of the ledger, or none: after a restart, or when somebody else has written."""

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.values import Event
 from loudly.errors import StaleWriter
 from loudly.loop import traffic
 from loudly.loop.arms import decided
@@ -157,11 +158,17 @@ def _with_shadows(live: Host, batch: pl.DataFrame) -> pl.DataFrame:
 
 def insist(live: Host, kind: str, **data: Json) -> None:
     """One event, now, whoever else writes at once."""
+    insist_all(live, Event(kind, live.clock.now(), data))
+
+
+def insist_all(live: Host, *events: Event, sound: Callable[[], None] = lambda: None) -> None:
+    """Events that are true whoever else writes at once. sound: raises where what was written meanwhile forbids them."""
     with live.lock:
         while True:
             refresh(live)
+            sound()
             try:
-                live.event(kind, **data)
+                live.record(*events)
             except StaleWriter:
                 continue
             return

@@ -12,7 +12,7 @@ import polars as pl
 from loudly.core.canon import Json, canonical, digest
 from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Verdict, plain
 from loudly.data.snapshot import extend
-from loudly.errors import DataError, ModelError, TrainingError
+from loudly.errors import Conflict, DataError, ModelError, TrainingError
 from loudly.evaluate.card import card
 from loudly.loop.candidate import Candidate, make_candidate
 from loudly.loop.serving import Ready, make_ready
@@ -312,6 +312,12 @@ def _recipe(train: TrainSpec) -> dict[str, Json]:
 
 def _set_aside(now: int, rows: int, reason: str) -> Event:
     return Event("rows_set_aside", now, {"where": "training", "rows": rows, "reasons": {reason: rows}})
+
+
+def not_taken(state: State, made: Mapping[str, Ready]) -> None:
+    """Raises: Conflict where somebody else has registered a version of that number since the fit began."""
+    if taken := [version for version in made if version in state.versions]:
+        raise Conflict("Somebody else has trained meanwhile.", seen=", ".join(taken), do="Train again: it gets the next number.")
 
 
 def _fast_told(now: int, ref: str, made: Candidate) -> list[Event]:

@@ -1,0 +1,140 @@
+"""What somebody decides by the command line beside a server that writes: done once and whole, whenever the other writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from conftest import SINCE, make_app, make_world
+from lived import first_live
+from loudly.app import verbs
+from loudly.app.verbs import memory_stores
+from loudly.config import Config
+from loudly.core.clock import WallClock
+from loudly.core.values import Event, Recorded
+from loudly.errors import Conflict
+from loudly.loop.live import Live
+from loudly.loop.state import fold_all
+from loudly.loop.stores import Stores
+from loudly.store.memory_ledger import MemoryLedger
+
+TABLE = make_world(days=50)
+Act = Callable[[Stores, Config], object]
+
+
+class Crowded:
+    """A ledger into which somebody else writes before the n-th append, and before none after it."""
+
+    def __init__(self, events: Iterable[Event], nth: int) -> None:
+        self._own, self._left = MemoryLedger(), nth
+        self._own.append(list(events), 0)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody else has written."""
+        return self._left <= 0
+
+    def append(self, events: Any, after: int) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            self._own.append([Event("held", SINCE, {"wanted": "retrain", "reason": "somebody else's"})], len(list(self.read())))
+        return self._own.append(events, after)
+
+    def read(self, after: int = 0) -> Iterator[Recorded]:
+        return iter(self._own.read(after))
+
+
+@pytest.fixture(scope="module")
+def two() -> Stores:
+    """A champion, and a second version whose gate has passed."""
+    stores = memory_stores("world")
+    live, _ = first_live(TABLE, stores)
+    assert live.retrain("by hand", "another", offer=False) == "world/2"
+    return stores
+
+
+def everywhere(stores: Stores, folder: Path, act: Act) -> Iterator[list[Event]]:
+    """What is written when somebody else writes before the first append, the second, and so on to the last."""
+    before = [recorded.event for recorded in stores.ledger.read()]
+    for nth in range(1, 100):
+        ledger: Any = Crowded(before, nth)
+        act(replace(stores, ledger=ledger), Config(folder=folder))
+        if not ledger.crowded:
+            return
+        yield [recorded.event for recorded in ledger.read()][len(before) :]
+
+
+def kinds(events: Iterable[Event]) -> list[str]:
+    return [event.kind for event in events if event.kind != "held"]
+
+
+def test_a_rollout_begins_once_and_with_its_stage_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:
+    system = make_app(TABLE).system
+    found = [*everywhere(two, tmp_path, lambda stores, config: verbs.ship(system, (stores, config), "2"))]
+    assert len(found) == 2
+    for events in found:
+        assert kinds(events) == ["rollout_started", "stage_started"]
+
+
+def test_a_champion_changes_once_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:
+    system = replace(make_app(TABLE).system, rollout=())
+    found = [*everywhere(two, tmp_path, lambda stores, config: verbs.ship(system, (stores, config), "2"))]
+    assert [kinds(events) for events in found] == [["champion_changed"]]
+
+
+def test_a_rollback_gives_the_traffic_back_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:
+    system = make_app(TABLE).system
+    began: Any = Crowded([recorded.event for recorded in two.ledger.read()], 0)
+    verbs.ship(system, (replace(two, ledger=began), Config(folder=tmp_path)), "2")
+    stores = replace(two, ledger=began)
+    found = [*everywhere(stores, tmp_path, lambda stores, config: verbs.rollback(system, (stores, config), "a test"))]
+    assert [kinds(events) for events in found] == [["version_rolled_back"]]
+
+
+def test_the_kill_switch_is_set_once_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:
+    system = make_app(TABLE).system
+    found = [*everywhere(two, tmp_path, lambda stores, config: verbs.kill(system, (stores, config), "a test", True))]
+    assert [kinds(events) for events in found] == [["kill_switch_set"]]
+
+
+def test_a_fit_is_registered_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:
+    newest = int(TABLE["at"].dt.epoch("us").max() or 0)  # type: ignore[arg-type]
+    fresh = TABLE.with_columns(pl.col("at") + pl.duration(microseconds=WallClock().now() - newest - 1))
+    system = make_app(fresh).system
+    found = [*everywhere(two, tmp_path, lambda stores, config: verbs.train(system, (stores, config)))]
+    assert len(found) == 3
+    for events in found:
+        told = kinds(events)
+        assert [told.count(kind) for kind in ("system_loaded", "dataset_versioned", "gate_judged")] == [1, 1, 1]
+        assert "world/3" in fold_all(with_more(two, events)).versions
+
+
+def with_more(stores: Stores, events: list[Event]) -> Iterable[Recorded]:
+    ledger = MemoryLedger()
+    ledger.append([*(recorded.event for recorded in stores.ledger.read()), *events], 0)
+    return ledger.read()
+
+
+def test_a_number_that_somebody_else_has_given_away_during_the_fit_is_refused(two: Stores, tmp_path: Path) -> None:
+    ledger = MemoryLedger()
+    ledger.append([recorded.event for recorded in two.ledger.read()], 0)
+    system, stores = make_app(TABLE).system, replace(two, ledger=ledger)
+    one, other = (verbs.open_live(system, (stores, Config(folder=tmp_path))) for _ in range(2))
+    run = one.retraining.run
+    made: list[str | None] = []
+
+    def slow(*given: Any, **named: Any) -> Any:
+        done = run(*given, **named)
+        made.append(Live.retrain(other, "by hand", "at the same time", offer=False))
+        return done
+
+    one.retraining.run = slow  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="Somebody else has trained meanwhile"):
+        one.retrain("by hand", "slowly", offer=False)
+    assert made == ["world/3"]
+    assert list(fold_all(ledger.read()).versions) == ["world/1", "world/2", "world/3"]
