@@ -63,6 +63,7 @@ THIRTIETH = (1 / 30) / (1 / 30 + 1 / 30 + 0.9)
 CASES = {
     "ab": Case(ab, (0.5, 0.5), (0.5, 0.1)),
     "ab at 20 %": Case(lambda alpha: ab(alpha, "ab 20% for 14d"), (0.2, 0.5), (0.2, 0.1)),
+    "ab at 20 %, both in a call": Case(lambda alpha: ab(alpha, "ab 20% for 14d"), (0.2, 0.5), (0.5, 0.1), both=True),
     "ab of 3": Case(lambda alpha: ab(alpha, "ab among 3 for 14d"), (0.5, 0.25), (0.5, 0.05), 3),
     "ab of 3, uneven": Case(lambda alpha: ab(alpha, "ab 60% 15% 25% for 14d"), (0.2, 0.25), (0.2, 0.05), 3),
     "ab ramped": Case(lambda alpha: Ramp(ab(alpha), (0.1, 1.0)), (0.05, 0.5), (0.05, 0.1)),
