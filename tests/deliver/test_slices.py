@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
+from sklearn.metrics import roc_auc_score
 
 from loudly.core.clock import DAY
 from loudly.core.seams import Feedback
@@ -96,3 +97,23 @@ def test_a_slice_delays_a_promotion_where_it_looks_worse_by_more_than_its_margin
     assert not verdict.failed
     assert verdict.reason.startswith(SUSPECT) is suspect
     assert verdict.passed is not suspect
+
+
+def test_days_of_an_auc_are_pooled_by_their_pairs_a_row() -> None:
+    """The candidate knows nothing in the slice; a day with few positives tells little, however many rows it has."""
+    rng, canary = np.random.default_rng(0), Canary(parse_rollout("canary 10% 100%", margin=0.5), metric("roc_auc"))
+    state, gaps, weights = canary.init(ARMS, 0), [], []
+    for day, (positives, n) in enumerate([(150, 300), (20, 400), (60, 120), (10, 500)]):
+        truth = np.repeat([1.0, 0.0], [positives, n - positives])
+        good, blind = 1 / (1 + np.exp(-2 * truth - rng.normal(size=n))), rng.random(n)
+        rows = np.zeros(n, dtype=np.int64)
+        scores = {"control": good, "candidate": blind}
+        given = Feedback(day * DAY, [f"{day}-{i}" for i in range(n)], rows, truth, scores, {"a": np.ones(n, dtype=bool)}, [day])
+        state, _ = canary.update(state, given)
+        gaps.append(roc_auc_score(truth, blind) - roc_auc_score(truth, good))
+        weights.append(positives * (n - positives) / n)
+    _, verdict = canary.advance(state, 20 * DAY)
+    (found,) = [one for one in verdict.evidence if one.about == "a"]
+    expected = np.average(gaps[1:], weights=weights[1:])  # the first rows of all are placed among nothing
+    assert found.effect == pytest.approx(expected)
+    assert abs(expected - np.average(gaps[1:], weights=[400, 120, 500])) > 0.005, "by rows it would be another"

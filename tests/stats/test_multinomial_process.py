@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom
+from scipy.stats import beta, betabinom, binom
 
 from loudly.stats.multinomial_process import (
     fixed_share_interval,
@@ -118,6 +118,30 @@ def test_a_share_is_covered_at_every_look_and_its_fixed_interval_is_clopper_and_
     assert low == pytest.approx(beta.ppf(0.025, [3, 40], [48, 11]))
     assert high == pytest.approx(beta.ppf(0.975, [4, 41], [47, 10]))
     assert share_interval(0, 0, 0.05) == (0.0, 1.0)
+
+
+def test_bins_with_an_order_bet_one_half_on_all_of_them_and_one_half_on_cuts() -> None:
+    """The mean of e-values, each by itself: with more cuts than are asked for, they are spread."""
+    held, seen = np.arange(20, 50), np.arange(50, 20, -1)
+    for cuts, places in ((40, range(1, 30)), (3, (1, 15, 29))):
+        each = [math.exp(log_e([held[:i].sum(), held[i:].sum()], [seen[:i].sum(), seen[i:].sum()])) for i in places]
+        mean = (math.exp(log_e(held, seen)) + np.mean(each)) / 2
+        assert float(log_e_ordered(held, seen, cuts)) == pytest.approx(math.log(mean))
+
+
+@pytest.mark.parametrize(("hits", "n", "alpha"), [(30, 1000, 0.05), (7, 12, 0.3), (0, 40, 0.05)])
+def test_a_share_is_out_where_an_even_mixture_outbids_it_one_over_the_risk_times(hits: int, n: int, alpha: float) -> None:
+    low, high = (float(end) for end in share_interval(hits, n, alpha))
+    for end in (low, high) if hits else (high,):
+        assert betabinom.pmf(hits, n, 0.5, 0.5) / binom.pmf(hits, n, end) == pytest.approx(1 / alpha, rel=1e-6)
+    assert hits or low == 0.0
+
+
+def test_a_stream_has_left_where_its_e_value_is_one_over_the_risk() -> None:
+    stream = multinomial_process([300, 200, 100]).add([40, 40, 60])
+    p = math.exp(-stream.log_e)
+    assert 1e-6 < p < 0.5
+    assert (stream.shifted(1.001 * p), stream.shifted(0.999 * p)) == (True, False)
 
 
 def test_nothing_is_known_of_no_rows() -> None:
