@@ -125,7 +125,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     own = plugins.resolve("representation", "onnx-text")(given.encoder, given.tokenizer, longest=128) if given.encoder else None
     jobs: dict[str, Callable[[], bool]] = {"spamassassin": lambda: of_texts(given.windows, own)}
-    jobs |= {folder: lambda name=name: of_images(name, given.windows) for name, folder in SETS.items()}
+    jobs |= {folder: lambda name=name: of_images(name, given.windows) for name, folder in SETS.items()}  # type: ignore[misc]
     quiet = []
     for folder, job in jobs.items():
         if (DATA / folder).exists():

@@ -15,7 +15,8 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-from rollouts import POSITIVES, Traffic, World, drawn, radii, waits
+from rollout_traffic import POSITIVES, Traffic, World, drawn, waits
+from rollouts import radii
 from scipy.stats import beta
 
 from loudly.core.clock import DAY
@@ -49,7 +50,8 @@ def _plain(gain: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 def _weighted(gain: np.ndarray, there: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Classes by their true shares, which are known here."""
-    total, mean, variance = there.sum(axis=0), 0.0, 0.0
+    total = there.sum(axis=0)
+    mean, variance = np.zeros(len(total)), np.zeros(len(total))
     for value, share in ((1, POSITIVES), (0, 1 - POSITIVES)):
         n, of_class, deviation = _plain(gain, there & (truth == value))
         mean, variance = mean + share * of_class, variance + share**2 * np.where(n > 30, deviation**2 / np.maximum(n, 1), np.inf)

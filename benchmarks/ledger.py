@@ -78,7 +78,7 @@ def seconds(work: Callable[[Path], None]) -> float:
 
 if __name__ == "__main__":
     works = (segments, handler, sqlite_rows, ledger)
-    runs = {work.__name__: [] for work in works}
+    runs: dict[str, list[float]] = {work.__name__: [] for work in works}
     for _ in range(5):
         for work in works:
             runs[work.__name__].append(seconds(work))

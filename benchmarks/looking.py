@@ -56,8 +56,8 @@ def same_as_rows(hours: int = 300) -> bool:
         each = [np.unpackbits(word.view(np.uint8), bitorder="little")[:ROWS] for word in bits[:, hour]]
         values = (each[0] + 2 * each[1] + 4 * each[2] + 1 - rng.random(ROWS)) / BINS
         rows.append(profile(pl.DataFrame({"x": values}), {"x": bins}).counts("x"))
-    told = [lookback_log_e(held, windows, ordered=True) for windows in (np.stack(rows), counted(bits))]
-    return bool(np.array_equal(rows, counted(bits)) and np.array_equal(*told))
+    by_rows, by_bits = (lookback_log_e(held, windows, ordered=True) for windows in (np.stack(rows), counted(bits)))
+    return bool(np.array_equal(rows, counted(bits)) and np.array_equal(by_rows, by_bits))
 
 
 def quiet(seed: int) -> int:
@@ -67,8 +67,8 @@ def quiet(seed: int) -> int:
     for column in range(COLUMNS):
         windows = counted(drawn(rng, HOURS))
         told = lookback_log_e(rng.multinomial(REFERENCE, FLAT), windows, worth=BUDGET.log_threshold, ordered=True)
-        for hour in np.flatnonzero(told >= BUDGET.log_threshold):
-            over.setdefault(int(hour), {})[f"c{column}"] = float(told[hour])
+        for at in np.flatnonzero(told >= BUDGET.log_threshold):
+            over.setdefault(int(at), {})[f"c{column}"] = float(told[at])
     state, alarms = BUDGET.init("m/1"), 0
     for hour in sorted(over):
         state, alert = BUDGET.update(state, hour, over[hour], "m/1")

@@ -29,7 +29,7 @@ def views(policy: str, campaign: str) -> pl.DataFrame:
 
 def cells(table: pl.DataFrame, items: int) -> np.ndarray:
     """(n,) the number of each view's place and item."""
-    return (table["position"].to_numpy() - 1) * items + table["item_id"].to_numpy()
+    return np.asarray((table["position"].to_numpy() - 1) * items + table["item_id"].to_numpy())
 
 
 def model(table: pl.DataFrame, items: int, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ def estimates(log: pl.DataFrame, policy: np.ndarray, items: int) -> list[Evidenc
 def shares(log: pl.DataFrame, items: int) -> np.ndarray:
     """(3, items) how often each item was chosen at each place."""
     seen = np.bincount(cells(log, items), minlength=3 * items).reshape(3, items)
-    return seen / seen.sum(axis=1, keepdims=True)
+    return np.asarray(seen / seen.sum(axis=1, keepdims=True))
 
 
 def told(found: Evidence, truth: np.ndarray) -> str:
@@ -67,9 +67,9 @@ def told(found: Evidence, truth: np.ndarray) -> str:
     gap, reach = (found.effect or float("nan")) - earned, np.hypot(half, error)
     agrees = "agrees" if abs(gap) <= reach else "DISAGREES"
     line = f"    {found.method:6} {found.effect:.3%} [{found.low:.3%}, {found.high:.3%}]   gap {gap:+.3%} ± {reach:.3%}  {agrees}"
-    return "\n".join(
-        [f"{line}   ({found.n:,} rows worth {found.detail['effective']:,.0f})", *(f"      {w}" for w in found.detail["warnings"])]
-    )
+    warnings = found.detail["warnings"]
+    assert isinstance(warnings, list)
+    return "\n".join([f"{line}   ({found.n:,} rows worth {found.detail['effective']:,.0f})", *(f"      {w}" for w in warnings)])
 
 
 def run() -> None:

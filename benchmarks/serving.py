@@ -170,11 +170,11 @@ class Comparison:
 
 
 def _ratio(runs: Sequence[Sequence[Run]]) -> float:
-    return statistics.median(a.rate / b.rate for a, b in zip(*runs, strict=True))
+    return float(statistics.median(a.rate / b.rate for a, b in zip(*runs, strict=True)))
 
 
 def _used(runs: Sequence[Sequence[Run]]) -> float:
-    return statistics.median(a.cpu / max(1e-9, b.cpu) for a, b in zip(*runs, strict=True))
+    return float(statistics.median(a.cpu / max(1e-9, b.cpu) for a, b in zip(*runs, strict=True)))
 
 
 def logging_costs(comparison: Comparison) -> None:

@@ -172,7 +172,7 @@ def run_peers(names: list[str]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, made in (("before", table(100_000, 0)), ("now", table(100_000, 1, 0.05))):
         columns = {c: s.to_numpy().astype(str if s.dtype == pl.String else float) for c, s in zip(made.columns, made, strict=True)}
-        np.savez(FOLDER / f"{name}.npz", **columns)
+        np.savez(FOLDER / f"{name}.npz", allow_pickle=True, **columns)
     ours: dict[str, list[float]] = {way: [] for way in OURS}
     theirs: dict[str, float] = {}
     for name in [*(names or PEERS), ""]:

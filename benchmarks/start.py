@@ -115,7 +115,7 @@ def ready(process: subprocess.Popen[str]) -> None:
             time.sleep(LOOK_SECONDS)
         finally:
             line.close()
-    raise SystemExit(f"{process.args} was not ready: it ended with {process.poll()}")
+    raise SystemExit(f"{process.args!r} was not ready: it ended with {process.poll()}")
 
 
 def imported(process: subprocess.Popen[str]) -> None:

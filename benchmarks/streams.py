@@ -23,7 +23,8 @@ from river import drift
 from loudly import plugins
 from loudly.shift.profile import Profile
 from loudly.shift.reference import Reference
-from loudly.shift.streams.adwin import Adwin, AdwinState
+from loudly.shift.streams.adwin import Adwin
+from loudly.shift.streams.adwin_window import AdwinState
 
 VALUES, ROUNDS, COLUMNS, PROMISED = 100_000, 3, 30, 1
 AT_ONCE = (1, 32, 100, 1_000, 10_000)
@@ -180,7 +181,7 @@ def medians(works: dict[str, Callable[[], int]]) -> dict[str, tuple[float, int]]
 def adwin(told: str, values: Any) -> None:
     """Three lines: the least there is, `running` and `update` against river, by how many values come at once."""
     listed, detector = values.tolist(), Adwin(restart=True)
-    works: dict[str, Callable[[], int]] = {"river": lambda: theirs(drift.ADWIN(), listed)}
+    works: dict[str, Callable[[], int]] = {"river": lambda: theirs(drift.ADWIN(), listed)}  # type: ignore[no-untyped-call]
     works |= {f"running {n}": lambda n=n: running(values, listed, n) for n in AT_ONCE}  # type: ignore[misc]
     works |= {f"update {n}": lambda n=n: ours(detector, values, n) for n in AT_ONCE}  # type: ignore[misc]
     found = medians(works | {"floor": lambda: counting(listed)})

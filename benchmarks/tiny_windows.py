@@ -87,9 +87,8 @@ def cancer() -> World:
 
 def _world(x: Any, y: Any, same: Any, moved: Any, train: int = 300, held: int = 120) -> World:
     rng = np.random.default_rng(0)
-    return World(
-        x.astype(float), y.astype(float), *(rng.permutation(np.flatnonzero(m)) for m in (same, moved)), train=train, held=held
-    )
+    as_before, elsewhere = (rng.permutation(np.flatnonzero(m)) for m in (same, moved))
+    return World(x.astype(float), y.astype(float), as_before, elsewhere, train, held)
 
 
 WORLDS: dict[str, tuple[Callable[[], World], str]] = {

@@ -12,25 +12,27 @@ Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twelve minutes on o
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import request_errors as requests
 import sequential_tests as peers
-from rollouts import ARMS, PROMOTED, ROLLED_BACK, UNDECIDED, Rollouts, Traffic, World, drawn, feedback, patiently, served, waits
+from rollout_traffic import ARMS, Traffic, World, drawn, feedback, waits
+from rollouts import PROMOTED, ROLLED_BACK, UNDECIDED, Rollouts, patiently, served
 from scipy.stats import beta
 
 from loudly.core.clock import DAY
-from loudly.core.seams import Strategy
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import RolloutSpec, parse_rollout
-from loudly.metrics.table import metric
+from loudly.metrics.table import MetricSpec, metric
 
 ALPHA, CHUNK, NEVER = 0.05, 1000, requests.NEVER
 TEXT = {"canary": "canary 10% 50% 100%", "ab": "ab 50%"}
@@ -41,13 +43,15 @@ LOSSES, LONG = (0.01, 0.02, 0.05), World("accuracy", 0.0, days=100, rows=300)
 SLOW_DAYS = 21
 SLOW = {"on time": (0.02,), "late": (0.02,), "very late": (0.02, 0.06), "half late": (0.02,), "missing by class": (0.02,)}
 ALL_LABELS = tuple(dict.fromkeys((*LABELS, *SLOW)))
-Promise, Ends = tuple[str, bool], tuple[np.ndarray, np.ndarray]
+Promise = tuple[str, bool]
+Ends = tuple[np.ndarray, np.ndarray]
+STRATEGIES: dict[str, Callable[[RolloutSpec, MetricSpec], Canary | Ab]] = {"canary": Canary, "ab": Ab}
 
 
-def made(kind: str, of: str, margin: float, **settings: int) -> tuple[RolloutSpec, Strategy]:
+def made(kind: str, of: str, margin: float, **settings: Any) -> tuple[RolloutSpec, Canary | Ab]:
     """The settings and the strategy itself."""
     spec = replace(parse_rollout(TEXT[kind], margin=margin), **settings)
-    return spec, {"canary": Canary, "ab": Ab}[kind](spec, metric(of))
+    return spec, STRATEGIES[kind](spec, metric(of))
 
 
 def rate(hits: int, n: int) -> str:
@@ -59,7 +63,7 @@ def rate(hits: int, n: int) -> str:
 
 def kept(hits: int, n: int, alpha: float = ALPHA) -> bool:
     """Whether a rate is not above alpha by more than two standard errors."""
-    return hits / n <= alpha + 2 * (alpha * (1 - alpha) / n) ** 0.5
+    return hits / n <= alpha + 2 * math.sqrt(alpha * (1 - alpha) / n)
 
 
 def median(times: np.ndarray) -> str:
@@ -98,7 +102,7 @@ def world(of: str, worse: float, labels: str, days: int) -> World:
     return World(of, worse, "on time" if burst > 1 else labels, burst=burst, days=days, rows=300)
 
 
-def judged(at: World, spec: RolloutSpec, runs: int, strategy: Strategy | None) -> tuple[np.ndarray, np.ndarray, bool]:
+def judged(at: World, spec: RolloutSpec, runs: int, strategy: Canary | Ab | None) -> tuple[np.ndarray, np.ndarray, bool]:
     """Ends of all runs and labels until then; with whether the run that ended soonest does so in the strategy itself."""
     ends, labels, same = [], [], True
     for first in range(0, runs, CHUNK):
@@ -143,12 +147,15 @@ def delays(runs: int) -> Iterator[Promise]:
     """Against tests that know when to look, and one that does not. Losses are looked for without a margin."""
     most = LONG.days * LONG.rows
     values = {}
-    for worse in (0.0, *LOSSES):
-        t = drawn(replace(LONG, worse=worse), runs, 1)
-        values[worse] = ((t.control != t.truth).astype(np.float32) - (t.candidate != t.truth)).astype(np.float32)
+    for loss in (0.0, *LOSSES):
+        t = drawn(replace(LONG, worse=loss), runs, 1)
+        values[loss] = ((t.control != t.truth).astype(np.float32) - (t.candidate != t.truth)).astype(np.float32)
     deviation = float(values[0.0].std())
-    tests = [lambda _: peers.naive(12, most), lambda loss: peers.fixed(peers.sample_size(loss, deviation))]
-    tests += [lambda _, k=kind: peers.group(k, 10, most) for kind in ("obrien-fleming", "pocock")]
+    tests: list[Callable[[float], peers.Peer]] = [
+        lambda _: peers.naive(12, most),
+        lambda loss: peers.fixed(peers.sample_size(loss, deviation)),
+    ]
+    tests += [lambda _, k=kind: peers.group(k, 10, most) for kind in ("obrien-fleming", "pocock")]  # type: ignore[misc]
     tests += [lambda _: peers.msprt(deviation, 0.02, most)]
     print(f"\nDelays: canary on accuracy, margin 0.02, labels on time, {most:,} at most, {runs:,} runs; medians, in labels")
     print(" " * 29 + "equal: rolled back    worse .02: promoted   to promote   losses found: .01      .02       .05")
@@ -178,7 +185,7 @@ def slow_class(runs: int, wanted: tuple[str, ...]) -> Iterator[Promise]:
     print(" " * 40 + "worse: promoted          stays after all labels     equal: promoted, day   rolled back")
     for labels in (k for k in SLOW if k in wanted):
         equal = world("accuracy", 0.0, labels, SLOW_DAYS)
-        same, good = drawn(equal, runs, 2), {}
+        same, good = drawn(equal, runs, 2), dict[int, Ends]()
         for worse, (name, wait) in product(SLOW[labels], {"before": 0, "after": waits(equal)}.items()):
             spec, _ = made("canary", "accuracy", 0.02, deadline=SLOW_DAYS * DAY, wait=wait)
             good[wait] = good[wait] if wait in good else patiently(equal, spec, same)
@@ -186,7 +193,7 @@ def slow_class(runs: int, wanted: tuple[str, ...]) -> Iterator[Promise]:
             traffic = drawn(at, runs, 1)
             end, when = patiently(at, spec, traffic)
             promoted, by = np.flatnonzero(end == PROMOTED), np.where(good[wait][0] == PROMOTED, good[wait][1] / DAY, np.inf)
-            stay = len(promoted) - sum(_taken_back(traffic, run, when[run], spec.margin) for run in promoted)
+            stay = len(promoted) - sum(_taken_back(traffic, run, int(when[run]), spec.margin) for run in promoted.tolist())
             wrong = int((good[wait][0] == ROLLED_BACK).sum())
             print(f"  {told:24} {name:7} {wait / DAY:4.1f} d {rate(len(promoted), runs)}   {rate(stay, runs)}", end="")
             print(f"     {np.mean(by < np.inf):6.1%} {np.median(by):6.2f}   {rate(wrong, runs)}", flush=True)
@@ -220,7 +227,7 @@ def forecasts(runs: int) -> Iterator[Promise]:
             at = World("accuracy", worse, days=40, rows=300)
             traffic = drawn(at, runs, 2)
             found = Rollouts(at, spec, traffic).run()
-            told = [_foretold(strategy, traffic, run, found) for run in np.flatnonzero(found.label > 1000)]
+            told = [_foretold(strategy, traffic, run, found) for run in np.flatnonzero(found.label > 1000).tolist()]
             rows, when = np.array([t for t in told if t is not None]).T
             middle, inside = float(np.median(rows)), float(np.mean((rows > 0.5) & (rows < 2)))
             name = f"{kind}, {'equal' if worse == 0 else 'worse by the margin'}"
@@ -228,10 +235,10 @@ def forecasts(runs: int) -> Iterator[Promise]:
             yield f"{name}: foretold within a factor of two", 0.5 < middle < 2 and 0.5 < float(np.median(when)) < 2
 
 
-def _foretold(strategy: Strategy, traffic: Traffic, run: int, found: Rollouts) -> tuple[float, float] | None:
+def _foretold(strategy: Canary | Ab, traffic: Traffic, run: int, found: Rollouts) -> tuple[float, float] | None:
     state = strategy.init(ARMS, 0)
     for first in range(0, 1000, 250):
-        state, verdict = strategy.update(state, feedback(traffic, run, first, first + 250, strategy.spec.paired))  # type: ignore[attr-defined]
+        state, verdict = strategy.update(state, feedback(traffic, run, first, first + 250, strategy.spec.paired))
     told, now = re.search(r"about ([\d,]+) more labelled rows", verdict.missing), int(traffic.at[750, run])
     if told is None or verdict.expected_at is None:
         return None
@@ -251,7 +258,7 @@ def main() -> None:
     tables = {f"{kind}, {k} looks": abs(peers.constant(kind, k) - c) < 1e-3 for (kind, k), c in peers.PUBLISHED.items()}
     promises: list[Promise] = [("boundaries are those of Jennison & Turnbull's tables", all(tables.values()))]
     wanted = LABELS[::3] if given.quick else tuple(labels for labels in LABELS if labels in given.labels)
-    parts = {
+    parts: dict[str, Callable[[], Iterable[Promise]]] = {
         "errors": lambda: errors(runs),
         "quality": lambda: quality(runs, 6 if given.quick else 14, wanted),
         "delays": lambda: () if given.quick else delays(max(20, runs // 5)),

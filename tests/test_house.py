@@ -84,6 +84,12 @@ def test_a_module_keeps_the_rules(path: Path) -> None:
     assert not swallowed, "an exception swallowed in silence"
 
 
+def test_tests_and_benchmarks_are_no_longer_than_modules() -> None:
+    files = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("examples/**/*.py")]
+    assert len(files) > 200
+    assert not [str(f.relative_to(ROOT)) for f in files if len(f.read_text().splitlines()) > 400], "two ideas in one room"
+
+
 def test_public_things_are_documented() -> None:
     missing = []
     for path in MODULES:

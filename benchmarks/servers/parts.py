@@ -183,19 +183,28 @@ def by_part(n: int) -> Mapping[str, float]:
                 live.answering._log(scored, replies, [(*NOTE, 1)] * n, notes)
             live.answering.fold()
 
+        def admitted() -> None:
+            head = lane.head(HEAD)
+            assert head is not None
+            server.admit(Plain(head, connection), "predict")
+
+        def metered() -> None:
+            server.meters.answered(answered, 0, 1)
+            server.meters.request("/predict", 200, 0.001)
+
         read = cost(rows, n)
         folded = cost(fold, max(1, FOLDED // n) * n, 10)
         live.stores = replace(live.stores, traffic=None)
         unlogged = cost(fold, max(1, FOLDED // n) * n, 10)
         return {
-            "head, request id, key, rate": cost(lambda: server.admit(Plain(lane.head(HEAD), connection), "predict")),
+            "head, request id, key, rate": cost(admitted),
             "JSON to checked rows": read,
             "router, a model of no cost": cost(lambda: live.router.answer(fresh(), units, attempt, behind=True), n),  # type: ignore[union-attr]
             "log of the prediction": folded - unlogged,
             "shadow (of no cost), profiles, label book, rollout": unlogged,
             "answers as lists": cost(lambda: answered_of(replies, attempt), n),
             "JSON of the answer": cost(lambda: answers(codec.version, answered, 0, 1)),
-            "metrics": cost(lambda: (server.meters.answered(answered, 0, 1), server.meters.request("/predict", 200, 0.001))),
+            "metrics": cost(metered),
         }
 
 

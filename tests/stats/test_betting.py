@@ -114,6 +114,11 @@ def test_betting_is_the_capital_of_the_bets_and_nothing_between_grid_points_is_l
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-3)
     assert found.log_e(values.mean()) < 1 < math.log(20) < found.log_e(0.9)
     assert np.allclose(found.up, np.interp(grid(POINTS), m, up), atol=1e-3)
+    hedged = np.maximum(up, down) - math.log(2)  # half of the stake is on either side
+    told = np.array([found.log_e(mean) for mean in m])
+    assert (told <= hedged + 1e-9).all(), "between grid points never more than it is"
+    at = [found.log_e(mean) for mean in grid(POINTS)]
+    assert at == pytest.approx(np.maximum(found.up, found.down) - math.log(2))
 
 
 @settings(max_examples=40, deadline=None)

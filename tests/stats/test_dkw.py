@@ -74,6 +74,22 @@ def test_the_distance_to_a_finite_reference_is_covered_at_every_look(power: floa
         assert low > 0.05, "a true distance of 0.13 is seen"
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.4])
+def test_each_end_of_a_distance_spends_a_quarter_of_the_risk_on_each_side(alpha: float) -> None:
+    """So wide are all four together that coverage alone would not see a risk that was not split."""
+    endless, n = 10**17, 2000
+    low, high = ks_interval(0.5, endless, n, alpha)
+    assert 0.5 - low == pytest.approx(band(n, alpha / 4), rel=1e-4)
+    assert high - 0.5 == pytest.approx(share_sequence(n, math.log(alpha / 4)), rel=1e-4)
+    low, high = ks_interval(0.5, n, endless, alpha)
+    assert 0.5 - low == pytest.approx(kstwobign.isf(alpha / 4) / math.sqrt(n), rel=2e-3)
+    assert math.exp(-2 * n * (high - 0.5) ** 2) == pytest.approx(alpha / 4, rel=1e-3), "Hoeffding's bound for one point"
+    both = ks_interval(0.5, n, n, alpha)
+    alone = ks_interval(0.5, n, endless, alpha), ks_interval(0.5, endless, n, alpha)
+    assert both == pytest.approx([sum(ends) - 0.5 for ends in zip(*alone, strict=True)], rel=1e-4)
+    assert ks_interval(0.5, n, n, alpha, bin_error=0.03) == pytest.approx((both[0], both[1] + 0.03))
+
+
 def test_nothing_is_known_of_no_rows() -> None:
     assert ks_interval(0.2, 1000, 0) == (0.0, 1.0)
     assert ks_interval(0.2, 0, 1000) == (0.0, 1.0)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loudly.core.values import Decision
 from loudly.errors import DataError
 from loudly.stats.interleave import Interleaved, Preference, interleaved_of, multileave, preference_of, probabilistic, team_draft
 
@@ -167,6 +168,16 @@ def test_the_state_is_plain_and_ties_are_kept_apart() -> None:
     assert told.evidence[0].detail["ties"] == 1
     assert told.missing
     assert Preference().verdict(0.05).evidence[0].effect is None
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3])
+def test_a_margin_of_the_wins_is_kept_where_the_lower_end_lies_above_it(alpha: float) -> None:
+    low, high = Preference().count(210, 190, 50).wins.interval(1, alpha)
+    assert 0.3 < low < 0.475 < high
+    for margin, decision in ((0.5 - low + 1e-6, Decision.PASS), (0.5 - low - 1e-6, Decision.UNDECIDED)):
+        verdict = Preference().count(210, 190, 50).verdict(alpha, margin=margin)
+        assert verdict.decision is decision
+        assert (verdict.evidence[0].low, verdict.evidence[0].high) == (low, high)
 
 
 def test_clicks_on_one_place_count_once() -> None:

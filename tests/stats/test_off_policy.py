@@ -10,6 +10,7 @@ import pytest
 
 from loudly.core.values import Evidence
 from loudly.errors import DataError
+from loudly.stats.betting import Betting
 from loudly.stats.off_policy import Logged, dr, effective, ips, ips_exact, overlap_warnings, snips
 
 ARMS, RUNS = 5, 300
@@ -101,6 +102,15 @@ def test_rare_rewards_and_uneven_weights_are_covered_too() -> None:
     assert covered["ips"] / RUNS >= 0.91
     assert covered["snips"] / RUNS >= 0.91
     assert np.mean(exact) >= 0.97
+
+
+def test_the_exact_interval_is_that_of_betting_on_weighted_rewards_at_its_risk() -> None:
+    rng = np.random.default_rng(6)
+    p = rng.uniform(0.2, 1.0, 400)
+    log = Logged((rng.random(400) < 0.4) * 1.0, p, np.full(400, 0.5))
+    found, stream = ips_exact(log, 2.5, 0.9), Betting(0.1).add(log.reward * 0.5 / p / 2.5)
+    assert (found.low, found.high) == pytest.approx((2.5 * stream.low, 2.5 * stream.high))
+    assert found.confidence == 0.9
 
 
 def test_the_jackknife_is_leave_one_out() -> None:

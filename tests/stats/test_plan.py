@@ -43,6 +43,19 @@ def test_power_of_an_auc() -> None:
     assert np.mean(gaps - 1.959964 * error > -margin) == pytest.approx(0.8, abs=0.03)
 
 
+@pytest.mark.parametrize("positives", [0.1, 0.2, 0.7])
+def test_the_deviation_of_an_auc_is_that_of_placements_of_exponential_scores(positives: float) -> None:
+    """Of which Hanley & McNeil's formula is the variance: each class's share of the rows goes with its own placements."""
+    area, rng = 0.75, np.linspace(0, 1, 200_001)[:-1] + 2.5e-6
+    draw = -np.log1p(-rng)  # of an exponential, evenly by probability
+    times = area / (1 - area)
+    above, below = 1 - np.exp(-times * draw), np.exp(-draw / times)
+    assert above.mean() == pytest.approx(area, abs=1e-4)
+    assert below.mean() == pytest.approx(area, abs=1e-4)
+    expected = np.sqrt(above.var() / positives + below.var() / (1 - positives))
+    assert auc_deviation(area, positives) == pytest.approx(expected, rel=1e-3)
+
+
 def test_size_and_duration() -> None:
     assert Size(10, 10).days(0) is None
     assert sequential(0.05, 0.5).control < sequential(0.02, 0.5).control

@@ -56,6 +56,25 @@ def test_the_e_value_is_the_mixture_over_the_plan() -> None:
     assert test.log_e == pytest.approx(math.log(mixture / binom.pmf(40, 70, 0.7)), abs=1e-6)
 
 
+def test_a_mismatch_is_called_where_the_e_value_is_one_over_the_risk() -> None:
+    test = SampleRatio((0.5, 0.3, 0.2)).add((600, 340, 160))
+    p = math.exp(-test.log_e)
+    assert 0.001 < p < 0.5
+    assert test.p_value == pytest.approx(p)
+    assert (test.off(1.001 * p), test.off(0.999 * p)) == (True, False)
+    told = test.evidence(("a", "b", "c"), 0.06)
+    assert told.about == "c"
+    assert (told.low, told.high) == pytest.approx([end - 0.2 for end in test.interval(2, 0.02)]), "for all arms together"
+
+
+def test_a_mismatch_within_a_batch_is_seen_where_units_are_followed_one_by_one() -> None:
+    """Three hundred units of one arm, then as many of the other: at the end nothing is off, in the middle all was."""
+    walk = np.repeat([0, 1], 300)
+    assert SampleRatio((0.5, 0.5)).follow(walk).off(0.05)
+    assert not SampleRatio((0.5, 0.5)).add((300, 300)).off(0.05)
+    assert SampleRatio((0.5, 0.5)).follow(walk).peak == pytest.approx(SampleRatio((0.5, 0.5)).add((300, 0)).log_e)
+
+
 def test_e_values_multiply_when_the_plan_grows_and_false_alarms_stay_rare() -> None:
     rng, alarms = np.random.default_rng(24), 0
     for _ in range(300):

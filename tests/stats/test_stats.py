@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import ks_2samp
+from scipy.stats import binom, ks_2samp
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from loudly.stats.arm_process import ArmProcess
+from loudly.stats.arm_process import RATIOS, STAKES, ArmProcess
 from loudly.stats.auc import area, auc, auc_difference, average_precision, normal_interval
-from loudly.stats.confidence_sequence import Running, interval, radius, stretch
+from loudly.stats.confidence_sequence import Running, cautious, difference, interval, radius, stretch
 from loudly.stats.divergence import hellinger, js, ks, noise, psi, total_variation
 from loudly.stats.placement import BINS, count, placements
 
@@ -89,6 +91,46 @@ def test_which_arm_erred_rarely_accuses_an_equal_arm_and_finds_a_worse_one() -> 
     worse = np.mean([rolled_back(0.02, 2.0) for _ in range(100)])
     assert equal <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
     assert worse > 0.95
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5])
+def test_the_bet_on_an_equal_arm_is_worth_its_stake_exactly_and_accuses_where_it_is_one_over_the_risk(share: float) -> None:
+    """Summed over whose each of so many errors is: no simulation."""
+    for errors in (1, 7, 40):
+        worth = [math.exp(ArmProcess().add(mine, errors - mine, share).log_e) for mine in range(errors + 1)]
+        assert (binom.pmf(np.arange(errors + 1), errors, share) * worth).sum() == pytest.approx(1.0)
+    found = ArmProcess().add(9, 1, share).add(3, 2, 1 - share)
+    e = math.exp(found.log_e)
+    assert e == pytest.approx(_mixed([(9, 1, share), (3, 2, 1 - share)]))
+    assert (found.worse(1.001 / e, share), found.worse(0.999 / e, share), found.worse(1.001 / e, 0.8)) == (True, False, False)
+
+
+def _mixed(stretches: list[tuple[int, int, float]]) -> float:
+    """What the stakes have become: an error is the candidate's with r·s / (1 - s + r·s) under a ratio r, with s under none."""
+    total = 0.0
+    for ratio, stake in zip(RATIOS, STAKES, strict=True):
+        for mine, others, s in stretches:
+            p = ratio * s / (1 - s + ratio * s)
+            stake *= (p / s) ** mine * ((1 - p) / (1 - s)) ** others
+        total += stake
+    return total
+
+
+def test_a_difference_of_two_arms_is_as_uncertain_as_both_are() -> None:
+    """Arms of different sizes and spreads: each variance goes with its own arm's rows."""
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(1.0, 3.0, 400), rng.normal(1.5, 0.5, 50)
+    made = difference(Running().add(first), Running().add(second))
+    assert (made.n, made.mean) == (450, pytest.approx(second.mean() - first.mean()))
+    welch = math.sqrt(first.var(ddof=1) / 400 + second.var(ddof=1) / 50)
+    assert made.deviation / math.sqrt(450) == pytest.approx(welch)
+    assert difference(Running().add(first), Running().add(second[:1])).n == 0
+
+
+def test_a_cautious_stream_has_seen_two_values_more_at_its_reach() -> None:
+    seen = np.array([0.0, 0.0, 0.0, 1.0])
+    two_more = ((np.array([*seen, seen.mean() - 2, seen.mean() + 2]) - seen.mean()) ** 2).sum()
+    assert cautious(Running().add(seen), 2.0) == Running(4, 0.25, pytest.approx(two_more))  # type: ignore[arg-type]
 
 
 def test_a_shared_outage_accuses_nobody() -> None:

@@ -88,7 +88,8 @@ def add(
         gains = values[CANDIDATE] - values[CONTROL]
         known = np.isfinite(gains)
         positive = _of(feedback.truth > 0.5 if _ranks(metric) else None, known)
-        out["gain"] = gains_of(evidence["gain"]).add(gains[known], positive).plain()
+        gain = gains_of(evidence["gain"]).add(gains[known], positive)
+        out["gain"], out["farthest"] = gain.plain(), max(evidence["farthest"], _farthest(gains[known] - gain.mean))
         out["bursts"] = clusters_of(evidence["bursts"]).add(gains[known], hashes(feedback.units)[known], positive).plain()
         scores = feedback.scores if _ranks(metric) else values
         out["today"] = today_with(out["today"], feedback, scores, known)
@@ -102,16 +103,17 @@ def _unpaired(
     """Each arm on the rows that it answered, with rows of one unit as one cluster."""
     positive = feedback.truth > 0.5 if ranks else None
     known = cuped_of(evidence["before"])
-    each, clusters, hashed, learned = {}, {}, hashes(feedback.units), known
+    each, clusters, hashed, learned, farthest = {}, {}, hashes(feedback.units), known, evidence["farthest"]
     for index, (arm, found) in enumerate(values.items()):
         rows = (feedback.arm == index) & np.isfinite(found)
         value = found[rows]
         if before is not None and not ranks:
             value = known.adjust(before[rows], value)
             learned = learned.merge(Cuped().add(before[rows], found[rows]))
-        each[arm] = gains_of(evidence["each"][arm]).add(value, _of(positive, rows)).plain()
+        gains = gains_of(evidence["each"][arm]).add(value, _of(positive, rows))
+        each[arm], farthest = gains.plain(), max(farthest, _farthest(value - gains.mean))
         clusters[arm] = clusters_of(evidence["clusters"][arm]).add(value, hashed[rows], _of(positive, rows)).plain()
-    return {"each": each, "clusters": clusters, "before": learned.plain()}
+    return {"each": each, "clusters": clusters, "before": learned.plain(), "farthest": farthest}
 
 
 def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[str, Any]:
@@ -327,9 +329,8 @@ def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: M
     return -metric.loss(feedback.truth, score)
 
 
-def _farthest(values: Floats) -> float:
-    known = np.abs(values[np.isfinite(values)])
-    return float(known.max()) if len(known) else 0.0
+def _farthest(gaps: Floats) -> float:
+    return float(np.abs(gaps).max(initial=0.0))
 
 
 def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, list[int]]:
