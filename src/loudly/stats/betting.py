@@ -65,25 +65,7 @@ class Bets:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stream:
-    """Values of one kind, bet on as they come."""
-
-    alpha: float = 0.05
-    bets: Bets = field(default_factory=Bets)
-
-    @property
-    def n(self) -> int:
-        """Values so far."""
-        return self.bets.n
-
-    @property
-    def mean(self) -> float:
-        """Of the values so far; NaN before the first."""
-        return self.bets.mean
-
-
-@dataclass(frozen=True, slots=True)
-class Betting(_Stream):
+class Betting:
     """The confidence sequence by betting.
 
     up, down: (points,) log-capital of betting that the mean is above, below each m of the grid.  low, high: as of now.
@@ -95,10 +77,22 @@ class Betting(_Stream):
     (1000, True)
     """
 
+    alpha: float = 0.05
+    bets: Bets = field(default_factory=Bets)
     up: Floats = field(default_factory=lambda: np.zeros(POINTS))
     down: Floats = field(default_factory=lambda: np.zeros(POINTS))
     low: float = 0.0
     high: float = 1.0
+
+    @property
+    def n(self) -> int:
+        """Values so far."""
+        return self.bets.n
+
+    @property
+    def mean(self) -> float:
+        """Of the values so far; NaN before the first."""
+        return self.bets.mean
 
     def add(self, values: Floats) -> Betting:
         """The stream with a batch more."""
@@ -149,7 +143,7 @@ def betting_of(data: Mapping[str, Any]) -> Betting:
 
 
 @dataclass(frozen=True, slots=True)
-class Bernstein(_Stream):
+class Bernstein:
     """The empirical-Bernstein confidence sequence: a few numbers of state, a little wider than `Betting`.
 
     stakes, staked: sums of stake and of stake × value.  price: sum of squared surprise × ψ(stake).
@@ -160,11 +154,23 @@ class Bernstein(_Stream):
     (1000, True)
     """
 
+    alpha: float = 0.05
+    bets: Bets = field(default_factory=Bets)
     stakes: float = 0.0
     staked: float = 0.0
     price: float = 0.0
     low: float = 0.0
     high: float = 1.0
+
+    @property
+    def n(self) -> int:
+        """Values so far."""
+        return self.bets.n
+
+    @property
+    def mean(self) -> float:
+        """Of the values so far; NaN before the first."""
+        return self.bets.mean
 
     def add(self, values: Floats) -> Bernstein:
         """The stream with a batch more."""
