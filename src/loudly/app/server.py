@@ -34,9 +34,7 @@ from loudly.serve.front import Answered, Front
 from loudly.serve.replies import Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
-from loudly.store.spools import Spools
-
-SPOOLS = "spools"
+from loudly.store.spools import SPOOLS, Spools
 
 
 class Project(Protocol):

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from loudly.config import Config, read_config, secret
 from loudly.core.clock import DAY, WallClock, instant, stopwatch
 from loudly.core.seams import FastForm, ModelFormat
@@ -192,12 +190,12 @@ def why(opened: Opened, version: str | None) -> DecisionRecord:
 
 def plan(system: System, opened: Opened) -> Plan:
     """What the policy would do now."""
-    return _caught_up(system, opened).plan()
+    return caught_up(system, opened).plan()
 
 
 def apply(system: System, opened: Opened) -> Plan:
     """Does it."""
-    live = _caught_up(system, opened)
+    live = caught_up(system, opened)
     made = live.plan()
     live.apply(made)
     live.stores.tracker.flush()
@@ -233,14 +231,6 @@ def kill(system: System, opened: Opened, reason: str, on: bool) -> None:
     open_live(system, opened).event("kill_switch_set", on=on, reason=reason)
 
 
-def feedback(system: System, opened: Opened, labels: pl.DataFrame) -> tuple[int, int]:
-    """Labels for predictions of the log; returns how many were joined and how many were unknown."""
-    live = _caught_up(system, opened)
-    arrival = live.feedback(labels)
-    live.tick()
-    return arrival.joined.height, len(arrival.unknown)
-
-
 def replay(system: System, *, since: str | None, until: str | None, step: int = DAY, progress: Progress | None = None) -> Replayed:
     """History through the live code, in memory. Without `since` the older half of the rows trains."""
     table = read_table(system.data())
@@ -272,7 +262,7 @@ def gate_of(live: Live, ref: str) -> Verdict:
     return verdict_of(said[-1])  # type: ignore[arg-type]
 
 
-def _caught_up(system: System, opened: Opened) -> Live:
+def caught_up(system: System, opened: Opened) -> Live:
     """The wheel with the statistics of its logged traffic folded in again."""
     live = open_live(system, opened)
     catch_up(live, opened[1].root / "traffic")

@@ -82,7 +82,7 @@ def feedback(
     file: File = APP,
     as_json: AsJson = False,
 ) -> None:
-    """Send late labels to the running server, or straight into the wheel where none runs."""
+    """Hand late labels to the running server (exit code 3: not joined yet), or join them where none runs."""
     commands.feedback(file, labels, as_json)
 
 
