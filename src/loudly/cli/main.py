@@ -211,6 +211,10 @@ def main() -> None:
     except LoudlyError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except OSError as error:  # of files that a command was given, or that the stores are in
+        where = f"\n  Seen: {error.filename}" if error.filename else ""
+        print(f"error: The system refuses: {error.strerror or error}{where}", file=sys.stderr)
+        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":
