@@ -36,6 +36,13 @@ def test_a_broken_file_is_told_by_its_line(tmp_path: Path, text: str, told: str)
         load_app(tmp_path / "app.py")
 
 
+def test_the_line_is_told_where_the_file_is_named_as_one_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app.py").write_text("\n\nnowhere\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserFileError, match=r"NameError: .* \(app.py, line 3\)"):
+        load_app(Path("app.py"))
+
+
 def test_what_is_no_python_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "loans.csv").write_text("a,b\n")
     (tmp_path / "app.py").write_bytes(b"\xff\xfe\x00")

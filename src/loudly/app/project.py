@@ -65,7 +65,7 @@ def load_app(file: Path) -> App:
         raise
     except (Exception, SystemExit) as wrong:  # whatever the user's file does
         raise UserFileError(
-            f"{file} cannot be loaded.", seen=whence(wrong, file), do=f"Mend it until `python {file}` runs."
+            f"{file} cannot be loaded.", seen=whence(wrong, spec.origin or file), do=f"Mend it until `python {file}` runs."
         ) from wrong
     apps = [value for value in vars(module).values() if isinstance(value, App)]
     if len(apps) != 1:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from loudly.errors import LoudlyError, TrainingError
+
 
 def whence(wrong: BaseException, file: str | Path) -> str:
     """What went wrong, and the line of the file that it came through last.
@@ -22,6 +24,19 @@ def whence(wrong: BaseException, file: str | Path) -> str:
         return f"{type(wrong).__name__}: {wrong.msg} ({Path(wrong.filename or file).name}, line {wrong.lineno})"
     here = [frame.lineno for frame in traceback.extract_tb(wrong.__traceback__) if frame.filename == str(file)]
     return f"{type(wrong).__name__}: {wrong}" + (f" ({Path(file).name}, line {here[-1]})" if here else "")
+
+
+def asked(what: str, function: Callable[..., Any], *given: Any) -> Any:
+    """What a function of the user's gives. Raises: TrainingError where it fails, with its line; errors of ours pass."""
+    try:
+        return function(*given)
+    except LoudlyError:
+        raise
+    except Exception as wrong:
+        name = getattr(function, "__name__", repr(function))
+        raise TrainingError(
+            f"The {what} {name!r} failed.", seen=whence_of(wrong, function), do="Fix it, or call it by itself to see."
+        ) from wrong
 
 
 def whence_of(wrong: BaseException, function: Callable[..., Any]) -> str:

@@ -5,7 +5,7 @@ The same table, system, seed and champion give the same bytes and the same judgm
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.seams import Floats, Model, ModelFormat
 from loudly.core.values import Decision, Schema, Task, Verdict
+from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
 from loudly.evaluate.compare import compare, compare_slices
@@ -248,9 +249,22 @@ def _climb(trial: Trial, features: FrozenFeatures, score: Floats) -> Verdict:
             score,
             task=trial.task,
             name=system.metric,
-            rules={r.__name__: np.asarray(r(held_out), dtype=np.float64) for r in system.rules},
+            rules={rule.__name__: _ruled(rule, held_out) for rule in system.rules},
             seed=system.train.seed,
         )
+
+
+def _ruled(rule: Callable[[pl.DataFrame], Any], rows: pl.DataFrame) -> Floats:
+    """(n,) or (n, classes): what a rule says. Raises: TrainingError where it fails, DataError where it is not one score a row."""
+    given = asked("rule", rule, rows)
+    try:
+        scores = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as wrong:
+        raise DataError(f"The rule {rule.__name__!r} gave no numbers.", seen=str(wrong), do="Return one score a row.") from wrong
+    if scores.shape[:1] != (rows.height,):
+        seen, do = f"shape {scores.shape} for {rows.height:,} rows", "return rows['debt'] / rows['income']"
+        raise DataError(f"The rule {rule.__name__!r} must give one score a row.", seen=seen, do=do)
+    return scores
 
 
 def _overfit(trial: Trial, features: FrozenFeatures, model: Model, report: Report) -> Verdict:

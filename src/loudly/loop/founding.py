@@ -9,7 +9,7 @@ import polars as pl
 from loudly.core.values import Verdict, plain
 from loudly.data.pseudonym import pseudonymise
 from loudly.data.snapshot import load, snapshot
-from loudly.errors import DataError
+from loudly.errors import DataError, UserFileError, nearest
 from loudly.loop.live import Live
 from loudly.loop.retraining import policy_digest
 from loudly.serve.context import check_columns
@@ -39,6 +39,9 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         side=live.sides.columns,
         group=system.group,
     )
+    for name in system.ignored:
+        if name not in table.columns:
+            raise UserFileError(f"The ignored column {name!r} is not in the table.", do=nearest(name, table.columns))
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():
         raise DataError("No row of the table has a label.", seen=f"{table.height:,} rows", do="Check the label column.")

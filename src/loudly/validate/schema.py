@@ -30,6 +30,8 @@ def infer_schema(
     Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
     or whose time column holds no times.
     """
+    if not table.columns:
+        raise DataError("The table has no columns.", do="Check what @app.data returns.")
     grouped = (("group", group),) if group else ()
     for what, name in (("label", label), ("time", time), ("key", key), *grouped, *(("private", p) for p in private)):
         if name not in table.columns:
