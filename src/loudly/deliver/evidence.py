@@ -327,11 +327,6 @@ def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: M
     return -metric.loss(feedback.truth, score)
 
 
-def _farthest(values: Floats) -> float:
-    known = np.abs(values[np.isfinite(values)])
-    return float(known.max()) if len(known) else 0.0
-
-
 def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, list[int]]:
     score = feedback.scores[arm]
     known = np.isfinite(score)

@@ -85,12 +85,26 @@ def _candidates(data: Mapping[str, Any]) -> str:
 
 
 def _trigger(data: Mapping[str, Any]) -> str:
-    return str(data["trigger"]) if data["trigger"] == "by hand" else f"on {data['trigger']}"
+    """What made somebody train: a person, the start of all, or what the policy saw."""
+    match data["trigger"]:
+        case "first training":
+            return "first training"
+        case "by hand":
+            return "retrain by hand"
+        case trigger:
+            return f"retrain on {trigger}"
 
 
 def _aside(data: Mapping[str, Any]) -> str:
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in data["reasons"].items())
     return f"{data['rows']:,} row{'s' if data['rows'] > 1 else ''} set aside ({data['where']}): {reasons}"
+
+
+def _erased(data: Mapping[str, Any]) -> str:
+    """Events of before told of traffic alone."""
+    rows = data.get("dataset_rows", 0)
+    also = f" and {rows:,} of the newest dataset" if rows else ""
+    return f"{data['rows']:,} rows of traffic in {data['segments']:,} segments{also}"
 
 
 def _muted(data: Mapping[str, Any]) -> str:
@@ -133,8 +147,8 @@ TELL: dict[str, Teller] = {
     "alarm_cleared": lambda d: f"cleared {d['cause']}: {d['reason']}",
     "alarms_muted": _muted,
     "estimate_disproved": lambda d: f"no estimate without labels until the next champion: {d['verdict']['reason']}",
-    "retrain_triggered": lambda d: f"retrain {_trigger(d)}: {d['reason']}",
-    "retrain_failed": lambda d: f"retrain {_trigger(d)} made no model: {d['reason']}",
+    "retrain_triggered": lambda d: f"{_trigger(d)}: {d['reason']}",
+    "retrain_failed": lambda d: f"{_trigger(d)} made no model: {d['reason']}",
     "held": lambda d: f"held {d['wanted']}: {d['reason']}",
     "guarantee_weakened": lambda d: f"LOUD {d['what']}: {d['reason']}",
     "labels_unmatched": lambda d: (
@@ -147,7 +161,7 @@ TELL: dict[str, Teller] = {
     "subject_forgotten": lambda d: (
         f"{d['subject']} is to be forgotten: {d['reason']}; seen by {', '.join(d['versions']) or 'no version'}"
     ),
-    "subject_erased": lambda d: f"{d['subject']} erased: {d['rows']:,} rows of traffic in {d['segments']:,} segments; {d['stays']}",
+    "subject_erased": lambda d: f"{d['subject']} erased: {_erased(d)}; {d['stays']}",
     "segments_expired": lambda d: f"LOUD {d['segments']:,} traffic segments of {d['bytes']:,} bytes before {d['before']} deleted",
     "catch_up_begun": lambda d: f"LOUD {d['bytes']:,} bytes of traffic are folded behind the answers; nothing is decided yet",
     "catch_up_stopped": lambda d: f"LOUD the traffic of before is folded no further, and nothing is decided: {d['reason']}",
