@@ -345,8 +345,9 @@ def test_an_address_that_is_taken_and_workers_that_cannot_be_are_said(trained: P
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = trained.alone("serve", "--workers", "2", "--port", str(taken.getsockname()[1]))
-    assert (done.returncode, "Nobody can listen" in done.stderr) == (1, True)
+        for workers in ("1", "2"):
+            done = trained.alone("serve", "--workers", workers, "--port", str(taken.getsockname()[1]))
+            assert (done.returncode, "Nobody can listen" in done.stderr) == (1, True)
     for words, told in ((["--workers", "0"], "at least one process"), (["--workers", "2", "app.py", "app.py"], "different names")):
         done = trained.run("serve", *words)
         assert (done.returncode, told in done.stderr) == (1, True)

@@ -27,6 +27,7 @@ def test_the_way_of_a_newcomer(project: Project) -> None:
     early = project.run("ship")
     assert early.returncode == 1
     assert "loudly train" in early.stderr
+    assert "there is no champion yet: run `loudly train`" in project.json("plan")["lines"][0]
     trained = json.loads(project.alone("train", "--json").stdout)
     assert trained["version"] == "loans/1"
     assert trained["gate"]["decision"] == "PASS"
