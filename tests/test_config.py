@@ -29,8 +29,8 @@ def test_values_are_read_and_secrets_come_from_the_environment(tmp_path: Path, m
     [
         ("[stor]\n", "did you mean 'store'"),
         ("[server]\nprt=1\n", "did you mean 'port'"),
-        ('[server]\nport="8000"\n', "wants a int"),
-        ("[server]\nport=true\n", "wants a int"),
+        ('[server]\nport="8000"\n', "wants a whole number"),
+        ("[server]\nport=true\n", "wants a whole number"),
         ("[server]\nbatch=0\n", "at least one row"),
         ("[server]\nport=70000\n", "a port"),
         ('[server]\nlate="never"\n', "refuse"),
@@ -38,6 +38,9 @@ def test_values_are_read_and_secrets_come_from_the_environment(tmp_path: Path, m
         ("[server]\nkeys=[3]\n", "a list of texts"),
         ("[store]\nrows_in_memory=-1\n", "a number of rows"),
         ("[executor]\nworkers=0\n", "at least one process"),
+        ('[store]\nretention="90"\n', "a duration"),
+        ('[server]\nkeys="predict=env:KEY"\n', "a list of texts"),
+        ("[store]\nroot=3\n", "wants a text"),
         ("[server\n", "no TOML"),
         ("store=3\n", "a section"),
     ],
@@ -45,4 +48,10 @@ def test_values_are_read_and_secrets_come_from_the_environment(tmp_path: Path, m
 def test_mistakes_are_named(tmp_path: Path, text: str, hint: str) -> None:
     (tmp_path / "loudly.toml").write_text(text)
     with pytest.raises(ConfigError, match=hint):
+        read_config(tmp_path)
+
+
+def test_a_file_of_bytes_is_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "loudly.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no TOML"):
         read_config(tmp_path)

@@ -10,7 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -220,13 +220,13 @@ class TestStrategies(StrategyCase):
 
 class TestNotifiers(NotifyCase):
     @every("notify")
-    def notify(self, request: pytest.FixtureRequest) -> Any:
-        return part("notify", request.param)
+    def notify(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+        shut = {"file": {"path": tmp_path / "no such folder" / "alarms.jsonl"}, "webhook": {"address": "http://127.0.0.1:9/"}}
+        return partial(part("notify", request.param), **shut.get(request.param, {}))
 
     @pytest.fixture
-    def shut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("LOUDLY_ALARM_FILE", str(tmp_path / "no such folder" / "alarms.jsonl"))
-        monkeypatch.setenv("LOUDLY_ALARM_WEBHOOK", "http://127.0.0.1:9/")
+    def shut(self) -> None:
+        """The doors of `notify` are."""
 
 
 class TestMetrics(MetricCase):

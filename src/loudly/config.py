@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from loudly.core.clock import is_duration
 from loudly.errors import ConfigError, nearest
 
 FILE = "loudly.toml"
@@ -135,6 +136,14 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
+TYPES: dict[type[Any], str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list of texts",
+}
+
 BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "port": (lambda port: 0 <= port < 65_536, "a port"),
     "grpc_port": (lambda port: 0 <= port < 65_536, "a port, or 0 for none"),
@@ -144,6 +153,7 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch": (lambda rows: rows >= 1, "at least one row"),
     "queue": (lambda rows: rows >= 1, "at least one row"),
     "deadline": (lambda seconds: seconds > 0, "seconds above 0"),
+    "retention": (lambda text: not text or is_duration(text), 'a duration such as "90d", or "" to keep all for ever'),
     "late": (lambda word: word in ("refuse", "fallback"), '"refuse" or "fallback"'),
     "most_bytes": (lambda size: size >= 1, "at least one byte"),
     "explain_rows": (lambda rows: rows >= 1, "at least one row"),
@@ -168,8 +178,8 @@ def read_config(folder: Path | None = None) -> Config:
     if not path.exists():
         return Config(folder)
     try:
-        said = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as wrong:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
         raise ConfigError(f"{FILE} is no TOML.", seen=str(wrong)) from wrong
     sections = {}
     for name, values in said.items():
@@ -184,6 +194,14 @@ def secret(value: str) -> str:
     return os.environ.get(value[4:], "") if value.startswith("env:") else value
 
 
+def needed(section: str, key: str, value: str) -> str:
+    """The same of a value that somebody has named. Raises: ConfigError where its variable is not set."""
+    found = secret(value)
+    if value.startswith("env:") and not found:
+        raise ConfigError(f"[{section}] {key} is not in the environment.", seen=value, do=f"Set {value[4:]}.")
+    return found
+
+
 def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
     if not isinstance(values, Mapping):
         raise ConfigError(f"[{name}] is a section, not a value.", seen=repr(values))
@@ -196,10 +214,9 @@ def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
         value = tuple(value) if wanted is tuple and isinstance(value, list) else value
         if isinstance(value, int) and wanted is float:
             value = float(value)
-        if wanted is tuple and not (isinstance(value, tuple) and all(isinstance(one, str) for one in value)):
-            raise ConfigError(f"[{name}] {key} wants a list of texts.", seen=repr(value))
-        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            raise ConfigError(f"[{name}] {key} wants a {wanted.__name__}.", seen=repr(value))
+        texts = not isinstance(value, tuple) or all(isinstance(one, str) for one in value)
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool) or not texts:
+            raise ConfigError(f"[{name}] {key} wants {TYPES[wanted]}.", seen=repr(value))
         given[key] = value
         if key in BOUNDS and not BOUNDS[key][0](value):
             raise ConfigError(f"[{name}] {key} wants {BOUNDS[key][1]}.", seen=repr(value))

@@ -5,7 +5,6 @@ LoudlyError
 ├── ConfigError              loudly.toml: an unknown key, a bad value
 ├── ExtraMissing             a feature needs a library that is not installed
 ├── DataError                a table that cannot be used at all (bad *rows* are a Verdict, not an error)
-│   ├── SchemaMismatch       a row or table does not fit the frozen schema
 │   ├── StreamRefused        a stream holds what its detector cannot take: NaN, values out of bounds
 │   └── DatasetCorrupt       stored bytes do not have the digest they were stored under
 ├── StoreError
@@ -70,9 +69,6 @@ class ExtraMissing(LoudlyError):
 
 
 class DataError(LoudlyError): ...
-
-
-class SchemaMismatch(DataError): ...
 
 
 class StreamRefused(DataError): ...

@@ -316,6 +316,7 @@ def test_the_page_needs_nothing_from_outside(server: Server) -> None:
     page = httpx.get(f"{server.url}/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "x2" in page.text
+    assert page.text.index("For example") < page.text.index("/v2/models"), "what one sends first stands first"
     assert not re.search(r"https?://|<script|src=", page.text)
 
 

@@ -19,6 +19,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
 from command_line import ROW, Project  # noqa: E402
+from loudly.app.wheel import wait_for  # noqa: E402
 from under_load import Load, Site, compare, serving  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402
 
@@ -209,8 +210,24 @@ def test_an_address_that_is_taken_and_workers_that_cannot_be_are_said(trained: P
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = trained.alone("serve", "--workers", "2", "--port", str(taken.getsockname()[1]))
-    assert (done.returncode, "Nobody can listen" in done.stderr) == (1, True)
+        for workers in ("1", "2"):
+            done = trained.alone("serve", "--workers", workers, "--port", str(taken.getsockname()[1]))
+            assert (done.returncode, "Nobody can listen" in done.stderr) == (1, True)
     for words, told in ((["--workers", "0"], "at least one process"), (["--workers", "2", "app.py", "app.py"], "different names")):
         done = trained.run("serve", *words)
         assert (done.returncode, told in done.stderr) == (1, True)
+
+
+def test_a_wheel_that_waits_for_another_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wheel.lock"
+    with path.open("ab") as first, path.open("ab") as second:
+        wait_for(first)
+        assert capsys.readouterr().err == ""
+        waiting = threading.Thread(target=wait_for, args=(second,), daemon=True)
+        waiting.start()
+        time.sleep(0.2)
+        assert waiting.is_alive(), "one wheel at a time"
+        first.close()
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
+    assert "LOUD another wheel turns" in " ".join(capsys.readouterr().err.split())

@@ -27,6 +27,7 @@ def test_the_way_of_a_newcomer(project: Project) -> None:
     early = project.run("ship")
     assert early.returncode == 1
     assert "loudly train" in early.stderr
+    assert "there is no champion yet: run `loudly train`" in project.json("plan")["lines"][0]
     trained = json.loads(project.alone("train", "--json").stdout)
     assert trained["version"] == "loans/1"
     assert trained["gate"]["decision"] == "PASS"
@@ -74,6 +75,12 @@ def test_mistakes_are_three_lines_not_a_traceback(project: Project, tmp_path: Pa
         assert "Traceback" not in told.stderr
         assert told.stderr.startswith("error: ")
     assert project.run("init", ".").returncode == 1, "never writes over a file"
+    (tmp_path / "file").write_text("")
+    into = project.run("export", "docker", "-o", str(tmp_path / "file"))
+    assert into.returncode == 1
+    assert into.stderr.startswith("error: The system refuses: ")
+    assert str(tmp_path / "file") in into.stderr
+    assert "not a time" in project.run("replay", "--since", "yesterday").stderr
 
 
 def test_a_history_is_replayed_from_the_command_line(project: Project) -> None:

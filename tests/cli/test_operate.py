@@ -75,3 +75,37 @@ def test_a_subject_is_forgotten_beside_a_running_server_and_without_one(project:
     assert project.json("forget", trained, "--reason", "asked to")["versions"] == ["loans/1"]
     ledger = (project.folder / ".loudly" / "ledger.db").read_bytes()
     assert not any(name in ledger for name in (b"subject-ann", b"subject-bob", trained.encode()))
+
+
+@pytest.mark.slow
+def test_labels_of_a_file_reach_a_running_server_and_a_second_server_is_refused(shipped: Project, tmp_path: Path) -> None:
+    project = shipped.copy(tmp_path)
+    project.edit("loudly.toml", "[server]", "[server]\ntick = 0.3")
+    port = free_port()
+    server = project.serve(port)
+    ask = f"http://127.0.0.1:{port}"
+    for key in ("ann", "bob"):
+        assert httpx.post(f"{ask}/predict", json={**ROW, "loan_id": key}).status_code == 200
+    (tmp_path / "labels.csv").write_text("loan_id,late\nann,true\nnobody,false\n")
+    told = project.run("feedback", "labels.csv")
+    assert told.returncode == 3, "not yet"
+    assert "2 labels wait for the running server" in told.stdout
+    until(lambda: httpx.get(f"{ask}/status").json()["waiting_for_labels"] == 1, "the server has joined it")
+    until(lambda: "nobody" in project.run("status").stdout, "the unknown key is told")
+    second = project.alone("serve", "--port", str(free_port()))
+    assert second.returncode == 1
+    assert "Another process writes this log" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert httpx.post(f"{ask}/predict", json={**ROW, "loan_id": "cid"}).status_code == 200
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0
+    assert b"cid" in segments(project), "the log of the first goes on"
+    (tmp_path / "labels.csv").write_text("loan_id,late\nbob,true\n")
+    assert project.json("feedback", "labels.csv") == {"joined": 1, "unknown": 0, "spooled": 0}
+    (tmp_path / "labels.csv").write_text("loan_id,late\ncid,1\n")
+    wrong = project.run("feedback", "labels.csv")
+    assert wrong.returncode == 1
+    assert "expected boolean" in wrong.stderr
+    assert "Seen: 1" in wrong.stderr
+    (tmp_path / "labels.csv").write_text("loan,late\ncid,true\n")
+    assert "no column 'loan_id'" in project.run("feedback", "labels.csv").stderr

@@ -47,6 +47,12 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         duration(text)
 
 
+@pytest.mark.parametrize("text", ["yesterday", "2013-13-01", ""])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a time"):
+        instant(text)
+
+
 def test_units_are_spread_evenly_and_rollouts_are_independent() -> None:
     one = [unit_draw(f"u{i}", "1") for i in range(4000)]
     two = [unit_draw(f"u{i}", "2") for i in range(4000)]

@@ -145,3 +145,9 @@ def test_report_and_card_are_plain_and_legible() -> None:
     assert "lr=0.1" in text
     widths = {len(line) for line in text.splitlines() if line.startswith("| ") and "roc_auc" in line}
     assert len(widths) == 1
+
+
+def test_a_candidate_that_is_not_held_against_the_champion_says_why() -> None:
+    assert "no champion to compare with; 1 judgment passed" in Gate().judge(None, held_out=1000).reason
+    told = Gate().judge(None, held_out=1000, alone="not held against the champion: no new rows").reason
+    assert told == "not held against the champion: no new rows; 1 judgment passed"

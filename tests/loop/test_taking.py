@@ -91,6 +91,18 @@ def test_labels_meet_predictions_of_every_worker_that_were_acknowledged_before(p
     assert sorted(place.logged().values()) == [1] * 40
 
 
+def test_labels_of_a_file_that_cannot_be_joined_are_told_by_the_ledger(place: Place) -> None:
+    place.ask(0, 0, 5)
+    for name, told in (("by-hand-1", 1), ("c", 1)):
+        spool = SegmentWriter(place.folder / "spools" / name, through=True)
+        spool.append("labels", traffic.to_bytes(pl.DataFrame({"id": ["x"], "_at": [place.clock.now()]})))
+        spool.close()
+        place.taking.drain()
+        weakened = [r.event for r in place.stores.ledger.read() if r.event.kind == "guarantee_weakened"]
+        found = [e for e in weakened if e.data["what"] == "labels of a file are not joined"]
+        assert len(found) == told, "a worker's client is told by its answer"
+
+
 @pytest.mark.parametrize("moment", ["before", "after the log", "after the fold"])
 def test_a_wheel_that_dies_anywhere_takes_each_record_once(place: Place, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place.ask(0, 0, 10)

@@ -209,22 +209,20 @@ class Hook(BaseHTTPRequestHandler):
         """Silent."""
 
 
-def test_alarms_reach_file_and_webhook_and_a_shut_door_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("LOUDLY_ALARM_FILE", str(tmp_path / "alarms.jsonl"))
-    to_file(BAD)
+def test_alarms_reach_file_and_webhook_and_a_shut_door_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    to_file(BAD, tmp_path / "alarms.jsonl")
     assert json.loads((tmp_path / "alarms.jsonl").read_text())["reason"] == "x is gone"
     server = HTTPServer(("127.0.0.1", 0), Hook)
     thread = threading.Thread(target=server.handle_request)
     thread.start()
-    monkeypatch.setenv("LOUDLY_ALARM_WEBHOOK", f"http://127.0.0.1:{server.server_port}/")
-    to_webhook(BAD)
+    address = f"http://127.0.0.1:{server.server_port}/"
+    to_webhook(BAD, address)
     thread.join()
     server.server_close()
     assert Hook.got[0]["subject"] == "feed of x"
-    to_webhook(BAD)
+    for shut in (address, "no address", ""):
+        to_webhook(BAD, shut)
+        assert "alarm webhook" in capsys.readouterr().err
     terminal(BAD)
     told = capsys.readouterr().err
-    assert "alarm webhook" in told
     assert "LOUD feed of x: x is gone" in told

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loudly.core.values import Event
-from loudly.errors import DiskFull, LedgerCorrupt, LedgerDiverged, StaleWriter
+from loudly.errors import DiskFull, LedgerCorrupt, LedgerDiverged, StaleWriter, StoreError
 from loudly.store.chain import verify
 from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.resuming import Resuming
@@ -97,3 +97,11 @@ def test_resuming_refuses_another_decision() -> None:
         resuming.append([Event("other", 2, {})], 1)
     with pytest.raises(StaleWriter):
         resuming.append([Event("other", 2, {})], 5)
+
+
+def test_a_ledger_that_may_not_be_written_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").mkdir()
+    with pytest.raises(StoreError, match="may not be written") as told:
+        SqliteLedger(tmp_path / "ledger.db")
+    assert str(tmp_path) in told.value.do
+    assert "backup" not in told.value.do

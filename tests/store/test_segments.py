@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loudly.errors import SegmentUnreadable
+from loudly.errors import Conflict, SegmentUnreadable
 from loudly.store.segments import SegmentWriter, read_segments
 
 
@@ -160,3 +160,15 @@ def test_a_log_is_read_on_from_a_record_while_it_is_written_and_its_segments_cha
     thread.join()
     writer.close()
     assert read == list(range(1, 401))
+
+
+def test_a_log_has_one_writer_and_a_second_leaves_it_as_it_is(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append("predictions", b"one")
+    writer.flush()
+    with pytest.raises(Conflict, match="Another process writes this log"):
+        SegmentWriter(tmp_path)
+    writer.append("predictions", b"two")
+    writer.close()
+    assert [r.payload for r in read_segments(tmp_path)] == [b"one", b"two"]
+    SegmentWriter(tmp_path).close()

@@ -7,7 +7,7 @@ import pytest
 
 from loudly.core.values import Task
 from loudly.errors import LoudlyError, TrainingError, UserFileError
-from loudly.train.fit import fit_once, takes_start
+from loudly.train.fit import answers, fit_once, takes_start
 from loudly.train.ladder import climb
 from loudly.train.random_search import RandomSearch
 from loudly.train.run import run_key
@@ -110,3 +110,35 @@ def test_optuna_finds_more_than_chance() -> None:
     first = optuna_search.OptunaSearch(SPACE, 0)
     with pytest.raises(LoudlyError, match="not asked for"):
         first.tell({"rate": 0.5, "depth": 1, "kind": "bad"}, 0.0)
+
+
+class Odd:
+    """A model that answers what it is told to."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+    def predict(self, X: Any) -> Any:
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+
+def test_a_model_that_cannot_answer_each_row_is_named() -> None:
+    assert answers(Odd(np.zeros(3)), None, 3).shape == (3,)
+    for made, told in (
+        (KeyError("x"), "cannot predict.*\n.*KeyError"),
+        (np.zeros(2), r"answers of shape \(2,\) to 3 rows"),
+        (np.zeros((3, 2, 1)), "does not answer each row"),
+        (np.float64(1.0), "does not answer each row"),
+    ):
+        with pytest.raises(TrainingError, match=told):
+            answers(Odd(made), None, 3)
+
+
+def test_a_train_function_that_ends_the_program_is_named_by_its_line() -> None:
+    def fit(X: Any, y: Any) -> Any:
+        raise SystemExit(2)
+
+    with pytest.raises(TrainingError, match=r"SystemExit: 2 \(test_train.py, line \d+\)"):
+        fit_once(fit, None, None, {}, seed=0)

@@ -113,3 +113,14 @@ def test_each_check_fails_on_its_damage_alone(world: pl.DataFrame, name: str, ha
     table = harm(world)  # type: ignore[operator]
     judged = judge_table(table, infer_schema(table, label="y", time="at", key="id"), now=NOW)
     assert name in [v.subject for v in judged if v.failed]
+
+
+def test_a_column_without_plain_values_is_named(world: pl.DataFrame) -> None:
+    names = {"label": "y", "time": "at", "key": "id"}
+    mixed = world.with_columns(pl.Series("odd", [1.5, "n/a", *[2.0] * (world.height - 2)], dtype=pl.Object))
+    with pytest.raises(DataError, match=r"'odd' holds no plain values.*\n.*types float, str"):
+        infer_schema(mixed, **names)
+    listed = world.with_columns(odd=pl.lit([1, 2]))
+    with pytest.raises(DataError, match=r"'odd' holds no plain values.*\n.*List\(Int64\)"):
+        infer_schema(listed, **names)
+    assert infer_schema(listed, **names, ignored=["odd"]).field("odd").role is Role.IGNORED  # type: ignore[union-attr]

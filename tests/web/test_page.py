@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,12 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert page.count("<svg") == 1 + 1 + 3 + 1  # AUC by month, what was done, three keys of its legend, where the time went
     for policy in FIGURES["policies"].values():
         assert policy["name"] in page
+
+
+def test_the_head_says_up_to_which_month_was_replayed() -> None:
+    months = list(next(iter(FIGURES["policies"].values()))["months"])
+    last = date.fromisoformat(f"{months[-1]}-01").strftime("%B")
+    assert f"March to {last} replayed" in render(FIGURES)
 
 
 def test_every_alarm_says_what_is_blamed_and_what_was_held_back_is_counted() -> None:

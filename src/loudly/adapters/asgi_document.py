@@ -80,9 +80,10 @@ def page(front: Front) -> str:
     name = html.escape(front.name)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>loudly: {name}</title>'
-        "<style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td{padding:.1em 1em .1em 0}"
-        "pre{background:#f4f4f4;padding:1em;overflow:auto}</style>"
-        f"<h1>{name}</h1><ul>{paths}</ul><h2>A row</h2><table>{rows}</table><h2>For example</h2><pre>{example}</pre></html>"
+        "<style>:root{color-scheme:light dark}body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+        "td{padding:.1em 1em .1em 0}pre{background:#8882;padding:1em;overflow:auto}</style>"
+        f"<h1>{name}</h1><h2>A row for POST /predict</h2><table>{rows}</table><h2>For example</h2><pre>{example}</pre>"
+        f"<h2>All that is answered</h2><ul>{paths}</ul></html>"
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from loudly.app.app import App
-from loudly.errors import UserFileError
+from loudly.core.whence import whence
+from loudly.errors import LoudlyError, UserFileError
 
 TEMPLATE = '''"""A loan book: who will be late? Replace the table and the fit by your own."""
 
@@ -50,15 +51,22 @@ ROWS = 6_000
 
 
 def load_app(file: Path) -> App:
-    """The App of a user's file. Raises: UserFileError for a file without one, or with two."""
+    """The App of a user's file. Raises: UserFileError for a file that cannot be loaded, without an App, or with two."""
     if not file.exists():
         raise UserFileError(f"There is no file {file}.", do="Run `loudly init`, or name yours: --file my_app.py")
-    spec = importlib.util.spec_from_file_location(f"loudly_user_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
+    spec = importlib.util.spec_from_file_location(f"loudly_user_{file.stem}", file) if file.is_file() else None
+    if spec is None or spec.loader is None:
+        raise UserFileError(f"{file} is no Python file.", do="Name the file that holds your App: --file my_app.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except LoudlyError:
+        raise
+    except (Exception, SystemExit) as wrong:  # whatever the user's file does
+        raise UserFileError(
+            f"{file} cannot be loaded.", seen=whence(wrong, spec.origin or file), do=f"Mend it until `python {file}` runs."
+        ) from wrong
     apps = [value for value in vars(module).values() if isinstance(value, App)]
     if len(apps) != 1:
         raise UserFileError(f"{file} must hold one App.", seen=f"{len(apps)} of them", do='app = loudly.App("name", ...)')
@@ -77,6 +85,8 @@ def load_apps(files: Sequence[Path]) -> list[App]:
 
 def make_project(folder: Path) -> tuple[Path, ...]:
     """Writes app.py, loudly.toml and loans.csv. Raises: UserFileError rather than write over a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UserFileError("A project needs a folder.", seen=f"{folder} is a file", do="loudly init another_folder")
     folder.mkdir(parents=True, exist_ok=True)
     paths = (folder / "app.py", folder / "loudly.toml", folder / "loans.csv")
     taken = [p.name for p in paths if p.exists()]

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from loudly.app import operate, verbs
+from loudly.app.address import open_door
 from loudly.app.returning import Returning, progress_bar
 from loudly.app.ticker import Ticker
 from loudly.config import ServerConfig, read_config, secret
@@ -34,9 +35,7 @@ from loudly.serve.front import Answered, Front
 from loudly.serve.replies import Replies
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter
-from loudly.store.spools import Spools
-
-SPOOLS = "spools"
+from loudly.store.spools import SPOOLS, Spools
 
 
 class Project(Protocol):
@@ -191,11 +190,13 @@ def answered_of(replies: Replies, attempt: Attempt) -> Answered:
 def run_server(projects: Sequence[Project], host: str | None, port: int | None) -> None:
     """Serves until it is told to stop: one project at the root, several under `/models/NAME`, each with stores of its own.
 
-    Address and drain are those of the first. Raises: ExtraMissing without the `serve` extra, ConfigError where two share a store.
+    Address and drain are those of the first. Raises: ExtraMissing without the `serve` extra, ConfigError where two share a store
+    or the address is taken, Conflict where another process serves from these stores.
     """
     apart(projects)
     first = read_config(projects[0].folder).server
     where = host or first.host
+    open_door(where, port or first.port).close()  # a taken address is told before the stores are opened
     bar = progress_bar()
     app = application([_part(project, where, bar) for project in projects], where)
     resolve("server", "uvicorn")(app, where, port or first.port, first.drain)
@@ -247,8 +248,13 @@ def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
     _tell_recovery(live)
     console = Console(stderr=True)
     _tell_sample(live, console)
-    standing = f"champion {live.state.champion} since {iso(live.state.champion_since)}" if live.state.champion else "no champion"
-    console.print(f"loudly {project.name}: {standing}", highlight=False)
+    if live.state.champion:
+        console.print(
+            f"loudly {project.name}: champion {live.state.champion} since {iso(live.state.champion_since)}", highlight=False
+        )
+    else:
+        told = "no champion: requests are answered with 503 until `loudly train` and `loudly ship`"
+        console.print(f"[bold red]LOUD[/] {project.name}: {told}", highlight=False)
     taken: dict[str, int] = {}
     taking = Taking(live, Spools(config.root / SPOOLS, taken))
     returning = Returning(live, taking, bar or progress_bar())

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from loudly.config import Config, read_config, secret
+from loudly.config import Config, StoreConfig, needed, read_config, secret
 from loudly.core.clock import DAY, WallClock, instant, stopwatch
-from loudly.core.seams import FastForm, ModelFormat
+from loudly.core.seams import FastForm, ModelFormat, Notify
 from loudly.core.values import Recorded, Verdict, verdict_of
+from loudly.core.whence import whence_of
 from loudly.data.read import read_table
-from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError, StaleWriter
+from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError, StaleWriter, UserFileError
 from loudly.loop.founding import found, reasons, reopen
 from loudly.loop.live import Live
 from loudly.loop.mirror import Mirrored
@@ -48,7 +49,7 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     """The parts that `loudly.toml` of the folder names, ready to use. `traffic`: open the log of requests for writing."""
     config = read_config(folder)
     root = config.root
-    url = secret(config.store.url)
+    url = needed("store", "url", config.store.url)
     ledger_kind = resolve("ledger", config.store.ledger)
     ledger = {"sqlite": lambda: ledger_kind(root / "ledger.db"), "memory": ledger_kind}.get(
         config.store.ledger, lambda: ledger_kind(url)
@@ -56,15 +57,31 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     blob_kind = resolve("blobs", config.store.blobs)
     blobs = {"files": lambda: blob_kind(root / "blobs"), "memory": blob_kind}.get(config.store.blobs, lambda: blob_kind(url))()
     tracker_kind = resolve("tracker", config.tracker.kind)
-    tracker_url = secret(config.tracker.url) or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    tracker_url = needed("tracker", "url", config.tracker.url) or f"sqlite:///{(root / 'mlflow.db').resolve()}"
     tracker = tracker_kind() if config.tracker.kind == "none" else tracker_kind(tracker_url, root / "mlflow", name)
     executor_kind = resolve("executor", config.executor.kind)
     executor = executor_kind() if config.executor.kind == "here" else executor_kind(config.executor.workers)
     fast = fast_forms() if config.server.fast_forms else {}
     log = SegmentWriter(root / "traffic") if traffic else None
-    notify = tuple(resolve("notify", kind) for kind in config.notify.kinds)
+    notify = tuple(_notify(kind, config) for kind in config.notify.kinds)
     sample, shelf = Sample(config.server.log_sample), Shelf(root, config.store.rows_in_memory) if traffic else None
     return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast, sample, shelf), config
+
+
+def _notify(kind: str, config: Config) -> Notify:
+    """A door for alarms, with its address. Raises: ConfigError for a webhook without one."""
+    door: Callable[..., None] = resolve("notify", kind)
+    match kind:
+        case "file":
+            return partial(door, path=config.folder / needed("notify", "file", config.notify.file))
+        case "webhook":
+            address = needed("notify", "webhook", config.notify.webhook)
+            if not address.startswith(("http://", "https://")):
+                do = 'Say webhook = "env:ALARM_WEBHOOK", and set it to the address.'
+                raise ConfigError("[notify] webhook wants an address that alarms can be posted to.", seen=repr(address), do=do)
+            return partial(door, address=address)
+        case _:
+            return door
 
 
 @contextmanager
@@ -119,7 +136,8 @@ def searches() -> dict[str, MakeSearch]:
 
 def private_key(config: Config) -> bytes:
     """The key of pseudonyms: from the environment (LOUDLY_KEY), or a file of the store that only its owner may read."""
-    given = secret(config.store.key)
+    named = config.store.key != StoreConfig().key
+    given = needed("store", "key", config.store.key) if named else secret(config.store.key)
     if given:
         return given.encode()
     path = config.root / "key"
@@ -139,6 +157,17 @@ def open_live(system: System, opened: Opened) -> Live:
     return live
 
 
+def table_of(system: System) -> pl.DataFrame:
+    """What the user's data function gives. Raises: UserFileError where it fails, DataError where it is no table."""
+    try:
+        return read_table(system.data())
+    except LoudlyError:
+        raise
+    except (Exception, SystemExit) as wrong:
+        do = "Fix it, or call it by itself to see."
+        raise UserFileError("@app.data failed.", seen=whence_of(wrong, system.data), do=do) from wrong
+
+
 def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> str:
     """Versions and judges the table, fits, gates and registers a candidate. Returns its reference.
 
@@ -149,7 +178,7 @@ def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> st
     live = open_live(system, opened)
     live.retraining.tuning = tuning or Tuning()
     live.retraining.tuning.progress("reading and judging the table", 0, None)
-    blocking = found(live, read_table(system.data()))
+    blocking = found(live, table_of(system))
     if blocking:
         told = "\n        ".join(reasons(blocking))
         raise LoudlyError("The table is refused.", seen=told, do="Mend the table, or list such columns in ignored=[...].")
@@ -157,7 +186,7 @@ def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> st
     live.stores.tracker.flush()
     if version is None:
         failed = [r.event for r in live.stores.ledger.read() if r.event.kind == "retrain_failed"][-1]
-        raise LoudlyError("No model came of it.", seen=str(failed.data["reason"]))
+        raise LoudlyError(f"No model came of it: {failed.data['reason']}")
     return version
 
 
@@ -196,7 +225,7 @@ def why(opened: Opened, version: str | None) -> DecisionRecord:
 
 def plan(system: System, opened: Opened) -> Plan:
     """What the policy would do now."""
-    return _caught_up(system, opened).plan()
+    return caught_up(system, opened).plan()
 
 
 def apply(system: System, opened: Opened) -> Plan:
@@ -207,7 +236,7 @@ def apply(system: System, opened: Opened) -> Plan:
         live.apply(made)
         return made
 
-    return _decided(_caught_up(system, opened), applied)
+    return _decided(caught_up(system, opened), applied)
 
 
 def mirror(opened: Opened) -> Mirrored:
@@ -260,17 +289,9 @@ def kill(system: System, opened: Opened, reason: str, on: bool) -> None:
     insist(open_live(system, opened), "kill_switch_set", on=on, reason=reason)
 
 
-def feedback(system: System, opened: Opened, labels: pl.DataFrame) -> tuple[int, int]:
-    """Labels for predictions of the log; returns how many were joined and how many were unknown."""
-    live = _caught_up(system, opened)
-    arrival = live.feedback(labels)
-    live.tick()
-    return arrival.joined.height, len(arrival.unknown)
-
-
 def replay(system: System, *, since: str | None, until: str | None, step: int = DAY, progress: Progress | None = None) -> Replayed:
     """History through the live code, in memory. Without `since` the older half of the rows trains."""
-    table = read_table(system.data())
+    table = table_of(system)
     at = table[system.time].dt.epoch("us")
     start = instant(since) if since else int(at.quantile(0.5) or 0) // DAY * DAY
     end = instant(until) if until else None
@@ -299,7 +320,7 @@ def gate_of(live: Live, ref: str) -> Verdict:
     return verdict_of(said[-1])  # type: ignore[arg-type]
 
 
-def _caught_up(system: System, opened: Opened) -> Live:
+def caught_up(system: System, opened: Opened) -> Live:
     """The wheel with the statistics of its logged traffic folded in again."""
     live = open_live(system, opened)
     catch_up(live, opened[1].root / "traffic")

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -109,8 +109,18 @@ def main(words: str) -> None:
     root = read_config(app.folder).root
     root.mkdir(parents=True, exist_ok=True)
     with (root / LOCK).open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a wheel before us may be finishing
+        wait_for(lock)
         Turning(open_wheel(app), Path(said["folder"])).run(stop, said["name"], said["reason"])
+
+
+def wait_for(lock: IO[bytes]) -> None:
+    """Takes the lock of the one wheel. A wheel before us may be finishing; where it is another server's, that is said."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        told = f"[bold red]LOUD[/] another wheel turns on {escape(lock.name)}: this one waits until it ends"
+        Console(stderr=True).print(told, highlight=False)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def follow_life(life: int, gone: Any) -> None:

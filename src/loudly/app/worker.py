@@ -23,7 +23,7 @@ from loudly.app import verbs
 from loudly.app.door import Door
 from loudly.app.pipe import ask
 from loudly.app.project import load_app
-from loudly.app.server import SPOOLS, application
+from loudly.app.server import application
 from loudly.app.wheel import LINE, TOLD, follow_life
 from loudly.core.clock import WallClock
 from loudly.errors import LoudlyError, WheelAway
@@ -31,6 +31,7 @@ from loudly.loop import traffic
 from loudly.loop.outpost import Told
 from loudly.plugins import resolve
 from loudly.store.segments import SegmentWriter
+from loudly.store.spools import SPOOLS
 
 FOLLOW_SECONDS = 0.1
 ROTATE_BYTES = 4 * 2**20

@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
+from loudly.app.address import open_door
 from loudly.app.pipe import ask
 from loudly.app.server import Project, warn_of_strangers
 from loudly.config import read_config
@@ -32,7 +33,6 @@ GRACE_SECONDS = 40.0
 WHEEL_SECONDS = 120.0
 LONGEST_WAIT = 30.0
 QUIET_SECONDS = 10.0
-BACKLOG = 2048
 METERS = "PROMETHEUS_MULTIPROC_DIR"
 WHEEL = "wheel"
 
@@ -201,19 +201,3 @@ def run_workers(file: Path, project: Project, host: str | None, port: int | None
     where = host or settings.host
     warn_of_strangers(project, where)
     Supervisor(file, project, open_door(where, port or settings.port), count).run()
-
-
-def open_door(host: str, port: int) -> socket.socket:
-    """A listening socket that processes can inherit. Raises: ConfigError where the address is taken."""
-    door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        door.bind((host, port))
-    except OSError as wrong:
-        door.close()
-        raise ConfigError(
-            f"Nobody can listen at {host}:{port}.", seen=str(wrong), do="Stop who does, or name another --port."
-        ) from wrong
-    door.listen(BACKLOG)
-    door.set_inheritable(True)
-    return door

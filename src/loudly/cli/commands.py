@@ -16,6 +16,7 @@ from loudly.app import operate, returning, verbs
 from loudly.app.doctor import examine
 from loudly.app.export import Exporting
 from loudly.app.export import export as write
+from loudly.app.feedback import feedback as send_labels
 from loudly.app.project import load_app, load_apps, make_project
 from loudly.app.server import run_server
 from loudly.app.workers import run_workers
@@ -129,10 +130,14 @@ def serve(files: list[Path], host: str | None, port: int | None, on_ray: bool, w
 
 def feedback(file: Path, labels: Path, as_json: bool) -> None:
     app = load_app(file)
-    with verbs.using_stores(app.name, app.folder, traffic=True) as opened:
-        joined, unknown = verbs.feedback(app.system, opened, read_table(labels))
-    say({"joined": joined, "unknown": unknown}, as_json, lambda: out.print(f"{joined:,} labels joined, {unknown:,} unknown"))
-    raise SystemExit(0 if joined else 1)
+    made = send_labels(app.system, app.folder, read_table(labels))
+    told = [f"{made['joined']:,} labels joined, {made['unknown']:,} unknown"]
+    if made["unknown"]:
+        told.append("unknown: no logged answer with that key waits for its label; `loudly status` shows some of the keys")
+    if made["spooled"]:
+        told = [f"{made['spooled']:,} labels wait for the running server: it joins them at its next tick; `loudly status` tells"]
+    say(made, as_json, lambda: lines(told))
+    raise SystemExit(3 if made["spooled"] else 0 if made["joined"] else 1)
 
 
 def replay(file: Path, since: str | None, until: str | None, step: str, as_json: bool) -> None:

@@ -82,7 +82,7 @@ def feedback(
     file: File = APP,
     as_json: AsJson = False,
 ) -> None:
-    """Send late labels to the running server, or straight into the wheel where none runs."""
+    """Hand late labels to the running server (exit code 3: not joined yet), or join them where none runs."""
     commands.feedback(file, labels, as_json)
 
 
@@ -210,6 +210,10 @@ def main() -> None:
         app()
     except LoudlyError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except OSError as error:  # of files that a command was given, or that the stores are in
+        where = f"\n  Seen: {error.filename}" if error.filename else ""
+        print(f"error: The system refuses: {error.strerror or error}{where}", file=sys.stderr)
         raise SystemExit(1) from error
 
 

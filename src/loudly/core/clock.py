@@ -50,6 +50,15 @@ def duration(text: str | int | timedelta) -> int:
     return round(total)
 
 
+def is_duration(text: str) -> bool:
+    """Whether `duration` takes it."""
+    try:
+        duration(text)
+    except ConfigError:
+        return False
+    return True
+
+
 def span(us: int) -> str:
     """A duration for people: the inverse of `duration` up to rounding.
 
@@ -69,12 +78,18 @@ def span(us: int) -> str:
 def instant(when: str | datetime | int) -> int:
     """Event time of an ISO text or datetime; a naive one is taken as UTC.
 
+    Raises: ConfigError for a text that is no time.
+
     >>> instant("2013-03-01") == instant("2013-03-01T00:00:00+00:00")
     True
     """
     if isinstance(when, int):
         return when
-    moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+    try:
+        moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+    except ValueError as wrong:
+        do = "Write e.g. '2026-03-01' or '2026-03-01T06:30:00'."
+        raise ConfigError("This is not a time.", seen=repr(when), do=do) from wrong
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * SECOND)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 
-from loudly.errors import DiskFull, LoudlyError, StaleWriter
+from loudly.errors import DiskFull, LoudlyError, StaleWriter, StoreError
 
 OPEN_ATTEMPTS = 100
 
@@ -17,13 +17,14 @@ class SqliteFile:
     """A connection to the file at `path`, with its tables made.
 
     noun: what the file is, for messages.  damaged: the error for a file that is none of ours.
-    Raises: StaleWriter, DiskFull, or `damaged`.
+    Raises: StaleWriter, DiskFull, StoreError where it may not be written, or `damaged`.
     """
 
     def __init__(self, path: Path | str, tables: Sequence[str], noun: str, damaged: type[LoudlyError]) -> None:
         self.path, self._noun, self._damaged = Path(path), noun, damaged
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        with self.named():
+            self.db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
             with self.named():
                 self.db.execute("PRAGMA synchronous=FULL")
@@ -77,4 +78,7 @@ class SqliteFile:
             return DiskFull(f"The {self._noun} has no room.", seen=seen, do="Free space; nothing acknowledged is lost.")
         if "locked" in text:
             return StaleWriter(f"Another process is writing to the {self._noun}.", seen=seen, do="One writer at a time; try again.")
+        if "readonly" in text or "unable to open" in text:
+            do = f"Let the user of this process write {self.path.parent.resolve()} and what is in it."
+            return StoreError(f"The {self._noun} may not be written.", seen=seen, do=do)
         return self._damaged(f"The {self._noun}'s file is damaged or none.", seen=seen, do="Restore a backup.")

@@ -278,7 +278,11 @@ def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:
     if spec.contextual and spec.floor == 0:
         raise ConfigError("Without a floor no arm of a linear bandit can be judged.", seen=text, do=EXAMPLE)
     if not 0 < spec.alpha < 0.5 or spec.margin < 0 or spec.hold < 0 or spec.days < 1:
-        raise ConfigError("An impossible rollout.", seen=f"alpha={spec.alpha}, margin={spec.margin}, days={spec.days}")
+        raise ConfigError(
+            "An impossible rollout.",
+            seen=f"alpha={spec.alpha}, margin={spec.margin}, days={spec.days}",
+            do="alpha lies between 0 and 0.5, margin is not below 0, and labelled days are at least 1.",
+        )
     if spec.deadline <= spec.hold * (len(spec.ramp) or (len(spec.steps) if spec.strategy == "canary" else 1)):
         raise ConfigError(
             "The deadline comes before the last step could end.",

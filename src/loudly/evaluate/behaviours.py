@@ -13,6 +13,8 @@ import polars as pl
 
 from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
+from loudly.core.whence import asked
+from loudly.errors import DataError
 
 EXPECTATIONS = ("same", "up", "down", "minimum")
 ALLOWED_SHARE = 0.01
@@ -32,11 +34,19 @@ class Behaviour:
     tolerance: float = 0.0
 
     def judge(self, predict: Callable[[pl.DataFrame], Floats], rows: pl.DataFrame) -> Verdict:
-        """PASS when at most 1 % of the rows break the expectation; the effect is that share."""
+        """PASS when at most 1 % of the rows break the expectation; the effect is that share.
+
+        Raises: TrainingError where `change` fails, DataError where it gives no table.
+        """
         subject = f"behaviour {self.name}"
         if rows.is_empty():
             return Verdict(Decision.UNDECIDED, subject, "no rows to try it on", missing="rows")
-        changed = predict(self.change(rows))
+        given = asked("behaviour", self.change, rows)
+        if not isinstance(given, pl.DataFrame):
+            raise DataError(
+                f"The behaviour {self.name!r} must give rows.", seen=type(given).__name__, do="return rows.with_columns(...)"
+            )
+        changed = predict(given)
         if self.expect == "minimum":
             mean = float(np.mean(changed))
             return self._verdict(subject, mean >= self.tolerance, mean, f"mean score {mean:.3f}", len(changed))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from loudly.core.values import Decision, Evidence, Verdict, worst
 
+AGAINST = "against the champion"
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -28,13 +30,14 @@ class Gate:
         others: tuple[Verdict, ...] = (),
         *,
         held_out: int,
+        alone: str = "no champion to compare with",
     ) -> Verdict:
-        """One verdict of all: against the champion (None where there is none), by slice, and whatever else was judged.
+        """One verdict of all: against the champion (None where it cannot be: `alone` says why), by slice, and what else was judged.
 
         PASS: surely not worse than the margin, no slice surely worse than its margin, nothing else failed.
         FAIL: surely worse, or a slice is, or a judgment failed.  UNDECIDED: says how many more rows.
         """
-        parts = (*self._overall(against, held_out), *map(self._slice, slices), *others)
+        parts = (*self._overall(against, held_out, alone), *map(self._slice, slices), *others)
         decision = worst(parts)
         said = [p for p in parts if p.decision is decision]
         reason = "; ".join(f"{p.subject}: {p.reason}" for p in said[:3]) if decision is not Decision.PASS else _summary(parts)
@@ -42,13 +45,13 @@ class Gate:
         evidence = tuple(e for p in parts for e in p.evidence)
         return Verdict(decision, "gate", reason, evidence, missing)
 
-    def _overall(self, against: Evidence | None, held_out: int) -> tuple[Verdict, ...]:
+    def _overall(self, against: Evidence | None, held_out: int, alone: str) -> tuple[Verdict, ...]:
         if held_out < self.rows:
             lacking = f"{self.rows - held_out} more held-out rows"
             return (Verdict(Decision.UNDECIDED, "held-out rows", f"{held_out} of {self.rows}", missing=lacking),)
         if against is None:
-            return (Verdict(Decision.PASS, "champion", "none to compare with"),)
-        return (_within(against, self.margin, "against the champion", strict=True),)
+            return (Verdict(Decision.PASS, AGAINST, alone),)
+        return (_within(against, self.margin, AGAINST, strict=True),)
 
     def _slice(self, evidence: Evidence) -> Verdict:
         return _within(evidence, self.slice_margin, f"slice {evidence.about}", strict=False)
@@ -76,5 +79,5 @@ def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) ->
 
 
 def _summary(parts: tuple[Verdict, ...]) -> str:
-    head = next((p.reason for p in parts if p.subject == "against the champion"), "no champion to compare with")
-    return f"{head}; {len(parts)} judgments passed"
+    head = next(p.reason for p in parts if p.subject == AGAINST)
+    return f"{head}; {len(parts)} judgment{'s' if len(parts) > 1 else ''} passed"

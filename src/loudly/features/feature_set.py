@@ -18,6 +18,7 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.seams import Floats
 from loudly.core.values import Kind, Role, Schema
+from loudly.core.whence import asked
 from loudly.errors import DataError, UserFileError, nearest
 
 Definition = Callable[..., pl.Series]
@@ -56,11 +57,12 @@ class FrozenFeatures:
     def derive(self, known: dict[str, pl.Series], height: int) -> dict[str, pl.Series]:
         """The inputs and what the definitions make of them. Raises: DataError as `frame`."""
         for definition in self.definitions:
-            made = definition(*(known[name] for name in _parameters(definition)))
+            made = asked("feature", definition, *(known[name] for name in _parameters(definition)))
             if not isinstance(made, pl.Series) or len(made) != height:
                 raise DataError(
                     f"The feature {definition.__name__!r} must return a Series with one value a row.",
                     seen=f"{type(made).__name__} of {len(made) if hasattr(made, '__len__') else '?'} for {height} rows",
+                    do="Compute on the Series as a whole: `return income / debt`.",
                 )
             known[definition.__name__] = made
         return known
@@ -102,7 +104,8 @@ class FeatureSet:
         raw = [f.name for f in self.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
         raw = [name for name in raw if name not in made]
         loose = FrozenFeatures(tuple(made), {}, self._inputs, self.definitions)
-        series = {**{name: _column(table, name) for name in raw}, **_made(loose, table)}
+        known = loose.derive({name: _column(table, name) for name in self._inputs}, table.height)
+        series = {**{name: _column(table, name) for name in raw}, **{name: known[name] for name in made}}
         columns = (*raw, *(d.__name__ for d in self.definitions))
         codes = {name: _values(s) for name, s in series.items() if _is_category(s, self.schema, name)}
         return FrozenFeatures(columns, codes, self._inputs, self.definitions)
@@ -116,13 +119,6 @@ class FeatureSet:
 @cache
 def _parameters(definition: Definition) -> tuple[str, ...]:
     return tuple(inspect.signature(definition).parameters)
-
-
-def _made(frozen: FrozenFeatures, table: pl.DataFrame) -> dict[str, pl.Series]:
-    known = {name: _column(table, name) for name in frozen.inputs}
-    for definition in frozen.definitions:
-        known[definition.__name__] = definition(*(known[n] for n in inspect.signature(definition).parameters))
-    return {name: known[name] for name in frozen.columns}
 
 
 def _column(table: pl.DataFrame, name: str) -> pl.Series:

@@ -5,7 +5,7 @@ The same table, system, seed and champion give the same bytes and the same judgm
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.seams import Floats, Model, ModelFormat
 from loudly.core.values import Decision, Schema, Task, Verdict
+from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
 from loudly.evaluate.compare import compare, compare_slices
@@ -28,13 +29,14 @@ from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.bundle import pack
 from loudly.register.fast_form import Fast, fasten, none
-from loudly.train.fit import fit_once
+from loudly.train.fit import answers, fit_once
 from loudly.train.ladder import climb
 from loudly.validate.schema import infer_schema
 
 SMALLEST_SLICE = 300
 MAX_HELD_OUT_SHARE = 0.3
 FEWEST_ROWS = 100
+MOST_CLASSES, MOST_FLOATS = 1000, 20
 OVERFIT_ROWS = 5_000
 FAST_ROWS = 20_000
 FAST_ALREADY = ("onnx",)
@@ -107,7 +109,7 @@ def make_candidate(
     judged = _fit(trial, features, fit_rows, params, start)
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
-        score = model.predict(model_inputs(features, held_out, system))
+        score = answers(model, model_inputs(features, held_out, system), held_out.height)
     report, gate, unheld = _judge(trial, score, champion, champion_saw)
     ladder = _climb(trial, features, score) if champion is None else None
     gate = _failed_by(gate, _overfit(trial, features, model, report), ladder)
@@ -150,9 +152,11 @@ def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:
         return Task.REGRESSION, ()
     classes = tuple(values.unique().sort().cast(pl.String).to_list())
     if len(classes) < 2:
-        raise DataError("The label has one value only; there is nothing to learn.", seen=str(classes))
-    if len(classes) > 1000:
-        raise DataError(f"The label has {len(classes)} values.", do="Choose a regression metric such as 'mae'.")
+        raise DataError("The label has one value only; there is nothing to learn.", seen=", ".join(classes) or "none")
+    if len(classes) > (MOST_FLOATS if values.dtype.is_float() else MOST_CLASSES):
+        seen = f"{len(classes):,} values of type {values.dtype}, e.g. {classes[0]}"
+        do = "Choose a regression metric such as 'mae', or make the label a text of few values."
+        raise DataError(f"{system.metric!r} wants classes, and the label has too many values for that.", seen=seen, do=do)
     return (Task.BINARY if len(classes) == 2 else Task.MULTICLASS), classes
 
 
@@ -246,16 +250,29 @@ def _climb(trial: Trial, features: FrozenFeatures, score: Floats) -> Verdict:
             score,
             task=trial.task,
             name=system.metric,
-            rules={r.__name__: np.asarray(r(held_out), dtype=np.float64) for r in system.rules},
+            rules={rule.__name__: _ruled(rule, held_out) for rule in system.rules},
             seed=system.train.seed,
         )
+
+
+def _ruled(rule: Callable[[pl.DataFrame], Any], rows: pl.DataFrame) -> Floats:
+    """(n,) or (n, classes): what a rule says. Raises: TrainingError where it fails, DataError where it is not one score a row."""
+    given = asked("rule", rule, rows)
+    try:
+        scores = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as wrong:
+        raise DataError(f"The rule {rule.__name__!r} gave no numbers.", seen=str(wrong), do="Return one score a row.") from wrong
+    if scores.shape[:1] != (rows.height,):
+        seen, do = f"shape {scores.shape} for {rows.height:,} rows", "return rows['debt'] / rows['income']"
+        raise DataError(f"The rule {rule.__name__!r} must give one score a row.", seen=seen, do=do)
+    return scores
 
 
 def _overfit(trial: Trial, features: FrozenFeatures, model: Model, report: Report) -> Verdict:
     """Whether the model is so much better on rows that it has learned from."""
     system, sample = trial.system, trial.fit_rows.tail(OVERFIT_ROWS)
     with trial.tally.spend("predict"):
-        seen = model.predict(model_inputs(features, sample, system))
+        seen = answers(model, model_inputs(features, sample, system), sample.height)
     return overfit(trial.truth(sample), seen, report.value, system.metric, system.gate.overfit)
 
 
@@ -276,12 +293,13 @@ def _judge(
     report = evaluate(truth, score, task=task, main=system.metric, classes=classes, slices=slices)
     if not np.isfinite(score).all():
         return report, Verdict(Decision.FAIL, "gate", "the candidate answers NaN on held-out rows"), ()
-    if champion is None or champion.classes != classes:
+    if champion is None:
         return report, system.gate.judge(None, held_out=len(truth)), ()
+    if champion.classes != classes:
+        return report, *_unheld(trial, "the champion knows other classes")
     new = (rows[system.time].dt.epoch("us") > champion_saw).to_numpy()
     if new.sum() < system.gate.rows:
-        lacking = f"only {int(new.sum())} held-out rows are new to the champion; the rollout must judge"
-        return report, system.gate.judge(None, held_out=len(truth)), (("the gate's comparison with the champion", lacking),)
+        return report, *_unheld(trial, f"only {int(new.sum())} held-out rows are new to the champion; the rollout must judge")
     rows, truth, score = rows.filter(new), truth[new], score[new]
     slices = {name: inside[new] for name, inside in slices.items() if inside[new].sum() >= SMALLEST_SLICE}
     with trial.tally.spend("predict"):
@@ -289,6 +307,12 @@ def _judge(
     against = compare(truth, score, before, system.metric)
     by_slice = compare_slices(truth, score, before, system.metric, slices)
     return report, system.gate.judge(against, by_slice, held_out=len(truth)), ()
+
+
+def _unheld(trial: Trial, why: str) -> tuple[Verdict, tuple[tuple[str, str], ...]]:
+    """The gate's verdict where a candidate cannot be held against the champion, which is a weakened guarantee."""
+    verdict = trial.system.gate.judge(None, held_out=trial.held_out.height, alone=f"not held against the champion: {why}")
+    return verdict, (("the gate's comparison with the champion", why),)
 
 
 def _behaves(trial: Trial, ready: Ready, gate: Verdict) -> Verdict:

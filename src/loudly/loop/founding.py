@@ -10,7 +10,7 @@ from loudly.core.canon import Json
 from loudly.core.values import Event, Verdict, plain
 from loudly.data.pseudonym import pseudonymise
 from loudly.data.snapshot import load, snapshot
-from loudly.errors import DataError
+from loudly.errors import DataError, UserFileError, nearest
 from loudly.loop.live import Live
 from loudly.loop.restart import insist_all
 from loudly.loop.retraining import policy_digest
@@ -41,6 +41,9 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         side=live.sides.columns,
         group=system.group,
     )
+    for name in system.ignored:
+        if name not in table.columns:
+            raise UserFileError(f"The ignored column {name!r} is not in the table.", do=nearest(name, table.columns))
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():
         raise DataError("No row of the table has a label.", seen=f"{table.height:,} rows", do="Check the label column.")

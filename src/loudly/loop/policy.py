@@ -188,6 +188,8 @@ def _barrier(known: Known, policy: RetrainPolicy) -> str:
 
 
 def _idle(known: Known, policy: RetrainPolicy) -> str:
+    if known.fitted_at is None:
+        return "there is no champion yet: run `loudly train`, then `loudly ship`"
     if policy.stage is Stage.MANUAL:
         return "retraining is manual"
     if known.broken:

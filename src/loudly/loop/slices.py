@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loudly.core.whence import asked
 from loudly.errors import DataError
 from loudly.loop.system import System
 
@@ -16,10 +17,13 @@ def slice_rows(system: System, rows: pl.DataFrame) -> dict[str, NDArray[np.bool_
     """Slice name -> (n,) membership. A slice function that returns values makes one slice for each (at most 50)."""
     made: dict[str, NDArray[np.bool_]] = {}
     for function in system.slices:
-        given = function(rows)
+        given = asked("slice", function, rows)
         series = given if isinstance(given, pl.Series) else pl.Series(function.__name__, given)
         if len(series) != rows.height:
-            raise DataError(f"The slice {function.__name__!r} gave {len(series)} values for {rows.height} rows.")
+            seen = f"{len(series):,} values for {rows.height:,} rows"
+            raise DataError(
+                f"The slice {function.__name__!r} must give one value a row.", seen=seen, do='return rows["region"] == "west"'
+            )
         if series.dtype == pl.Boolean:
             made[function.__name__] = series.fill_null(False).to_numpy()
             continue

@@ -26,6 +26,7 @@ from loudly.store.segments import Record
 from loudly.store.spools import Spools
 
 MOST_TOLD = 10_000
+BY_HAND = "by-hand"  # spools of `loudly feedback`, whose sender does not wait for an answer
 Outcome = Mapping[str, Any] | LoudlyError
 
 
@@ -65,13 +66,20 @@ class Taking:
                 found += new
                 new = self._spools.read() if any(record.kind == "labels" for record in new) else []
             if found:
-                self._told.update(take(self._live, found))
+                told = take(self._live, found)
+                self._say_refused(told)
+                self._told.update(told)
                 log.flush()
             if not log.refused:
                 self._spools.drop()
             for old in list(self._told)[: max(0, len(self._told) - MOST_TOLD)]:
                 del self._told[old]
             return len(found)
+
+    def _say_refused(self, told: Mapping[str, Outcome]) -> None:
+        for origin, made in told.items():
+            if isinstance(made, LoudlyError) and origin.startswith(BY_HAND):
+                self._live.event("guarantee_weakened", what="labels of a file are not joined", reason=str(made))
 
     def outcome(self, origin: str) -> Outcome:
         """What became of labels; they are taken over now where they were not yet."""

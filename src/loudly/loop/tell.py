@@ -33,7 +33,8 @@ def _verdict(data: Mapping[str, Any]) -> str:
 def _dataset(data: Mapping[str, Any]) -> str:
     dataset = data["dataset"]
     rows = sum(part["rows"] for part in dataset["parts"])
-    return f"dataset {dataset['name']} {data['digest'][:12]}: {rows:,} rows in {len(dataset['parts'])} parts"
+    parts = len(dataset["parts"])
+    return f"dataset {dataset['name']} {data['digest'][:12]}: {rows:,} rows in {parts} part{'s' if parts > 1 else ''}"
 
 
 def _schema(data: Mapping[str, Any]) -> str:
@@ -83,6 +84,29 @@ def _candidates(data: Mapping[str, Any]) -> str:
     return " beside ".join([str(data["version"]), *([", ".join(data["others"])] if data.get("others") else [])])
 
 
+def _trigger(data: Mapping[str, Any]) -> str:
+    """What made somebody train: a person, the start of all, or what the policy saw."""
+    match data["trigger"]:
+        case "first training":
+            return "first training"
+        case "by hand":
+            return "retrain by hand"
+        case trigger:
+            return f"retrain on {trigger}"
+
+
+def _aside(data: Mapping[str, Any]) -> str:
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in data["reasons"].items())
+    return f"{data['rows']:,} row{'s' if data['rows'] > 1 else ''} set aside ({data['where']}): {reasons}"
+
+
+def _erased(data: Mapping[str, Any]) -> str:
+    """Events of before told of traffic alone."""
+    rows = data.get("dataset_rows", 0)
+    also = f" and {rows:,} of the newest dataset" if rows else ""
+    return f"{data['rows']:,} rows of traffic in {data['segments']:,} segments{also}"
+
+
 def _muted(data: Mapping[str, Any]) -> str:
     """Causes by the reason why they are held back."""
     by_reason: dict[str, list[str]] = {}
@@ -98,7 +122,7 @@ TELL: dict[str, Teller] = {
     "schema_frozen": _schema,
     "table_judged": _verdict,
     "leakage_found": _verdict,
-    "rows_set_aside": lambda d: f"{d['rows']:,} rows set aside ({d['where']}): {d['reasons']}",
+    "rows_set_aside": _aside,
     "search_finished": _search,
     "run_finished": _run,
     "ladder_climbed": _verdict,
@@ -106,7 +130,7 @@ TELL: dict[str, Teller] = {
     "fast_form_judged": lambda d: f"{d['version']} is served from {d['serves']}: {_verdict(d)}",
     "gate_judged": lambda d: f"gate of {d['version']}: {_verdict(d)}",
     "artefact_queried": lambda d: f"{d['version']} loaded from its bytes and queried in the server: {_verdict(d)}",
-    "rollout_started": lambda d: f"rollout of {_candidates(d)} against {d['champion']}: {d['stages']}",
+    "rollout_started": lambda d: f"rollout of {_candidates(d)} against {d['champion']}: {', then '.join(d['stages'])}",
     "stage_started": lambda d: f"{d['version']} enters {d['strategy']}: {d['reason']}",
     "share_grown": lambda d: f"the rollout of {d['version']} grows to {100 * d['share']:.3g}%: {d['reason']}",
     "arm_dropped": lambda d: f"{d['version']} leaves the rollout alone, the others go on: {d['verdict']['reason']}",
@@ -123,11 +147,13 @@ TELL: dict[str, Teller] = {
     "alarm_cleared": lambda d: f"cleared {d['cause']}: {d['reason']}",
     "alarms_muted": _muted,
     "estimate_disproved": lambda d: f"no estimate without labels until the next champion: {d['verdict']['reason']}",
-    "retrain_triggered": lambda d: f"retrain on {d['trigger']}: {d['reason']}",
-    "retrain_failed": lambda d: f"retrain on {d['trigger']} made no model: {d['reason']}",
+    "retrain_triggered": lambda d: f"{_trigger(d)}: {d['reason']}",
+    "retrain_failed": lambda d: f"{_trigger(d)} made no model: {d['reason']}",
     "held": lambda d: f"held {d['wanted']}: {d['reason']}",
     "guarantee_weakened": lambda d: f"LOUD {d['what']}: {d['reason']}",
-    "labels_unmatched": lambda d: f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice: {d['examples']}",
+    "labels_unmatched": lambda d: (
+        f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice, e.g. {', '.join(map(str, d['examples']))}"
+    ),
     "kill_switch_set": lambda d: f"kill switch {'on' if d['on'] else 'off'}: {d['reason']}",
     "segment_recovered": lambda d: (
         f"traffic log recovered: {d['records']:,} records kept, a torn tail of {d['bytes_lost']:,} bytes cut"
@@ -135,7 +161,7 @@ TELL: dict[str, Teller] = {
     "subject_forgotten": lambda d: (
         f"{d['subject']} is to be forgotten: {d['reason']}; seen by {', '.join(d['versions']) or 'no version'}"
     ),
-    "subject_erased": lambda d: f"{d['subject']} erased: {d['rows']:,} rows of traffic in {d['segments']:,} segments; {d['stays']}",
+    "subject_erased": lambda d: f"{d['subject']} erased: {_erased(d)}; {d['stays']}",
     "segments_expired": lambda d: f"LOUD {d['segments']:,} traffic segments of {d['bytes']:,} bytes before {d['before']} deleted",
     "catch_up_begun": lambda d: f"LOUD {d['bytes']:,} bytes of traffic are folded behind the answers; nothing is decided yet",
     "catch_up_stopped": lambda d: f"LOUD the traffic of before is folded no further, and nothing is decided: {d['reason']}",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.markup import escape
 
 from loudly.core.values import Verdict, plain
 
-FILE_VARIABLE, HOOK_VARIABLE = "LOUDLY_ALARM_FILE", "LOUDLY_ALARM_WEBHOOK"
 TIMEOUT_SECONDS = 3.0
 
 
@@ -21,9 +20,8 @@ def terminal(verdict: Verdict) -> None:
     Console(stderr=True).print(f"[bold red]LOUD[/] {escape(verdict.subject)}: {escape(verdict.reason)}", highlight=False)
 
 
-def to_file(verdict: Verdict) -> None:
-    """One JSON line appended to the file named by LOUDLY_ALARM_FILE (alarms.jsonl by default)."""
-    path = Path(os.environ.get(FILE_VARIABLE, "alarms.jsonl"))
+def to_file(verdict: Verdict, path: Path = Path("alarms.jsonl")) -> None:
+    """One JSON line appended to a file."""
     try:
         with path.open("a") as file:
             file.write(json.dumps(plain(verdict)) + "\n")
@@ -31,13 +29,12 @@ def to_file(verdict: Verdict) -> None:
         terminal(Verdict(verdict.decision, f"alarm file {path}", f"{wrong}; the alarm was: {verdict.reason}"))
 
 
-def to_webhook(verdict: Verdict) -> None:
-    """A POST of the verdict as JSON to the address in LOUDLY_ALARM_WEBHOOK, with a time-out of 3 s."""
-    address = os.environ.get(HOOK_VARIABLE, "")
+def to_webhook(verdict: Verdict, address: str) -> None:
+    """A POST of the verdict as JSON to an address, with a time-out of 3 s."""
     body = json.dumps(plain(verdict)).encode()
-    request = urllib.request.Request(address or "http://127.0.0.1:0", body, {"Content-Type": "application/json"})
     try:
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
             answer.read()
-    except OSError as wrong:
+    except (OSError, HTTPException, ValueError) as wrong:  # ValueError: no address at all
         terminal(Verdict(verdict.decision, "alarm webhook", f"{wrong}; the alarm was: {verdict.reason}"))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from loudly.core.late import late
-from loudly.errors import SegmentUnreadable
+from loudly.errors import Conflict, SegmentUnreadable
 
 fcntl: Any = late("fcntl") if sys.platform != "win32" else None
 
@@ -31,6 +31,7 @@ LOG = logging.getLogger("loudly.store")
 WRITE_EVERY = 0.0025
 SYNC_EVERY = 0.050
 LOOK_EVERY = 0.5
+ASK_EVERY, ASKS = 0.01, 100
 ROTATE_BYTES = 64 * 2**20
 BUFFER_BYTES = 64 * 2**20
 FRAME_BYTES = 17  # of a record, beside its kind and payload
@@ -62,6 +63,7 @@ class SegmentWriter:
     rotate, seal_every: bytes and seconds after which a segment is sealed.  through: `append` writes before it returns.
     before: what is called before each write, to append what somebody has kept back until then: the whole of it, or what is old.
     most: bytes that the segments may have together; beyond it records are lost until somebody takes segments away.
+    A log has one writer: two would seal each other's segments. Raises: Conflict where there is one already.
     """
 
     def __init__(
@@ -77,8 +79,7 @@ class SegmentWriter:
         self.root.mkdir(parents=True, exist_ok=True)
         self.lost, self.refused = 0, ""
         self.before: Callable[[bool], None] = lambda whole: None
-        self._present = (self.root / WRITERS).open("ab")
-        _lock(self._present, alone=False)
+        self._present = _only_writer(self.root)
         self._rotate, self._through, self._seal_every, self._most = rotate, through, seal_every, most
         self._sealed = 0
         self._lock, self._disk = threading.Lock(), threading.Lock()
@@ -250,11 +251,27 @@ def being_written(root: Path | str) -> bool:
     if not path.exists():
         return False
     with path.open("ab") as file:
-        return not _lock(file, alone=True)
+        return not _lock(file, alone=False)
+
+
+def _only_writer(root: Path) -> IO[bytes]:
+    """The lock of the one writer. Who only asks whether there is one holds it for a moment, so it is tried for a second."""
+    file = (root / WRITERS).open("ab")
+    wait = threading.Event()
+    for _ in range(ASKS):
+        if _lock(file, alone=True):
+            return file
+        wait.wait(ASK_EVERY)
+    file.close()
+    raise Conflict(
+        "Another process writes this log of traffic.",
+        seen=str(root),
+        do="Stop the other `loudly serve`, or give this one stores of its own: [store] root.",
+    )
 
 
 def _lock(file: IO[bytes], *, alone: bool) -> bool:
-    """A lock that ends with the file or the process: shared by writers, alone for somebody who asks whether there is one."""
+    """A lock that ends with the file or the process: alone for the writer, shared by all who ask whether there is one."""
     if sys.platform == "win32":
         return True
     try:

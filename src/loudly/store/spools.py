@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loudly.store.segments import SEALED, Record, being_written, parse, segment_files
 
+SPOOLS = "spools"
 GONE_LOOKS = 50  # a writer that has just made its folder has not locked it yet
 
 

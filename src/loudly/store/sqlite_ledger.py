@@ -20,7 +20,7 @@ TABLE = """CREATE TABLE IF NOT EXISTS events (
 class SqliteLedger:
     """A ledger under a path; readers and writers may be other processes. `append` is durable on return.
 
-    Raises: StaleWriter, DiskFull, LedgerCorrupt for a file that is no ledger.
+    Raises: StaleWriter, DiskFull, StoreError where it may not be written, LedgerCorrupt for a file that is no ledger.
     """
 
     def __init__(self, path: Path | str) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 
 from loudly.core.canon import Json
 from loudly.core.clock import stopwatch
+from loudly.core.seams import Floats, Model
+from loudly.core.whence import whence_of
 from loudly.errors import LoudlyError, TrainingError, nearest
 
 # What loudly supplies by name, where the function asks for it.
@@ -55,10 +57,10 @@ def fit_once(
         estimator = train(X, y, **params, **given)
     except LoudlyError:
         raise
-    except Exception as wrong:
+    except (Exception, SystemExit) as wrong:
         raise TrainingError(
             "The train function failed.",
-            seen=f"{type(wrong).__name__}: {wrong}",
+            seen=whence_of(wrong, train),
             do="Fix it, or call it by itself to see.",
         ) from wrong
     if not hasattr(estimator, "predict"):
@@ -68,6 +70,27 @@ def fit_once(
             do="Return the fitted estimator: `return model.fit(X, y)`.",
         )
     return Fitted(estimator, stopwatch() - begun)
+
+
+def answers(model: Model, X: Any, rows: int) -> Floats:
+    """(rows,) or (rows, classes): the answers of what a train function has made.
+
+    Raises: TrainingError for a model that fails or does not answer each row, ModelError from the model's format.
+    """
+    try:
+        made = model.predict(X)
+    except LoudlyError:
+        raise
+    except Exception as wrong:
+        raise TrainingError(
+            "The model that the train function returned cannot predict.",
+            seen=f"{type(wrong).__name__}: {wrong}",
+            do="Return the fitted estimator: `return model.fit(X, y)`.",
+        ) from wrong
+    if made.ndim not in (1, 2) or len(made) != rows:
+        seen = f"answers of shape {made.shape} to {rows:,} rows"
+        raise TrainingError("The model does not answer each row.", seen=seen, do="One answer a row, or one for each class.")
+    return made
 
 
 def takes_start(train: Callable[..., object]) -> bool:

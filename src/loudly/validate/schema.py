@@ -30,6 +30,8 @@ def infer_schema(
     Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
     or whose time column holds no times.
     """
+    if not table.columns:
+        raise DataError("The table has no columns.", do="Check what @app.data returns.")
     grouped = (("group", group),) if group else ()
     for what, name in (("label", label), ("time", time), ("key", key), *grouped, *(("private", p) for p in private)):
         if name not in table.columns:
@@ -42,6 +44,13 @@ def infer_schema(
             seen=str(table[time].dtype),
             do="Parse it: pl.col(...).str.to_datetime().",
         )
+    for column in table.iter_columns():
+        if column.dtype == pl.Object or (column.dtype.is_nested() and column.name not in ignored):
+            raise DataError(
+                f"The column {column.name!r} holds no plain values.",
+                seen=_seen(column),
+                do="Give it one type: numbers, texts, booleans or times; or leave it out of the table.",
+            )
     roles = {
         **dict.fromkeys(ignored, Role.IGNORED),
         **dict.fromkeys(private, Role.PRIVATE),
@@ -52,6 +61,14 @@ def infer_schema(
         key: Role.KEY,
     }
     return Schema(tuple(_field(table[name], roles.get(name, Role.INPUT)) for name in table.columns))
+
+
+def _seen(column: pl.Series) -> str:
+    """What stands in a column that cannot be used."""
+    if column.dtype != pl.Object:
+        return str(column.dtype)
+    kinds = dict.fromkeys(type(value).__name__ for value in column.to_list() if value is not None)
+    return f"values of the types {', '.join(kinds)}"
 
 
 def _field(series: pl.Series, role: Role) -> Field:
@@ -81,6 +98,8 @@ def _kind(series: pl.Series) -> Kind:
         return Kind.NUMBER
     if dtype == pl.Null:
         return Kind.NUMBER
+    if dtype.is_nested():
+        return Kind.TEXT
     few = series.n_unique() <= min(MANY_VALUES, max(20, len(series) // 2))
     return Kind.CATEGORY if few else Kind.TEXT
 

@@ -45,7 +45,7 @@ time{white-space:nowrap}.wide{overflow-x:auto}.wide>svg{min-width:680px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:15px;margin:10px 0}
 th,td{padding:8px 10px;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
 th{color:var(--soft);font-weight:600;font-size:13.5px;vertical-align:bottom}
-th.text,td.text,th:first-child,td:first-child{text-align:left}td:first-child{font-weight:600}
+td.text{min-width:18ch}th.text,td.text,th:first-child,td:first-child{text-align:left}td:first-child{font-weight:600}
 tr.ours td{background:var(--tint)}
 .legend{color:var(--soft);font-size:14px;margin:10px 0 2px}.key{margin-right:20px;white-space:nowrap}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 18px;margin:12px 0}
@@ -74,7 +74,7 @@ def render(figures: Mapping[str, Any]) -> str:
     body = [
         "<h1>A year of flights round the whole wheel</h1>",
         '<p class="soft">New York, 2013: is a flight more than 15 minutes late? Trained on January and February, then March to '
-        "December replayed through the code that serves, on the clock of the data, with labels one day late.</p>",
+        f"{_last_month(policies)} replayed through the code that serves, on the clock of the data, with labels one day late.</p>",
         _tiles(figures),
         *_policies(policies),
         *_rehearsals(figures.get("rehearsals", {})),
@@ -89,6 +89,12 @@ def render(figures: Mapping[str, Any]) -> str:
     title = "<title>loudly: a year of flights</title>"
     sheet = f"<style>{STYLE}{style()}</style>"
     return f'<!doctype html>\n<html lang="en"><head>{head}{title}{sheet}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def _last_month(policies: Mapping[str, Any]) -> str:
+    """Up to which month was replayed: a short demo ends early."""
+    last = max((month for policy in policies.values() for month in policy["months"]), default="2013-12")
+    return date.fromisoformat(f"{last}-01").strftime("%B")
 
 
 def _tiles(figures: Mapping[str, Any]) -> str:

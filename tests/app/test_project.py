@@ -1,0 +1,107 @@
+"""A user's file that cannot be loaded, and stores that are not what the file says, are told in a line of the user's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loudly.app.app import App
+from loudly.app.project import load_app, make_project
+from loudly.app.verbs import open_stores, private_key, table_of
+from loudly.core.values import Decision, Verdict
+from loudly.errors import ConfigError, UserFileError
+
+ALARM = Verdict(Decision.FAIL, "temp", "the feed is off")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = (\n", r"SyntaxError: '\(' was never closed \(app.py, line 1\)"),
+        ("import loudly\nimport numpyy\n", r"No module named 'numpyy' \(app.py, line 2\)"),
+        ("def f():\n    return 1 / 0\n\n\nf()\n", r"ZeroDivisionError: division by zero \(app.py, line 2\)"),
+        ("import sys\nsys.exit(3)\n", r"SystemExit: 3 \(app.py, line 2\)"),
+        (
+            "import loudly\na = loudly.App('a', label='l', time='t', key='k', metric='mae')\na.labels(arive_within='7d')\n",
+            r"unexpected keyword argument 'arive_within' \(app.py, line 3\)",
+        ),
+        ("", "0 of them"),
+    ],
+)
+def test_a_broken_file_is_told_by_its_line(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "app.py").write_text(text)
+    with pytest.raises(UserFileError, match=told):
+        load_app(tmp_path / "app.py")
+
+
+def test_the_line_is_told_where_the_file_is_named_as_one_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app.py").write_text("\n\nnowhere\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserFileError, match=r"NameError: .* \(app.py, line 3\)"):
+        load_app(Path("app.py"))
+
+
+def test_what_is_no_python_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "loans.csv").write_text("a,b\n")
+    (tmp_path / "app.py").write_bytes(b"\xff\xfe\x00")
+    for path, told in (
+        (tmp_path / "loans.csv", "no Python file"),
+        (tmp_path, "no Python file"),
+        (tmp_path / "app.py", "cannot be"),
+    ):
+        with pytest.raises(UserFileError, match=told):
+            load_app(path)
+    with pytest.raises(UserFileError, match="needs a folder"):
+        make_project(tmp_path / "loans.csv")
+
+
+def test_a_data_function_that_fails_is_told_by_its_line(tmp_path: Path) -> None:
+    app = App("a", label="l", time="t", key="k", metric="mae")
+
+    @app.data
+    def rows() -> object:
+        raise ValueError("the database is down")
+
+    @app.train
+    def fit(X: object, y: object) -> object:
+        return None
+
+    with pytest.raises(UserFileError, match=r"the database is down \(test_project.py, line \d+\)"):
+        table_of(app.system)
+
+
+def test_alarms_go_where_the_file_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loudly.toml").write_text(
+        '[notify]\nkinds = ["file", "webhook"]\nfile = "told/here.jsonl"\nwebhook = "http://127.0.0.1:9/"\n'
+    )
+    (tmp_path / "told").mkdir()
+    stores, _ = open_stores("a", tmp_path)
+    for door in stores.notify:
+        door(ALARM)
+    stores.close()
+    assert json.loads((tmp_path / "told" / "here.jsonl").read_text())["reason"] == ALARM.reason
+    assert "alarm webhook" in capsys.readouterr().err, "it was asked, and nobody is there"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[notify]\nkinds = ["webhook"]\n', "wants an address"),
+        ('[notify]\nkinds = ["webhook"]\nwebhook = "env:NOWHERE_SET"\n', "Set NOWHERE_SET"),
+        ('[store]\nledger = "postgres"\nurl = "env:NOWHERE_SET"\n', "Set NOWHERE_SET"),
+        ('[store]\nkey = "env:NOWHERE_SET"\n', "Set NOWHERE_SET"),
+    ],
+)
+def test_a_variable_that_is_named_and_not_set_is_told(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "loudly.toml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        private_key(open_stores("a", tmp_path)[1])
+
+
+def test_the_key_is_a_file_where_no_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOUDLY_KEY", raising=False)
+    stores, config = open_stores("a", tmp_path)
+    assert private_key(config) == private_key(config)
+    stores.close()
