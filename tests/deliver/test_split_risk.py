@@ -10,8 +10,9 @@ import pytest
 
 from loudly.core.seams import Feedback
 from loudly.core.values import Evidence
-from loudly.deliver.ab_n import AbN
+from loudly.deliver.ab_n import AbN, ratio_of
 from loudly.deliver.bandit import BanditSpec
+from loudly.deliver.dropping import without
 from loudly.deliver.duel import Duel
 from loudly.deliver.epsilon_greedy import epsilon_greedy
 from loudly.deliver.interleave import team_draft
@@ -100,3 +101,11 @@ def test_what_was_promoted_of_several_is_judged_against_control_alone_at_the_par
     state, _ = duel.update(begun, more)
     assert state["evidence"]["rows"] == 2 * (told.arm != 1).sum()
     assert state["ratio"]["counts"] == [2 * (told.arm == 0).sum(), 2 * (told.arm == 2).sum()]
+
+
+def test_units_of_the_arms_that_stay_are_held_against_their_own_shares() -> None:
+    strategy = AbN(parse_rollout("ab 50% 30% 20% for 14d"), metric("accuracy"))
+    state = strategy.init(ARMS, 0)
+    assert ratio_of(state).shares == pytest.approx((0.5, 0.3, 0.2))
+    gone = without(state, {"candidate": strategy.advance(state, 1)[1]})
+    assert ratio_of(gone).shares == pytest.approx((5 / 7, 2 / 7))
