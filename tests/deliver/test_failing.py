@@ -80,3 +80,9 @@ def test_a_bad_row_that_fails_its_batch_is_one_accident(paired: bool) -> None:
             failed |= verdict.failed
         wrong.append(failed)
     assert np.mean(wrong) <= 0.025 + 2 * np.sqrt(0.025 * 0.975 / 100)
+
+
+def test_a_row_that_both_arms_failed_tells_nothing_and_the_next_one_does() -> None:
+    both = {"control": np.array([True, False, False]), "candidate": np.array([True, False, True])}
+    assert telling(both) == (2, "candidate")
+    assert telling({arm: np.array([True]) for arm in both}) is None

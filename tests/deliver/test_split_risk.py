@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from loudly.core.seams import Feedback
-from loudly.core.values import Evidence
-from loudly.deliver.ab_n import AbN
+from loudly.core.values import Decision, Evidence
+from loudly.deliver.ab_n import AbN, ratio_of
 from loudly.deliver.bandit import BanditSpec
+from loudly.deliver.dropping import without
 from loudly.deliver.duel import Duel
 from loudly.deliver.epsilon_greedy import epsilon_greedy
 from loudly.deliver.interleave import team_draft
@@ -47,6 +48,32 @@ def test_each_arm_of_a_bandit_has_a_part_of_the_risk() -> None:
         one = about(found)[name]
         assert one.confidence == pytest.approx(1 - ALPHA / 3)
         assert (one.effect, one.low, one.high) == pytest.approx((stream.mean, stream.low, stream.high))
+
+
+def test_a_bandit_keeps_an_arm_whose_lower_end_is_within_the_margin_of_all_other_upper_ends() -> None:
+    _, _, found = learned(epsilon_greedy(BanditSpec(floor=0.2, alpha=ALPHA)))
+    arms = about(found)
+    lead = max(NAMES[1:], key=lambda name: arms[name].low or 0.0)
+    apart = max(arms[name].high or 0.0 for name in NAMES if name != lead) - (arms[lead].low or 0.0)
+    assert apart > 0
+    for margin, decision in ((apart + 1e-9, Decision.PASS), (apart - 1e-9, Decision.UNDECIDED)):
+        strategy = epsilon_greedy(BanditSpec(floor=0.2, alpha=ALPHA, margin=margin))
+        state, _, _ = learned(strategy)
+        assert strategy.advance(state, 1)[1].decision is decision
+
+
+def test_an_arm_of_a_bandit_leaves_where_its_upper_end_is_below_the_lower_end_of_control() -> None:
+    strategy, left = epsilon_greedy(BanditSpec(floor=0.2, alpha=ALPHA, alone=True)), []
+    for rate in np.linspace(0.3, 0.1, 11):
+        rng, state = np.random.default_rng(1), strategy.init(ARMS, 0)
+        made = strategy.assign(state, rng.random(ROWS))
+        wrong = (rng.random(ROWS) > np.where(made.arm == 1, rate, 0.5)).astype(float)
+        told = feedback(wrong, made, 0, ARMS)
+        assert told.reward is not None
+        mine, control = (Bernstein(ALPHA / 3).add(told.reward[told.arm == arm]) for arm in (1, 0))
+        left.append("candidate" in strategy.update(state, told)[0]["dropped"])
+        assert left[-1] is (mine.high < control.low)
+    assert set(left) == {True, False}
 
 
 def test_each_candidate_of_a_linear_bandit_has_a_part_of_the_risk_and_its_gain_is_doubly_robust() -> None:
@@ -100,3 +127,11 @@ def test_what_was_promoted_of_several_is_judged_against_control_alone_at_the_par
     state, _ = duel.update(begun, more)
     assert state["evidence"]["rows"] == 2 * (told.arm != 1).sum()
     assert state["ratio"]["counts"] == [2 * (told.arm == 0).sum(), 2 * (told.arm == 2).sum()]
+
+
+def test_units_of_the_arms_that_stay_are_held_against_their_own_shares() -> None:
+    strategy = AbN(parse_rollout("ab 50% 30% 20% for 14d"), metric("accuracy"))
+    state = strategy.init(ARMS, 0)
+    assert ratio_of(state).shares == pytest.approx((0.5, 0.3, 0.2))
+    gone = without(state, {"candidate": strategy.advance(state, 1)[1]})
+    assert ratio_of(gone).shares == pytest.approx((5 / 7, 2 / 7))

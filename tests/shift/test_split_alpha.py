@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from statistics import NormalDist
 
 import numpy as np
@@ -11,9 +12,14 @@ import pytest
 from scipy.stats import binomtest, ttest_ind
 
 from loudly import shift
+from loudly.core.seams import Contributions
 from loudly.core.values import Evidence, Verdict
 from loudly.shift.blame import blame_columns, blame_slices
+from loudly.shift.context import context_test
 from loudly.shift.error_rules import error_rules
+from loudly.shift.impact import Impact
+from loudly.shift.label_shift import LabelShift
+from loudly.shift.loss_contributions import Explained, blame_losses
 from loudly.shift.verdicts import category_verdict, missing_verdict, numeric_verdict
 from loudly.stats.count_intervals import total_variation_interval
 from loudly.stats.divergence import ks, total_variation
@@ -97,3 +103,50 @@ def test_rules_share_one_risk() -> None:
     test = ttest_ind(loss[told & flag], loss[told & ~flag], equal_var=False)
     assert (rule.low, rule.high) == pytest.approx(tuple(test.confidence_interval(1 - alpha / 2)))
     assert rule.rows == (told & flag).sum()
+
+
+def test_shares_of_classes_have_two_sides() -> None:
+    rng, confidence = np.random.default_rng(3), 0.8
+    truth = (rng.random(3000) < 0.4).astype(float)
+    score = 1 / (1 + np.exp(-2 * truth + 1 - rng.normal(size=3000)))
+    for one in LabelShift.fit(score, truth, confidence=confidence).estimate(score[:800]):
+        assert one.effect is not None
+        assert one.high is not None
+        assert (one.high - one.effect) / float(str(one.detail["error"])) == pytest.approx(NormalDist().inv_cdf(0.9))
+
+
+def widths(found: Iterable[Evidence]) -> dict[tuple[str, str], float]:
+    return {(one.method, one.about): float(one.high or 0.0) - float(one.low or 0.0) for one in found}
+
+
+def test_an_impact_has_two_sides() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2000, 2))
+    truth = (rng.random(2000) < 1 / (1 + np.exp(-x[:, 0]))).astype(float)
+    score, window = 1 / (1 + np.exp(-x[:, 0])), rng.normal(size=(600, 2)) + 0.3
+    wide, narrow = (widths(Impact.fit(score, truth, x, metric="brier", confidence=c).rank(window)) for c in (0.9, 0.5))
+    ratio = NormalDist().inv_cdf(0.95) / NormalDist().inv_cdf(0.75)
+    assert {name: wide[name] / narrow[name] for name in wide} == pytest.approx(dict.fromkeys(wide, ratio))
+
+
+def test_losses_blamed_on_columns_share_one_risk() -> None:
+    """Two effects of each of three columns; rows are thousands, so that Student's t is a normal."""
+    rng = np.random.default_rng(5)
+
+    def side(gap: float) -> Explained:
+        x = rng.normal(size=(4000, 3)) + np.array([gap, 0.0, 0.0])
+        parts = (x * [1.0, 0.5, 0.2])[:, :, None]
+        truth = (rng.random(4000) < 1 / (1 + np.exp(-x[:, 0]))).astype(float)
+        return Explained(Contributions("linear", "output", np.zeros((4000, 1)), parts), truth)
+
+    before, now = side(0.0), side(0.5)
+    wide, narrow = (widths(blame_losses(before, now, "abc", alpha=alpha, permutations=99)) for alpha in (0.05, 0.4))
+    ratio = NormalDist().inv_cdf(1 - 0.05 / 12) / NormalDist().inv_cdf(1 - 0.4 / 12)
+    assert {name: wide[name] / narrow[name] for name in wide} == pytest.approx(dict.fromkeys(wide, ratio), rel=1e-3)
+
+
+def test_a_change_within_its_context_that_no_permutation_reaches_has_the_least_p_value() -> None:
+    rng = np.random.default_rng(6)
+    one, other = (pl.DataFrame({"v": rng.normal(size=600) + gap, "c": rng.choice(["x", "y"], 600)}) for gap in (0.0, 4.0))
+    (verdict,) = context_test(one, other, ["v"], ["c"], permutations=59)
+    assert told(verdict).p_value == pytest.approx(1 / 60), "the observed split is one of all of them"

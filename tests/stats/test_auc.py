@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from loudly.stats.auc import midranks
+from loudly.stats.auc import auc, midranks
 
 # Few values, so that many are equal; and all that are peculiar to floats.
 TIED = st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, 5e-324, np.nextafter(1.0, 2.0)])
@@ -44,3 +44,15 @@ def test_an_order_is_all_that_ranks_know() -> None:
     values = np.random.default_rng(0).integers(0, 50, 500).astype(float)
     assert np.array_equal(midranks(values), midranks(np.exp(values / 10) - 7))
     assert midranks(values) + midranks(-values) == pytest.approx(501)
+
+
+def test_each_class_is_as_uncertain_as_its_own_placements() -> None:
+    """Pair by pair; few positives, and placements of the two classes that differ in spread."""
+    rng = np.random.default_rng(11)
+    truth = np.repeat([1.0, 0.0], [40, 400])
+    score = np.where(truth == 1, rng.exponential(6.0, 440), rng.exponential(1.0, 440))
+    wins = (score[:40, None] > score[40:]) + (score[:40, None] == score[40:]) / 2
+    expected = np.sqrt(wins.mean(axis=1).var(ddof=1) / 40 + wins.mean(axis=0).var(ddof=1) / 400)
+    swapped = np.sqrt(wins.mean(axis=1).var(ddof=1) / 400 + wins.mean(axis=0).var(ddof=1) / 40)
+    assert auc(truth, score).error == pytest.approx(expected)
+    assert abs(swapped / expected - 1) > 0.1, "or the test is blind"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from loudly.stats.auc import auc
-from loudly.stats.clusters import Clusters, Met, block_difference, block_mean, clusters_of, hashes, met_of
+from loudly.stats.clusters import BUCKETS, Clusters, Met, block_difference, block_mean, clusters_of, hashes, met_of
 from loudly.stats.gains import Gains
 
 
@@ -119,3 +119,19 @@ def test_without_blocks_it_is_welch_and_one_block_tells_nothing() -> None:
     assert block_mean(a, np.zeros(30)).reach(0.05) == np.inf
     assert block_difference(a, b, (np.zeros(30), np.arange(50))).reach(0.05) == np.inf
     assert block_difference(np.ones(9), np.zeros(9)).reach(0.05) == 0.0
+
+
+def test_rows_are_worth_as_many_as_their_clusters_tell() -> None:
+    """Five rows of a unit all alike, each unit in a bucket of its own: a fifth of the rows."""
+    units: dict[int, str] = {}
+    for i in range(20_000):
+        units.setdefault(int(hashes([f"u{i}"])[0]) % BUCKETS, f"u{i}")
+    values = np.random.default_rng(9).normal(size=len(units)).repeat(5)
+    stream = Clusters().add(values, hashes(list(units.values())).repeat(5)).stream(Gains().add(values))
+    assert stream.n == pytest.approx(len(units), abs=1)
+
+
+def test_a_difference_has_the_freedom_of_the_group_with_fewer_blocks() -> None:
+    rng = np.random.default_rng(10)
+    found = block_difference(rng.normal(size=80), rng.normal(size=40), (np.arange(80) % 8, np.arange(40) % 4))
+    assert found.freedom == 3
