@@ -99,7 +99,8 @@ def test_while_the_wheel_is_away_answers_go_on_and_are_folded_once_when_it_retur
             assert spooled["spooled"] == 1 or spooled["joined"] == 1
             until(lambda: not lasting.get("/status").json()["wheel_away"], "the wheel's return")
             load.more(50)
-    assert lasting.waiting() == waited + len(load.acknowledged) - 2 + len(load.broken)
+    wanted = waited + len(load.acknowledged) - 2 + len(load.broken)
+    until(lambda: lasting.waiting() == wanted, "all answers are folded, and once")
     assert not load.broken, "a wheel that dies breaks no connection"
     again = lasting.post("/feedback", [{"loan_id": k, "late": False} for k in load.acknowledged[:30]])
     assert again.json()["unknown"] == 0

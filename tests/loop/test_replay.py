@@ -93,7 +93,7 @@ def test_killed_at_every_append_and_resumed_it_ends_with_the_same_ledger() -> No
 
     whole, left = survivors(replayed, memory_stores("world"))
     assert "rollout_started" in kinds(whole.events)
-    assert len(left) > 15
+    assert len(left) > 12
     half, ledger = len(left) // 2, MemoryLedger()
     with pytest.raises(Killed):
         replayed(replace(memory_stores("world"), ledger=FailingLedger(ledger, half, "after")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -41,8 +42,8 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         side=live.sides.columns,
         group=system.group,
     )
-    for name in system.ignored:
-        if name not in table.columns:
+    for name in [name for name in system.ignored if name not in table.columns]:
+        if name not in _columns_before(live):  # one that has gone may be ignored on purpose
             raise UserFileError(f"The ignored column {name!r} is not in the table.", do=nearest(name, table.columns))
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():
@@ -72,6 +73,12 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     if not blocking:
         live.retraining.begin(dataset, labelled)
     return blocking
+
+
+def _columns_before(live: Live) -> set[str]:
+    """The columns of all tables that the ledger knows."""
+    told: list[Any] = [r.event.data["dataset"] for r in live.stores.ledger.read() if r.event.kind == "dataset_versioned"]
+    return {field["name"] for dataset in told for field in dataset["schema"]["fields"]}
 
 
 def _judge_keys(live: Live, labelled: pl.DataFrame) -> tuple[Verdict, ...]:
