@@ -75,6 +75,22 @@ def test_windows_close_by_event_time_and_late_rows_correct_them(table: pl.DataFr
     assert told == [{"where": "monitor", "rows": day.height, "reasons": {"too late for its window": day.height}}]
 
 
+def test_rows_far_ahead_of_the_clock_open_no_windows_and_are_told(table: pl.DataFrame) -> None:
+    watch = crowned(table)
+    day = table[4000:4200]
+    years = pl.int_range(1, 4) * 366 * DAY
+    wrong = day[:3].with_columns(pl.col("at") + pl.duration(microseconds=years))
+    (judged,) = feed(watch, pl.concat([wrong, day[3:]]), START + 21 * DAY)
+    assert judged.rows == 197
+    assert feed(watch, wrong, START + 21 * DAY + HOUR) == ()
+    told = [event.data for event in watch.told() if event.kind == "rows_set_aside"]
+    assert [data["reasons"] for data in told] == [{"more than 31d ahead of the clock": 3}] * 2
+    assert [len(era.state.panes) for era in watch.eras._eras] == [1], "no window waits for years"
+    soon = day.with_columns(pl.col("at") + pl.duration(days=30))
+    feed(watch, soon, START + 21 * DAY + 2 * HOUR)
+    assert not [event for event in watch.told() if event.kind == "rows_set_aside"]
+
+
 def test_a_shift_is_recorded_with_its_size_and_is_no_feed_break(table: pl.DataFrame) -> None:
     watch = crowned(table)
     moved = table[4000:4200].with_columns(group=pl.lit("c"))

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.clock import DAY, span
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Event, Kind, Role, Schema, Task, Verdict, plain
 from loudly.metrics.table import metric as metric_named
@@ -36,6 +37,8 @@ from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
 from loudly.stats.threads import OneThread
 
 FEW_VALUES = 8
+# Rows of a window that ends so late are never judged, and a client whose clock is wrong could open any number of them.
+AHEAD = 31 * DAY
 REFERENCE_ROWS, MOST_DUE = 50_000, 4_096
 CONFIRMED = ("performance", "calibration", "estimate")
 
@@ -122,7 +125,8 @@ class Watch:
     def rows(self, table: pl.DataFrame, scores: Floats, now: int) -> None:
         """Served rows, by the window of their event time; rows of a closed window correct it while lateness allows.
 
-        Later ones and rows without a time are told as set aside when windows close; the router has answered them all the same.
+        Later ones, those far ahead of the clock and those without a time are told as set aside when windows close; the router has
+        answered them all the same.
         """
         if table.is_empty() or not self.eras.begun:
             return
@@ -140,6 +144,11 @@ class Watch:
         table, now = pl.concat([rows for rows, _, _ in due]), due[-1][2]
         scores = np.concatenate([score for _, score, _ in due])
         at = event_times(table[self.time], "UTC")
+        if (ahead := at > now + AHEAD).any():
+            self._aside[f"more than {span(AHEAD)} ahead of the clock"] += int(ahead.sum())
+            table, scores, at = table.filter(~ahead), scores[~ahead], at[~ahead]
+        if not len(at):
+            return
         starts = at // self.settings.window * self.settings.window
         for cut in cuts(starts):
             self._scores.setdefault(int(starts[cut[0]]), []).append(scores[cut])
