@@ -87,6 +87,12 @@ def make_app(table: pl.DataFrame, **policy: Any) -> App:
     return app
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests begin first: they mostly wait, for servers and for clients, and others compute beside them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def world() -> pl.DataFrame:
     return make_world()
