@@ -9,7 +9,7 @@ import pytest
 
 from loudly.app.app import App
 from loudly.app.project import load_app, make_project
-from loudly.app.verbs import open_stores, private_key, table_of
+from loudly.app.verbs import open_stores, private_key, table_of, using_stores
 from loudly.core.values import Decision, Verdict
 from loudly.errors import ConfigError, UserFileError
 
@@ -96,8 +96,8 @@ def test_alarms_go_where_the_file_says(tmp_path: Path, capsys: pytest.CaptureFix
 )
 def test_a_variable_that_is_named_and_not_set_is_told(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "loudly.toml").write_text(text)
-    with pytest.raises(ConfigError, match=told):
-        private_key(open_stores("a", tmp_path)[1])
+    with pytest.raises(ConfigError, match=told), using_stores("a", tmp_path) as (_, config):
+        private_key(config)
 
 
 def test_the_key_is_a_file_where_no_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     config = read_config(folder)
     root = config.root
     url = needed("store", "url", config.store.url)
+    notify = tuple(_notify(kind, config) for kind in config.notify.kinds)
     ledger_kind = resolve("ledger", config.store.ledger)
     ledger = {"sqlite": lambda: ledger_kind(root / "ledger.db"), "memory": ledger_kind}.get(
         config.store.ledger, lambda: ledger_kind(url)
@@ -63,7 +64,6 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     executor = executor_kind() if config.executor.kind == "here" else executor_kind(config.executor.workers)
     fast = fast_forms() if config.server.fast_forms else {}
     log = SegmentWriter(root / "traffic") if traffic else None
-    notify = tuple(_notify(kind, config) for kind in config.notify.kinds)
     sample, shelf = Sample(config.server.log_sample), Shelf(root, config.store.rows_in_memory) if traffic else None
     return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast, sample, shelf), config
 
