@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +25,11 @@ from loudly.store.segments import read_segments  # noqa: E402
 from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402
 
+OF_PROCESSES = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.platform != "linux", reason="LOUD: processes are found by /proc; workers are tested on Linux alone"),
+]
 PAUSE = 0.005  # between the requests of a client: what is tested needs requests under way, not all of the processors
 
 

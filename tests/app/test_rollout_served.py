@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,14 +17,10 @@ pytest.importorskip("uvicorn")
 from command_line import ROW, Project  # noqa: E402
 from loudly.loop.counting import CALLS, Entry, told_of  # noqa: E402
 from loudly.stats.arm_process import ArmProcess  # noqa: E402
-from under_load import Load, Site, serving  # noqa: E402
+from under_load import OF_PROCESSES, Load, Site, serving  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(sys.platform != "linux", reason="LOUD: processes are found by /proc; workers are tested on Linux alone"),
-]
+pytestmark = OF_PROCESSES
 # The single process writes its log within 5 ms of an answer; a machine that is busy with other tests is given this many seconds.
 WRITTEN = 1.0
 ODD = '''

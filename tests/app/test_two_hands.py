@@ -17,7 +17,7 @@ from loudly.app.verbs import memory_stores
 from loudly.config import Config
 from loudly.core.clock import WallClock
 from loudly.core.values import Event, Recorded
-from loudly.errors import Conflict
+from loudly.errors import Conflict, StaleWriter
 from loudly.loop.live import Live
 from loudly.loop.state import fold_all
 from loudly.loop.stores import Stores
@@ -138,3 +138,35 @@ def test_a_number_that_somebody_else_has_given_away_during_the_fit_is_refused(tw
         one.retrain("by hand", "slowly", offer=False)
     assert made == ["world/3"]
     assert list(fold_all(ledger.read()).versions) == ["world/1", "world/2", "world/3"]
+
+
+def test_what_was_fitted_against_a_champion_that_is_gone_is_registered_and_not_offered(two: Stores, tmp_path: Path) -> None:
+    ledger = MemoryLedger()
+    ledger.append([recorded.event for recorded in two.ledger.read()], 0)
+    system, stores = make_app(TABLE).system, replace(two, ledger=ledger)
+    one, other = (verbs.open_live(system, (stores, Config(folder=tmp_path))) for _ in range(2))
+    run = one.retraining.run
+
+    def slow(*given: Any, **named: Any) -> Any:
+        done = run(*given, **named)
+        other.promote("world/2", "meanwhile")
+        return done
+
+    one.retraining.run = slow  # type: ignore[method-assign]
+    assert one.retrain("by hand", "slowly") == "world/3"
+    assert one.state.champion == "world/2"
+    assert one.state.rollout is None
+    assert [r.event.data["wanted"] for r in ledger.read() if r.event.kind == "held"] == ["the rollout of world/3"]
+
+
+def test_a_ledger_that_cannot_be_written_is_told_and_not_waited_for(two: Stores, tmp_path: Path) -> None:
+    class Locked(Crowded):
+        def append(self, events: Any, after: int) -> Any:
+            raise StaleWriter("Another process is writing to the ledger.")
+
+    ledger: Any = Locked([recorded.event for recorded in two.ledger.read()], 0)
+    opened = replace(two, ledger=ledger), Config(folder=tmp_path)
+    system = make_app(TABLE).system
+    for act in (lambda: verbs.ship(system, opened, "2"), lambda: verbs.kill(system, opened, "a test", True)):
+        with pytest.raises(StaleWriter, match="Another process"):
+            act()

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,14 +19,10 @@ pytest.importorskip("uvicorn")
 
 from command_line import ROW, Project  # noqa: E402
 from loudly.app.wheel import wait_for  # noqa: E402
-from under_load import Load, Site, compare, serving  # noqa: E402
+from under_load import OF_PROCESSES, Load, Site, compare, serving  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(sys.platform != "linux", reason="LOUD: processes are found by /proc; workers are tested on Linux alone"),
-]
+pytestmark = OF_PROCESSES
 
 ODD = '''
 import time

@@ -112,6 +112,8 @@ def test_a_resumed_replay_on_other_data_diverges_and_says_where(world: pl.DataFr
 
 
 def test_without_rows_on_both_sides_it_is_refused(world: pl.DataFrame) -> None:
+    with pytest.raises(ReplayError, match="31d at most"):
+        replay(make_app(world).system, world, memory_stores("world"), since=SINCE, step=32 * DAY)
     with pytest.raises(ReplayError, match="before and after"):
         replay(make_app(world).system, world, memory_stores("world"), since=instant("2023-01-01"))
 

@@ -59,7 +59,7 @@ def day(watch: Watch, champion: Champion, number: int, table: pl.DataFrame, *, l
     watch.rows(rows, score, low + DAY)
     judged = watch.close(low + DAY)
     if labels:
-        watch.labels(rows["y"].cast(pl.Float64).to_numpy(), score, rows["at"].dt.epoch("us").to_numpy(), rows)
+        watch.labels(rows["y"].cast(pl.Float64).to_numpy(), score, rows["at"].dt.epoch("us").to_numpy(), low + DAY, rows)
     return judged
 
 

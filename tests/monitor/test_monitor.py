@@ -86,6 +86,10 @@ def test_rows_far_ahead_of_the_clock_open_no_windows_and_are_told(table: pl.Data
     told = [event.data for event in watch.told() if event.kind == "rows_set_aside"]
     assert [data["reasons"] for data in told] == [{"more than 31d ahead of the clock": 3}] * 2
     assert [len(era.state.panes) for era in watch.eras._eras] == [1], "no window waits for years"
+    truth, score = np.ones(200), np.full(200, 0.5)
+    both = pl.concat([wrong, day[3:]])
+    watch.labels(truth, score, both["at"].dt.epoch("us").to_numpy(), START + 21 * DAY, both)
+    assert len(watch.trail.since(0)[0]) == 197, "their labels would be the newest for years"
     soon = day.with_columns(pl.col("at") + pl.duration(days=30))
     feed(watch, soon, START + 21 * DAY + 2 * HOUR)
     assert not [event for event in watch.told() if event.kind == "rows_set_aside"]

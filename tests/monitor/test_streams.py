@@ -65,7 +65,7 @@ def lived(watch: Watch, days: range, pieces: int = 1, table: pl.DataFrame = TABL
             some = rows[part * rows.height // pieces : (part + 1) * rows.height // pieces]
             at, score = some["at"].dt.epoch("us").to_numpy(), Champion().predict(some)
             watch.rows(some, score, low + DAY)
-            watch.labels(some["y"].cast(pl.Float64).to_numpy(), score, at, some)
+            watch.labels(some["y"].cast(pl.Float64).to_numpy(), score, at, low + DAY, some)
         for window in watch.close(low + DAY):
             found += [(number, c.cause, c.verdict.reason) for c in window.causes if c.kind == "stream"]
     return found
@@ -114,7 +114,7 @@ def test_an_alarm_is_raised_once_within_the_budget_and_ends_with_a_new_champion(
         rows = TABLE.filter((pl.col("at").dt.epoch("us") >= low) & (pl.col("at").dt.epoch("us") < low + DAY))
         score, at = Champion().predict(rows), rows["at"].dt.epoch("us").to_numpy()
         watch.rows(rows, score, low + DAY)
-        watch.labels(rows["y"].cast(pl.Float64).to_numpy(), score, at, rows)
+        watch.labels(rows["y"].cast(pl.Float64).to_numpy(), score, at, low + DAY, rows)
         events += [e for e in alerts.events(watch.close(low + DAY), low + DAY, "world/1") if e.kind.startswith("alarm")]
     raised = [e for e in events if e.kind == "alarm_raised" and e.data["alarm"] == "stream"]
     assert len(raised) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +13,7 @@ from loudly.app import verbs
 from loudly.config import read_config
 from loudly.core.clock import WallClock
 from loudly.core.values import Field
-from loudly.errors import DataError, nearest
+from loudly.errors import DataError, WheelAway, nearest
 from loudly.loop import traffic
 from loudly.loop.system import System
 from loudly.loop.taking import BY_HAND
@@ -57,7 +58,9 @@ def _held(given: pl.Series, field: Field | None) -> None:
 
 
 def _spool(folder: Path, labels: pl.DataFrame) -> None:
-    """On disk when this returns; the server takes it over at its next tick."""
-    spool = SegmentWriter(folder, through=True)
-    spool.append("labels", traffic.labels_to_bytes(labels, WallClock().now()))
-    spool.close()
+    """On disk when this returns; the server takes it over at its next tick. Raises: WheelAway where the disk refuses."""
+    with closing(SegmentWriter(folder, through=True)) as spool:
+        taken = spool.append("labels", traffic.labels_to_bytes(labels, WallClock().now()))
+        spool.flush()
+        if not taken or spool.refused:
+            raise WheelAway("The disk does not take the labels.", seen=spool.refused, do="Send them again later.")

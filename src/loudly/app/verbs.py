@@ -18,7 +18,7 @@ from loudly.core.seams import FastForm, ModelFormat, Notify
 from loudly.core.values import Recorded, Verdict, verdict_of
 from loudly.core.whence import whence_of
 from loudly.data.read import read_table
-from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError, StaleWriter, UserFileError
+from loudly.errors import ConfigError, LoudlyError, NotFound, RolloutError, UserFileError
 from loudly.loop.founding import found, reasons, reopen
 from loudly.loop.live import Live
 from loudly.loop.mirror import Mirrored
@@ -26,7 +26,7 @@ from loudly.loop.mirror import mirror as mirror_of
 from loudly.loop.plan import Plan
 from loudly.loop.replay import Progress, Replayed
 from loudly.loop.replay import replay as replay_history
-from loudly.loop.restart import catch_up, insist, refresh
+from loudly.loop.restart import catch_up, insist, persist
 from loudly.loop.sampling import Sample
 from loudly.loop.state import State, fold_all
 from loudly.loop.stores import MakeSearch, Stores
@@ -41,7 +41,6 @@ from loudly.store.shelf import Shelf
 
 Opened = tuple[Stores, Config]
 Made = TypeVar("Made")
-TRIES = 20
 GRAPHS = frozenset({"graph", "graph-with-code"})
 
 
@@ -267,21 +266,10 @@ def rollback(system: System, opened: Opened, reason: str) -> str:
 
 
 def _decided(live: Live, decide: Callable[[Live], Made]) -> Made:
-    """What somebody decides beside a server that turns: on what the ledger says now, and again where that has moved on meanwhile.
-
-    Raises: StaleWriter where it moves on each time.
-    """
-    for left in reversed(range(TRIES)):
-        refresh(live)
-        try:
-            made = decide(live)
-        except StaleWriter:
-            if not left:
-                raise
-            continue
-        live.stores.tracker.flush()
-        return made
-    raise AssertionError(TRIES)
+    """What somebody decides beside a server that turns. Raises: as `persist`."""
+    made = persist(live, partial(decide, live))
+    live.stores.tracker.flush()
+    return made
 
 
 def kill(system: System, opened: Opened, reason: str, on: bool) -> None:

@@ -81,7 +81,7 @@ class Waiting:
         return joined
 
     def _with(self, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-        """The rows with the other columns of the one that has their key. A join of Polars costs a single row five times as much."""
+        """The rows with the other columns of the one that has their key: as a join, at the cost of a few rows."""
         place = {key: i for i, key in enumerate(found[self._key])}
         at = [place[key] for key in rows[self._key]]
         beside = found if at == list(range(found.height)) else found[at]

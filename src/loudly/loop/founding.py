@@ -42,9 +42,9 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         side=live.sides.columns,
         group=system.group,
     )
-    for name in [name for name in system.ignored if name not in table.columns]:
-        if name not in _columns_before(live):  # one that has gone may be ignored on purpose
-            raise UserFileError(f"The ignored column {name!r} is not in the table.", do=nearest(name, table.columns))
+    known = {*table.columns, *_columns_before(live)}  # one that has gone may be ignored on purpose
+    for name in [name for name in system.ignored if name not in known]:
+        raise UserFileError(f"The ignored column {name!r} is not in the table.", do=nearest(name, table.columns))
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():
         raise DataError("No row of the table has a label.", seen=f"{table.height:,} rows", do="Check the label column.")

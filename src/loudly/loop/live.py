@@ -215,7 +215,7 @@ class Live:
             truth = encode(joined[self.system.label], ready.classes)
             at = joined[self.system.time].dt.epoch("us").to_numpy()
             score = traffic.column(joined, "_control")
-            self.watch.labels(truth, score, at, joined)
+            self.watch.labels(truth, score, at, now, joined)
         self.retraining.learned(joined)
         self.confirming.labels(joined, now)
         with self.tally.spend("rollout"):
@@ -273,7 +273,7 @@ class Live:
         Returns the reference of the train function's, or None where no model came of it (said in the ledger). Raises: Conflict
         where somebody else has registered a version of that number meanwhile.
         """
-        now = self.clock.now()
+        now, before = self.clock.now(), (self.state.champion, self.state.rollout is None)
         champion = self.ready.get(self.state.champion or "")
         made = self.retraining.run(
             self.state, now, trigger, reason, champion, stateful=stateful, broken=self.watch.broken_spans(), harm=harm
@@ -281,7 +281,9 @@ class Live:
         with self.lock:
             insist_all(self, *made.events, sound=lambda: not_taken(self.state, made.ready))
             self.ready.update(made.ready)
-            if offer and made.passed:
+            if offer and made.passed and before != (self.state.champion, self.state.rollout is None):
+                self.event("held", wanted=f"the rollout of {made.passed[0]}", reason="somebody else has decided during its fit")
+            elif offer and made.passed:
                 self.offer(made.passed[0], trigger, made.passed[1:])
             return made.version
 

@@ -1,4 +1,4 @@
-"""Records of the traffic log as tables: what comes to the same is folded together, for a table costs as much as a thousand rows.
+"""Records of the traffic log as tables: what comes to the same is folded together, for one row costs almost as much as many.
 
 Answers of one cell of time are one table. Labels come one a call, between answers: those of a cell wait behind its answers, and are
 one table too. Nobody is to see the difference: so answers to a key whose label waits end the wait, labels that a rollout may learn
@@ -74,7 +74,7 @@ class Batch:
         """Whether labels may be folded with those that wait, after the answers that do."""
         if self._cell not in (None, self._live.watch.cell(labels.at)):
             return False
-        if self._labels and (labels.kinds != self._labels[0].kinds or labels.at >= _judged_since(self._live)):
+        if self._labels and (labels.kinds != self._labels[0].kinds or labels.at >= _learned_since(self._live)):
             return False
         return len(self._keys) + labels.rows <= MOST_ROWS
 
@@ -83,7 +83,7 @@ class Batch:
         self._cell = self._live.watch.cell(labels.at)
         self._labels.append(labels)
         self._keys.update(map(str, labels.column(self._key)))
-        return labels.at >= _judged_since(self._live)
+        return labels.at >= _learned_since(self._live)
 
     def told(self) -> Iterator[Told]:
         """All that waits, as tables; nothing waits afterwards."""
@@ -95,7 +95,7 @@ class Batch:
             yield LABELS, [], traffic.table_of_labels(labels)
 
 
-def _judged_since(live: Host) -> float:
+def _learned_since(live: Host) -> float:
     """Labels that came before cannot be of a rollout that somebody judges now."""
     rollouts = (live.state.rollout, live.state.confirming.rollout if live.state.confirming is not None else None)
     return min((rollout.at for rollout in rollouts if rollout is not None), default=math.inf)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.canon import finite
-from loudly.core.clock import DAY, DataClock, iso
+from loudly.core.clock import DAY, DataClock, iso, span
 from loudly.core.values import Recorded, Verdict
 from loudly.errors import ReplayError
 from loudly.loop.candidate import encode, task_of
@@ -20,6 +20,7 @@ from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
+from loudly.monitor.watch import AHEAD
 from loudly.serve.replies import CONTROL
 from loudly.store.resuming import Resuming
 
@@ -67,8 +68,11 @@ def replay(
 
     Labels arrive `system.labels.arrive_within` after their row (or when its `arrives` column says). The same replay twice
     gives the same ledger, byte for byte; one that was killed goes on where its ledger ends. `turn` is called before each
-    step, for rehearsals. Raises: ReplayError for a history without rows on both sides of `since`.
+    step, for rehearsals. Raises: ReplayError for a history without rows on both sides of `since`, and for steps so long that the
+    monitor would set their last rows aside.
     """
+    if step > AHEAD:
+        raise ReplayError(f"A step is {span(AHEAD)} at most.", seen=span(step), do="Take shorter steps, such as --step 7d.")
     table = table.sort(system.time, maintain_order=True)
     at = table[system.time].dt.epoch("us").to_numpy()
     end = _end(at, since, until, step)

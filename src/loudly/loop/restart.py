@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,7 @@ from loudly.store.spools import taken_of
 
 LOOK_EVERY = 64
 Found = pl.DataFrame | bytes
+A = TypeVar("A")
 
 
 def catch_up(
@@ -33,7 +35,7 @@ def catch_up(
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
     taken, progress: as of `Folding`.
-    Cost: less than folding it the first time; records of single rows and labels are folded by the thousand, less the labels
+    Cost: less than folding it the first time; records of single rows and labels are folded by the thousand, but for labels
     that a rollout learns from.
     """
     watch_again(live)
@@ -162,16 +164,31 @@ def insist(live: Host, kind: str, **data: Json) -> None:
 
 
 def insist_all(live: Host, *events: Event, sound: Callable[[], None] = lambda: None) -> None:
-    """Events that are true whoever else writes at once. sound: raises where what was written meanwhile forbids them."""
+    """Events that are true whoever else writes at once. sound: raises where what was written meanwhile forbids them.
+
+    Raises: as `persist`.
+    """
+
+    def record() -> None:
+        sound()
+        live.record(*events)
+
     with live.lock:
-        while True:
-            refresh(live)
-            sound()
-            try:
-                live.record(*events)
-            except StaleWriter:
-                continue
-            return
+        persist(live, record)
+
+
+def persist(live: Host, decide: Callable[[], A]) -> A:
+    """What is decided on what the ledger says now; once more where somebody else has appended meanwhile, on that.
+
+    Raises: StaleWriter where nobody has: the ledger cannot be written for another reason, and does not change by waiting.
+    """
+    refresh(live)
+    while True:
+        try:
+            return decide()
+        except StaleWriter:
+            if not refresh(live):
+                raise
 
 
 def refresh(live: Host) -> bool:

@@ -1,7 +1,7 @@
 """What is logged of an answer: the row, who answered with which propensity, and what every arm scored.
 
-Tables are logged as Arrow IPC. The answers of the hot path, and labels, are logged as MessagePack, a tenth of the size and of the
-cost for one row; `from_bytes` reads both into the same table.
+Tables are logged as Arrow IPC. The answers of the hot path are logged as MessagePack, a tenth of the size and of the cost for
+one row, and so are labels; `from_bytes` reads both into the same table.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import polars as pl
 
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Field, Kind, Schema
+from loudly.errors import DataError
 from loudly.serve.replies import Replies, Served, arm_names
 from loudly.serve.rows import Rows, asked, series
 
@@ -136,8 +137,8 @@ class Entry:
         return len(self.own[0])
 
     def column(self, name: str) -> list[Any]:
-        """The values of a column of the rows. Raises: StopIteration where there is none."""
-        return next(values for (known, _), values in zip(self.kind[0], self.columns, strict=True) if known == name)
+        """The values of a column of the rows. Raises: DataError where there is none."""
+        return self.columns[_place(self.kind[0], name)]
 
 
 def entry(data: bytes) -> Entry | None:
@@ -165,8 +166,15 @@ class Labels:
         return len(self.columns[0])
 
     def column(self, name: str) -> list[Any]:
-        """The values of a column."""
-        return self.columns[[known for known, _ in self.kinds].index(name)]
+        """The values of a column. Raises: DataError where there is none."""
+        return self.columns[_place(self.kinds, name)]
+
+
+def _place(kinds: Sequence[tuple[str, Any]], name: str) -> int:
+    names = [known for known, _ in kinds]
+    if name not in names:
+        raise DataError(f"Logged rows have no column {name!r}.", seen=", ".join(names), do="Name the column as when they came.")
+    return names.index(name)
 
 
 def labels_to_bytes(labels: pl.DataFrame, at: int) -> bytes:

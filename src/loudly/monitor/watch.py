@@ -163,8 +163,10 @@ class Watch:
         window = self.settings.window
         return now // window, (now - 1 - self.settings.lateness) // window
 
-    def labels(self, truth: Floats, score: Floats, at: Ints, rows: pl.DataFrame | None = None) -> None:
-        """Labelled rows, by their event time. rows: what was answered, for the rules of errors."""
+    def labels(self, truth: Floats, score: Floats, at: Ints, now: int, rows: pl.DataFrame | None = None) -> None:
+        """Labelled rows, by event time, but for those that were set aside. rows: what was answered, for the rules of errors."""
+        if not (near := at <= now + AHEAD).all():
+            truth, score, at, rows = truth[near], score[near], at[near], rows.filter(near) if rows is not None else None
         self._folded += len(truth)
         self.trail.add(truth, score, at)
         own = at >= self._since
