@@ -1,0 +1,32 @@
+"""Labels of a file beside a server that writes: safe in a spool, or refused."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from conftest import make_app, make_world
+from loudly.app.feedback import feedback
+from loudly.errors import WheelAway
+from loudly.loop import traffic
+from loudly.store.segments import SegmentWriter, read_segments
+
+LABELS = pl.DataFrame({"id": ["r000001", "r000002"], "y": [True, False]})
+
+
+def test_labels_wait_in_a_spool_where_the_disk_takes_them_and_are_refused_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = make_app(make_world(days=2)).system
+    with closing(SegmentWriter(tmp_path / ".loudly" / "traffic")):
+        assert feedback(system, tmp_path, LABELS) == {"joined": 0, "unknown": 0, "spooled": 2}
+        (spool,) = (tmp_path / ".loudly" / "spools").iterdir()
+        (record,) = read_segments(spool)
+        assert traffic.from_bytes(record.payload).drop("_at").equals(LABELS)
+        monkeypatch.setattr("loudly.app.feedback.SegmentWriter", partial(SegmentWriter, most=-1))
+        with pytest.raises(WheelAway, match="does not take the labels"):
+            feedback(system, tmp_path, LABELS)
