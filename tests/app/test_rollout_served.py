@@ -15,7 +15,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
 from command_line import ROW, Project  # noqa: E402
-from loudly.loop.counting import CALLS, Entry, told_of  # noqa: E402
+from loudly.loop.calls import CALLS, Entry, told_of  # noqa: E402
 from loudly.stats.arm_process import ArmProcess  # noqa: E402
 from under_load import OF_PROCESSES, Load, Site, serving  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402

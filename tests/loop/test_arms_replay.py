@@ -254,8 +254,8 @@ def test_a_label_that_comes_early_waits_until_its_time_is_over() -> None:
 
     run(replace(made, labels=labels, ignored=("came",)), table, turn)
     evidence, waiting = seen[0]
-    assert sum(evidence["pulls"]) == 200
-    assert 50 < waiting < 200
+    assert sum(evidence["pulls"]) == 300, "three of five days are old enough"
+    assert 25 < waiting < 100
 
 
 @pytest.mark.parametrize("text", ["shadow 1d", "thompson among 3 for 12d"])

@@ -23,8 +23,8 @@ from loudly.core.seams import Calls
 from loudly.core.values import Decision
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.rollout import parse_rollout
+from loudly.loop.calls import CALLS, Told, told_of
 from loudly.loop.catching_up import CatchUp
-from loudly.loop.counting import CALLS, Told, told_of
 from loudly.loop.forgetting import ask, carry_out, retain
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
@@ -288,7 +288,7 @@ def test_a_log_of_before_such_records_or_of_after_them_is_read_as_far_as_it_is_k
     (said,) = new.answering.raised_by_fold.fresh()
     assert said.startswith("traffic log: 'a kind of tomorrow': this version does not know")
     assert new.state.rollout is not None
-    new.counting.fold(Told(new.state.rollout.started, 0, 0, ({"of": "another form"},)).to_bytes())
+    new.counting.fold(Told(new.state.rollout.started, 0, 0, ({"of": "another form"},)))
     assert state(new) == state(live)
 
 

@@ -177,13 +177,16 @@ def test_a_list_waits_for_the_labels_of_all_its_rows() -> None:
     first = day(table, 0)
     live.answer(first.drop("y"))
     live.feedback(first.filter(pl.col("y")).select("id", "y"))
+    live.tick()
     assert not live.rollout_state["evidence"]["days"]
     live.clock.advance(SINCE + 3 * DAY)  # type: ignore[attr-defined]
     live.answer(day(table, 2).drop("y"))
     live.feedback(day(table, 2).head(1).select("id", "y"))
+    live.tick()
     before = live.rollout_state["evidence"]["pairs"]["candidate"]["preference"]
     assert sum(before["wins"]["counts"]) > 10
     live.feedback(first.filter(~pl.col("y")).select("id", "y"))
+    live.tick()
     after = live.rollout_state["evidence"]["pairs"]["candidate"]["preference"]
     assert after["wins"] == before["wins"]
 

@@ -215,6 +215,7 @@ def test_only_rows_of_units_that_took_part_are_the_rollouts_however_late_their_l
     shares = {name: arm["share"] for name, arm in told(live).items()}  # type: ignore[index,call-overload]
     assert shares == {"control": pytest.approx(0.8), "candidate": pytest.approx(0.2)}
     live.feedback(table.filter((AT >= SINCE) & (AT < SINCE + 2 * DAY)).select("id", "y"))
+    live.tick()
     assert live.rollout_state["evidence"]["rows"] == inside
     assert sum(live.rollout_state["ratio"]["counts"]) == inside
 

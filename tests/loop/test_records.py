@@ -18,12 +18,16 @@ from conftest import SINCE, make_app, make_world
 from lived import WHEN, first_live, sent
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
+from loudly.deliver.rollout import parse_rollout
 from loudly.loop import records, traffic
+from loudly.loop.calls import Told
 from loudly.loop.founding import reopen
 from loudly.loop.live import Live
-from loudly.loop.restart import catch_up, watch_again
+from loudly.loop.restart import Folding, Found, catch_up, watch_again
 from loudly.loop.stores import Stores
+from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
+from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.segments import SegmentWriter, read_segments
 
 TABLE = make_world(days=50)
@@ -50,20 +54,28 @@ def stores() -> Stores:
     return founded()
 
 
+@pytest.fixture(scope="module")
+def two_versions() -> Stores:
+    """With a champion and one that may be offered."""
+    stores = founded()
+    assert opened(stores, DataClock(SINCE + HOUR // 2)).retrain("by hand", "another", offer=False) == "world/2"
+    return stores
+
+
 @contextmanager
-def logged(stores: Stores) -> Iterator[tuple[Live, DataClock, Path]]:
+def logged(stores: Stores, system: System | None = None) -> Iterator[tuple[Live, DataClock, Path]]:
     """A wheel with a log of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder, clock = Path(name), DataClock(SINCE + HOUR // 2)
         writer = SegmentWriter(folder)
         try:
-            yield opened(replace(stores, traffic=writer), clock), clock, folder
+            yield opened(replace(stores, traffic=writer), clock, system), clock, folder
         finally:
             writer.close()
 
 
-def opened(stores: Stores, clock: DataClock) -> Live:
-    live = Live(make_app(TABLE).system, stores, clock, key=b"key")
+def opened(stores: Stores, clock: DataClock, system: System | None = None) -> Live:
+    live = Live(system or make_app(TABLE).system, stores, clock, key=b"key")
     reopen(live)
     watch_again(live)
     return live
@@ -82,6 +94,8 @@ def lived(live: Live, clock: DataClock, told: Sequence[tuple[str, Any]]) -> None
                 live.answering.gather()
             case "label":
                 label(live, said)
+            case "tick":
+                live.tick()
             case _:
                 clock.advance(clock.now() + said)
     with live.lock:
@@ -91,9 +105,32 @@ def lived(live: Live, clock: DataClock, told: Sequence[tuple[str, Any]]) -> None
 
 
 def restarted(live: Live, clock: DataClock, folder: Path) -> Live:
-    again = opened(replace(live.stores, traffic=None), clock)
+    again = opened(replace(live.stores, traffic=None), clock, live.system)
     catch_up(again, folder)
     return again
+
+
+def in_a_rollout(stores: Stores, text: str) -> tuple[Stores, System]:
+    """The stores with a ledger of their own, in which a rollout has begun."""
+    system = replace(make_app(TABLE).system, rollout=(parse_rollout(text, deadline=90 * DAY),))
+    ledger = MemoryLedger()
+    ledger.append([recorded.event for recorded in stores.ledger.read()], 0)
+    stores = replace(stores, ledger=ledger)
+    live = opened(stores, DataClock(SINCE + HOUR // 2), system)
+    live.offer("world/2", "a test")
+    return stores, system
+
+
+def taught(live: Live) -> list[Any]:
+    """What the rollout has learned and what it has still to learn."""
+    waits = [live.untaught.take(0), (live.unripe.take(10**18), 0)]
+    frames = [rows.select(sorted(rows.columns)).fill_nan(None).to_dict(as_series=False) for rows, _ in waits]
+    return [live.rollout_state, live.rollout_verdict, waits[0][1], *frames]
+
+
+def read(live: Live, folder: Path) -> Iterator[tuple[str, Found]]:
+    """What a restart reads of the log."""
+    return Folding(live, folder, {}, lambda done, of: None).read()
 
 
 def known(live: Live, now: int) -> list[Any]:
@@ -138,17 +175,48 @@ def test_labels_that_come_one_a_call_between_answers_are_one_table_of_the_hour(s
     assert told == [("predictions", 8), ("labels", 8)]
 
 
-def test_labels_that_a_rollout_may_learn_from_are_folded_call_by_call() -> None:
-    with logged(founded()) as (live, clock, folder):
-        lived(live, clock, [("answer", [0, 1, 2, 3]), ("label", [(0, True)]), ("label", [(1, True)]), ("wait", 1)])
-        second = live.retrain("by hand", "another", offer=False)
-        assert second is not None
-        live.offer(second, "a test")
-        lived(live, clock, [("answer", [4]), ("label", [(2, True)]), ("answer", [5]), ("label", [(3, True), (4, False)])])
-        log = [record for record in read_segments(folder) if record.kind in records.KINDS]
-        told = [(kind, table.height) for kind, _, table in records.batches(live, log)]
-    labels = [height for kind, height in told if kind == "labels"]
-    assert labels == [2, 1, 2]
+@pytest.mark.parametrize("text", ["shadow 30d", "canary 50% 100% every 30d", "thompson for 30d"])
+@given(st.lists(st.one_of(steps, st.just(("tick", None))), min_size=8, max_size=30))
+@settings(max_examples=30, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_rollout_learns_the_same_from_the_log(two_versions: Stores, text: str, told: list[tuple[str, Any]]) -> None:
+    """The time is told each few seconds, so at the end of every long wait."""
+    ticked = [one for step in told for one in (step, ("tick", None))[: 2 if step[0] == "wait" and step[1] >= HOUR else 1]]
+    with logged(*in_a_rollout(two_versions, text)) as (live, clock, folder):
+        lived(live, clock, ticked)
+        assert taught(restarted(live, clock, folder)) == taught(live)
+
+
+def test_labels_are_taught_by_the_hour_as_of_when_the_last_came(two_versions: Stores) -> None:
+    with logged(*in_a_rollout(two_versions, "shadow 30d")) as (live, clock, _):
+        strategy: Any = live.strategy
+        seen: list[tuple[int, int]] = []
+
+        class Spy:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(strategy, name)
+
+            def update(self, state: Any, told: Any) -> Any:
+                seen.append((told.at, len(told.truth)))
+                return strategy.update(state, told)
+
+        live.strategy = Spy()  # type: ignore[assignment]
+        begun = clock.now()
+        lived(live, clock, [("answer", [0, 1, 2, 3]), ("label", [(0, True)]), ("wait", 7), ("label", [(1, True)])])
+        assert not seen
+        lived(live, clock, [("wait", HOUR), ("label", [(2, False)]), ("wait", 5)])
+        assert seen == [(begun + 7, 2)], "no time was told in that hour, as after a restart"
+        live.tick()
+        assert seen[:2] == [(begun + 7, 2), (begun + HOUR + 7, 1)]
+
+
+def test_labels_that_a_rollout_learns_from_end_with_the_time_that_it_is_told(two_versions: Stores) -> None:
+    with logged(*in_a_rollout(two_versions, "shadow 30d")) as (live, clock, folder):
+        lived(live, clock, [("answer", [0, 1, 2]), ("label", [(0, True)]), ("answer", [6]), ("label", [(1, True), (2, False)])])
+        live.tick()
+        lived(live, clock, [("label", [(6, True)]), ("answer", [7]), ("label", [(7, False)])])
+        told = [found.tells_time if isinstance(found, Told) else (kind, found.height) for kind, found in read(live, folder)]
+        assert [one for one in told if one] == [("predictions", 4), ("labels", 3), True, ("predictions", 1), ("labels", 2)]
+        assert live.untaught.rows == 2, "they wait for the next tick"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from loudly.labels.waiting import Mask, Waiting
 from loudly.store.shelf import Shelf
 
 CAME = "_came"
+EVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Arrival:
     lateness: NDArray[np.int64]
     later: int = 0
     unfollowed: int = 0
+
+    @property
+    def last(self) -> int:
+        """When the last label that is joined came, µs."""
+        return int(self.joined["_predicted_at"][-1] + self.lateness[-1])
 
 
 class LabelBook:
@@ -56,21 +62,20 @@ class LabelBook:
         """How many predictions have no label yet."""
         return len(self._waiting)
 
-    def waiting_of(self, column: str, value: object, since: int = 0, until: int | None = None) -> tuple[int, int]:
-        """How many predictions with that value in a column have no label yet: made from `since` on (µs), and of them by `until`.
+    def waiting_of(self, column: str, value: object, since: int = 0, until: Sequence[int] = (EVER,)) -> tuple[int, ...]:
+        """How many predictions with that value in a column have no label yet: made from `since` on and by each `until` (µs).
 
         Cost: one pass over those that were made since, some ns a row.
         """
 
-        def kinds(rows: pl.DataFrame) -> tuple[Mask, Mask]:
+        def kinds(rows: pl.DataFrame) -> Sequence[Mask]:
             made = rows["_predicted_at"].to_numpy()
             if column not in rows.columns or made.max() < since:
-                return (none := np.zeros(rows.height, dtype=np.bool_)), none
+                return [np.zeros(rows.height, dtype=np.bool_)] * len(until)
             mine: Mask = (rows[column].to_numpy() == value) & (made >= since)
-            return mine, mine & (made <= until) if until is not None else mine
+            return [mine & (made <= one) for one in until]
 
-        total, old = self._waiting.count(kinds) or (0, 0)
-        return total, old
+        return self._waiting.count(kinds) or (0,) * len(until)
 
     def predicted(self, rows: pl.DataFrame, at: int | pl.Series) -> None:
         """Remembers rows answered at `at` (µs; one for all, or one each); `rows` carries whatever the label should meet."""

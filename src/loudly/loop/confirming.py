@@ -23,6 +23,10 @@ from loudly.loop.state import Promotion
 from loudly.loop.strategies import strategy_of
 from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards, unripe_of
 from loudly.loop.unripe import Unripe
+from loudly.loop.untaught import Untaught
+
+# After a restart no time is told until the past is folded.
+MOST_UNTAUGHT = 10_000
 
 
 class Confirming:
@@ -37,7 +41,7 @@ class Confirming:
         self._duel: Duel | None = None
         self._state: dict[str, Any] = {}
         self._verdict: Verdict | None = None
-        self._unripe = Unripe()
+        self._unripe, self._untaught = Unripe(), Untaught()
 
     def follow(self, state: dict[str, Any] | None = None, unripe: Unripe | None = None) -> None:
         """Takes up what the ledger says is unconfirmed: with the state that promoted it, or anew after a restart.
@@ -67,24 +71,26 @@ class Confirming:
         self._verdict = Verdict(Decision.UNDECIDED, strategy.name, "promoted; labels are still to come", missing="labels")
 
     def labels(self, rows: pl.DataFrame, now: int) -> None:
-        """Labelled rows that have come; those of the rollout are judged."""
+        """Labelled rows that have come; those of the rollout are judged when the time is told, or they are many."""
         if self._duel is not None:
-            self._learn(rows, now)
+            if self._untaught.closed(now) or self._untaught.rows >= MOST_UNTAUGHT:
+                self._learn(now)
+            self._untaught.add(rows, now)
 
     def advance(self, now: int) -> None:
         """Time has passed."""
         if self._duel is not None:
-            self._teach(self._unripe.take(now), now)
+            self._learn(now)
             self._state, self._verdict = self._duel.advance(self._state, now)
 
-    def _learn(self, rows: pl.DataFrame, now: int) -> None:
-        known = self._live.state.confirming
+    def _learn(self, now: int) -> None:
+        known, (came, at) = self._live.state.confirming, self._untaught.take(now)
         if known is None:
             return
-        spec, rows = self._live.system.rollout[known.rollout.stage], of_rollout(self._live, known.rollout, rows)
+        spec, rows = self._live.system.rollout[known.rollout.stage], of_rollout(self._live, known.rollout, came)
         if spec.rewarded:
-            rows = ripe_for_rewards(self._live, self._unripe, rows, now)
-        self._teach(rows, now)
+            rows = ripe_for_rewards(self._live, self._unripe, rows, at)
+        self._teach(rows, at)
 
     def _teach(self, rows: pl.DataFrame, now: int) -> None:
         known, duel = self._live.state.confirming, self._duel
@@ -99,6 +105,7 @@ class Confirming:
 
     def known(self) -> Unconfirmed | None:
         """What the policy may look at."""
+        self._learn(self._live.clock.now())
         live, state = self._live, self._live.state.confirming
         if state is None or self._verdict is None:
             return None

@@ -12,11 +12,10 @@ state of another form than this program's is passed over, for the log itself tel
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import msgspec
 import numpy as np
 import polars as pl
 
@@ -26,44 +25,15 @@ from loudly.core.values import Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing, telling
 from loudly.loop.arms import arms_of, decided
+from loudly.loop.calls import CALLS, Call, Entry, Told, told_of
 from loudly.loop.host import Host
 from loudly.loop.slices import slice_rows
-from loudly.loop.teaching import ripen
-from loudly.loop.traffic import ENCODER, all_of
+from loudly.loop.teaching import teach
+from loudly.loop.traffic import all_of
 from loudly.serve.replies import CANDIDATE, CONTROL, Replies
 from loudly.store.segments import Record
 
-CALLS = "calls"
 STATE_EVERY, MOST_LOOKED = 5 * MINUTE, 500_000
-# Of one call of the arms: rows answered by arm; the unit that failed, as a pseudonym, and its arm; seconds by arm.
-Call = tuple[dict[str, int], tuple[str, str] | None, dict[str, float]]
-# A call, a time (µs) or a state.
-Entry = Call | int | dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A record of the log. at: when it was logged, µs."""
-
-    rollout: int
-    stage: int
-    at: int
-    entries: tuple[Entry, ...] = ()
-
-    def to_bytes(self) -> bytes:
-        """As it is logged."""
-        return ENCODER.encode((self.rollout, self.stage, self.at, self.entries))
-
-    def without(self, subject: str, nobody: str) -> Told:
-        """The same with another name for a subject, and without states, which know hashes of units; what it counts stays."""
-        kept = (_renamed(entry, subject, nobody) for entry in self.entries if not isinstance(entry, dict))
-        return replace(self, entries=tuple(kept))
-
-
-def told_of(data: bytes) -> Told:
-    """The inverse of `Told.to_bytes`."""
-    rollout, stage, at, entries = msgspec.msgpack.decode(data)
-    return Told(rollout, stage, at, tuple(_entry(entry) for entry in entries))
 
 
 class Counting:
@@ -100,7 +70,7 @@ class Counting:
         self._told(({arm: n for arm, n in replies.answered.items() if n}, failed, dict(replies.seconds)))
 
     def time(self, now: int) -> None:
-        """Time has passed; ripe rows are told before. Now and then the log gets the state of a bandit, too."""
+        """Time has passed; labels that have come are told before. Now and then the log gets the state of a bandit, too."""
         self._told(now)
         rollout = self._live.state.rollout
         if rollout is not None and now - self._stated >= STATE_EVERY and self._live.system.rollout[rollout.stage].bandit:
@@ -141,9 +111,9 @@ class Counting:
         if fresh and log is not None and rollout is not None:
             log.append(CALLS, Told(rollout.started, rollout.stage, self._live.clock.now(), tuple(fresh)).to_bytes())
 
-    def fold(self, data: bytes) -> None:
+    def fold(self, told: Told) -> None:
         """A record of the log, told again after a restart. What a strategy could not take then is noted, as it was then."""
-        told, rollout = told_of(data), self._live.state.rollout
+        rollout = self._live.state.rollout
         if self._live.strategy is None or rollout is None or told.rollout != rollout.started:
             return
         for entry in told.entries:
@@ -151,6 +121,8 @@ class Counting:
                 self._try_to_tell(entry)
             elif isinstance(entry, tuple):
                 self._failed(entry)  # a unit is counted once a rollout
+            elif isinstance(entry, int):
+                teach(self._live, entry)  # in a stage before; its state follows
 
     def _try_to_tell(self, entry: Entry) -> None:
         try:
@@ -187,7 +159,7 @@ class Counting:
         if isinstance(entry, dict):
             live.rollout_state = entry if self._fits(entry) else live.rollout_state
         elif isinstance(entry, int):
-            ripen(live, entry)
+            teach(live, entry)
             live.rollout_state, live.rollout_verdict = strategy.advance(live.rollout_state, entry)
         else:
             calls = Calls(entry[0], self._failed(entry), entry[2])
@@ -228,19 +200,6 @@ def _together(calls: Sequence[tuple[Replies, Sequence[Any]]]) -> Sequence[tuple[
 def _by_all(call: Replies) -> bool:
     scored = call.answered
     return not (call.seconds or any(call.failed.values())) and len(scored) == len(call.names) and len(set(scored.values())) == 1
-
-
-def _entry(entry: Any) -> Entry:
-    if not isinstance(entry, list):
-        return entry  # type: ignore[no-any-return]
-    answered, failed, seconds = entry
-    return answered, None if failed is None else (failed[0], failed[1]), seconds
-
-
-def _renamed(entry: Entry, subject: str, nobody: str) -> Entry:
-    if isinstance(entry, tuple) and entry[1] is not None and entry[1][0] == subject:
-        return entry[0], (nobody, entry[1][1]), entry[2]
-    return entry
 
 
 def _has(state: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:

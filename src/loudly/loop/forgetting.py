@@ -21,7 +21,7 @@ from loudly.data.pseudonym import pseudonym
 from loudly.data.snapshot import holding, without
 from loudly.errors import StoreError
 from loudly.loop import traffic
-from loudly.loop.counting import CALLS, told_of
+from loudly.loop.calls import CALLS, told_of
 from loudly.loop.host import Host
 from loudly.store.erasing import Disk, Expired, Rewritten, expire, rewrite
 from loudly.store.segments import Record

@@ -16,6 +16,7 @@ from loudly.core.seams import Clock, Strategy
 from loudly.core.values import Event, Verdict
 from loudly.deliver.disagreement import Disagreement
 from loudly.labels.book import Arrival, LabelBook
+from loudly.loop.calls import Told
 from loudly.loop.past import Past
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.retraining import Retraining
@@ -27,6 +28,7 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.loop.unmatched import Unmatched
 from loudly.loop.unripe import Unripe
+from loudly.loop.untaught import Untaught
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch
 from loudly.serve.raised import Raised
@@ -67,7 +69,7 @@ class Counts(Protocol):
 
     def log(self) -> None: ...
 
-    def fold(self, data: bytes) -> None: ...
+    def fold(self, told: Told) -> None: ...
 
 
 class Named(Protocol):
@@ -114,6 +116,7 @@ class Host(Protocol):
     rollout_verdict: Verdict | None
     given: dict[str, int]
     unripe: Unripe
+    untaught: Untaught
     disagreement: Disagreement
 
     @property

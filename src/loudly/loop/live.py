@@ -41,9 +41,10 @@ from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
-from loudly.loop.teaching import lateness, patient, teach, unripe_of
+from loudly.loop.teaching import hear, lateness, patient, teach, unripe_of
 from loudly.loop.unmatched import Unmatched
 from loudly.loop.unripe import Unripe
+from loudly.loop.untaught import Untaught
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.watch import Watch
 from loudly.serve.replies import CONTROL, Replies
@@ -74,7 +75,7 @@ class Live:
         self.rollout_state: dict[str, Any] = {}
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
-        self.unripe = Unripe()
+        self.unripe, self.untaught = Unripe(), Untaught()
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.counting = Counting(self)
@@ -209,17 +210,14 @@ class Live:
             self.watch.rows(logged, traffic.column(logged, "_control"), now)
 
     def fold_labels(self, joined: pl.DataFrame, now: int) -> None:
-        """Labelled rows go to the monitor, the next training and the rollout. now: when the labels came."""
+        """Labelled rows go to the monitor, the next training and, with the next tick, the rollout. now: when the labels came."""
         ready = self.ready[self.state.champion or ""]
         with self.tally.spend("monitor"):
-            truth = encode(joined[self.system.label], ready.classes)
-            at = joined[self.system.time].dt.epoch("us").to_numpy()
-            score = traffic.column(joined, "_control")
-            self.watch.labels(truth, score, at, now, joined)
+            truth, at = encode(joined[self.system.label], ready.classes), joined[self.system.time].dt.epoch("us").to_numpy()
+            self.watch.labels(truth, traffic.column(joined, "_control"), at, now, joined)
         self.retraining.learned(joined)
         self.confirming.labels(joined, now)
-        with self.tally.spend("rollout"):
-            teach(self, joined, now)
+        hear(self, joined, now)
 
     def _aside(self, fitted: Conformed) -> None:
         for reason in fitted.aside["reason"].to_list() if fitted.aside.height else ():
@@ -314,6 +312,7 @@ class Live:
 
     def promote(self, version: str, reason: str) -> None:
         """The version answers everything from now on; the champion before stays warm."""
+        teach(self, self.clock.now())
         because: Json = list(self.state.evidence.get(version, ()))
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
@@ -341,8 +340,7 @@ class Live:
             self.event("rollout_judged", version=version, verdict=plain(verdict), **rivals(self, version))
 
     def _report_disagreement(self, version: str) -> None:
-        told = self.disagreement.report()
-        if told:
+        if told := self.disagreement.report():
             self.event("disagreement_reported", version=version, by=told)
         self.disagreement = Disagreement()
 
@@ -374,7 +372,8 @@ class Live:
         self.route()
 
     def _end_rollout(self) -> None:
-        self.strategy, self.rollout_state, self.rollout_verdict, self.unripe = None, {}, None, Unripe()
+        self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
+        self.unripe, self.untaught = Unripe(), Untaught()
         self.route()
 
     def adopt(self, version: str) -> None:

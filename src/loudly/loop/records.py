@@ -1,17 +1,17 @@
 """Records of the traffic log as tables: what comes to the same is folded together, for one row costs almost as much as many.
 
 Answers of one cell of time are one table. Labels come one a call, between answers: those of a cell wait behind its answers, and are
-one table too. Nobody is to see the difference: so answers to a key whose label waits end the wait, labels that a rollout may learn
-from are tables of their own, and the rows of a table of several calls say which (`_call`).
+one table too. Nobody is to see the difference: so answers to a key whose label waits end the wait, as does the time at which a
+rollout learns; and the rows of a table of several calls say which (`_call`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import polars as pl
 
+from loudly.core.clock import HOUR
 from loudly.loop import traffic
 from loudly.loop.host import Host
 from loudly.store.segments import Record
@@ -23,15 +23,14 @@ Told = tuple[str, list[traffic.Entry], pl.DataFrame]
 
 
 def batches(live: Host, records: Iterable[Record]) -> Iterator[Told]:
-    """Records as tables, with their kind and the entries of compact answers; records of no known kind are left out."""
+    """Records as tables, with kind and entries of compact answers. A record of another kind ends what waits, and is empty."""
     waiting = Batch(live)
     for record in records:
         if record.kind == LABELS:
             labels = traffic.labels_of(record.payload)
             if not waiting.has_room_for_labels(labels):
                 yield from waiting.told()
-            if waiting.labelled(labels):
-                yield from waiting.told()
+            waiting.labelled(labels)
         elif record.kind in ANSWERS:
             one = traffic.entry(record.payload)
             if one is None or not waiting.has_room_for(record.kind, one):
@@ -40,6 +39,9 @@ def batches(live: Host, records: Iterable[Record]) -> Iterator[Told]:
                 yield record.kind, [], traffic.from_bytes(record.payload)
             else:
                 waiting.answered(record.kind, one)
+        else:
+            yield from waiting.told()
+            yield record.kind, [], pl.DataFrame()
     yield from waiting.told()
 
 
@@ -74,16 +76,15 @@ class Batch:
         """Whether labels may be folded with those that wait, after the answers that do."""
         if self._cell not in (None, self._live.watch.cell(labels.at)):
             return False
-        if self._labels and (labels.kinds != self._labels[0].kinds or labels.at >= _learned_since(self._live)):
+        if self._labels and _alike(labels) != _alike(self._labels[0]):
             return False
         return len(self._keys) + labels.rows <= MOST_ROWS
 
-    def labelled(self, labels: traffic.Labels) -> bool:
-        """Takes labels. Returns whether none may wait with them: a rollout may learn from them, and does so call by call."""
+    def labelled(self, labels: traffic.Labels) -> None:
+        """Takes labels."""
         self._cell = self._live.watch.cell(labels.at)
         self._labels.append(labels)
         self._keys.update(map(str, labels.column(self._key)))
-        return labels.at >= _learned_since(self._live)
 
     def told(self) -> Iterator[Told]:
         """All that waits, as tables; nothing waits afterwards."""
@@ -95,7 +96,6 @@ class Batch:
             yield LABELS, [], traffic.table_of_labels(labels)
 
 
-def _learned_since(live: Host) -> float:
-    """Labels that came before cannot be of a rollout that somebody judges now."""
-    rollouts = (live.state.rollout, live.state.confirming.rollout if live.state.confirming is not None else None)
-    return min((rollout.at for rollout in rollouts if rollout is not None), default=math.inf)
+def _alike(labels: traffic.Labels) -> tuple[object, int]:
+    """What labels of one table have in common; a rollout learns by the hour where no time is told."""
+    return labels.kinds, labels.at // HOUR

@@ -19,6 +19,7 @@ from loudly.loop.state import State
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
+from loudly.loop.teaching import teach
 from loudly.metrics.table import metric
 from loudly.monitor.watch import AHEAD
 from loudly.serve.replies import CONTROL
@@ -137,6 +138,7 @@ def _arrive(
         served = live.book.expects(labels[system.key])
         if served.any():
             live.feedback(labels.filter(served))
+            teach(live, now)  # a server tells the time within seconds
 
 
 def _arrivals(

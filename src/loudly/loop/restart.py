@@ -17,15 +17,15 @@ from loudly.core.values import Event
 from loudly.errors import StaleWriter
 from loudly.loop import traffic
 from loudly.loop.arms import decided
-from loudly.loop.counting import CALLS
+from loudly.loop.calls import CALLS, Told, told_of
 from loudly.loop.host import Host
-from loudly.loop.records import KINDS, batches
+from loudly.loop.records import KINDS, LABELS, batches
 from loudly.loop.state import fold
 from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
 LOOK_EVERY = 64
-Found = pl.DataFrame | bytes
+Found = pl.DataFrame | Told
 A = TypeVar("A")
 
 
@@ -35,8 +35,7 @@ def catch_up(
     """After a restart: folds the logged traffic in again, without deciding anything. Returns the rows folded.
 
     taken, progress: as of `Folding`.
-    Cost: less than folding it the first time; records of single rows and labels are folded by the thousand, but for labels
-    that a rollout learns from.
+    Cost: less than folding it the first time; records of single rows and labels are folded by the thousand.
     """
     watch_again(live)
     folding = Folding(live, folder, {} if taken is None else taken, progress)
@@ -55,14 +54,16 @@ class Folding:
     def __init__(self, live: Host, folder: Path, taken: dict[str, int], progress: Callable[[int, int], None]) -> None:
         self._live, self._folder, self._taken, self._progress = live, folder, taken, progress
         self._cell: tuple[int, int] | None = None
-        self._calls: deque[bytes] = deque()
+        self._calls: deque[Told] = deque()
+        self._labelled = False
         self.last = 0
         live.past.size = bytes_in(folder) if folder.exists() else 0
 
     def read(self, upto: float = math.inf) -> Iterator[tuple[str, Found]]:
         """What the log has further, up to that record, with its kind. Whoever takes one folds it before the next.
 
-        Answers come as tables of many; what a rollout was told has no part in them, and comes before the next table.
+        Answers come as tables of many, and so do labels; what a rollout was told has no part in them, and comes before the next
+        table, but for the time at which it learns from labels: all of before comes before.
         """
         if not self._folder.exists():
             return
@@ -79,7 +80,7 @@ class Folding:
 
     def passes(self, found: Found) -> bool:
         """Whether time goes by from the table before to this one, so that windows may close."""
-        return not isinstance(found, bytes) and self._cell not in (None, self._live.watch.cell(int(found["_at"][0])))
+        return not isinstance(found, Told) and self._cell not in (None, self._live.watch.cell(int(found["_at"][0])))
 
     def told_before(self) -> None:
         """All of before the restart is folded: it was told then, and of the rollout the ledger knows how far it had come."""
@@ -91,7 +92,7 @@ class Folding:
 
         Else windows are left to the next tick, which judges them and tells. The caller holds the lock.
         """
-        if isinstance(found, bytes):
+        if isinstance(found, Told):
             self._live.counting.fold(found)
             return
         at = int(found["_at"][0])
@@ -109,12 +110,22 @@ class Folding:
             taken_of(record, self._taken)
             self.last = record.sequence
             if record.kind == CALLS:
-                self._calls.append(record.payload)
+                teaches = self._teaches(told := told_of(record.payload))
+                yield from [record] * teaches  # what was before
+                self._calls.append(told)
+                yield from [record] * teaches  # and then this
             elif record.kind in KINDS:
+                self._labelled |= record.kind == LABELS
                 yield record
             else:
                 unknown = f"traffic log: {record.kind!r}: this version does not know records of that kind, and left them out"
                 self._live.answering.raised_by_fold.note([unknown])
+
+    def _teaches(self, told: Told) -> bool:
+        """Whether a rollout learns at the time that it was told: then all of before comes before."""
+        labelled = self._labelled
+        self._labelled &= not told.tells_time
+        return told.tells_time and (labelled or self._live.unripe.due(told.at))
 
 
 def watch_again(live: Host) -> None:
@@ -141,7 +152,7 @@ def _fold(live: Host, kind: str, batch: pl.DataFrame, again: bool) -> int:
         return 0
     arrival = live.pins.arrived(batch, at)
     if arrival.joined.height and live.state.champion is not None:
-        live.fold_labels(arrival.joined, at)
+        live.fold_labels(arrival.joined, arrival.last)
     return 0
 
 

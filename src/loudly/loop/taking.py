@@ -17,7 +17,8 @@ import numpy as np
 from loudly.errors import DataError, LoudlyError
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
-from loudly.loop.counting import CALLS, Told, late_call
+from loudly.loop.calls import CALLS, Told
+from loudly.loop.counting import late_call
 from loudly.loop.live import Live
 from loudly.loop.records import batches
 from loudly.loop.traffic import Entry

@@ -1,4 +1,7 @@
-"""What labels teach the rollout that runs, and when: as they come, and again when their rows are ripe.
+"""What labels teach the rollout that runs, and when: with the time that is told next, and again when their rows are ripe.
+
+Labels come one a call, and a strategy learns from a thousand rows at about the cost of one. Nothing is decided before the time is
+told, so they wait for it; it stands in the traffic log, so a restart teaches the same rows together.
 
 A row is ripe when it is so old that labels of every class have had their time, as the champion's labels have told when the
 rollout began (the ledger's record of the stage holds the figures, so that a restart and a replay see the same). Ripe rows are
@@ -59,25 +62,35 @@ def patient(live: Host, stage: int) -> RolloutSpec:
     return replace(spec, wait=told["wait"], share=told["share"], because=told["because"])
 
 
-def teach(live: Host, joined: pl.DataFrame, now: int) -> None:
-    """Labelled rows that the running rollout has answered go to its strategy.
+def hear(live: Host, joined: pl.DataFrame, now: int) -> None:
+    """Labelled rows that have come now wait for the time that is told next; those of an hour before are taught by themselves."""
+    if live.strategy is None:
+        return
+    if live.untaught.closed(now):
+        teach(live, now)
+    live.untaught.add(joined, now)
+
+
+def teach(live: Host, now: int) -> None:
+    """The strategy of the running rollout learns from the labels of its rows that have come, and from what is ripe by now.
 
     What learns from rewards sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would
     mislead it. The shares of a bandit's state are those that answer.
     """
-    rollout = live.state.rollout
+    rollout, (came, at) = live.state.rollout, live.untaught.take(now)
     if live.strategy is None or rollout is None:
         return
-    rows, spec = of_rollout(live, rollout, joined), live.system.rollout[rollout.stage]
-    if spec.rewarded:
-        rows = ripe_for_rewards(live, live.unripe, rows, now)
-    elif wait := patient(live, rollout.stage).wait:
-        _wait(live, rows, wait, now)
-    if rows.height and "frozen" not in live.rollout_state:
-        _update(live, rollout, rows, now)
-    if spec.bandit and not live.counting.resumed:
-        live.route()
-    ripen(live, now)
+    with live.tally.spend("rollout"):
+        rows, spec = of_rollout(live, rollout, came), live.system.rollout[rollout.stage]
+        if spec.rewarded:
+            rows = ripe_for_rewards(live, live.unripe, rows, at)
+        elif rows.height and (wait := patient(live, rollout.stage).wait):
+            _wait(live, rows, wait, at)
+        if rows.height and "frozen" not in live.rollout_state:
+            _update(live, rollout, rows, at)
+            if spec.bandit and not live.counting.resumed:
+                live.route()
+        _ripen(live, now)
 
 
 def of_rollout(live: Host, rollout: RolloutState, joined: pl.DataFrame) -> pl.DataFrame:
@@ -85,6 +98,8 @@ def of_rollout(live: Host, rollout: RolloutState, joined: pl.DataFrame) -> pl.Da
 
     In a stage before it, such as a shadow, control answered all, whatever its units would meet now.
     """
+    if joined.is_empty():
+        return joined
     mine = (joined["_rollout"].to_numpy() == rollout.started) & (joined["_at"].to_numpy() >= _judged_since(live, rollout))
     return joined if mine.all() else joined.filter(mine)
 
@@ -99,7 +114,7 @@ def _wait(live: Host, rows: pl.DataFrame, wait: int, now: int) -> None:
     live.unripe.add(rows.with_columns(_due=pl.max_horizontal(pl.col("_at") + wait, pl.lit(now))), HOUR_DUE)
 
 
-def ripen(live: Host, now: int) -> None:
+def _ripen(live: Host, now: int) -> None:
     """Hands on what has become ripe by now, hour by hour."""
     rollout = live.state.rollout
     if rollout is None or live.system.rollout[rollout.stage].rewarded or (due := live.unripe.take(now)).is_empty():
@@ -116,7 +131,8 @@ def unripe_of(live: Host, spec: RolloutSpec) -> Unripe:
 
 def ripe_for_rewards(live: Host, waiting: Unripe, rows: pl.DataFrame, now: int) -> pl.DataFrame:
     """The rows whose labels have had their time, of those that waited and of new ones; the others wait."""
-    waiting.add(rows, pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within)
+    if rows.height:
+        waiting.add(rows, pl.col(live.system.time).dt.epoch("us") + live.system.labels.arrive_within)
     return waiting.take(now)
 
 
@@ -156,10 +172,10 @@ def freeze(live: Host, version: str, state: dict[str, Any], wrong: LoudlyError) 
 
 
 def _awaited(live: Host, rollout: RolloutState, now: int) -> tuple[int, int] | None:
-    """Rows of the rollout without a label: younger than what is ripe, and older; None where the counts of answers tell them."""
+    """Rows of the rollout that had no label: younger than what is ripe, and older; None where counts of answers tell them."""
     if rollout.labels is None and not live.system.rollout[rollout.stage].ramp:
         return None
     wait = (rollout.labels or {}).get("wait") or 0
     since = max(rollout.at, _judged_since(live, rollout))
-    total, old = map(int, live.book.waiting_of("_rollout", rollout.started, since, now - max(HOUR, wait)))
+    total, old = map(int, live.book.waiting_of("_rollout", rollout.started, since, (now - 1, now - max(HOUR, wait))))
     return total - old, old

@@ -43,11 +43,15 @@ class Unripe:
             self._newest[group] = max(at, self._newest.get(group, at))
         self._put(made)
 
+    def due(self, now: int) -> bool:
+        """Whether a row is ripe by now (µs)."""
+        return any(run[RIPE][0] <= now for run in self._runs)
+
     def take(self, now: int) -> pl.DataFrame:
         """The rows that are ripe by now (µs), in the order in which they came; they wait no more. Cost: of these rows."""
-        ripe = [int(np.searchsorted(run[RIPE].to_numpy(), now, side="right")) for run in self._runs]
-        if not any(ripe):
+        if not self.due(now):
             return pl.DataFrame()
+        ripe = [int(np.searchsorted(run[RIPE].to_numpy(), now, side="right")) for run in self._runs]
         heads = [run.head(n) for run, n in zip(self._runs, ripe, strict=True)]
         self._runs = [run.slice(n) for run, n in zip(self._runs, ripe, strict=True) if n < run.height]
         found = pl.concat(heads, how="diagonal_relaxed").sort(NUMBER)
