@@ -71,6 +71,16 @@ def test_columns_that_are_none_are_refused(server: Server, columns: Any, told: s
     assert told in answer.json()["detail"][0]["msg"]
 
 
+@pytest.mark.parametrize("name", ["rows", "instances", "dataframe_records"])
+def test_rows_in_an_envelope_are_told_what_a_body_is(server: Server, rows: list[dict[str, Any]], name: str) -> None:
+    answer = httpx.post(f"{server.url}/predict", json={name: rows[:2]})
+    assert answer.status_code == 422
+    (said,) = answer.json()["detail"]
+    assert said["loc"] == ["body"]
+    assert "a row, a list of rows, or" in said["msg"]
+    assert f"seen an object with a list under {name!r}" in said["msg"]
+
+
 def test_a_column_with_a_wrong_value_names_its_row(server: Server, rows: list[dict[str, Any]]) -> None:
     columns = {name: [row[name] for row in rows[:3]] for name in rows[0]}
     columns["x2"][2] = "warm"

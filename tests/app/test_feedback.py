@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 
 from conftest import make_app, make_world
 from loudly.app.feedback import feedback
-from loudly.errors import WheelAway
+from loudly.app.verbs import open_stores
+from loudly.errors import Conflict, WheelAway
 from loudly.loop import traffic
 from loudly.store.segments import SegmentWriter, read_segments
 
@@ -30,3 +33,24 @@ def test_labels_wait_in_a_spool_where_the_disk_takes_them_and_are_refused_where_
         monkeypatch.setattr("loudly.app.feedback.SegmentWriter", partial(SegmentWriter, most=-1))
         with pytest.raises(WheelAway, match="does not take the labels"):
             feedback(system, tmp_path, LABELS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="LOUD: open files are found by /proc")
+def test_stores_that_cannot_all_be_opened_leave_none_open(tmp_path: Path) -> None:
+    def held() -> list[str]:
+        return [name for fd in os.listdir("/proc/self/fd") if "ledger.db" in (name := _target(fd)) and str(tmp_path) in name]
+
+    with closing(SegmentWriter(tmp_path / ".loudly" / "traffic")):
+        with pytest.raises(Conflict, match="Another process writes this log"):
+            open_stores("world", tmp_path, traffic=True)
+        assert not held()
+        opened, _ = open_stores("world", tmp_path)
+        assert held()
+        opened.close()
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:  # closed meanwhile
+        return ""

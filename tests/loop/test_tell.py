@@ -32,6 +32,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "all_of_loudly.md"
             "2 labels of unknown predictions, 1 twice, e.g. a, b",
         ),
         (
+            "labels_unmatched",
+            {"unknown": 0, "duplicate": 0, "changed": 1, "examples": ["a"]},
+            "0 labels of unknown predictions, 0 twice, 1 changed (the first counts), e.g. a",
+        ),
+        (
             "rollout_started",
             {"version": "w/2", "champion": "w/1", "stages": ["shadow", "canary"]},
             "rollout of w/2 against w/1: shadow, then canary",

@@ -89,7 +89,9 @@ def test_feedback_joins_and_names_the_unknown(server: Server, table: pl.DataFram
     httpx.post(f"{server.url}/predict", json=rows)
     labels = [{"id": rows[0]["id"], "y": True}, {"id": "nobody", "y": False}]
     assert httpx.post(f"{server.url}/feedback", json=labels).json() == {"joined": 1, "unknown": 1, "repeated": 0}
-    assert httpx.post(f"{server.url}/feedback", json=labels[:1]).json()["repeated"] == 1
+    assert httpx.post(f"{server.url}/feedback", json=labels[:1]).json() == {"joined": 0, "unknown": 0, "repeated": 1}
+    other = [{**labels[0], "y": not labels[0]["y"]}]
+    assert httpx.post(f"{server.url}/feedback", json=other).json() == {"joined": 0, "unknown": 0, "repeated": 1, "changed": 1}
     assert httpx.post(f"{server.url}/feedback", json=[{"id": "x"}]).status_code == 422
     for odd in ({"id": "x", "y": [1]}, {"id": "x", "y": {"a": 1}}, {"id": ["x"], "y": True}):
         assert httpx.post(f"{server.url}/feedback", json=odd).status_code == 422

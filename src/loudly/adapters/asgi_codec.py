@@ -127,6 +127,10 @@ class Codec:
     def _spread(self, given: Mapping[str, Any]) -> list[Any]:
         """An object as rows: itself, or what its columns hold. Raises: Refused for columns of unequal length."""
         columns = given.get("columns")
+        name, held = next(iter(given.items()), ("", None))
+        if len(given) == 1 and isinstance(held, list) and name not in self._names:
+            wanted = f'a row, a list of rows, or {{"columns": {{name: values}}}}; seen an object with a list under {name[:40]!r}'
+            raise Refused(422, one_problem(["body"], wanted, "rows"))
         if len(given) != 1 or not isinstance(columns, dict) or "columns" in self._names:
             return [given]
         known = {name: columns[name] for name in self._names if name in columns}

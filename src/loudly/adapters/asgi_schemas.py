@@ -106,7 +106,9 @@ ANSWERS: dict[str, Any] = {
     "Explanations": record(
         "Explanations", {"schema_version": TEXT, "explanations": {"type": "array", "items": ref("Explanation")}}
     ),
-    "Arrived": record("Arrived", {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE}, {"spooled": WHOLE, "unfollowed": WHOLE}),
+    "Arrived": record(
+        "Arrived", {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE}, {"changed": WHOLE, "spooled": WHOLE, "unfollowed": WHOLE}
+    ),
     "Problem": record("Problem", PROBLEM, PROBLEM_OF_A_FIELD),
     "Refusal": record("Refusal", {"detail": {"anyOf": [TEXT, {"type": "array", "items": ref("Problem")}]}}),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,8 +45,18 @@ GRAPHS = frozenset({"graph", "graph-with-code"})
 
 
 def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Opened:
-    """The parts that `loudly.toml` of the folder names, ready to use. `traffic`: open the log of requests for writing."""
+    """The parts that `loudly.toml` of the folder names, ready to use. `traffic`: open the log of requests for writing.
+
+    Where one of them cannot be opened none stays open.
+    """
     config = read_config(folder)
+    with ExitStack() as undo:
+        stores = _opened(name, config, traffic, undo)
+        undo.pop_all()
+    return stores, config
+
+
+def _opened(name: str, config: Config, traffic: bool, undo: ExitStack) -> Stores:
     root = config.root
     url = needed("store", "url", config.store.url)
     notify = tuple(_notify(kind, config) for kind in config.notify.kinds)
@@ -54,6 +64,7 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     ledger = {"sqlite": lambda: ledger_kind(root / "ledger.db"), "memory": ledger_kind}.get(
         config.store.ledger, lambda: ledger_kind(url)
     )()
+    undo.callback(ledger.close)
     blob_kind = resolve("blobs", config.store.blobs)
     blobs = {"files": lambda: blob_kind(root / "blobs"), "memory": blob_kind}.get(config.store.blobs, lambda: blob_kind(url))()
     tracker_kind = resolve("tracker", config.tracker.kind)
@@ -64,7 +75,7 @@ def open_stores(name: str, folder: Path | None, *, traffic: bool = False) -> Ope
     fast = fast_forms() if config.server.fast_forms else {}
     log = SegmentWriter(root / "traffic") if traffic else None
     sample, shelf = Sample(config.server.log_sample), Shelf(root, config.store.rows_in_memory) if traffic else None
-    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast, sample, shelf), config
+    return Stores(ledger, blobs, tracker, executor, formats(), notify, log, searches(), fast, sample, shelf)
 
 
 def _notify(kind: str, config: Config) -> Notify:

@@ -152,7 +152,9 @@ TELL: dict[str, Teller] = {
     "held": lambda d: f"held {d['wanted']}: {d['reason']}",
     "guarantee_weakened": lambda d: f"LOUD {d['what']}: {d['reason']}",
     "labels_unmatched": lambda d: (
-        f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice, e.g. {', '.join(map(str, d['examples']))}"
+        f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice"
+        + (f", {d['changed']:,} changed (the first counts)" if d.get("changed") else "")
+        + f", e.g. {', '.join(map(str, d['examples']))}"
     ),
     "kill_switch_set": lambda d: f"kill switch {'on' if d['on'] else 'off'}: {d['reason']}",
     "segment_recovered": lambda d: (

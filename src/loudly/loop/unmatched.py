@@ -1,4 +1,4 @@
-"""Labels that met nothing: of keys that nobody asked about, or that have their label. Counted as they come, told by the tick."""
+"""Labels that met nothing: of keys nobody asked about, or that have one. Counted as they come, told by the tick."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ class Unmatched:
     """What has come since one was begun; a sender of wrong keys costs the ledger one event a tick, not one a call."""
 
     def __init__(self) -> None:
-        self._unknown = self._twice = 0
+        self._unknown = self._twice = self._changed = 0
         self._examples: tuple[str, ...] = ()
 
     def add(self, arrival: Arrival) -> None:
         """Counts what was odd of a batch of labels."""
         self._unknown += len(arrival.unknown)
-        self._twice += len(arrival.duplicate) + len(arrival.changed)
+        self._twice += len(arrival.duplicate)
+        self._changed += len(arrival.changed)
         self._examples = (*self._examples, *arrival.unknown, *arrival.duplicate, *arrival.changed)[:EXAMPLES]
 
     def forget(self, gone: Callable[[pl.DataFrame], pl.Series], key: str) -> None:
@@ -32,6 +33,5 @@ class Unmatched:
 
     def told(self) -> dict[str, Json]:
         """The data of the event that tells it; empty where there is nothing to tell."""
-        if not self._unknown + self._twice:
-            return {}
-        return {"unknown": self._unknown, "duplicate": self._twice, "examples": list(self._examples)}
+        counts: dict[str, Json] = {"unknown": self._unknown, "duplicate": self._twice, "changed": self._changed}
+        return {**counts, "examples": list(self._examples)} if any(counts.values()) else {}
