@@ -5,7 +5,7 @@ labels on time, late, missing, missing by class and in bursts of one user, for e
 margin, each with a Clopper-Pearson interval; delays against a fixed sample, group-sequential tests and mSPRT. Samples of the runs
 go through the strategies themselves. Exits 1 where a promise fails.
 
-Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twelve minutes on one core; --quick: 100 runs of a part, for CI;
+Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twenty-five minutes on one core; --quick: 100 runs of a part, for CI;
 --only errors quality delays slow forecasts: parts of it; --labels late: cells of these labels alone)
 """
 
