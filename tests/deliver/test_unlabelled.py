@@ -14,6 +14,7 @@ from loudly.core.values import Arm, Decision, Verdict
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import parse_rollout
+from loudly.deliver.unlabelled import fewer
 from loudly.metrics.table import metric
 
 ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
@@ -114,6 +115,14 @@ def test_fewer_labels_than_before_hold_a_promotion(wait: int) -> None:
     assert held.decision is Decision.UNDECIDED
     assert held.reason.startswith("67% of 3,600 rows old enough have a label, 100% had before")
     assert passing(canary(wait, share=0.66), (0, 3 * A_DAY)).passed
+
+
+def test_chance_may_leave_some_rows_more_without_a_label() -> None:
+    """Of 60 % and 2,400 rows a twentieth and two standard errors (another fiftieth) may be missing."""
+    spec, found = canary(0, share=0.6).spec, Verdict(Decision.PASS, "m/2", "surely not worse")
+    for labelled, decision in ((1280, Decision.PASS), (1260, Decision.UNDECIDED)):
+        evidence = {"rows": labelled, "awaited": (0, 2400 - labelled)}
+        assert fewer(found, evidence, spec).decision is decision, "the edge is at 53 %: 1,272 rows"
 
 
 def test_what_nobody_knows_is_undecided_where_the_user_says_so() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from loudly.errors import ConfigError
 from loudly.shift.budget import AlertBudget, Rule, spent_of
+from loudly.stats.online_fdr import saffron_weight
 
 NAMES = [f"c{i}" for i in range(20)]
 
@@ -78,6 +79,17 @@ def test_a_window_that_cannot_tell_neither_raises_nor_clears() -> None:
     state, alert = budget.update(state, 9, {"temp": float("nan")}, "m/1")
     assert alert.cleared == ()
     assert "temp" in state.standing
+
+
+def test_the_share_rule_begins_anew_with_each_period() -> None:
+    """The first window of a period has the largest level, whatever was found before."""
+    budget = AlertBudget(false_alarms=0.1, columns=1, windows=10, cooldown=1, rule="share")
+    at_first = -np.log(0.1 * saffron_weight(1))
+    for window, raised in ((0, ("a",)), (9, ()), (10, ("a",)), (11, ())):
+        state = budget.init("m/1")
+        for before in range(window):
+            state, _ = budget.update(state, before, {"a": 0.0}, "m/1")
+        assert budget.update(state, window, {"a": float(at_first) + 0.01}, "m/1")[1].raised == raised, window
 
 
 def test_a_new_reference_forgets_everything() -> None:

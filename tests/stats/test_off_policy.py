@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import scipy
 
 from loudly.core.values import Evidence
 from loudly.errors import DataError
@@ -123,6 +124,22 @@ def test_the_jackknife_is_leave_one_out() -> None:
     assert (found.high - found.effect) / error == pytest.approx(0.68, abs=0.02)
 
 
+def test_the_jackknife_has_as_many_degrees_of_freedom_as_the_rows_are_worth() -> None:
+    log = Logged(np.array([1.0, 0.0] * 6), np.array([0.9] * 8 + [0.05] * 4), np.full(12, 0.9))
+    found, half = snips(log, confidence=0.95), snips(log, confidence=0.5)
+    assert found.high is not None
+    assert half.high is not None
+    assert found.effect == half.effect is not None
+    t = scipy.stats.t(effective(log.weights) - 1)
+    assert (found.high - found.effect) / (half.high - half.effect) == pytest.approx(t.ppf(0.975) / t.ppf(0.75))
+
+
+def test_a_row_that_carries_all_weight_has_nobody_to_leave_out() -> None:
+    found = snips(Logged(np.array([1.0, 0.0, 0.0]), np.full(3, 0.5), np.array([1.0, 0.0, 0.0])))
+    assert (found.effect, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert any("one row carries 100%" in told for told in found.detail["warnings"])
+
+
 def test_weights_are_what_they_say() -> None:
     even = Logged(np.array([1.0, 0.0, 1.0, 1.0]), np.full(4, 0.5), np.full(4, 0.5))
     assert ips(even).effect == snips(even).effect == 0.75
@@ -149,6 +166,13 @@ def test_poor_overlap_is_said_aloud_and_good_overlap_is_not() -> None:
     assert snips(never).effect is None
     rare = Logged(np.eye(1, 3000)[0], np.full(3000, 0.5), np.full(3000, 0.5))
     assert "hangs on 1.0 rewarded" in overlap_warnings(rare)[0]
+
+
+def test_few_rows_are_few_whatever_they_weigh() -> None:
+    few, enough = (Logged(np.arange(n) % 2.0, np.full(n, 0.5), np.full(n, 0.5)) for n in (98, 100))
+    (said,) = overlap_warnings(few)
+    assert "98 rows are worth 98" in said
+    assert overlap_warnings(enough) == ()
 
 
 def test_impossible_logs_are_refused() -> None:

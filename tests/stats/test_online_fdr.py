@@ -84,6 +84,15 @@ def test_the_share_of_false_discoveries_is_what_was_promised(rule: Lord | Saffro
         assert power > (0.08 if isinstance(rule, ELond) else 0.3)
 
 
+def test_levels_of_e_lond_grow_with_what_it_has_found() -> None:
+    rule, found = ELond(0.05), 0
+    for test, log_e in enumerate([9.0, 0.0, 9.0, 0.0], 1):
+        assert rule.level == pytest.approx(0.05 * test**-1.6 / zeta(1.6) * (found + 1))
+        rule, hit = rule.test(log_e)
+        found += hit
+    assert found == 2
+
+
 def test_e_lond_keeps_its_promise_under_dependence_and_uncorrected_tests_do_not() -> None:
     false, _ = rate(ELond(0.1), 0.05, 0.8, 2)
     assert false <= 0.1 + 2 * np.sqrt(0.1 * 0.9 / 200)
