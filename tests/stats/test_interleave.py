@@ -96,6 +96,20 @@ def test_probabilistic_draws_from_the_soft_ranking() -> None:
     assert np.mean([shown.teams[0] for shown in of_c]) == pytest.approx(of_c[0].second[0], abs=0.01)
 
 
+def test_the_chances_of_a_probabilistic_list_are_those_of_its_draws() -> None:
+    """One coin and one item a place; an item that a ranking has not stands one place below its last."""
+    a, b, nowhere = 1.0, 2.0**-3, 3.0**-3
+    total = a + b + 2 * nowhere
+    shown = probabilistic(("a", "b"), ("c", "d"), np.array([0.2, 0.0, 0.9, 0.999]))
+    assert shown.items == ("a", "d")
+    assert shown.teams == (0, 1)
+    rest = a + b + nowhere
+    assert shown.chances == pytest.approx((a / total / 2, b / rest / 2))
+    assert shown.second == pytest.approx((nowhere / (a + nowhere), b / rest / (b / rest + nowhere / (b + 2 * nowhere))))
+    even = [probabilistic(("a", "b"), ("b", "a"), np.array([0.0, draw]), 1, tau=0.0).items for draw in (0.0, 0.4999, 0.5, 0.9999)]
+    assert even == [("a",), ("a",), ("b",), ("b",)], "half of the draws each"
+
+
 def test_shared_credit_has_the_same_mean_with_less_noise() -> None:
     rng, relevance = np.random.default_rng(1), dict(zip(FIRST, np.linspace(0.9, 0.0, 10), strict=True))
     plain, shared = [], []

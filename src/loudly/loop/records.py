@@ -19,10 +19,10 @@ from loudly.store.segments import Record
 MOST_ROWS = 4096
 ANSWERS, LABELS = ("predictions", "pinned"), "labels"
 KINDS = (*ANSWERS, LABELS)
-Told = tuple[str, list[traffic.Entry], pl.DataFrame]
+Batched = tuple[str, list[traffic.Entry], pl.DataFrame]
 
 
-def batches(live: Host, records: Iterable[Record]) -> Iterator[Told]:
+def batches(live: Host, records: Iterable[Record]) -> Iterator[Batched]:
     """Records as tables, with kind and entries of compact answers. A record of another kind ends what waits, and is empty."""
     waiting = Batch(live)
     for record in records:
@@ -86,7 +86,7 @@ class Batch:
         self._labels.append(labels)
         self._keys.update(map(str, labels.column(self._key)))
 
-    def told(self) -> Iterator[Told]:
+    def told(self) -> Iterator[Batched]:
         """All that waits, as tables; nothing waits afterwards."""
         entries, labels = self._entries, self._labels
         self._entries, self._labels, self._keys, self._cell = [], [], set(), None

@@ -77,10 +77,10 @@ def teach(live: Host, now: int) -> None:
     What learns from rewards sees a row when its time for labels is over: where one kind of label comes sooner, fast rows would
     mislead it. The shares of a bandit's state are those that answer.
     """
-    rollout, (came, at) = live.state.rollout, live.untaught.take(now)
-    if live.strategy is None or rollout is None:
-        return
-    with live.tally.spend("rollout"):
+    with live.lock, live.tally.spend("rollout"):
+        rollout, (came, at) = live.state.rollout, live.untaught.take(now)
+        if live.strategy is None or rollout is None:
+            return
         rows, spec = of_rollout(live, rollout, came), live.system.rollout[rollout.stage]
         if spec.rewarded:
             rows = ripe_for_rewards(live, live.unripe, rows, at)
