@@ -113,7 +113,8 @@ def one_by_one(live: Live, folder: Path) -> Iterator[tuple[str, Found]]:
     for record in read_segments(folder):
         if record.kind == CALLS:
             yield CALLS, told_of(record.payload)
-        yield from ((kind, found) for kind, _, found in batches(live, [record]))
+        else:
+            yield from ((kind, found) for kind, _, found in batches(live, [record]))
 
 
 def seconds(live: Live, stores: Stores, folder: Path, apart: bool) -> float:

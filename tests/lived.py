@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from conftest import SINCE, make_app
 from loudly.core.clock import DAY, DataClock
+from loudly.core.values import Event
 from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.loop.stores import Stores
 from loudly.serve.rows import Rows, rows_of
+from loudly.store.memory_ledger import MemoryLedger
 
 WHEN = pl.col("at").dt.epoch("us")
 
@@ -22,6 +26,13 @@ def first_live(table: pl.DataFrame, stores: Stores) -> tuple[Live, DataClock]:
     assert not found(live, known)
     live.retrain("first training", "there is no model yet")
     return live, clock
+
+
+def ledger_of(stores: Stores, more: Iterable[Event] = ()) -> MemoryLedger:
+    """A ledger of its own with the events of another, and more."""
+    ledger = MemoryLedger()
+    ledger.append([*(recorded.event for recorded in stores.ledger.read()), *more], 0)
+    return ledger
 
 
 def sent(rows: pl.DataFrame, live: Live) -> Rows:

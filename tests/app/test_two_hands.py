@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
-from lived import first_live
+from lived import first_live, ledger_of
 from loudly.app import verbs
 from loudly.app.verbs import memory_stores
 from loudly.config import Config
@@ -111,29 +111,33 @@ def test_a_fit_is_registered_whenever_somebody_else_writes(two: Stores, tmp_path
     for events in found:
         told = kinds(events)
         assert [told.count(kind) for kind in ("system_loaded", "dataset_versioned", "gate_judged")] == [1, 1, 1]
-        assert "world/3" in fold_all(with_more(two, events)).versions
+        assert "world/3" in fold_all(ledger_of(two, events).read()).versions
 
 
-def with_more(stores: Stores, events: list[Event]) -> Iterable[Recorded]:
-    ledger = MemoryLedger()
-    ledger.append([*(recorded.event for recorded in stores.ledger.read()), *events], 0)
-    return ledger.read()
+def both(two: Stores, folder: Path) -> tuple[Live, Live, MemoryLedger]:
+    """Two hands at one ledger."""
+    ledger = ledger_of(two)
+    opened = replace(two, ledger=ledger), Config(folder=folder)
+    one, other = (verbs.open_live(make_app(TABLE).system, opened) for _ in range(2))
+    return one, other, ledger
 
 
-def test_a_number_that_somebody_else_has_given_away_during_the_fit_is_refused(two: Stores, tmp_path: Path) -> None:
-    ledger = MemoryLedger()
-    ledger.append([recorded.event for recorded in two.ledger.read()], 0)
-    system, stores = make_app(TABLE).system, replace(two, ledger=ledger)
-    one, other = (verbs.open_live(system, (stores, Config(folder=tmp_path))) for _ in range(2))
-    run = one.retraining.run
-    made: list[str | None] = []
+def slowly(live: Live, meanwhile: Callable[[], object]) -> None:
+    """From now on somebody does that during a fit."""
+    run = live.retraining.run
 
     def slow(*given: Any, **named: Any) -> Any:
         done = run(*given, **named)
-        made.append(Live.retrain(other, "by hand", "at the same time", offer=False))
+        meanwhile()
         return done
 
-    one.retraining.run = slow  # type: ignore[method-assign]
+    live.retraining.run = slow  # type: ignore[method-assign]
+
+
+def test_a_number_that_somebody_else_has_given_away_during_the_fit_is_refused(two: Stores, tmp_path: Path) -> None:
+    one, other, ledger = both(two, tmp_path)
+    made: list[str | None] = []
+    slowly(one, lambda: made.append(other.retrain("by hand", "at the same time", offer=False)))
     with pytest.raises(Conflict, match="Somebody else has trained meanwhile"):
         one.retrain("by hand", "slowly", offer=False)
     assert made == ["world/3"]
@@ -141,18 +145,8 @@ def test_a_number_that_somebody_else_has_given_away_during_the_fit_is_refused(tw
 
 
 def test_what_was_fitted_against_a_champion_that_is_gone_is_registered_and_not_offered(two: Stores, tmp_path: Path) -> None:
-    ledger = MemoryLedger()
-    ledger.append([recorded.event for recorded in two.ledger.read()], 0)
-    system, stores = make_app(TABLE).system, replace(two, ledger=ledger)
-    one, other = (verbs.open_live(system, (stores, Config(folder=tmp_path))) for _ in range(2))
-    run = one.retraining.run
-
-    def slow(*given: Any, **named: Any) -> Any:
-        done = run(*given, **named)
-        other.promote("world/2", "meanwhile")
-        return done
-
-    one.retraining.run = slow  # type: ignore[method-assign]
+    one, other, ledger = both(two, tmp_path)
+    slowly(one, lambda: other.promote("world/2", "meanwhile"))
     assert one.retrain("by hand", "slowly") == "world/3"
     assert one.state.champion == "world/2"
     assert one.state.rollout is None

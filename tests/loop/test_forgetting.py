@@ -112,6 +112,20 @@ def test_a_key_is_erased_with_its_labels_and_never_written_into_the_ledger(live:
         ask(live, key, f"{key} asked us to")
 
 
+def test_labelled_rows_that_wait_for_a_rollout_to_learn_are_forgotten(live: Live, table: pl.DataFrame, tmp_path: Path) -> None:
+    clock: Any = live.clock
+    clock.advance(SINCE + 6 * DAY)
+    live.offer(str(live.retrain("by hand", "another", offer=False)), "a test")
+    at = table["at"].dt.epoch("us")
+    rows = table.filter((at >= SINCE + 6 * DAY) & (at < SINCE + 7 * DAY))
+    live.answer(rows.drop("y"))
+    live.feedback(rows[:40].select("id", "y"))
+    assert len(live.untaught) == 40
+    ask(live, key := rows["id"][3], "by law")
+    carry_out(live, tmp_path / "traffic", live.stores.traffic.seal)  # type: ignore[union-attr]
+    assert key not in live.untaught.take(0)[0]["id"]
+
+
 def test_the_log_without_the_subject_is_caught_up_after_a_restart(live: Live, table: pl.DataFrame, tmp_path: Path) -> None:
     ask(live, "person-3", "he asked us to")
     carry_out(live, tmp_path / "traffic", live.stores.traffic.seal)  # type: ignore[union-attr]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from conftest import SINCE, make_app, make_world
-from lived import WHEN, first_live, sent
+from lived import WHEN, first_live, ledger_of, sent
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
 from loudly.deliver.rollout import parse_rollout
@@ -28,7 +28,6 @@ from loudly.loop.restart import Folding, Found, catch_up, watch_again
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
-from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.segments import SegmentWriter, read_segments
 from waiting import PATIENCE
 
@@ -117,9 +116,7 @@ def restarted(live: Live, clock: DataClock, folder: Path) -> Live:
 def in_a_rollout(stores: Stores, text: str) -> tuple[Stores, System]:
     """The stores with a ledger of their own, in which a rollout has begun."""
     system = replace(make_app(TABLE).system, rollout=(parse_rollout(text, deadline=90 * DAY),))
-    ledger = MemoryLedger()
-    ledger.append([recorded.event for recorded in stores.ledger.read()], 0)
-    stores = replace(stores, ledger=ledger)
+    stores = replace(stores, ledger=ledger_of(stores))
     live = opened(stores, DataClock(SINCE + HOUR // 2), system)
     live.offer("world/2", "a test")
     return stores, system
@@ -220,7 +217,7 @@ def test_labels_that_a_rollout_learns_from_end_with_the_time_that_it_is_told(two
         lived(live, clock, [("label", [(6, True)]), ("answer", [7]), ("label", [(7, False)])])
         told = [found.tells_time if isinstance(found, Told) else (kind, found.height) for kind, found in read(live, folder)]
         assert [one for one in told if one] == [("predictions", 4), ("labels", 3), True, ("predictions", 1), ("labels", 2)]
-        assert live.untaught.rows == 2, "they wait for the next tick"
+        assert len(live.untaught) == 2, "they wait for the next tick"
 
 
 @pytest.mark.parametrize(

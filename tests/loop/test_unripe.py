@@ -48,3 +48,12 @@ def test_rows_that_come_one_a_call_are_merged_a_few_times_and_not_looked_at_unti
     waiting.add(pl.DataFrame({"other": ["a column that came later"]}), pl.lit(None, pl.Int64))
     assert waiting.take(n)["id"].to_list() == list(range(n // 2))
     assert len(waiting) == 0
+
+
+def test_rows_that_are_forgotten_never_ripen() -> None:
+    waiting = Unripe()
+    for i in range(10):
+        waiting.add(pl.DataFrame({"id": [i]}), pl.lit(i, pl.Int64))
+    waiting.forget(lambda rows: rows["id"] % 2 == 0)
+    assert len(waiting) == 5
+    assert waiting.take(10)["id"].to_list() == [1, 3, 5, 7, 9]

@@ -8,6 +8,7 @@ promotion is confirmed, and the event names what never got a label.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +26,6 @@ from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_
 from loudly.loop.unripe import Unripe
 from loudly.loop.untaught import Untaught
 
-# After a restart no time is told until the past is folded.
-MOST_UNTAUGHT = 10_000
-
 
 class Confirming:
     """The promotion of a Live that waits for its labels: the arm that was promoted against the champion before."""
@@ -41,7 +39,7 @@ class Confirming:
         self._duel: Duel | None = None
         self._state: dict[str, Any] = {}
         self._verdict: Verdict | None = None
-        self._unripe, self._untaught = Unripe(), Untaught()
+        self._unripe, self._untaught = Unripe(), Untaught(self._live.stores.shelf)
 
     def follow(self, state: dict[str, Any] | None = None, unripe: Unripe | None = None) -> None:
         """Takes up what the ledger says is unconfirmed: with the state that promoted it, or anew after a restart.
@@ -71,11 +69,16 @@ class Confirming:
         self._verdict = Verdict(Decision.UNDECIDED, strategy.name, "promoted; labels are still to come", missing="labels")
 
     def labels(self, rows: pl.DataFrame, now: int) -> None:
-        """Labelled rows that have come; those of the rollout are judged when the time is told, or they are many."""
+        """Labelled rows that have come; those of the rollout are judged when the time is told, or their hour is over."""
         if self._duel is not None:
-            if self._untaught.closed(now) or self._untaught.rows >= MOST_UNTAUGHT:
+            if self._untaught.closed(now):
                 self._learn(now)
             self._untaught.add(rows, now)
+
+    def forget(self, gone: Callable[[pl.DataFrame], pl.Series]) -> None:
+        """Without the rows of a subject that wait. gone: a table -> (n,) booleans."""
+        self._untaught.forget(gone)
+        self._unripe.forget(gone)
 
     def advance(self, now: int) -> None:
         """Time has passed."""

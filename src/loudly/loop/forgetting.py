@@ -103,6 +103,8 @@ def _erase(live: Host, subject: str, purge: bool, root: Path, seal: Callable[[],
         live.book.forget(gone)
         live.pins.book.forget(gone)
         live.unmatched.forget(gone, live.system.key)
+        for waiting in (live.untaught, live.unripe, live.confirming):
+            waiting.forget(gone)
     deleted = _purge(live, gone) if purge else 0
     stays = _stays(done, purge, deleted)
     live.event(

@@ -5,7 +5,7 @@ Live is built of these parts and so imports them; they import this page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import RLock
 from typing import Any, Protocol
 
@@ -88,6 +88,8 @@ class Named(Protocol):
 
 class Confirms(Protocol):
     """`confirming.Confirming`: a promotion that waits for its labels."""
+
+    def forget(self, gone: Callable[[pl.DataFrame], pl.Series]) -> None: ...
 
     def known(self) -> Unconfirmed | None: ...
 

@@ -75,7 +75,7 @@ class Live:
         self.rollout_state: dict[str, Any] = {}
         self.rollout_verdict: Verdict | None = None
         self.given: dict[str, int] = {}
-        self.unripe, self.untaught = Unripe(), Untaught()
+        self.unripe, self.untaught = Unripe(), Untaught(stores.shelf)
         self.disagreement = Disagreement()
         self.asides: dict[str, int] = {}
         self.counting = Counting(self)
@@ -312,7 +312,7 @@ class Live:
 
     def promote(self, version: str, reason: str) -> None:
         """The version answers everything from now on; the champion before stays warm."""
-        teach(self, self.clock.now())
+        teach(self, self.clock.now())  # the confirmation goes on from what is known now
         because: Json = list(self.state.evidence.get(version, ()))
         previous, lost = self.state.champion, rivals(self, version)
         self.adopt(version)
@@ -373,7 +373,7 @@ class Live:
 
     def _end_rollout(self) -> None:
         self.strategy, self.rollout_state, self.rollout_verdict = None, {}, None
-        self.unripe, self.untaught = Unripe(), Untaught()
+        self.unripe, self.untaught = Unripe(), Untaught(self.stores.shelf)
         self.route()
 
     def adopt(self, version: str) -> None:

@@ -110,10 +110,11 @@ class Folding:
             taken_of(record, self._taken)
             self.last = record.sequence
             if record.kind == CALLS:
-                teaches = self._teaches(told := told_of(record.payload))
-                yield from [record] * teaches  # what was before
+                if teaches := self._teaches(told := told_of(record.payload)):
+                    yield record  # all of before is told first
                 self._calls.append(told)
-                yield from [record] * teaches  # and then this
+                if teaches:
+                    yield record  # and this before all that comes
             elif record.kind in KINDS:
                 self._labelled |= record.kind == LABELS
                 yield record

@@ -1,7 +1,7 @@
 """What labels teach the rollout that runs, and when: with the time that is told next, and again when their rows are ripe.
 
-Labels come one a call, and a strategy learns from a thousand rows at about the cost of one. Nothing is decided before the time is
-told, so they wait for it; it stands in the traffic log, so a restart teaches the same rows together.
+Labels come one a call, and a table of one row costs almost as much as one of many. Nothing is decided before the time is told, so
+they wait for it; it stands in the traffic log, so a restart teaches the same rows together.
 
 A row is ripe when it is so old that labels of every class have had their time, as the champion's labels have told when the
 rollout began (the ledger's record of the stage holds the figures, so that a restart and a replay see the same). Ripe rows are
@@ -172,7 +172,7 @@ def freeze(live: Host, version: str, state: dict[str, Any], wrong: LoudlyError) 
 
 
 def _awaited(live: Host, rollout: RolloutState, now: int) -> tuple[int, int] | None:
-    """Rows of the rollout that had no label: younger than what is ripe, and older; None where counts of answers tell them."""
+    """Rows of before that had no label: younger than what is ripe, and older; None where the counts of answers tell them."""
     if rollout.labels is None and not live.system.rollout[rollout.stage].ramp:
         return None
     wait = (rollout.labels or {}).get("wait") or 0

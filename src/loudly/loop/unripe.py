@@ -9,6 +9,7 @@ Source: the logarithmic method of Bentley & Saxe 1980 (runs of doubling size).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,10 @@ class Unripe:
         for group, at in made.select(self._group, RIPE).iter_rows() if self._group else ():
             self._newest[group] = max(at, self._newest.get(group, at))
         self._put(made)
+
+    def forget(self, gone: Callable[[pl.DataFrame], pl.Series]) -> None:
+        """Without some rows. gone: a table -> (n,) booleans."""
+        self._runs = [left for run in self._runs if (left := run.filter(~gone(run))).height]
 
     def due(self, now: int) -> bool:
         """Whether a row is ripe by now (µs)."""
