@@ -1,4 +1,4 @@
-"""Records of the traffic log as tables: what comes to the same is folded together, for one row costs almost as much as many.
+"""Records of the traffic log as tables: what comes to the same is folded together, for a table costs more than its rows.
 
 Answers of one cell of time are one table. Labels come one a call, between answers: those of a cell wait behind its answers, and are
 one table too. Nobody is to see the difference: so answers to a key whose label waits end the wait, as does the time at which a

@@ -1,6 +1,6 @@
 """What labels teach the rollout that runs, and when: with the time that is told next, and again when their rows are ripe.
 
-Labels come one a call, and a table of one row costs almost as much as one of many. Nothing is decided before the time is told, so
+Labels come one a call, and a table costs more than its rows. Nothing is decided before the time is told, so
 they wait for it; it stands in the traffic log, so a restart teaches the same rows together.
 
 A row is ripe when it is so old that labels of every class have had their time, as the champion's labels have told when the
