@@ -312,3 +312,22 @@ def test_a_subject_that_is_forgotten_is_not_named_there_and_what_was_counted_sta
         live.clock.advance(SINCE + 90 * HOUR)  # type: ignore[attr-defined]
         assert retain(live, tmp_path / "log", HOUR).segments
         assert not any(told.entries for told in records(tmp_path / "log"))
+
+
+@pytest.mark.parametrize("stage", ["shadow 10d", "canary 10% 100%", "thompson for 14d", "linucb on x1 for 14d"])
+def test_a_rollout_goes_on_through_tables_of_which_no_row_fits_and_so_does_its_restart(stage: str, tmp_path: Path) -> None:
+    with closing(SegmentWriter(tmp_path / "log")) as log:
+        live = begun(log, stage)
+        live.offer("world/2", "a test")
+        rows = TABLE.filter((WHEN >= SINCE) & (WHEN < SINCE + 24 * HOUR)).drop("y")
+        for table, fit in ((rows.head(0), 0), (rows.with_columns(id=pl.lit(None, dtype=pl.String)), 0), (rows, rows.height)):
+            replies, fitted = live.answer(table)
+            assert (len(replies.answer), fitted.good.height, fitted.aside.height) == (fit, fit, table.height - fit)
+            assert live.feedback(table.head(0).select("id").with_columns(y=pl.lit(0))).joined.is_empty()
+        live.clock.advance(SINCE + 24 * HOUR)  # type: ignore[attr-defined]
+        live.tick()
+        assert live.book.waiting == rows.height
+        back = again(live, copied(live, tmp_path, "copy"))
+        assert catch_up(back, tmp_path / "copy") == rows.height
+        back.tick()
+        assert state(back) == state(live)

@@ -24,6 +24,8 @@ class Disagreement:
 
     def add(self, control: Floats, candidate: Floats, slices: Mapping[str, Any], *, classes: bool) -> None:
         """A batch that both have scored. Shapes: (n,) or (n, k); slices name -> (n,) membership."""
+        if not len(control):
+            return
         gap = (candidate - control).reshape(len(control), -1)
         known = np.isfinite(gap).all(axis=1)
         otherwise = decided(candidate) != decided(control) if classes else np.zeros(len(control), dtype=bool)
