@@ -76,7 +76,7 @@ def test_each_model_answers_under_its_own_name_with_its_own_key(two: tuple[str, 
             foreign = keys["other" if name == "world" else "world"]
             for path in ("predict", "feedback"):
                 assert client.post(f"/models/{name}/{path}", json=ROWS[0], headers=foreign).status_code == 401
-            for path in ("status", "metrics"):
+            for path in ("status", "metrics", "-/"):
                 assert client.get(f"/models/{name}/{path}", headers=foreign).status_code == 401
             assert client.get(f"/v2/models/{name}").json()["name"] == name
             assert client.get(f"/models/{name}/v2/models/{name}").json()["name"] == name
@@ -87,6 +87,9 @@ def test_each_model_answers_under_its_own_name_with_its_own_key(two: tuple[str, 
         assert client.post("/models/world/feedback", json=labels, headers=keys["world"]).json()["joined"] == 1
         assert client.get("/models/world/status", headers=keys["world"]).json()["waiting_for_labels"] == 4
         assert client.get("/models/other/status", headers=keys["other"]).json()["waiting_for_labels"] == 5
+        page = client.get("/models/other/-/", headers=keys["other"]).text
+        assert "<b>other/1</b> answers since" in page
+        assert "world" not in page
         metrics = client.get("/models/other/metrics", headers=keys["other"]).text
         assert "world" not in metrics
         assert 'loudly_rows_total{arm="control",version="other/1"} 5.0' in metrics

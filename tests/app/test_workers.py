@@ -163,6 +163,9 @@ def test_a_scrape_is_the_sum_whoever_answers_it_and_feedback_reaches_the_wheel_f
     for _ in range(12):  # a connection each: whichever worker takes it
         until(lambda: _count(ANSWERED, lasting.get("/metrics").text) == _count(ANSWERED, before) + 60, "the sum")
         assert _count(rows, lasting.get("/metrics").text) == _count(rows, before) + 60
+    page = lasting.get("/-/").text
+    assert f"<b>{champion}</b> answers since" in page
+    assert f"{int(_count(rows, before)) + 60:,}</td>" in page, "the page counts for all workers, too"
     told = [lasting.post("/feedback", {"loan_id": key, "late": True}).json() for key in keys]
     assert sum(t["joined"] for t in told) == 60
     assert {lasting.waiting() for _ in range(6)} == {waited}

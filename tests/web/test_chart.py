@@ -59,3 +59,17 @@ def test_bars_are_as_long_as_their_values() -> None:
 
 def test_names_cannot_write_markup() -> None:
     assert "<b>" not in lines({"<b>": [1.0, 2.0]}, ["<b>", "y"], "<b>") + dots([Interval("<b>", 0.0, -1.0, 1.0)], "<b>")
+
+
+def test_an_axis_of_counts_begins_at_nothing() -> None:
+    def lowest(drawn: str) -> float:
+        return min(float(t) for t in re.findall(r'text-anchor="end">([\d.]+)<', drawn))
+
+    assert lowest(lines({"a": [90.0, 100.0]}, ["x", "y"], "t")) > 80
+    assert lowest(lines({"a": [90.0, 100.0]}, ["x", "y"], "t", zero=True)) == 0
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (12, 12), (13, 7), (28, 10), (36, 12)])
+def test_a_long_axis_shows_some_of_its_labels(count: int, shown: int) -> None:
+    drawn = lines({"a": [float(i) for i in range(count)]}, [f"day {i}" for i in range(count)], "t")
+    assert drawn.count(">day ") == shown

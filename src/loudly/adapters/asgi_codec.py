@@ -52,11 +52,17 @@ class Answers(msgspec.Struct, gc=False):
 
 
 class Refused(Exception):
-    """A request that gets an answer other than 200: status and body, as FastAPI's clients know them."""
+    """A request that gets an answer other than 200: status and body, as FastAPI's clients know them.
 
-    def __init__(self, status: int, content: Any, retry_after: float | None = None, allow: str = "") -> None:
+    challenge: how a key is asked for, where that is what lacks.
+    """
+
+    def __init__(
+        self, status: int, content: Any, retry_after: float | None = None, allow: str = "", challenge: bytes = b"Bearer"
+    ) -> None:
         super().__init__(status)
         self.status, self.content, self.retry_after, self.allow = status, content, retry_after, allow
+        self.challenge = challenge
 
 
 class Codec:

@@ -39,13 +39,14 @@ GETS = {
     "/ready": ("Whether a champion answers.", "Ready", ("503",)),
     "/status": ("Champion, candidate, alarms, labels that are waited for.", "Status", KEYED),
     "/metrics": ("Prometheus metrics.", "", KEYED),
+    "/-/": ("Status, rollout, quality, alarms and what happened, as a page.", "", KEYED),
     "/openapi.json": ("This document.", "Document", ()),
     "/docs": ("What the server takes, as a page.", "", ()),
     "/v2/health/live": ("Open Inference Protocol: alive.", "Live", ()),
     "/v2/health/ready": ("Open Inference Protocol: ready.", "Ready", ("503",)),
     "/v2": ("Open Inference Protocol: the server.", "ServerMetadata", ()),
 }
-TEXTS = {"/metrics": PLAIN, "/docs": HTML}
+TEXTS = {"/metrics": PLAIN, "/docs": HTML, "/-/": HTML}
 VERSION = {"name": "version", "in": "path", "required": True, "schema": TEXT, "description": "A number, as in 2."}
 MODEL = {"name": "model", "in": "path", "required": True, "schema": TEXT, "description": "The name of the model."}
 NAMED = {"name": "version", "in": "query", "schema": TEXT, "description": "A version that is loaded; else the routing chooses."}

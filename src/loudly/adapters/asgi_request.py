@@ -177,7 +177,7 @@ def refusal(refused: Refused) -> Reply:
     if refused.allow:
         headers.append((b"allow", refused.allow.encode()))
     if refused.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", refused.challenge))
     if refused.status in (408, 413):
         headers.append((b"connection", b"close"))
     return Reply(refused.status, encoded(refused.content), JSON, headers)

@@ -1,8 +1,8 @@
 """The HTTP server: a plain ASGI application in front of the wheel, without a framework.
 
 `POST /predict` (a row, a list of rows, or columns), `/explain`, `/feedback`, `GET /health`, `/ready`, `/status`, `/metrics`,
-`/docs`, `/openapi.json`, and the Open Inference Protocol under `/v2`. It runs alone, or mounted in another application:
-`app.mount("/model", server)`, with `async with server.running():` in that application's own lifespan.
+`/-/` (all that on a page), `/docs`, `/openapi.json`, and the Open Inference Protocol under `/v2`. It runs alone, or mounted in
+another application: `app.mount("/model", server)`, with `async with server.running():` in that application's own lifespan.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from loudly import __version__
+from loudly.adapters import asgi_status as status_page
 from loudly.adapters import inference_protocol as v2
 from loudly.adapters.admission import Door, keys_of
 from loudly.adapters.asgi_codec import Refused, objects
@@ -36,7 +37,6 @@ from loudly.serve.front import Front
 from loudly.serve.rows import Rows
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
-HTML = b"text/html; charset=utf-8"
 MOST_LABELLING = 64
 LARGE_BODY = 128 * 1024
 MEASURE_SECONDS = 0.25
@@ -61,6 +61,7 @@ class Server:
         self._document: tuple[Schema | None, bytes] | None = None
         self._labelling = 0
         model, repository = f"/v2/models/{front.name}", f"/v2/repository/models/{front.name}"
+        shown = status_page.StatusPage(front, self.meters, self._aside, self._measured)
         keeper = Repository(front, settings.max_versions, self._body, self._aside)
         # path -> method, role that it needs, what does it
         self._paths: dict[str, tuple[str, str, Work]] = {
@@ -71,6 +72,7 @@ class Server:
             "/ready": ("GET", "", self._ready),
             "/status": ("GET", "admin", self._status),
             "/metrics": ("GET", "admin", self._metrics),
+            status_page.PATH: ("GET", "admin", shown.reply),
             "/openapi.json": ("GET", "", self._openapi),
             "/docs": ("GET", "", self._docs),
             "/v2": ("GET", "", self._v2_server),
@@ -154,7 +156,8 @@ class Server:
         if request.method != method:
             raise Refused(405, {"detail": "Method Not Allowed"}, allow=method)
         if role:
-            self.admit(request, role)
+            with status_page.by_password(request) if request.path == status_page.PATH else nullcontext():
+                self.admit(request, role)
         if request.version and request.path.startswith("/v2/models/"):
             self.predictor.schema(request.version)
         return request.path if request.path in self._paths else "/v2/models/versions", work
@@ -274,7 +277,7 @@ class Server:
         return Reply(200, self._document[1])
 
     async def _docs(self, _: Request) -> Reply:
-        return Reply(200, (await self._aside(lambda: page(self.front))).encode(), HTML)
+        return Reply(200, (await self._aside(lambda: page(self.front))).encode(), status_page.HTML)
 
     # -- Open Inference Protocol -------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The address that a server listens at."""
+"""The address that a server listens at, and what is found there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import socket
 from loudly.errors import ConfigError
 
 BACKLOG = 2048
+# Where to look where everybody is listened to.
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def open_door(host: str, port: int) -> socket.socket:
@@ -23,3 +25,14 @@ def open_door(host: str, port: int) -> socket.socket:
     door.listen(BACKLOG)
     door.set_inheritable(True)
     return door
+
+
+def pages(host: str, port: int, root: str = "") -> str:
+    """Where a browser finds the pages of a project. root: the path that it stands under.
+
+    >>> pages("0.0.0.0", 8000)
+    'http://127.0.0.1:8000/-/ shows how it stands, http://127.0.0.1:8000/docs what it takes'
+    """
+    known = ANYWHERE.get(host, host)
+    base = f"http://{f'[{known}]' if ':' in known else known}:{port}{root}"
+    return f"{base}/-/ shows how it stands, {base}/docs what it takes"

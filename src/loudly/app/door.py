@@ -68,6 +68,7 @@ class Door:
         self._refused = ""
         self._away = ""
         self._status: Mapping[str, Any] = {}
+        self._overview: Mapping[str, Any] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_following, name="loudly-door", daemon=True)
 
@@ -155,7 +156,18 @@ class Door:
             self._status, away = dict(self._line.ask("status")), False
         except WheelAway:
             away = True
-        return {**self._status, "door": self._name, "wheel_away": away, "door_lost": self._outpost.lost + self._line.lost}
+        return {**self._status, **self._own(away)}
+
+    def overview(self) -> Mapping[str, Any]:
+        """The same of all that a page shows."""
+        try:
+            self._overview, away = dict(self._line.ask("overview")), False
+        except WheelAway:
+            away = True
+        return {"name": self.name, **self._overview, "status": {**self._overview.get("status", self._status), **self._own(away)}}
+
+    def _own(self, away: bool) -> dict[str, Any]:
+        return {"door": self._name, "wheel_away": away, "door_lost": self._outpost.lost + self._line.lost}
 
     def flush(self) -> None:
         self._line.flush()

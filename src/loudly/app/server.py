@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from loudly.app import operate, verbs
-from loudly.app.address import open_door
+from loudly.app.address import open_door, pages
 from loudly.app.returning import Returning, progress_bar
 from loudly.app.ticker import Ticker
 from loudly.config import ServerConfig, read_config, secret
@@ -23,6 +23,7 @@ from loudly.errors import ConfigError, Conflict, StaleWriter, WheelAway
 from loudly.loop.arms import told
 from loudly.loop.explaining import Explaining
 from loudly.loop.live import Live
+from loudly.loop.overview import Overview
 from loudly.loop.restart import insist, refresh
 from loudly.loop.serving import ORIGINAL
 from loudly.loop.standing import standing_verdict
@@ -56,7 +57,7 @@ class LiveFront:
 
     def __init__(self, live: Live) -> None:
         self.live = live
-        self._explaining = Explaining(live)
+        self._explaining, self._overview = Explaining(live), Overview(live)
 
     @property
     def name(self) -> str:
@@ -159,6 +160,9 @@ class LiveFront:
             "log": {"refused": log.refused, "lost": log.lost, **missed} if log is not None else {},
         }
 
+    def overview(self) -> Mapping[str, Any]:
+        return {"status": self.status(), **self._overview.plain()}
+
     def flush(self) -> None:
         if self.live.stores.traffic is not None:
             self.live.stores.traffic.flush()
@@ -167,7 +171,7 @@ class LiveFront:
 def ask_front(front: LiveFront, what: str, given: Sequence[Any]) -> Any:
     """What a door may ask of a wheel that is elsewhere. Raises: WheelAway for what this wheel does not know."""
     changing = (front.load, front.unload, front.promote)
-    reading = (front.example, front.status, front.verdict, front.repository, front.explain)
+    reading = (front.example, front.status, front.overview, front.verdict, front.repository, front.explain)
     known = {f.__name__: f for f in (*reading, *changing)}
     if what not in known:
         raise WheelAway(f"This wheel cannot be asked {what!r}.", seen=", ".join(known), do="Run one version of loudly everywhere.")
@@ -199,6 +203,11 @@ def run_server(projects: Sequence[Project], host: str | None, port: int | None) 
     open_door(where, port or first.port).close()  # a taken address is told before the stores are opened
     bar = progress_bar()
     app = application([_part(project, where, bar) for project in projects], where)
+    for project in projects:
+        root = f"/models/{project.name}" if len(projects) > 1 else ""
+        Console(stderr=True).print(
+            f"loudly {project.name}: {pages(where, port or first.port, root)}", highlight=False, soft_wrap=True
+        )
     resolve("server", "uvicorn")(app, where, port or first.port, first.drain)
 
 

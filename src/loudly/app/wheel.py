@@ -85,7 +85,7 @@ class Turning:
             case "died":
                 self._wheel.live.event("process_restarted", what=given[0], reason=given[1])
                 return True
-            case "status":
+            case "status" | "overview":
                 self._wheel.taking.drain()
         told = ask_front(self._wheel.front, what, given)
         self._tell()

@@ -21,7 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
-from loudly.app.address import open_door
+from loudly.app.address import open_door, pages
 from loudly.app.pipe import ask
 from loudly.app.server import Project, warn_of_strangers
 from loudly.config import read_config
@@ -76,7 +76,9 @@ class Supervisor:
             if self._await_wheel():
                 for number in range(1, self._count + 1):
                     self._start(f"worker {number}", 0)
-                self._console.print(f"loudly {self._project.name}: {self._count} workers, one wheel", highlight=False)
+                host, port = self._door.getsockname()[:2]
+                for told in (f"{self._count} workers, one wheel", pages(host, port)):
+                    self._console.print(f"loudly {self._project.name}: {told}", highlight=False, soft_wrap=True)
                 while not self._signals:
                     self._look()
                     self._woken.wait(LOOK_SECONDS)

@@ -222,6 +222,11 @@ class Watch:
             self._confirmed = (asked, found)
         return self._confirmed[1]
 
+    @property
+    def confirmed(self) -> Verdict | None:
+        """Confirmed performance as somebody has judged it last; None before."""
+        return self._confirmed[1] if self._confirmed is not None else None
+
     def estimate(self, now: int) -> Verdict:
         """Estimated without labels (CBPE); it assumes calibrated scores and no concept shift, and says so.
 

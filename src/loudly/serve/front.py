@@ -32,6 +32,7 @@ class Front(Protocol):
     `repository` tells of every version that is registered whether it can, and why not; `load` and `unload` change that.
     `promote` makes a version champion where the ledger is still at `position`, and raises StaleWriter where it is not.
     `verdict` is on a version, or for None on the candidate of the running rollout.
+    `overview` is what a page shows of all, with `status` in it.
     `explain` logs nothing, and raises TimeoutError after so many seconds.
     """
 
@@ -75,5 +76,7 @@ class Front(Protocol):
     def verdict(self, version: str | None) -> Verdict: ...
 
     def status(self) -> Mapping[str, Any]: ...
+
+    def overview(self) -> Mapping[str, Any]: ...
 
     def flush(self) -> None: ...

@@ -27,13 +27,14 @@ def alarms(raised: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]
         '<p class="soft">The stateless policy. One alarm for a cause until it clears. What moved is held against what the champion '
         "has learned from; rules are of a small tree on confirmed errors, judged on rows that it has not seen.</p>"
     )
-    yield from map(_card, told)
+    yield from map(card, told)
     if held:
         yield _held(held)
 
 
-def _card(one: Mapping[str, Any]) -> str:
-    parts = [(name, _part(key, one["blame"].get(key))) for key, name in PARTS]
+def card(one: Mapping[str, Any]) -> str:
+    """An alarm, with what is blamed for it where somebody could tell."""
+    parts = [(name, _part(key, (one.get("blame") or {}).get(key))) for key, name in PARTS]
     rows = "".join(f'<p><span class="soft">{name}:</span> {text}</p>' for name, text in parts if text)
     reason = str(one.get("reason", "")).split("; ")[0]
     return (

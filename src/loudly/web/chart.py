@@ -15,6 +15,8 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 880, 46, 178, 12, 28
 PLOT = WIDTH - LEFT - RIGHT
 HEIGHT = 330
 STRIP, BAR, DOT = 34, 34, 40
+# More of them would run into one another: then every second is shown, or every third.
+MOST_LABELS = 12
 
 # Contrast of at least 4.5 to the paper in both modes: see tests/web/test_chart.py.
 LIGHT = {"s0": "#5f6875", "s1": "#a85405", "s2": "#1d5fd0", "s3": "#0d7a57", "s4": "#8b3fb0", "good": "#0d7a57", "bad": "#b3261e"}
@@ -56,8 +58,10 @@ def style() -> str:
     )
 
 
-def lines(series: Mapping[str, Sequence[float | None]], labels: Sequence[str], title: str) -> str:
+def lines(series: Mapping[str, Sequence[float | None]], labels: Sequence[str], title: str, *, zero: bool = False) -> str:
     """Several series over the same labels, each named at its end. A None leaves a gap; a series of None alone is left out.
+
+    zero: the axis begins there, as it should for counts.
 
     >>> lines({"a": [1.0, None, 2.0]}, ["x", "y", "z"], "t").count("<path class=")
     2
@@ -68,7 +72,7 @@ def lines(series: Mapping[str, Sequence[float | None]], labels: Sequence[str], t
     values = [v for row in kept.values() for v in row if v is not None]
     if not values:
         return ""
-    ticks = nice_ticks(min(values), max(values))
+    ticks = nice_ticks(min(0.0, *values) if zero else min(values), max(values))
     body = [*_rules(ticks), *_axis(labels, HEIGHT)]
     ends = _apart({name: _y(_last(row), ticks) for name, row in kept.items()})
     order = {name: SERIES[i % len(SERIES)] for i, name in enumerate(series)}
@@ -239,7 +243,8 @@ def _rules(ticks: Sequence[float]) -> Iterable[str]:
 
 
 def _axis(labels: Sequence[str], height: float) -> Iterable[str]:
-    return [_text(_x(i, len(labels)), height - 8, text, anchor="middle") for i, text in enumerate(labels)]
+    every = ceil(len(labels) / MOST_LABELS)
+    return [_text(_x(i, len(labels)), height - 8, text, anchor="middle") for i, text in enumerate(labels) if i % every == 0]
 
 
 def _svg(body: Iterable[str], height: float, title: str) -> str:

@@ -22,46 +22,12 @@ from calendar import monthrange
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from html import escape
-from itertools import chain, repeat
 from typing import Any
 
 from loudly.web.alarms import alarms
-from loudly.web.chart import Interval, Mark, bars, dots, legend, lines, strip, style
+from loudly.web.chart import Interval, Mark, bars, dots, legend, lines, strip
+from loudly.web.sheet import document, sentence, table, tiles, wide
 
-STYLE = """
-:root{color-scheme:light dark;--ink:#18202b;--soft:#566170;--line:#dfe4eb;--paper:#fff;--card:#f5f7fa;--tint:#eef4ff}
-@media (prefers-color-scheme:dark){:root{--ink:#e8ebf0;--soft:#a3adba;--line:#323a46;--paper:#12161c;--card:#1a2029;--tint:#18243a}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:980px;padding:40px 24px 72px;background:var(--paper);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-h1{font-size:31px;line-height:1.2;letter-spacing:-.01em;margin:0 0 8px}
-h2{font-size:20px;line-height:1.3;margin:52px 0 6px}
-p{margin:6px 0 12px;max-width:74ch}p.soft,.soft{color:var(--soft)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:26px 0 0}
-.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
-.tile b{display:block;font-size:27px;line-height:1.15;font-variant-numeric:tabular-nums}
-.tile span{font-size:14px;color:var(--soft)}
-time{white-space:nowrap}.wide{overflow-x:auto}.wide>svg{min-width:680px}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:15px;margin:10px 0}
-th,td{padding:8px 10px;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
-th{color:var(--soft);font-weight:600;font-size:13.5px;vertical-align:bottom}
-td.text{min-width:18ch}th.text,td.text,th:first-child,td:first-child{text-align:left}td:first-child{font-weight:600}
-tr.ours td{background:var(--tint)}
-.legend{color:var(--soft);font-size:14px;margin:10px 0 2px}.key{margin-right:20px;white-space:nowrap}
-.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 18px;margin:12px 0}
-.card p{margin:4px 0}.card h3{font-size:16px;margin:0 0 6px}
-.ok{color:var(--good);font-weight:600;white-space:nowrap}.no{color:var(--bad);font-weight:600}
-ol.log{list-style:none;margin:12px 0;padding:0;font-size:14.5px;border-top:1px solid var(--line)}
-ol.log li{display:grid;grid-template-columns:104px 14px 1fr;gap:8px;padding:5px 0;border-bottom:1px solid var(--line);
-overflow-wrap:anywhere}
-ol.log time{color:var(--soft);font-variant-numeric:tabular-nums}ol.log i{font-style:normal;font-size:11px;line-height:22px}
-.alarm i{color:var(--bad)}.change i{color:var(--good)}.fit i{color:var(--s2)}.quiet{color:var(--soft)}
-pre{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px;margin:12px 0;
-font:13px/1.55 ui-monospace,SFMono-Regular,Menlo,monospace;white-space:pre-wrap;overflow-wrap:anywhere}
-summary{cursor:pointer;color:var(--soft)}footer{margin-top:56px;padding-top:14px;border-top:1px solid var(--line);font-size:14px}
-@media (max-width:600px){body{padding:24px 14px}ol.log li{grid-template-columns:84px 12px 1fr}}
-@media print{body{max-width:none}.card,.tile,tr,li{break-inside:avoid}}
-"""
 YARDSTICKS = ("fortnight", "stateless")
 OURS = ("stateless", "stateful")
 STORY_SHOWN = 16
@@ -85,10 +51,7 @@ def render(figures: Mapping[str, Any]) -> str:
         *_why(ours.get("why", ())),
         _foot(figures),
     ]
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    title = "<title>loudly: a year of flights</title>"
-    sheet = f"<style>{STYLE}{style()}</style>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}{title}{sheet}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
+    return document("loudly: a year of flights", body)
 
 
 def _last_month(policies: Mapping[str, Any]) -> str:
@@ -99,19 +62,18 @@ def _last_month(policies: Mapping[str, Any]) -> str:
 
 def _tiles(figures: Mapping[str, Any]) -> str:
     policies, rehearsals, bad = (figures.get(k, {}) for k in ("policies", "rehearsals", "bad"))
-    tiles = []
+    shown = []
     if "stateless" in policies and "fortnight" in policies:
         ours, yard = policies["stateless"], policies["fortnight"]
-        tiles.append((f"{ours['mean'] - yard['mean']:+.4f}", "AUC against refitting every two weeks"))
-        tiles.append((f"{len(ours['refits'])} of {len(yard['refits'])}", "refits, loudly against every two weeks"))
+        shown.append((f"{ours['mean'] - yard['mean']:+.4f}", "AUC against refitting every two weeks"))
+        shown.append((f"{len(ours['refits'])} of {len(yard['refits'])}", "refits, loudly against every two weeks"))
     if rehearsals:
         named = [one for one in rehearsals.values() if _held(one)]
-        tiles.append((f"{len(named)} of {len(rehearsals)}", "broken feeds named, and none learned from"))
+        shown.append((f"{len(named)} of {len(rehearsals)}", "broken feeds named, and none learned from"))
     if bad:
         stopped = [one for one in bad.values() if one["stopped_by"] in ("gate", "canary", "shadow")]
-        tiles.append((f"{len(stopped)} of {len(bad)}", "bad candidates stopped"))
-    made = "".join(f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in tiles)
-    return f'<div class="tiles">{made}</div>' if made else ""
+        shown.append((f"{len(stopped)} of {len(bad)}", "bad candidates stopped"))
+    return tiles(shown)
 
 
 def _policies(policies: Mapping[str, Any]) -> Iterable[str]:
@@ -128,13 +90,13 @@ def _policies(policies: Mapping[str, Any]) -> Iterable[str]:
     names = [date.fromisoformat(f"{m}-01").strftime("%b") for m in months]
     series = {p["name"]: [p["months"].get(m) for m in months] for p in policies.values()}
     yield "<h2>AUC by month, and what was done about it</h2>"
-    yield _wide(lines(series, names, "AUC by month and policy"))
+    yield wide(lines(series, names, "AUC by month and policy"))
     yield legend({"refit": "refit", "alarm": "alarm", "back": "rolled back"})
-    yield _wide(strip({p["name"]: _marks(p, months) for p in policies.values()}, names, "Refits and alarms by policy"))
+    yield wide(strip({p["name"]: _marks(p, months) for p in policies.values()}, names, "Refits and alarms by policy"))
     yield "<h2>Where the time went</h2>"
     yield '<p class="soft">Seconds of fit and predict, then of the wheel itself: judging, watching, joining labels, logging.</p>'
     spent = {p["name"]: {"fit and predict": p["model"], "the wheel": p["wheel"]} for p in policies.values()}
-    yield _wide(bars(spent, "Seconds by policy", "s"))
+    yield wide(bars(spent, "Seconds by policy", "s"))
 
 
 def _figures(policies: Mapping[str, Any]) -> str:
@@ -152,7 +114,7 @@ def _figures(policies: Mapping[str, Any]) -> str:
         )
         for one in policies.values()
     ]
-    return _table(heads, rows, ours=[key in OURS for key in policies])
+    return table(heads, rows, ours=[key in OURS for key in policies])
 
 
 def _alarms_counted(policy: Mapping[str, Any]) -> str:
@@ -194,7 +156,7 @@ def _rehearsals(rehearsals: Mapping[str, Any]) -> Iterable[str]:
         rows.append(
             (escape(one["name"]), said, f"<time>{escape(first)}</time>", str(len(one["held"])), str(one["refits_on_it"]), mark)
         )
-    yield _table(heads, rows, text=(1,))
+    yield table(heads, rows, text=(1,))
 
 
 def _bad(bad: Mapping[str, Any]) -> Iterable[str]:
@@ -210,7 +172,7 @@ def _bad(bad: Mapping[str, Any]) -> Iterable[str]:
         yield (
             f'<div class="card"><h3>{escape(one["name"])}</h3>'
             f"<p>Stopped by the <b>{escape(one['stopped_by'])}</b> on {escape(one['stopped_at'][:10])} after <b>{answers}</b>.</p>"
-            f'<p class="soft">{escape(one["reason"])}</p>{_wide(dots(_intervals(one), "Candidate minus champion"))}</div>'
+            f'<p class="soft">{escape(one["reason"])}</p>{wide(dots(_intervals(one), "Candidate minus champion"))}</div>'
         )
 
 
@@ -226,7 +188,7 @@ def _leaks(leaks: Sequence[str]) -> Iterable[str]:
         return
     yield "<h2>Leakage in the table as published</h2>"
     yield '<p class="soft">Each would make a model brilliant on paper and useless in production. Training was refused.</p>'
-    yield _table(("column", "why it blocks"), [_first_word(text) for text in leaks], text=(1,))
+    yield table(("column", "why it blocks"), [_first_word(text) for text in leaks], text=(1,))
 
 
 def _first_word(text: str) -> tuple[str, str]:
@@ -247,17 +209,7 @@ def _story(story: Sequence[str]) -> Iterable[str]:
 
 
 def _sentence(line: str) -> str:
-    day, text = line[:10], line[10:].strip()
-    match text.split(" ", 1)[0]:
-        case "ALARM":
-            kind, sign = "alarm", "■"
-        case "retrain":
-            kind, sign = "fit", "▲"
-        case "held":
-            kind, sign = "quiet", "–"
-        case _:
-            kind, sign = ("change", "●") if " is champion" in text or "rolled back" in text else ("", "·")
-    return f'<li class="{kind}"><time>{escape(day)}</time><i aria-hidden="true">{sign}</i><span>{escape(text)}</span></li>'
+    return sentence(line[:10], line[10:].strip())
 
 
 def _why(lines_: Sequence[str]) -> Iterable[str]:
@@ -280,21 +232,3 @@ def _foot(figures: Mapping[str, Any]) -> str:
 def _counted(n: int) -> str:
     words = ("No policies", "One policy", "Two policies", "Three policies", "Four policies")
     return words[n] if n < len(words) else f"{n} policies"
-
-
-def _wide(inner: str) -> str:
-    return f'<div class="wide">{inner}</div>' if inner else ""
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, text: Sequence[int] = (), ours: Sequence[bool] = ()) -> str:
-    """A table of ready cells. `text`: columns set to the left; `ours`: rows to be tinted."""
-    plain = repeat(False)
-    body = "".join(
-        _row("td", row, text, ' class="ours"' if own else "") for row, own in zip(rows, chain(ours, plain), strict=False)
-    )
-    return _wide(f"<table>{_row('th', heads, text)}{body}</table>")
-
-
-def _row(tag: str, cells: Sequence[str], text: Sequence[int], marked: str = "") -> str:
-    left = ' class="text"'
-    return f"<tr{marked}>" + "".join(f"<{tag}{left if i in text else ''}>{c}</{tag}>" for i, c in enumerate(cells)) + "</tr>"
