@@ -7,7 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from threading import Lock, Thread
@@ -18,6 +18,7 @@ from loudly.errors import ExecutorError
 from loudly.store.travel import opened, pack, work_on
 
 loky: Any = late("joblib.externals.loky")
+trackers: Any = late("multiprocessing.resource_tracker")
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -25,6 +26,7 @@ B = TypeVar("B")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 IDLE_SECONDS = 300.0
 WATCH_SECONDS = 1.0
+LOOK_UP_SECONDS = 0.2  # Polars lets a wait go on that Ctrl-C has interrupted
 
 
 class Here:
@@ -53,14 +55,17 @@ class Processes:
 
     def map(self, work: Callable[[A], B], items: Iterable[A]) -> list[B]:
         with self._sent(work, list(items)) as waiting:
-            return [opened(one.result()) for one in waiting]
+            return [opened(_awaited([one]).pop().result()) for one in waiting]
 
     def each(self, work: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[A, B]]:
         """Items with their results, in the order in which they are done."""
         with self._sent(work, items := list(items)) as waiting:
             item_of = dict(zip(waiting, items, strict=True))
-            for done in as_completed(waiting):
-                yield item_of[done], opened(done.result())
+            left = set(waiting)
+            while left:
+                for done in _awaited(left):
+                    left.discard(done)
+                    yield item_of[done], opened(done.result())
 
     def close(self) -> None:
         self._end(kill=False)
@@ -70,7 +75,7 @@ class Processes:
         """The items at work. What has not begun when one fails never does; whoever is interrupted waits for nobody."""
         waiting: list[Future[bytes]] = []
         try:
-            waiting += self._submitted(pack(work), [pack(item) for item in items])
+            waiting = self._submitted(pack(work), [pack(item) for item in items])
             yield waiting
         except BrokenProcessPool as wrong:
             self._end(kill=True)
@@ -90,10 +95,15 @@ class Processes:
 
     def _submitted(self, work: bytes, items: list[bytes]) -> list[Future[bytes]]:
         try:
-            return [self._open().submit(work_on, work, item) for item in items]
+            return self._begun(work, items)
         except BrokenProcessPool:  # somebody has killed a worker that had nothing to do
             self._end(kill=True)
-            return [self._open().submit(work_on, work, item) for item in items]
+            return self._begun(work, items)
+
+    def _begun(self, work: bytes, items: list[bytes]) -> list[Future[bytes]]:
+        pool = self._open()
+        with _ctrl_c_later():
+            return [pool.submit(work_on, work, item) for item in items]
 
     def _open(self) -> Any:
         with self._lock:
@@ -114,9 +124,33 @@ class Processes:
             pool.shutdown(wait=True, kill_workers=kill)
 
 
+def _awaited(waiting: Iterable[Future[bytes]]) -> set[Future[bytes]]:
+    """Those that are done, at least one."""
+    done: set[Future[bytes]] = set()
+    while not done:
+        done = wait(waiting, LOOK_UP_SECONDS, FIRST_COMPLETED).done
+    return done
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Processes that begin meanwhile do not hear it until they know that it is not meant for them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    trackers.ensure_running()  # else it is begun with the first worker, and unblocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(parent: int) -> None:
     """In the worker: Ctrl-C is the parent's to answer, and a worker ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
