@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -96,6 +97,15 @@ def test_a_worker_that_was_killed_with_nothing_to_do_is_replaced(workers: Proces
 def test_a_worker_that_the_system_kills_is_told_with_how_it_ended(workers: Processes) -> None:
     with pytest.raises(ExecutorError, match=r"ended in the middle of its work(.|\n)*SIGKILL(.|\n)*memory"):
         workers.map(lambda item: os.kill(os.getpid(), signal.SIGKILL), [0])
+
+
+def test_workers_that_are_given_back_leave_their_work(workers: Processes) -> None:
+    """A server that stops in the middle of a fit does not wait for it."""
+    workers.map(pid, range(2))
+    Timer(0.2, workers.close).start()
+    with pytest.raises(ExecutorError, match="given back"):
+        workers.map(time.sleep, [60, 60])
+    assert len(workers.map(pid, range(2))) == 2
 
 
 def test_threads_of_libraries_are_shared_among_workers(workers: Processes, monkeypatch: pytest.MonkeyPatch) -> None:

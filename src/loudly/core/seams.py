@@ -61,7 +61,7 @@ class Executor(Protocol):
     `map` raises the error of the first item that failed, as what it is, and ExecutorError where the work cannot travel or a
     worker ended in the middle of it; the next `map` works. Work may be any function, also one of the user's file, of a notebook or
     of another function; what it returns is of the parent's own classes. What it changes outside of itself its worker alone sees.
-    `close` gives the workers back; a later `map` starts them again.
+    `close` gives the workers back, also from work that they are at; a later `map` starts them again.
     """
 
     @property

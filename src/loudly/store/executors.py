@@ -68,7 +68,11 @@ class Processes:
                     yield item_of[done], opened(done.result())
 
     def close(self) -> None:
-        self._end(kill=False)
+        """Ends the workers at once; who waits for work of theirs is told."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, kill_workers=True)
 
     @contextmanager
     def _sent(self, work: Callable[[A], B], items: list[A]) -> Iterator[list[Future[bytes]]]:
@@ -77,8 +81,10 @@ class Processes:
         try:
             waiting = self._submitted(pack(work), [pack(item) for item in items])
             yield waiting
+        except loky.process_executor.ShutdownExecutorError as wrong:
+            raise ExecutorError("The workers were given back in the middle of their work.") from wrong
         except BrokenProcessPool as wrong:
-            self._end(kill=True)
+            self.close()
             told = [line for line in str(wrong).splitlines() if "exit codes" in line]
             raise ExecutorError(
                 "A worker process ended in the middle of its work.",
@@ -90,14 +96,14 @@ class Processes:
                 one.cancel()
             raise
         except BaseException:
-            self._end(kill=True)
+            self.close()
             raise
 
     def _submitted(self, work: bytes, items: list[bytes]) -> list[Future[bytes]]:
         try:
             return self._begun(work, items)
         except BrokenProcessPool:  # somebody has killed a worker that had nothing to do
-            self._end(kill=True)
+            self.close()
             return self._begun(work, items)
 
     def _begun(self, work: bytes, items: list[bytes]) -> list[Future[bytes]]:
@@ -116,12 +122,6 @@ class Processes:
                 begin = {"initializer": _begin, "initargs": (os.getpid(),)}
                 self._pool = loky.ProcessPoolExecutor(self.workers, timeout=IDLE_SECONDS, env=threads, **begin)
             return self._pool
-
-    def _end(self, kill: bool) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, kill_workers=kill)
 
 
 def _awaited(waiting: Iterable[Future[bytes]]) -> set[Future[bytes]]:
