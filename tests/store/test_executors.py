@@ -148,9 +148,10 @@ def test_workers_end_when_their_parent_is_killed() -> None:
 @pytest.mark.parametrize("other", ["Processes(2)", "workers"], ids=["while they begin", "in the middle of their work"])
 def test_ctrl_c_ends_them_at_once_and_they_say_nothing(other: str) -> None:
     """Sent to all of the group, as a terminal does."""
-    told = "import signal, threading\n"
+    told = "import signal, threading\ndef nap(item):\n"
+    told += "    try: time.sleep(item)\n    except KeyboardInterrupt: os.write(2, b'a worker has heard it')\n"
     told += "threading.Timer(0.1, os.killpg, (os.getpgrp(), signal.SIGINT)).start()\n"
-    told += f"try: {other}.map(time.sleep, [60, 60])\nexcept KeyboardInterrupt: print('ended')"
+    told += f"try: {other}.map(nap, [60, 60])\nexcept KeyboardInterrupt: print('ended')"
     running = script(told, start_new_session=True)
     out, err = running.communicate(timeout=30)
     assert err == ""
