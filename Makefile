@@ -49,6 +49,7 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/labels.py
 	$(BIN)/python benchmarks/restart.py
+	$(BIN)/python benchmarks/search.py
 
 papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels, alarms on real data.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py

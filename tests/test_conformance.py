@@ -118,9 +118,11 @@ class TestBlobs(BlobsCase):
 @pytest.mark.filterwarnings("ignore")  # Ray warns about itself
 class TestExecutors(ExecutorCase):
     @every("executor", scope="class")
-    def executor(self, request: pytest.FixtureRequest) -> Any:
+    def executor(self, request: pytest.FixtureRequest) -> Iterator[Any]:
         kind = part("executor", request.param)
-        return kind() if request.param == "here" else kind(2)
+        made = kind() if request.param == "here" else kind(2)
+        yield made
+        made.close()
 
 
 def _lightgbm() -> Any:

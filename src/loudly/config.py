@@ -95,7 +95,11 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorConfig:
-    """Where independent work runs."""
+    """Where points of a search are judged and models are fitted; `loudly predict` scores its row groups there, where it is Ray.
+
+    kind: "here" is the process that asks, "processes" some of this machine, "ray" the cluster of RAY_ADDRESS or a local Ray.
+    workers: how many work side by side; "here" is one. A search asks for as many points at once, so its result goes by it.
+    """
 
     kind: str = "here"
     workers: int = 2

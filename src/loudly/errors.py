@@ -18,6 +18,7 @@ LoudlyError
 ├── TrainingError            the user's train function failed or returned no model
 ├── ModelError               a model cannot be stored, loaded or queried
 │   └── UntrustedModel       loading would execute code that the ledger does not vouch for
+├── ExecutorError            work that cannot travel to a worker, or a worker that ended in the middle of it
 ├── WheelAway                the one process that decides cannot be reached just now
 ├── RolloutError             an impossible rollout: one is running, an unknown version
 ├── Conflict                 what is asked for does not fit what is true now: too many versions, one that is in use
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class LoudlyError(Exception):
@@ -49,6 +51,10 @@ class LoudlyError(Exception):
         if do:
             parts.append(f"Do: {do}")
         super().__init__("\n  ".join(parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross processes as what they are, however their kind is made."""
+        return _again, (type(self), self.args), self.__dict__
 
 
 class UserFileError(LoudlyError): ...
@@ -110,6 +116,9 @@ class ModelError(LoudlyError): ...
 class UntrustedModel(ModelError): ...
 
 
+class ExecutorError(LoudlyError): ...
+
+
 class WheelAway(LoudlyError): ...
 
 
@@ -120,6 +129,10 @@ class Conflict(LoudlyError): ...
 
 
 class ReplayError(LoudlyError): ...
+
+
+def _again(kind: type[LoudlyError], args: tuple[str, ...]) -> LoudlyError:
+    return kind.__new__(kind, *args)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

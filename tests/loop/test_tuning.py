@@ -22,6 +22,7 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.loop.tell import tell
 from loudly.loop.tuning import Tuned, Tuning, starts, tune
+from loudly.store.executors import Here
 from loudly.train.random_search import RandomSearch
 
 pytest.importorskip("optuna", reason="LOUD: optuna is not installed; the search is not tested")
@@ -79,7 +80,7 @@ class Watched:
 
 def searched(system: System, first: Any = ()) -> tuple[Tuned, Watched]:
     watched = Watched(searches()[system.train.search](system.train.tune, system.train.seed))
-    return tune(system, system.data(), watched, Tally(), first=first), watched  # type: ignore[arg-type]
+    return tune(system, system.data(), watched, Tally(), Here(), first=first), watched  # type: ignore[arg-type]
 
 
 def test_points_are_stopped_over_the_splits_and_the_best_is_none_of_them() -> None:

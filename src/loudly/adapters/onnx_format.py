@@ -28,6 +28,10 @@ class OnnxModel:
         given = self._session.get_inputs()[0]
         self._input, self._type = given.name, np.float64 if given.type == "tensor(double)" else np.float32
 
+    def __reduce__(self) -> tuple[type[OnnxModel], tuple[bytes]]:
+        """By its graph: a session cannot go to another process."""
+        return OnnxModel, (self.graph,)
+
     def predict(self, X: Floats) -> Floats:
         """The last output that is a float array; of two columns the second."""
         made = self._session.run(None, {self._input: np.asarray(X, dtype=self._type)})

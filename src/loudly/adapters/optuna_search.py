@@ -1,8 +1,12 @@
-"""Optuna's TPE behind the search seam: seeded, in memory, ask and tell."""
+"""Optuna's TPE behind the search seam: seeded, in memory, ask and tell.
+
+Of several open points the later ones keep away from the earlier (Optuna's constant liar); one alone is drawn as without it.
+"""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,10 +24,13 @@ class OptunaSearch:
     def __init__(self, space: Mapping[str, Json], seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = read_space(space)
-        sampler = optuna.samplers.TPESampler(seed=seed)
+        with warnings.catch_warnings():  # before Optuna 5 the liar was called experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         self._study = optuna.create_study(direction="minimize", sampler=sampler, pruner=optuna.pruners.MedianPruner())
         self._stopped: set[int] = set()
         self._asked: dict[bytes, list[Any]] = {}
+        self._steps: dict[int, int] = {}
 
     def start_from(self, params: Mapping[str, Json]) -> None:
         """A point to try first, such as the champion's; one outside the space is left out."""
@@ -34,33 +41,37 @@ class OptunaSearch:
         trial = self._study.ask()
         params = {name: self._suggest(trial, name, entry) for name, entry in self._space.items()}
         self._asked.setdefault(canonical(params), []).append(trial)
+        self._steps[trial.number] = -1
         return params
 
     def tell(self, params: Mapping[str, Json], loss: float) -> None:
-        trial = self._trial(params)
+        trial = self._open(params)[0]
         if trial.number in self._stopped:
             self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         elif math.isfinite(loss):
             self._study.tell(trial, loss)
         else:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        self._asked[canonical(params)].pop()
+        self._asked[canonical(params)].pop(0)
 
     def report(self, params: Mapping[str, Json], step: int, loss: float) -> bool:
-        trial = self._trial(params)
+        waiting = self._open(params)
         if not math.isfinite(loss):
             return False
+        trial = next((t for t in waiting if t.number not in self._stopped and self._steps[t.number] < step), waiting[-1])
+        self._steps[trial.number] = step
         trial.report(loss, step)
         stop = bool(trial.should_prune())
         if stop:
             self._stopped.add(trial.number)
         return stop
 
-    def _trial(self, params: Mapping[str, Json]) -> Any:
+    def _open(self, params: Mapping[str, Json]) -> list[Any]:
+        """The trials that wait at this point, in the order in which they were asked for."""
         waiting = self._asked.get(canonical(params))
         if not waiting:
             raise LoudlyError("This point was not asked for.", seen=str(dict(params)), do="tell() what ask() gave.")
-        return waiting[-1]
+        return waiting
 
     @staticmethod
     def _suggest(trial: Any, name: str, entry: Range | Choice) -> Json:

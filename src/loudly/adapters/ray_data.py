@@ -5,18 +5,17 @@ Files must lie where every machine can read them. The user's functions travel by
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cloudpickle
 import pyarrow as pa
 import ray
-from ray import cloudpickle
 from ray.data import ActorPoolStrategy, DataContext
 
+from loudly.adapters.ray_start import start
 from loudly.loop.batch import MakeFormats, Piece, Scorer, Work
-
-USERS = "loudly_user_"
+from loudly.store.travel import users_by_value
 
 
 class Actor:
@@ -33,8 +32,7 @@ class Actor:
 
 def run(work: Work, formats: MakeFormats, pieces: Sequence[Piece], workers: int) -> Iterator[pa.Table]:
     """Scored tables in the order of the pieces; Ray holds back where whoever writes them is slower."""
-    if not ray.is_initialized():
-        ray.init(num_cpus=workers, include_dashboard=False, logging_level="ERROR")
+    start(workers)
     DataContext.get_current().execution_options.preserve_order = True
     DataContext.get_current().enable_progress_bars = False
     items = [{"path": p.path, "group": p.group, "first": p.first, "rows": p.rows} for p in pieces]
@@ -49,11 +47,5 @@ def run(work: Work, formats: MakeFormats, pieces: Sequence[Piece], workers: int)
 
 
 def _packed(work: Work, formats: MakeFormats) -> bytes:
-    theirs = [module for name, module in sys.modules.items() if name.startswith(USERS)]
-    for module in theirs:
-        cloudpickle.register_pickle_by_value(module)
-    try:
+    with users_by_value():
         return bytes(cloudpickle.dumps((work, formats)))
-    finally:
-        for module in theirs:
-            cloudpickle.unregister_pickle_by_value(module)

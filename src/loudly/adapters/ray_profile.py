@@ -10,6 +10,7 @@ import pyarrow as pa
 import ray
 from ray.data.aggregate import AggregateFn
 
+from loudly.adapters.ray_start import start
 from loudly.shift.map_reduce import Made, mapped, merged
 from loudly.shift.window_state import Codec, V
 
@@ -24,8 +25,7 @@ class RayReduce:
     """
 
     def __init__(self, workers: int = 2) -> None:
-        if not ray.is_initialized():
-            ray.init(num_cpus=workers, include_dashboard=False, logging_level="ERROR")
+        start(workers)
         ray.data.DataContext.get_current().enable_progress_bars = False
 
     def __call__(self, tables: Iterable[pl.DataFrame], make: Callable[[pl.DataFrame], V], codec: Codec[V], by: str = "") -> Made:

@@ -37,6 +37,10 @@ class TorchModel:
             raise ModelError("torch cannot export this module.", seen=said, do="See torch.export, or export it to ONNX.") from wrong
         self._run: Any = None
 
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        """As it is stored: programs do not pickle, and a worker's must come back."""
+        return TorchFormat().restore, (TorchFormat().dump(self),)
+
     def predict(self, X: Floats) -> Floats:
         if self._run is None:
             self._run = LoadedProgram(self.program)

@@ -14,6 +14,7 @@ import polars as pl
 from loudly.app.app import App
 from loudly.core.whence import whence
 from loudly.errors import LoudlyError, UserFileError
+from loudly.store.travel import USERS
 
 TEMPLATE = '''"""A loan book: who will be late? Replace the table and the fit by your own."""
 
@@ -54,7 +55,7 @@ def load_app(file: Path) -> App:
     """The App of a user's file. Raises: UserFileError for a file that cannot be loaded, without an App, or with two."""
     if not file.exists():
         raise UserFileError(f"There is no file {file}.", do="Run `loudly init`, or name yours: --file my_app.py")
-    spec = importlib.util.spec_from_file_location(f"loudly_user_{file.stem}", file) if file.is_file() else None
+    spec = importlib.util.spec_from_file_location(f"{USERS}{file.stem}", file) if file.is_file() else None
     if spec is None or spec.loader is None:
         raise UserFileError(f"{file} is no Python file.", do="Name the file that holds your App: --file my_app.py")
     module = importlib.util.module_from_spec(spec)

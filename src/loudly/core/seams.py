@@ -55,9 +55,21 @@ class Blobs(Protocol):
 
 
 class Executor(Protocol):
-    """Where independent work runs: here, processes, Ray. Results come in the order of the items."""
+    """Where independent work runs: here, processes, Ray. Results come in the order of the items.
+
+    workers: how many items are worked on side by side; a search asks for as many points at once, so its result goes by it.
+    `map` raises the error of the first item that failed, as what it is, and ExecutorError where the work cannot travel or a
+    worker ended in the middle of it; the next `map` works. Work may be any function, also one of the user's file, of a notebook or
+    of another function; what it returns is of the parent's own classes. What it changes outside of itself its worker alone sees.
+    `close` gives the workers back, also from work that they are at; a later `map` starts them again.
+    """
+
+    @property
+    def workers(self) -> int: ...
 
     def map(self, work: Callable[[A], B], items: Iterable[A]) -> list[B]: ...
+
+    def close(self) -> None: ...
 
 
 class Model(Protocol):
@@ -294,6 +306,7 @@ class Metric(Protocol):
 class Search(Protocol):
     """A hyper-parameter search: ask for a point, tell its loss (lower is better).
 
+    Several points may be open at once, equal ones too: these are reported and told in the order in which they were asked for.
     A loss that is no number (NaN, infinity) is a point that failed. After a `report` that answered True the point is told
     once more, with the last loss it reported, and counts as stopped.
     """

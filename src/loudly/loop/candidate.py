@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import call
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.seams import Floats, Model, ModelFormat
+from loudly.core.seams import Executor, Floats, Model, ModelFormat
 from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
@@ -69,6 +71,7 @@ class Trial:
     task: Task
     classes: tuple[str, ...]
     tally: Tally
+    executor: Executor
 
     def truth(self, rows: pl.DataFrame) -> Floats:
         """(n,) of the label."""
@@ -80,6 +83,7 @@ def make_candidate(
     labelled: pl.DataFrame,
     formats: Sequence[ModelFormat],
     tally: Tally,
+    executor: Executor,
     *,
     champion: Ready | None,
     champion_saw: int,
@@ -91,12 +95,14 @@ def make_candidate(
 ) -> Candidate:
     """Fits on all but the newest rows, judges on those, and, where the gate passes, fits once more on everything.
 
+    executor: where the model is fitted; all else is done here.
     champion_saw: event time of the newest row the champion has learned from; it is compared on newer rows only.
     side: columns that were joined from side tables.
     fast: forms of which the first that answers as the model does is stored beside it and serves; none by default.
     clean: in a rehearsal `labelled` is damaged; the held-out rows that judge are then taken from here.
 
-    Raises: DataError where there are too few labelled rows, TrainingError from the user's function.
+    Raises: DataError where there are too few labelled rows, TrainingError from the user's function,
+    ExecutorError where a worker ended or the function cannot travel to it.
     """
     cut = split(labelled, system)
     fit_rows, held_out = cut.apply(labelled)
@@ -104,7 +110,7 @@ def make_candidate(
         _, held_out = cut.apply(clean)
     schema = table_schema(labelled, system, side)
     task, classes = task_of(labelled[system.label], system)
-    trial = Trial(system, fit_rows, held_out, task, classes, tally)
+    trial = Trial(system, fit_rows, held_out, task, classes, tally, executor)
     features = FeatureSet(system.features, schema).fit(fit_rows)
     judged = _fit(trial, features, fit_rows, params, start)
     model, _form, _bytes, _said = _store(judged, formats)
@@ -189,18 +195,10 @@ def model_inputs(features: FrozenFeatures, table: pl.DataFrame, system: System) 
 
 def _fit(trial: Trial, features: FrozenFeatures, rows: pl.DataFrame, params: Mapping[str, Json], start: object | None) -> object:
     system, X, y = trial.system, model_inputs(features, rows, trial.system), trial.truth(rows)
+    asks: dict[str, Any] = {"seed": system.train.seed, "start": start, "names": features.names, "categories": features.categories}
+    fit = partial(fit_once, system.train.fit, X, y, params, **asks)
     with trial.tally.spend("fit"):
-        fitted = fit_once(
-            system.train.fit,
-            X,
-            y,
-            params,
-            seed=system.train.seed,
-            start=start,
-            names=features.names,
-            categories=features.categories,
-        )
-    return fitted.estimator
+        return trial.executor.map(call, [fit])[0].estimator
 
 
 def _store(estimator: object, formats: Sequence[ModelFormat]) -> tuple[Any, ModelFormat, bytes, tuple[tuple[str, str], ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ import polars as pl
 from loudly.core.canon import Json, canonical, digest
 from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Verdict, plain
 from loudly.data.snapshot import extend
-from loudly.errors import Conflict, DataError, ModelError, TrainingError
+from loudly.errors import Conflict, DataError, ExecutorError, ModelError, TrainingError
 from loudly.evaluate.card import card
 from loudly.loop.candidate import Candidate, make_candidate
 from loudly.loop.serving import Ready, make_ready
@@ -29,6 +30,7 @@ from loudly.train.run import run_key
 from loudly.validate.key_predictors import blocking, judge_key_predictors, key_predictor_of
 
 SMOKE_ROWS = 50
+FAILURES = (DataError, TrainingError, ModelError, ExecutorError)
 Span = tuple[int, int]
 
 
@@ -128,7 +130,7 @@ class Retraining:
                 events.extend(searched)
                 self.tuning.progress("fitting and judging", 0, None)
             made = Made(tuple(events)).beside(make(self.system.train, params, start, len(state.versions) + 1))
-        except (DataError, TrainingError, ModelError) as wrong:
+        except FAILURES as wrong:
             events.append(Event("retrain_failed", now, {"trigger": trigger, "reason": str(wrong)}))
             return Made(tuple(events))
         made = replace(made, version=next(iter(made.ready)))
@@ -136,7 +138,7 @@ class Retraining:
             train = replace(self.system.train, fit=recipe, tune={}, recipe=recipe.__name__)
             try:
                 made = made.beside(make(train, {}, None, len(state.versions) + len(made.ready) + 1))
-            except (DataError, TrainingError, ModelError) as wrong:
+            except FAILURES as wrong:
                 failed = {"trigger": trigger, "reason": f"the recipe {recipe.__name__}: {wrong}"}
                 made = made.beside(Made((Event("retrain_failed", now, failed),)))
         return made
@@ -163,13 +165,14 @@ class Retraining:
         start: object | None,
         number: int,
     ) -> Made:
-        """One candidate, fitted, judged and registered. Raises: DataError, TrainingError, ModelError."""
+        """One candidate, fitted, judged and registered. Raises: one of FAILURES."""
         with self.tally.spend("train"):
             made = make_candidate(
                 replace(self.system, train=train),
                 harm(table) if harm is not None else table,
                 self.stores.formats,
                 self.tally,
+                self.stores.executor,
                 champion=champion,
                 champion_saw=state.fitted_at.get(state.champion or "", 0),
                 params=params,
@@ -234,7 +237,8 @@ class Retraining:
         search = self.stores.searches[name](spec.tune, spec.seed)
         first = starts(self.system, known)
         assert self._base is not None
-        found = tune(self.system, self._base, search, self.tally, first=first, side=self._side(), progress=self.tuning.progress)
+        how: dict[str, Any] = {"first": first, "side": self._side(), "progress": self.tuning.progress}
+        found = tune(self.system, self._base, search, self.tally, self.stores.executor, **how)
         told = Event("search_finished", now, {"search": name, "metric": self.system.metric, "starts": list(first), **found.plain()})
         if name == spec.search:
             return dict(found.params), (told,)

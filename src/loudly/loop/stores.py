@@ -47,6 +47,7 @@ class Stores:
     """The resolved parts. `formats` are tried in order when a model is stored.
 
     fast: makers of fast forms in the order in which they are tried; None for one that is not installed; empty switches them off.
+    executor: where points of a search and fits are worked on.
     sample: the units whose traffic is logged.  shelf: where rows are that wait for their label or a fit, beyond its room in memory.
     """
 
@@ -63,7 +64,8 @@ class Stores:
     shelf: Shelf | None = None
 
     def close(self) -> None:
-        """The log of requests is on disk and sealed, and the ledger's file or connection given back."""
+        """The log of requests is on disk and sealed, workers end, and the ledger's file or connection is given back."""
+        self.executor.close()
         if self.traffic is not None:
             self.traffic.close()
         self.ledger.close()

@@ -59,7 +59,8 @@ def _search(data: Mapping[str, Any]) -> str:
     gained = (
         f"{data['metric']} {_number(data['value'])} over {data['folds']} time splits, {_number(data['first'])} at the start point"
     )
-    return f"search {data['search']}: best of {data['trials']} points{early} is {picked}: {gained}"
+    beside = f", {data['workers']} side by side" if data.get("workers", 1) > 1 else ""
+    return f"search {data['search']}: best of {data['trials']} points{beside}{early} is {picked}: {gained}"
 
 
 def _registered(data: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from loudly.errors import ModelError
+from loudly.store.travel import opened, pack, work_on
 
 ROWS = np.random.default_rng(7).normal(size=(50, 4))
 
@@ -46,6 +47,13 @@ class FormatCase:
     def test_what_is_restored_is_stored_again_and_answers_the_same(self, form: Any, fitted: Any) -> None:
         again = form.dump(form.restore(form.dump(fitted)))
         assert np.array_equal(form.load(again).predict(ROWS), form.load(form.dump(fitted)).predict(ROWS))
+
+    def test_what_is_fitted_in_a_worker_and_what_a_fit_there_goes_on_from_travel(self, form: Any, fitted: Any) -> None:
+        data = form.dump(fitted)
+        for estimator in (fitted, form.restore(data)):
+            (back,) = opened(work_on(pack(list), pack([estimator])))
+            assert form.accepts(back)
+            assert np.array_equal(form.load(form.dump(back)).predict(ROWS), form.load(data).predict(ROWS))
 
     def test_a_row_with_nan_is_answered_or_refused_and_changes_no_other(self, form: Any, fitted: Any) -> None:
         model, holed = form.load(form.dump(fitted)), ROWS.copy()

@@ -81,6 +81,18 @@ class SearchCase:
             search.tell(params, loss)
         assert len(walk(search, 10)) == 10
 
+    def test_several_points_may_be_open_at_once_equal_ones_too(self, make: Any) -> None:
+        search = make({"kind": ["good", "bad"]}, 0)
+        for losses in ((2.0, 2.0, float("nan"), 1.0), (1.0, 3.0, 3.0, 2.0)):
+            opened = [search.ask() for _ in losses]
+            assert any(one == other for i, one in enumerate(opened) for other in opened[:i])
+            for step in range(2):
+                for params, loss in zip(opened, losses, strict=True):
+                    assert search.report(params, step, loss) in (True, False)
+            for params, loss in zip(opened, losses, strict=True):
+                search.tell(params, loss)
+        assert len(walk(make(SPACE, 0), 5)) == 5
+
     def test_a_space_that_is_none_is_refused(self, make: Any) -> None:
         with pytest.raises(UserFileError):
             make({"depth": "deep"}, 0)
