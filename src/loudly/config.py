@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from loudly.core.clock import is_duration
+from loudly.core.saying import FORMATS
 from loudly.errors import ConfigError, nearest
 
 FILE = "loudly.toml"
@@ -64,6 +65,8 @@ class ServerConfig:
     drain: seconds that answers say "Connection: close" after SIGTERM before the doors shut, for clients to leave unhurt.
     workers: processes that answer; 1 answers in the process of the wheel.  most_spooled: bytes that each keeps while the wheel is
     away; what comes then is answered, counted and lost.  max_versions: how many may be loaded at once, the routed ones among them.
+    log_format: of what is said on standard error: "text", or "json", an object a line.  access_log: which requests have a line
+    there: "none", those "refused" (400 and more), or "all".
     log_sample: share of the units whose traffic is logged, meets its labels and is judged; the others are answered alone.
     fast_forms: whether models are compiled when registered, and served so where the fast form answers as the original does.
     """
@@ -91,6 +94,8 @@ class ServerConfig:
     workers: int = 1
     most_spooled: int = 2**30
     log_sample: float = 1.0
+    log_format: str = "text"
+    access_log: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,8 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "workers": (lambda count: count >= 1, "at least one process"),
     "rows_in_memory": (lambda rows: rows >= 0, "a number of rows"),
     "most_spooled": (lambda size: size >= 2**20, "at least a MiB"),
+    "log_format": (lambda word: word in FORMATS, '"text" or "json"'),
+    "access_log": (lambda word: word in ("none", "refused", "all"), '"none", "refused" or "all"'),
     "log_sample": (lambda share: 0 < share <= 1, "a share above 0, and 1 at most"),
     "max_versions": (lambda count: count >= 2, "at least two, a champion and a candidate"),
     "slow": (lambda seconds: seconds > 0, "seconds above 0"),

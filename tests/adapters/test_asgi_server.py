@@ -379,3 +379,21 @@ def test_it_can_be_mounted_in_another_application(table: pl.DataFrame, rows: lis
         assert client.get("/model/v2/models/world").json()["name"] == "world"
         assert client.get("/model/nowhere").status_code == 404
     assert begun == ["start", "stop"]
+
+
+@pytest.mark.parametrize(("access", "lines"), [("none", []), ("refused", [422, 404]), ("all", [200, 422, 200, 404])])
+def test_a_request_has_its_line_where_one_is_asked_for(
+    access: str, lines: list[int], table: pl.DataFrame, rows: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(table, access_log=access) as server, httpx.Client(base_url=server.url) as client, caplog.at_level("INFO", "loudly"):
+        client.post("/predict", json=rows[0], headers={"X-Request-Id": "mine", "traceparent": TRACE})
+        client.post("/predict", json={})
+        client.get("/health")
+        client.get("/nowhere")
+    told = [record for record in caplog.records if hasattr(record, "status")]
+    assert [record.status for record in told] == lines  # type: ignore[attr-defined]
+    if access == "all":
+        first = vars(told[0])
+        assert (first["request_id"], first["trace_id"], first["path"]) == ("mine", TRACE.split("-")[1], "/predict")
+        assert 0 < first["seconds"] < 60
+        assert vars(told[-1])["path"] == "other", "what a client makes up is no path of ours"

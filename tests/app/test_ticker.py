@@ -31,7 +31,7 @@ def live(tick: Any) -> Any:
         past=Past(),
         watch=SimpleNamespace(feed=FeedJudge()),
         book=book,
-        system=SimpleNamespace(labels=Labels()),
+        system=SimpleNamespace(labels=Labels(), name="loans"),
         answering=SimpleNamespace(shadows=shadows, raised=Raised(), raised_by_log=Raised(), raised_by_fold=Raised()),
         stores=SimpleNamespace(traffic=None, shelf=None),
         sides=SimpleNamespace(refresh=lambda now: None),

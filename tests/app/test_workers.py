@@ -80,7 +80,10 @@ def test_a_worker_that_is_killed_under_load_loses_nothing_and_is_started_again(l
         until(lambda: len(lasting.events("process_restarted")) == before + 2, "both are written down")
     compare(lasting, load)
     assert [e["reason"] for e in lasting.events("process_restarted")[before:]] == ["killed by signal 9"] * 2
-    assert len(re.findall(r"LOUD worker \d \(process \d+\)\s+killed\s+by\s+signal\s+9;", lasting.errors.read_text())) == before + 2
+    assert (
+        len(re.findall(r"LOUD loans: worker \d \(process \d+\)\s+killed\s+by\s+signal\s+9;", lasting.errors.read_text()))
+        == before + 2
+    )
 
 
 def test_while_the_wheel_is_away_answers_go_on_and_are_folded_once_when_it_returns(lasting: Site) -> None:

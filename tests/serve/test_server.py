@@ -224,7 +224,7 @@ def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(shipped: 
         assert "loudly_log_refused 1.0" in client.get("/metrics").text
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-    assert re.search(r"LOUD traffic log: (OSError|short write)", errors.read_text())
+    assert re.search(r"LOUD loans: traffic log: (OSError|short write)", errors.read_text())
     assert project.json("status")["champion"]
     ledger = SqliteLedger(tmp_path / ".loudly" / "ledger.db")
     weakened = [r.event.data["reason"] for r in ledger.read() if r.event.kind == "guarantee_weakened"]

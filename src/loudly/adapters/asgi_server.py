@@ -28,7 +28,9 @@ from loudly.adapters.asgi_schemas import label_field
 from loudly.adapters.batching import Seat
 from loudly.adapters.meters import Meters
 from loudly.config import ServerConfig
+from loudly.core.canon import Json
 from loudly.core.clock import stopwatch
+from loudly.core.saying import say
 from loudly.core.values import Schema
 from loudly.deliver.analysis import ROOT as ANALYSIS
 from loudly.deliver.analysis import analyse
@@ -38,6 +40,8 @@ from loudly.serve.rows import Rows
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 MOST_LABELLING = 64
+# The least status whose requests have a line, by what [server] access_log says.
+LINES = {"all": 0, "refused": 400, "none": 1000}
 LARGE_BODY = 128 * 1024
 MEASURE_SECONDS = 0.25
 Work = Callable[[Request], Awaitable[Reply]]
@@ -58,6 +62,7 @@ class Server:
         self.predictor = Predictor(front, settings, self.meters)
         self._explainer = Explainer(front, settings)
         self._on_start, self._on_stop = on_start, on_stop
+        self._lines = LINES[settings.access_log]
         self._document: tuple[Schema | None, bytes] | None = None
         self._labelling = 0
         model, repository = f"/v2/models/{front.name}", f"/v2/repository/models/{front.name}"
@@ -141,7 +146,15 @@ class Server:
         headers.extend(reply.headers)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
-        self.meters.request(label, reply.status, stopwatch() - begun)
+        self.count(request, label, reply.status, stopwatch() - begun)
+
+    def count(self, request: Asking, path: str, status: int, seconds: float) -> None:
+        """A request was answered: it is counted, and has its line where one is asked for."""
+        self.meters.request(path, status, seconds)
+        if status >= self._lines:
+            told = {"request_id": request.id.decode(), "trace_id": request.trace[3:35].decode()}
+            about: dict[str, Json] = {**told, "path": path, "status": status, "seconds": round(seconds, 6)}
+            say(self.front.name, f"{status} {path} in {seconds * 1e3:.3g} ms, request {told['request_id']}", about)
 
     def _find(self, request: Request) -> tuple[str, Work]:
         """What does it, for a visitor who may. Raises: Refused."""

@@ -135,7 +135,7 @@ class Plain:
         """The reply, whatever it is, goes out and is counted."""
         self._told = True
         self._connection.answer(self, reply)
-        self._connection.lane.server.meters.request(PATH, reply.status, stopwatch() - self._begun)
+        self._connection.lane.server.count(self, PATH, reply.status, stopwatch() - self._begun)
 
 
 class Connection:

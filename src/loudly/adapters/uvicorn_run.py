@@ -49,6 +49,7 @@ def run(app: Any, host: str, port: int, drain: float = 5.0, door: socket.socket 
         app,
         host=host,
         port=port,
+        log_config=None,
         log_level="warning",
         access_log=False,
         proxy_headers=False,

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import polars as pl
-from rich.console import Console
-from rich.markup import escape
 
 from loudly.app.server import answered_of, label_table
 from loudly.core.clock import WallClock, stopwatch
+from loudly.core.saying import loud
 from loudly.core.values import Decision, Schema, Verdict
 from loudly.errors import LoudlyError, WheelAway
 from loudly.loop.outpost import Outpost, Told
@@ -204,4 +203,4 @@ class Door:
                 self._say(f"{type(wrong).__name__}: {wrong}")
 
     def _say(self, text: str) -> None:
-        Console(stderr=True).print(f"[bold red]LOUD[/] {self._name}: {escape(text)}", highlight=False)
+        loud(self._system.name, f"{self._name}: {text}")

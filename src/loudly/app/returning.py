@@ -6,10 +6,10 @@ from pathlib import Path
 from threading import Lock
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 
 from loudly.core.clock import iso
+from loudly.core.saying import loud, say
 from loudly.loop.catching_up import CatchUp
 from loudly.loop.live import Live
 from loudly.loop.restart import insist
@@ -105,11 +105,11 @@ class Returning:
                     return
                 spooled = self._taking.drain()
                 told = f"; {spooled:,} records of workers taken over" if spooled else ""
-                self._console.print(f"loudly {name}: {past.rows:,} logged rows folded in again{told}", highlight=False)
+                say(name, f"{past.rows:,} logged rows folded in again{told}")
                 if self._live.state.catching_up is not None:  # of this start, or of one before it
                     insist(self._live, "caught_up", rows=past.rows)
             except Exception as wrong:  # noqa: BLE001 - whatever it is, all is folded
                 self._say(f"{type(wrong).__name__}: {wrong}")
 
     def _say(self, text: str) -> None:
-        self._console.print(f"[bold red]LOUD[/] {self._live.system.name}: {escape(text)}", highlight=False)
+        loud(self._live.system.name, text)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 
 from loudly.app import operate, verbs
@@ -18,6 +16,7 @@ from loudly.app.returning import Returning, progress_bar
 from loudly.app.ticker import Ticker
 from loudly.config import ServerConfig, read_config, secret
 from loudly.core.clock import iso
+from loudly.core.saying import loud, say, speak
 from loudly.core.values import Schema, Verdict
 from loudly.errors import ConfigError, Conflict, StaleWriter, WheelAway
 from loudly.loop.arms import told
@@ -200,14 +199,13 @@ def run_server(projects: Sequence[Project], host: str | None, port: int | None) 
     apart(projects)
     first = read_config(projects[0].folder).server
     where = host or first.host
+    speak(first.log_format)
     open_door(where, port or first.port).close()  # a taken address is told before the stores are opened
     bar = progress_bar()
     app = application([_part(project, where, bar) for project in projects], where)
     for project in projects:
         root = f"/models/{project.name}" if len(projects) > 1 else ""
-        Console(stderr=True).print(
-            f"loudly {project.name}: {pages(where, port or first.port, root)}", highlight=False, soft_wrap=True
-        )
+        say(project.name, pages(where, port or first.port, root))
     resolve("server", "uvicorn")(app, where, port or first.port, first.drain)
 
 
@@ -255,21 +253,17 @@ def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
     keep = operate.retention(system, opened)
     live = verbs.open_live(system, opened)
     _tell_recovery(live)
-    console = Console(stderr=True)
-    _tell_sample(live, console)
+    _tell_sample(live)
     if live.state.champion:
-        console.print(
-            f"loudly {project.name}: champion {live.state.champion} since {iso(live.state.champion_since)}", highlight=False
-        )
+        say(project.name, f"champion {live.state.champion} since {iso(live.state.champion_since)}")
     else:
-        told = "no champion: requests are answered with 503 until `loudly train` and `loudly ship`"
-        console.print(f"[bold red]LOUD[/] {project.name}: {told}", highlight=False)
+        loud(project.name, "no champion: requests are answered with 503 until `loudly train` and `loudly ship`")
     taken: dict[str, int] = {}
     taking = Taking(live, Spools(config.root / SPOOLS, taken))
     returning = Returning(live, taking, bar or progress_bar())
     returning.begin(config.root / "traffic", taken)
     live.pins.follow()
-    _tell_forms(live, console)
+    _tell_forms(live)
     house = operate.House(live, opened, keep)
 
     def keep_house() -> None:
@@ -284,8 +278,7 @@ def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
 def warn_of_strangers(project: Project, where: str) -> None:
     """Says aloud where everybody may ask."""
     if not read_config(project.folder).server.keys and where not in ("127.0.0.1", "::1", "localhost"):
-        told = f"[bold red]LOUD[/] {where} may be reached from elsewhere, and [server] names no keys"
-        Console(stderr=True).print(told, highlight=False)
+        loud(project.name, f"{where} may be reached from elsewhere, and [server] names no keys")
 
 
 Part = tuple[Front, Callable[[], None], Callable[[], None], ServerConfig]
@@ -313,20 +306,20 @@ def _part(project: Project, where: str, bar: Progress) -> Part:
     return wheel.front, wheel.start, wheel.stop, read_config(project.folder).server
 
 
-def _tell_forms(live: Live, console: Console) -> None:
+def _tell_forms(live: Live) -> None:
     """What each version is served from; one that was loaded and cannot be, or a fast form that cannot be read, is said aloud."""
     for ref, reason in live.pins.failed.items():
-        console.print(f"[bold red]LOUD[/] {ref} was loaded and cannot be loaded again: {escape(reason)}", highlight=False)
+        loud(live.system.name, f"{ref} was loaded and cannot be loaded again: {reason}")
         live.event("guarantee_weakened", version=ref, what="a loaded version", reason=reason)
     for ref, ready in live.ready.items():
-        console.print(f"loudly {live.system.name}: {ref} is served from {ready.served}: {ready.told}", highlight=False)
+        say(live.system.name, f"{ref} is served from {ready.served}: {ready.told}")
         lost = live.stores.fast and ready.served == ORIGINAL and ready.bundle.meta.get("fast", {}).get("passed")
         if lost:
-            console.print(f"[bold red]LOUD[/] {ref}: {escape(ready.told)}", highlight=False)
+            loud(live.system.name, f"{ref}: {ready.told}")
             live.event("guarantee_weakened", version=ref, what="serving from a fast form", reason=ready.told)
 
 
-def _tell_sample(live: Live, console: Console) -> None:
+def _tell_sample(live: Live) -> None:
     """Says it where only a part of the traffic is followed. Raises: ConfigError where that cannot be."""
     share = live.stores.sample.share
     if live.stores.sample.whole:
@@ -334,7 +327,7 @@ def _tell_sample(live: Live, console: Console) -> None:
     if live.system.group:
         raise ConfigError("A list is followed whole or not at all.", seen=f"log_sample = {share:g}", do="Take it out of [server].")
     reason = f"{share:.3g} of the units are logged, meet their labels and are judged; the others are answered alone"
-    console.print(f"[bold red]LOUD[/] {live.system.name}: {reason}", highlight=False)
+    loud(live.system.name, reason)
     insist(live, "guarantee_weakened", what="every answer is logged", reason=reason)
 
 

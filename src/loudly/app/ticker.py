@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from rich.console import Console
-from rich.markup import escape
-
 from loudly.core.clock import DAY
+from loudly.core.saying import loud
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
 
@@ -21,7 +19,6 @@ class Ticker:
         self._told: tuple[str, int] = ("", 0)
         self._spared, self._unshelved = (0, 0), ""
         self._overdue = 0
-        self._console = Console(stderr=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loudly-ticker", daemon=True)
 
@@ -117,4 +114,4 @@ class Ticker:
         self._live.event("guarantee_weakened", what="late labels", reason=reason)
 
     def _say(self, text: str) -> None:
-        self._console.print(f"[bold red]LOUD[/] {escape(text)}", highlight=False)
+        loud(self._live.system.name, text)

@@ -16,13 +16,11 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from loudly.app.pipe import listen
 from loudly.app.project import load_app
 from loudly.app.server import Wheel, ask_front, open_wheel
 from loudly.config import read_config
+from loudly.core.saying import loud, speak
 from loudly.errors import LoudlyError
 from loudly.loop.outpost import routing_of
 
@@ -62,7 +60,7 @@ class Turning:
         except Exception as failed:  # noqa: BLE001 - a wheel that stops in silence would leave every spool to grow
             wrong = f"{type(failed).__name__}: {failed}"
         if wrong and wrong != self._wrong:
-            Console(stderr=True).print(f"[bold red]LOUD[/] spools are not taken over: {escape(wrong)}", highlight=False)
+            loud(self._wheel.live.system.name, f"spools are not taken over: {wrong}")
         self._wrong = wrong
 
     def _tell(self) -> None:
@@ -106,7 +104,9 @@ def main(words: str) -> None:
         signal.signal(number, lambda *_: stop.set())
     follow_life(int(said["life"]), stop.set)
     app = load_app(Path(said["file"]))
-    root = read_config(app.folder).root
+    config = read_config(app.folder)
+    speak(config.server.log_format)
+    root = config.root
     root.mkdir(parents=True, exist_ok=True)
     with (root / LOCK).open("ab") as lock:
         wait_for(lock)
@@ -118,8 +118,7 @@ def wait_for(lock: IO[bytes]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        told = f"[bold red]LOUD[/] another wheel turns on {escape(lock.name)}: this one waits until it ends"
-        Console(stderr=True).print(told, highlight=False)
+        loud("", f"another wheel turns on {lock.name}: this one waits until it ends")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 

@@ -26,6 +26,7 @@ from loudly.app.project import load_app
 from loudly.app.server import application
 from loudly.app.wheel import LINE, TOLD, follow_life
 from loudly.core.clock import WallClock
+from loudly.core.saying import speak
 from loudly.errors import LoudlyError, WheelAway
 from loudly.loop import traffic
 from loudly.loop.outpost import Told
@@ -106,6 +107,7 @@ def main(words: str) -> None:
     said = json.loads(words)
     app, folder = load_app(Path(said["file"])), Path(said["folder"])
     stores, config = verbs.open_stores(app.name, app.folder)
+    speak(config.server.log_format)
     name = f"{said['name'].replace(' ', '-')}-{os.urandom(6).hex()}"
     spool = SegmentWriter(
         config.root / SPOOLS / name, rotate=ROTATE_BYTES, through=True, seal_every=SEAL_SECONDS, most=config.server.most_spooled

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from loudly.app.address import open_door, pages
 from loudly.app.pipe import ask
 from loudly.app.server import Project, warn_of_strangers
 from loudly.config import read_config
 from loudly.core.clock import stopwatch
+from loudly.core.saying import loud, say, speak
 from loudly.errors import ConfigError, LoudlyError
 
 LOOK_SECONDS = 0.1
@@ -65,7 +64,6 @@ class Supervisor:
         self._news: list[tuple[str, str]] = []
         self._signals = 0
         self._woken = threading.Event()
-        self._console = Console(stderr=True)
 
     def run(self) -> None:
         """Until it is told to stop. Raises: SystemExit where the wheel cannot be started at all."""
@@ -78,7 +76,7 @@ class Supervisor:
                     self._start(f"worker {number}", 0)
                 host, port = self._door.getsockname()[:2]
                 for told in (f"{self._count} workers, one wheel", pages(host, port)):
-                    self._console.print(f"loudly {self._project.name}: {told}", highlight=False, soft_wrap=True)
+                    say(self._project.name, told)
                 while not self._signals:
                     self._look()
                     self._woken.wait(LOOK_SECONDS)
@@ -189,7 +187,7 @@ class Supervisor:
             child.process.wait()
 
     def _say(self, text: str) -> None:
-        self._console.print(f"[bold red]LOUD[/] {text}", highlight=False)
+        loud(self._project.name, text)
 
 
 def run_workers(file: Path, project: Project, host: str | None, port: int | None, count: int) -> None:
@@ -200,6 +198,7 @@ def run_workers(file: Path, project: Project, host: str | None, port: int | None
     if sys.platform == "win32":
         raise ConfigError("Workers share a listening socket, which Windows does not hand on.", do="Serve without --workers.")
     settings = read_config(project.folder).server
+    speak(settings.log_format)
     where = host or settings.host
     warn_of_strangers(project, where)
     Supervisor(file, project, open_door(where, port or settings.port), count).run()

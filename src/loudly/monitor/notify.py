@@ -7,9 +7,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
+from loudly.core.saying import loud
 from loudly.core.values import Verdict, plain
 
 TIMEOUT_SECONDS = 3.0
@@ -17,7 +15,7 @@ TIMEOUT_SECONDS = 3.0
 
 def terminal(verdict: Verdict) -> None:
     """One LOUD line on standard error."""
-    Console(stderr=True).print(f"[bold red]LOUD[/] {escape(verdict.subject)}: {escape(verdict.reason)}", highlight=False)
+    loud("", f"{verdict.subject}: {verdict.reason}")
 
 
 def to_file(verdict: Verdict, path: Path = Path("alarms.jsonl")) -> None:
