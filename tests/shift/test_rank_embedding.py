@@ -44,6 +44,23 @@ def test_false_alarms_are_what_was_asked_for(n: int) -> None:
     assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
 
 
+@pytest.mark.simulation
+def test_discrete_rows_raise_no_more_false_alarms_than_others() -> None:
+    """Splits with the same counts tie, in whatever order their rows were summed."""
+    alarms = []
+    for seed in range(250):
+        rng = np.random.default_rng(seed)
+        reference = shift.fit((rng.random((1000, 1)) < 0.02).astype(float), seed=seed)
+        found = reference.check((rng.random((50, 1)) < 0.02).astype(float))
+        alarms.append((found.evidence[0].p_value or 0.0) <= 0.05)
+    assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 250)
+
+
+@pytest.mark.parametrize("n", [10, 50, 200])
+def test_constant_rows_are_no_evidence_at_all(n: int) -> None:
+    assert shift.fit(np.ones((1000, 1))).check(np.ones((n, 1))).evidence[0].p_value == 1.0
+
+
 DAMAGES = {
     "one column a little": lambda t, rng: t.with_columns(pl.col("normal") + 0.4),
     "wider": lambda t, rng: t.with_columns(pl.col("normal") * 2),

@@ -79,6 +79,20 @@ def test_quadratic_is_the_unbiased_mmd_written_out_for_every_split(n: int, m: in
     assert window_means(rows, windows)[3] == pytest.approx(rows[windows[3]].mean(axis=0))
 
 
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.1, 0.7, 0.3]])
+def test_splits_with_the_same_rows_tie_whatever_their_order(values: list[float]) -> None:
+    """The observed rows stand one after another, which rounds otherwise than a random order; a tie must count as one."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(values, 40)[:, None]
+    drawn = rng.choice(len(rows), 30, replace=False)
+    split = np.stack([np.sort(drawn), *(rng.permutation(drawn) for _ in range(20))])
+    other = split // 40 * 40 + (split % 40 + 7) % 40  # other rows of the same values
+    windows = np.concatenate([split, other])
+    kernel = np.exp(-(cdist(rows, rows) ** 2)).astype(np.float32)
+    assert p_value(quadratic(kernel, windows)) == 1.0
+    assert p_value(window_means(rows.astype(np.float32), windows)[:, 0]) == 1.0
+
+
 def test_energy_is_the_distance_written_out() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 3)), rng.normal(0.5, 1, size=(40, 3))

@@ -157,9 +157,8 @@ class RankReference:
         ends = np.cumsum([pooled.shape[1] for _, pooled, _ in kept])[:-1]
         found = {}
         for (name, _, mean), part in zip(kept, np.split(means, ends, axis=1), strict=True):
-            gap = part - mean.astype(np.float32)
-            statistic = gap[:, 0] if name == "novelty" else np.einsum("bk,bk->b", gap, gap)
-            found[name] = statistic.astype(np.float64)
+            gap = part - mean
+            found[name] = gap[:, 0] if name == "novelty" else np.einsum("bk,bk->b", gap, gap)
         return found
 
     def _effects(self, rows: Floats, scores: Floats | None, novelty: Single, alpha: float) -> tuple[Evidence, ...]:
