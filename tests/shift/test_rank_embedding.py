@@ -127,7 +127,7 @@ def test_the_answer_does_not_flip_because_n_grew() -> None:
 
 def test_undecided_says_what_is_missing_and_a_fail_says_where() -> None:
     rng = np.random.default_rng(0)
-    table = frame(rng, 2000)
+    table = frame(rng, 20_000)
     reference = shift.fit(table)
     few = reference.check(frame(rng, 20))
     assert few.decision is Decision.UNDECIDED
@@ -147,6 +147,34 @@ def test_the_same_window_has_the_same_verdict_and_order_of_rows_hardly_counts() 
     shuffled = reference.check(window.sample(fraction=1.0, shuffle=True, seed=1))
     one, two = shuffled.evidence[0].p_value, reference.check(window).evidence[0].p_value
     assert one == pytest.approx(two, abs=0.15)
+
+
+def test_what_is_missing_would_settle_it() -> None:
+    """More rows where they help, else a longer reference, else another tolerance: never rows that nobody looks at."""
+    rng = np.random.default_rng(0)
+    long, short = shift.fit(rng.normal(size=(20_000, 2))), shift.fit(rng.normal(size=(30, 2)))
+    found = long.check(rng.normal(size=(300, 2)))
+    more = int(found.missing.removeprefix("about ").removesuffix(" more rows").replace(",", ""))
+    assert 100 < more < 2_000
+    assert long.check(rng.normal(size=(2_500, 2))).passed
+    assert "a reference of about" in short.check(rng.normal(size=(300, 2))).missing
+    assert "a wider tolerance" in long.check(rng.normal(size=(20_000, 2)) + 0.165).missing
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.001])
+def test_a_small_alpha_draws_enough_permutations_to_be_reached(alpha: float) -> None:
+    """Scores alone move, so one family of several speaks; its least p-value has to be able to reach alpha."""
+    rng = np.random.default_rng(0)
+    x, scores = rng.normal(size=(600, 2)), rng.random(600)
+    found = shift.detect(x[:500], x[500:], scores[:500], scores[500:] / 4, alpha=alpha)
+    assert found.failed
+    assert found.evidence[0].p_value <= alpha
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0.0}, {"alpha": 1e-6}, {"alpha": 2.0}, {"tolerance": -1.0}, {"tolerance": np.nan}])
+def test_a_risk_or_tolerance_that_nothing_could_meet_is_named(wrong: Any) -> None:
+    with pytest.raises(DataError, match="judged so"):
+        shift.fit(np.arange(100.0)).check(np.arange(50.0), **wrong)
 
 
 def test_tables_of_any_maker_are_the_same() -> None:

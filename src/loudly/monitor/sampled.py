@@ -13,7 +13,7 @@ import polars as pl
 from loudly.core.values import Verdict
 from loudly.monitor.judged import APART, PREDICTION
 from loudly.shift.plan import Plan
-from loudly.shift.rank_embedding import FAMILIES, RankReference, fit
+from loudly.shift.rank_embedding import FAMILIES, LEAST_ALPHA, RankReference, fit
 from loudly.shift.reservoir import Reservoir, joined, reservoir_of
 
 REFERENCE_SAMPLE = 1000
@@ -49,7 +49,7 @@ class Joint:
     """
 
     def __init__(self, alpha: float, tolerance: float, level: float) -> None:
-        self._alpha, self._tolerance = alpha, tolerance
+        self._alpha, self._tolerance = max(alpha, LEAST_ALPHA), tolerance
         # The least of five p-values, calibrated, must be able to reach the level of the budget.
         self._permutations = min(MOST_PERMUTATIONS, max(PERMUTATIONS, math.ceil(len(FAMILIES) / level)))
         self._plan = Plan({})
