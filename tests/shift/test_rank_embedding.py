@@ -187,6 +187,27 @@ def test_tables_of_any_maker_are_the_same() -> None:
     assert shift.detect(pl.DataFrame(x, schema=NAMES).to_arrow(), pl.DataFrame(y, schema=NAMES).to_arrow()) == polars
 
 
+def test_columns_of_one_name_are_an_error_and_none_is_lost() -> None:
+    pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    rows = np.random.default_rng(0).normal(size=(100, 2))
+    twice = [pd.DataFrame(rows, columns=["a", "a"]), pd.DataFrame(rows, columns=[1, "1"]), {1: rows[:, 0], "1": rows[:, 1]}]
+    for table in [*twice, pa.table([rows[:, 0], rows[:, 1]], names=["a", "a"])]:
+        with pytest.raises(DataError, match="the same name"):
+            shift.fit(table)
+
+
+def test_masked_values_are_missing_and_objects_are_what_they_hold() -> None:
+    rng = np.random.default_rng(0)
+    reference = shift.fit(rng.normal(size=(500, 2)))
+    rows = rng.normal(size=(100, 2))
+    hidden = reference.check(np.ma.array(rows, mask=np.tile([True, False], (100, 1))))
+    assert hidden.failed
+    assert hidden.evidence[1].about == "missing column_0"
+    assert reference.check(rows.astype(object)) == reference.check(rows)
+    named = np.array([(float(x), float(y)) for x, y in rows], dtype=[("column_0", "f8"), ("column_1", "f8")])
+    assert reference.check(named) == reference.check(rows)
+
+
 def test_bad_input_has_a_named_answer() -> None:
     rng = np.random.default_rng(0)
     reference = shift.fit(frame(rng, 100))
@@ -202,9 +223,10 @@ def test_bad_input_has_a_named_answer() -> None:
         shift.fit(3)
     with pytest.raises(DataError, match="NaN or infinite"):
         shift.fit(frame(rng, 50), np.full(50, np.nan))
-    assert reference.check(frame(rng, 50, extra=np.zeros(50))).evidence, "columns the reference has not are left out"
-    all_missing = frame(rng, 60).with_columns(normal=pl.lit(None, pl.Float64))
-    assert (reference.check(all_missing).evidence[0].p_value or 0.0) <= 0.05
+    assert "LOUD: window: extra: new" in reference.check(frame(rng, 50, extra=np.zeros(50))).reason
+    for nothing in (pl.lit(None, pl.Float64), pl.lit(None)):
+        all_missing = frame(rng, 60).with_columns(normal=nothing)
+        assert (reference.check(all_missing).evidence[0].p_value or 0.0) <= 0.05
     assert shift.fit(frame(rng, 20)).check(frame(rng, 20)).decision is not Decision.FAIL
 
 

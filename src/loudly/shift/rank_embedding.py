@@ -113,6 +113,7 @@ class RankReference:
         said = (
             *(f"reference: {n}" for n in self.encoding.notes),
             *(f"window: {n}" for n in spoken(notes) if n.split(":")[0] in self.encoding.names),
+            *(f"window: {n}: new, the reference does not know it" for n in frame.columns if n not in self.encoding.given),
         )
         if said:
             detail["notes"] = list(said)
