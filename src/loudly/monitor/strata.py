@@ -16,9 +16,9 @@ from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, nearest
 from loudly.shift.bins import Bins
-from loudly.shift.categories import codes_of
+from loudly.shift.categories import as_text, codes_of
 from loudly.shift.context import MOST_UNSEEN, context_log_e
-from loudly.shift.fold import as_text, read
+from loudly.shift.fold import read
 from loudly.shift.plan import Plan
 from loudly.stats.count_intervals import total_variation_reach
 from loudly.stats.dkw import ks_interval

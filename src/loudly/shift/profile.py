@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from loudly.core.seams import Floats, Ints
 from loudly.errors import DataError
 from loudly.shift.bins import Bins, bins_of
-from loudly.shift.fold import SQUARED, Far, added, as_text, fold, read
+from loudly.shift.categories import as_text
+from loudly.shift.fold import SQUARED, Far, added, fold, read
 from loudly.shift.plan import (
     ABSENT,
     BITS,
