@@ -70,7 +70,7 @@ class Strata:
         rows, known = inside.sum(axis=1), held.sum(axis=1)
         both = (rows > 0) & (known >= FEWEST)
         n, whole = int(rows[both].sum()), int(seen.sum())
-        unseen = 1 - n / max(1, whole)
+        unseen = 1 - n / whole if whole else 0.0  # of a column without any value nobody knows the contexts
         detail: dict[str, Json] = {"context": list(self.names), "unseen": round(unseen, 4)}
         unit = "KS distance" if numeric else "total variation"
         if n == 0 or unseen > MOST_UNSEEN:
