@@ -30,7 +30,7 @@ from loudly.shift.estimate.answer import harm
 from loudly.shift.estimate.cbpe import Cbpe
 from loudly.shift.estimate.expected import BETTER
 from loudly.shift.event_time import event_times
-from loudly.shift.feed import FeedJudge
+from loudly.shift.feed import FEWEST_ROWS, FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
@@ -334,10 +334,20 @@ class Watch:
         biased = self.calibration(now)
         if biased.failed:
             causes.append(Cause("calibration", "calibration", biased))
-        told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or "as it should be"
+        few = window.profile.rows < FEWEST_ROWS
+        fine = f"{window.profile.rows} rows are too few to tell" if few else "as it should be"
+        told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or fine
+        unclear = {
+            "feed": few,
+            "performance": confirmed.decision is Decision.UNDECIDED,
+            "calibration": biased.decision is Decision.UNDECIDED,
+        }
         far = f"; moved: {', '.join(f'{n} {s:.2f}' for n, s in shifts.items())}" if shifts else ""
         raised, cleared = (tuple(f"shift: {n}" for n in names) for names in (moves.raised, moves.cleared))
-        return WindowJudged(start, span[1], revision, window.profile.rows, tuple(causes), shifts, told + far, raised, cleared)
+        untold = tuple(kind for kind, yes in unclear.items() if yes)
+        return WindowJudged(
+            start, span[1], revision, window.profile.rows, tuple(causes), shifts, told + far, raised, cleared, untold
+        )
 
     def _together(self, start: int, window: Seen) -> Verdict | None:
         """All columns at once, where a day of windows (or a longer window) ends."""
