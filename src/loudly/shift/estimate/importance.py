@@ -19,7 +19,7 @@ from loudly.core.values import Evidence, Verdict
 from loudly.shift.estimate.answer import by_labels, confirmed, day_of, of_days, told, untold
 from loudly.shift.estimate.density import Columns, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
-from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
+from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
 from loudly.shift.estimate.pape import ASSUMES, spoken, with_score
 
 METHOD = "importance weighting"
@@ -70,7 +70,8 @@ class Importance:
 
         days: the day of each row, where rows of one day err alike.
         """
-        s, y = scores(score), np.asarray(truth, dtype=np.float64)
+        s = scores(score)
+        y = labels(truth, s)
         kept = sound(s) & np.isfinite(y)
         found = self.estimate(np.where(kept if s.ndim == 1 else kept[:, None], s, np.nan), inputs)
         if found.effect is None:

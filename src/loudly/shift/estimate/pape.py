@@ -21,7 +21,7 @@ from loudly.shift.estimate.answer import confirmed, day_of, untold
 from loudly.shift.estimate.cbpe import Cbpe, calibrations
 from loudly.shift.estimate.density import Columns, Density, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
-from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
+from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
 
 METHOD = "PAPE"
 ASSUMES = "covariate shift alone: P(y | inputs) as in the reference, and inputs of the window that the reference covers"
@@ -73,8 +73,8 @@ class Pape:
         if isinstance(found, Evidence):
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
         made, s, ratio = found
-        kept = sound(scores(score))
-        y = np.asarray(truth, dtype=np.float64)[kept]
+        kept = sound(given := scores(score))
+        y = labels(truth, given)[kept]
         return replace_evidence(made.check_against(s, y, looks=looks, days=day_of(days, kept)), ratio)
 
     def _window(self, score: ArrayLike, inputs: Inputs) -> Evidence | tuple[Cbpe, Floats, Density]:
