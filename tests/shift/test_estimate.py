@@ -27,6 +27,7 @@ from loudly.shift.estimate.dle import Dle
 from loudly.shift.estimate.expected import BETTER, expected
 from loudly.shift.estimate.importance import Importance
 from loudly.shift.estimate.pape import Pape
+from loudly.shift.impact import Impact
 from loudly.shift.kind import kind_of_shift
 
 Floats = NDArray[np.float64]
@@ -322,6 +323,20 @@ def test_inputs_may_be_a_table_with_words_and_holes() -> None:
         density(np.zeros((5, 1)), np.zeros((50, 1)))
     still = density(np.zeros((60, 1)), np.zeros((60, 1)))
     assert still.ess == pytest.approx(60)
+
+
+def test_columns_of_a_table_of_any_maker_are_known_by_name_and_not_by_place() -> None:
+    pd = pytest.importorskip("pandas")
+    x, s, y = rows(0, 600)
+    table = pl.DataFrame({"a": x[:, 0], "b": 5 * x[:, 1], "c": ["u", "v"] * 300})
+    right = Pape.fit(s, y, table).estimate(s[:200], table[:200])
+    for made in (table.to_pandas(), table.to_arrow(), table.to_dict()):
+        assert Pape.fit(s, y, made).estimate(s[:200], table[:200]) == right
+    other = table.select("c", "b", "a")[:200]
+    assert Pape.fit(s, y, pd.DataFrame(table.to_dict(as_series=False))).estimate(s[:200], other.to_pandas()) == right
+    assert {e.about for e in Impact.fit(s, y, table.to_pandas()).rank(other.to_pandas())} == {"a", "b", "c"}
+    with pytest.raises(DataError, match="differ in length"):
+        Pape.fit(s, y, table).estimate(s[:200], table[:100])
 
 
 def test_the_same_rows_give_the_same_answer() -> None:

@@ -82,8 +82,8 @@ def kind_of_shift(
     ours, theirs = (given.score, s) if given.score.ndim == 2 else (given.score[:, None], s[:, None])
     if reference_inputs is not None and window_inputs is not None:
         columns = columns_of(reference_inputs)
-        ours = with_score(columns.array(reference_inputs)[given.kept], given.score)
-        theirs = with_score(columns.array(window_inputs), s)
+        ours = with_score(columns.array(reference_inputs, len(given.kept))[given.kept], given.score)
+        theirs = with_score(columns.array(window_inputs, len(s)), s)
     by = "inputs and scores" if reference_inputs is not None and window_inputs is not None else "scores alone"
     y = np.full(len(s), np.nan) if window_truth is None else labels(window_truth, s)
     seen = kept & np.isfinite(y)

@@ -49,7 +49,7 @@ class Importance:
         True
         """
         given, columns = labelled(score, truth), columns_of(inputs)
-        X = with_score(columns.array(inputs)[given.kept], given.score)
+        X = with_score(columns.array(inputs, len(given.kept))[given.kept], given.score)
         return cls(known(metric), given, columns, X, confidence)
 
     def estimate(self, score: ArrayLike, inputs: Inputs) -> Evidence:
@@ -58,7 +58,7 @@ class Importance:
         kept = sound(s)
         if kept.sum() < 20:
             return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, "at least 20 rows with scores")
-        ratio = density(self.X, with_score(self.columns.array(inputs)[kept], s[kept]))
+        ratio = density(self.X, with_score(self.columns.array(inputs, len(kept))[kept], s[kept]))
         found = expected(self.metric, self.given.score, self.given.onehot, ratio.weight)
         detail = spoken(ratio, len(self.X))
         return told(METHOD, self.metric, found.value, found.error, int(kept.sum()), ASSUMES, self.confidence, detail)

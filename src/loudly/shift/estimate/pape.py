@@ -54,7 +54,7 @@ class Pape:
         0.7
         """
         given, columns = labelled(score, truth), columns_of(inputs)
-        X = with_score(columns.array(inputs)[given.kept], given.score)
+        X = with_score(columns.array(inputs, len(given.kept))[given.kept], given.score)
         return cls(metric, given, columns, X, expected(known(metric), given.score, given.onehot).value, confidence)
 
     def estimate(self, score: ArrayLike, inputs: Inputs) -> Evidence:
@@ -83,7 +83,7 @@ class Pape:
         if kept.sum() < 20:
             return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, "at least 20 rows with scores")
         s = given[kept]
-        ratio = density(self.X, with_score(self.columns.array(inputs)[kept], s))
+        ratio = density(self.X, with_score(self.columns.array(inputs, len(kept))[kept], s))
         made = Cbpe(self.metric, calibrations(self.given, ratio.weight), len(self.given.truth), self.expected, self.confidence)
         return replace(made, method=METHOD, assumes=ASSUMES), s, ratio
 
