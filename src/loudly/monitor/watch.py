@@ -21,7 +21,7 @@ from loudly.monitor.eras import Eras
 from loudly.monitor.examples import Examples
 from loudly.monitor.judged import APART, HOURS, PREDICTION, Cause, Weight, WindowJudged
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
-from loudly.monitor.sampled import Joint, reference_sample, table_of
+from loudly.monitor.sampled import MOST_PERMUTATIONS, Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts, joint_budget, stretch
 from loudly.monitor.strata import strata_of
@@ -112,6 +112,9 @@ class Watch:
         self.streams.begin(champion.task, champion.schema, now)
         if self.settings.joint and strata is None:
             self._joint.begin(kept, plan)
+            if not self._joint.reaches and self.settings.rule == "count":
+                why = f"{MOST_PERMUTATIONS:,} permutations cannot reach the p-value that so small a budget asks for"
+                self._news.append(Event("guarantee_weakened", now, {"what": JOINT, "reason": why}))
         self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
 
     def _training_windows(self, reference: pl.DataFrame, plan: Plan) -> Iterator[Profile]:
