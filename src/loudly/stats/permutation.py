@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loudly.core.seams import Floats, Ints
+from loudly.errors import DataError
 
 Kernel = NDArray[np.float32] | NDArray[np.float64]
 
@@ -26,6 +27,8 @@ def subsets(pool: int, size: int, permutations: int, rng: np.random.Generator) -
 
     Cost: one random key a row and permutation, partitioned.
     """
+    if permutations < 1:
+        raise DataError("Without permutations there is no p-value.", seen=f"{permutations}", do="draw a hundred or more")
     keys = rng.random((permutations, pool), dtype=np.float32)
     drawn = np.argpartition(keys, size - 1, axis=1)[:, :size] if size < pool else np.tile(np.arange(pool), (permutations, 1))
     return np.concatenate([np.arange(pool - size, pool)[None, :], drawn])
