@@ -103,6 +103,19 @@ def test_two_absurd_rows_among_ten_are_heard() -> None:
     assert np.mean(np.array(found) <= 0.05) >= 0.8
 
 
+@pytest.mark.parametrize("large", [1e6, 1e300])
+def test_a_column_of_large_numbers_hides_no_absurd_rows_of_others(large: float) -> None:
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scale = np.r_[np.ones(9), large]
+        reference = shift.fit(rng.normal(size=(1000, 10)) * scale)
+        window = rng.normal(size=(10, 10)) * scale
+        window[:2, :9] *= 6
+        found.append(reference.check(window).evidence[0].p_value or 0.0)
+    assert np.mean(np.array(found) <= 0.05) >= 0.7
+
+
 def test_scores_are_seen_where_the_inputs_stand_still() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 3))

@@ -257,9 +257,7 @@ def fit(
     told = None if scores is None else _matrix(scores, len(rows))
     score_ranks = None if told is None else _sorted(told[one])
     half = rows[one]
-    centre = np.array([_middle(c) for c in half.T])
-    sd = np.array([float(np.nanstd(c)) if np.isfinite(c).any() else 0.0 for c in half.T])
-    scale = sd + FLOOR * np.maximum(np.abs(centre), np.sqrt(np.mean(sd**2)) + 1e-12)
+    centre, scale = _scales(half)
     distances = np.sort(_distance(half, centre, scale))
     bare = RankReference(encoding, _sorted(half), centre, scale, distances, score_ranks, (), (), len(rows), seed)
     held = bare.embed(rows[two], None if told is None else told[two])
@@ -327,15 +325,26 @@ def _sorted(rows: Floats) -> Ranks:
     return Ranks(columns, tuple(1 - len(c) / len(rows) for c in columns), len(rows))
 
 
-def _middle(column: Floats) -> float:
-    known = column[np.isfinite(column)]
-    return float(known.mean()) if len(known) else 0.0
+def _scales(rows: Floats) -> tuple[Floats, Floats]:
+    """The middle of each column, and what counts as one step away from it: its deviation, and a little of its own reach.
+
+    A column that is constant is measured by its middle, one of zeros alone by the others. A column of large numbers says nothing
+    about the small ones of another. Shapes: (n, d) -> (d,), (d,).
+    """
+    known = [column[np.isfinite(column)] for column in rows.T]
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre = np.array([float(c.mean()) if len(c) else 0.0 for c in known])
+        sd = np.array([float(c.std()) if len(c) else 0.0 for c in known])
+        reach = np.array([float(np.abs(c - m).max(initial=0.0)) for c, m in zip(known, centre, strict=True)])
+        own = np.where(reach > np.abs(centre) * 1e-9, reach, np.abs(centre))
+        return centre, sd + FLOOR * np.where(own > 0, own, np.sqrt(np.mean(sd**2)) + 1e-12)
 
 
 def _distance(rows: Floats, centre: Floats, scale: Floats) -> Floats:
     """Mean squared standardised distance over the columns that are known."""
-    z = (rows - centre) / scale
-    out: Floats = np.where(np.isnan(z), 0.0, np.minimum(z * z, 1e12)).mean(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = (rows - centre) / scale
+        out: Floats = np.where(np.isnan(z), 0.0, np.minimum(z * z, 1e12)).mean(axis=1)
     return out
 
 
