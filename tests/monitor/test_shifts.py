@@ -139,6 +139,9 @@ def test_contexts_that_the_reference_never_saw_are_not_judged_and_an_unknown_one
     rows = seasonal(rng, 400, summer=1.0)
     told = shifts.judge(START, Seen(profile(rows, plan), strata.counts(rows, plan)))
     assert (told.raised, told.unseen) == ((), 1.0)
+    lost = seasonal(rng, 400, summer=0.0).with_columns(temp=pl.lit(np.inf))
+    told = shifts.judge(START + DAY, Seen(profile(lost, plan), strata.counts(lost, plan)))
+    assert told.unseen == 0.0, "a column without a value is no new context"
     with pytest.raises(ConfigError, match="did you mean 'season'"):
         strata_of(reference, ("seson",), "at", plan)
 
