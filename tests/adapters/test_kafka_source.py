@@ -19,6 +19,7 @@ import pytest
 from loudly import plugins
 from loudly.errors import DataError, StoreError
 from loudly.shift.checkpoint import Checkpoint, follow
+from loudly.shift.event_time import NO_TIME
 from loudly.shift.window_shapes import Tumbling
 from loudly.shift.window_state import Codec
 from loudly.shift.windows import Windows, last_words
@@ -204,6 +205,24 @@ def test_times_are_those_of_the_rows_or_of_the_messages(cluster: Cluster) -> Non
     with pytest.raises(DataError, match="no time"):
         list(nowhere.read({}))
     for source in (stamped, by_text, nowhere):
+        source.close()
+
+
+def test_a_text_that_is_no_time_holds_nobody_up_and_one_without_a_zone_is_asked_about(cluster: Cluster) -> None:
+    plain = [
+        b'{"t": "2024-07-01T12:00:00"}',
+        b'{"t": "yesterday"}',
+        b'{"t": "2024-07-01 12:00:01.5"}',
+        b'{"t": "2024-07-01T10:00:02Z"}',
+    ]
+    cluster.send("local", plain, partition=0)
+    here, nowhere = source_of(cluster, "local", time="t", naive="Europe/Berlin"), source_of(cluster, "local", time="t")
+    (batch,) = here.read({})
+    assert (batch.at - batch.at[0]).tolist()[2:] == [1.5 * SECOND, 2 * SECOND]
+    assert batch.at[1] == NO_TIME
+    with pytest.raises(DataError, match="have no zone"):
+        list(nowhere.read({}))
+    for source in (here, nowhere):
         source.close()
 
 

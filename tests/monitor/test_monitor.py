@@ -191,6 +191,26 @@ def test_one_alarm_for_a_cause_until_it_clears() -> None:
     assert kinds == [["alarm_raised"], [], [], [], [], ["alarm_cleared"], [], []]
 
 
+@pytest.mark.parametrize("kind", ["feed", "performance"])
+def test_windows_in_which_nobody_could_tell_are_no_calm(kind: str) -> None:
+    """An alarm does not clear because the rows, or the labels, have stopped coming."""
+    alerts = Alerts(SETTINGS)
+    alerts.events((window(0, Cause(kind, f"{kind} of x", BAD)),), 0)
+    unclear = [replace(window(d), untold=(kind,)) for d in range(1, 20)]
+    assert alerts.events(tuple(unclear), 20 * DAY) == ()
+    told = [e.kind for d in range(20, 27) for e in alerts.events((window(d),), d * DAY)]
+    assert told == ["alarm_cleared"]
+
+
+def test_a_window_says_what_it_could_not_tell(table: pl.DataFrame) -> None:
+    (few,) = feed(crowned(table), table[4000:4030], START + 21 * DAY)
+    assert few.untold == ("feed", "performance", "calibration")
+    assert few.summary.startswith("30 rows are too few to tell")
+    (enough,) = feed(crowned(table), table[4000:4200], START + 21 * DAY)
+    assert enough.untold == ("performance", "calibration")
+    assert enough.summary.startswith("as it should be")
+
+
 def test_the_budget_holds_but_a_broken_feed_always_pages() -> None:
     alerts = Alerts(replace(SETTINGS, budget=2))
     many = [Cause("performance", f"performance {i}", BAD) for i in range(5)] + [Cause("feed", "feed: x gone", BAD)]

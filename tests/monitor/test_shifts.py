@@ -139,6 +139,9 @@ def test_contexts_that_the_reference_never_saw_are_not_judged_and_an_unknown_one
     rows = seasonal(rng, 400, summer=1.0)
     told = shifts.judge(START, Seen(profile(rows, plan), strata.counts(rows, plan)))
     assert (told.raised, told.unseen) == ((), 1.0)
+    lost = seasonal(rng, 400, summer=0.0).with_columns(temp=pl.lit(np.inf))
+    told = shifts.judge(START + DAY, Seen(profile(lost, plan), strata.counts(lost, plan)))
+    assert told.unseen == 0.0, "a column without a value is no new context"
     with pytest.raises(ConfigError, match="did you mean 'season'"):
         strata_of(reference, ("seson",), "at", plan)
 
@@ -228,11 +231,26 @@ def test_a_ledger_tells_after_a_restart_what_is_held_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"alarms_a_month": 0}, {"pages": "some"}, {"rule": "share"}, {"joint": 1.0}, {"context": "hour"}]
+    "settings",
+    [{"alarms_a_month": 0}, {"alarms_a_month": np.nan}, {"pages": "some"}, {"rule": "share"}, {"joint": 1.0}, {"context": "hour"}],
 )
 def test_impossible_budgets_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         MonitorSettings(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("alarms", "raised"), [(0.05, True), (0.01, False)])
+def test_all_columns_together_can_raise_within_a_small_budget_or_say_that_they_cannot(alarms: float, raised: bool) -> None:
+    """Every column moves by less than it may: the test of all of them has to reach what the budget asks for."""
+    table = make_world(days=40, per_day=480)
+    watch = Watch(MonitorSettings(alarms_a_month=alarms), metric="roc_auc", time="at", key="id")
+    champion = Champion(infer_schema(table, label="y", time="at", key="id"))
+    watch.crown(champion, table[:9600], None, START + 20 * DAY)
+    rows = table[9600:10080].with_columns(x1=pl.col("x1") * 0.3, x2=20 + (pl.col("x2") - 20) * 0.3)
+    watch.rows(rows, champion.predict(rows), START + 21 * DAY)
+    (judged,) = watch.close(START + 21 * DAY)
+    assert (f"shift: {JOINT}" in judged.raised) is raised
+    assert [e.data["what"] for e in watch.told()] == ([] if raised else [JOINT])
 
 
 def test_hourly_windows_have_one_test_of_all_columns_a_day() -> None:

@@ -21,6 +21,13 @@ def e_values(rng: np.random.Generator, windows: int, shared: float) -> np.ndarra
     return 2.5 * z - 2.5**2 / 2
 
 
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan])
+def test_a_budget_of_no_number_is_refused(wrong: float) -> None:
+    """Nothing reaches a threshold of NaN, so nothing would ever have been said."""
+    with pytest.raises(ConfigError):
+        AlertBudget(wrong, 3, 30)
+
+
 @pytest.mark.parametrize("shared", [0.0, 0.9])
 def test_false_alarms_stay_within_the_budget_whatever_the_dependence(shared: float) -> None:
     rng = np.random.default_rng(0)

@@ -100,6 +100,16 @@ def test_constant_and_all_missing_columns_are_judged_like_any() -> None:
     assert all(v.failed for v in context_test(flat, other, ["x", "gone"], ["c"]))
 
 
+def test_tables_of_any_maker_are_taken_and_a_changed_type_is_named() -> None:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"x": rng.normal(size=400), "hour": rng.integers(0, 4, 400)})
+    moved = table.with_columns((pl.col("x") + 1).cast(pl.Float32))
+    (found,) = context_test(table.to_pandas(), moved.to_arrow(), ["x"], ["hour"], permutations=99)
+    assert found.failed
+    with pytest.raises(DataError, match="another type"):
+        context_test(table, table.with_columns(pl.col("x").cast(pl.String)), ["x"], ["hour"])
+
+
 def test_the_e_process_within_strata_is_right_at_every_look() -> None:
     rng = np.random.default_rng(3)
     strata = rng.dirichlet(np.full(6, 2.0), size=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,8 @@ from loudly.shift.estimate.dle import Dle
 from loudly.shift.estimate.expected import BETTER, expected
 from loudly.shift.estimate.importance import Importance
 from loudly.shift.estimate.pape import Pape
+from loudly.shift.impact import Impact
+from loudly.shift.kind import kind_of_shift
 
 Floats = NDArray[np.float64]
 RUNS = 60
@@ -267,6 +270,11 @@ def test_bad_windows_have_named_answers() -> None:
         assert "rows" in str(found.detail["missing"])
         assert harm(found, 0.8, 0.01).decision is Decision.UNDECIDED
         assert harm(found, 0.8, 0.01).missing
+    atc = Atc.fit(s, y)
+    for few in (cbpe.estimate(s[:1]), atc.estimate(s[:19]), Dle.fit(s, y, x).estimate(s[:2], x[:2])):
+        assert few.effect is None, "an interval from a row or two would have no width"
+        assert "at least 20 rows" in harm(few, 0.8, 0.01).missing
+    assert atc.estimate(np.full(25, 0.999)).low < 0.92, "25 rows that are all sure are no certain accuracy of 1"
     assert cbpe.estimate(holes).detail["unusable"] == 100
     flat = cbpe.estimate(np.full(50, 0.4))
     assert flat.effect == pytest.approx(0.5)
@@ -276,6 +284,31 @@ def test_bad_windows_have_named_answers() -> None:
         cbpe.estimate(many(0, 60)[0])
     with pytest.raises(DataError, match="another width"):
         Pape.fit(s, y, x).estimate(s, x[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda y: 2 * y - 1, "codes 0..k-1"),
+        (lambda y: y + 5, "codes 0..k-1"),
+        (lambda y: y[1:], "differ in length"),
+        (lambda y: np.where(y == 1, "yes", "no"), "must be numbers"),
+    ],
+)
+def test_labels_that_are_no_codes_are_refused_wherever_labels_come(wrong: Any, told: str) -> None:
+    """Labels of -1 and 1 had an accuracy above 1, and an estimate that was right was 'disproved'."""
+    x, s, y = rows(0, 400)
+    checks = [
+        lambda bad: Cbpe.fit(s, bad),
+        lambda bad: Cbpe.fit(s, y, metric="accuracy").check_against(s, bad),
+        lambda bad: Atc.fit(s, y).check_against(s, bad),
+        lambda bad: Pape.fit(s, y, x).check_against(s, x, bad),
+        lambda bad: Importance.fit(s, y, x).check_against(s, x, bad),
+        lambda bad: kind_of_shift(s, y, s, window_truth=bad),
+    ]
+    for check in checks:
+        with pytest.raises(DataError, match=told):
+            check(wrong(y))
 
 
 def test_inputs_may_be_a_table_with_words_and_holes() -> None:
@@ -290,6 +323,20 @@ def test_inputs_may_be_a_table_with_words_and_holes() -> None:
         density(np.zeros((5, 1)), np.zeros((50, 1)))
     still = density(np.zeros((60, 1)), np.zeros((60, 1)))
     assert still.ess == pytest.approx(60)
+
+
+def test_columns_of_a_table_of_any_maker_are_known_by_name_and_not_by_place() -> None:
+    pd = pytest.importorskip("pandas")
+    x, s, y = rows(0, 600)
+    table = pl.DataFrame({"a": x[:, 0], "b": 5 * x[:, 1], "c": ["u", "v"] * 300})
+    right = Pape.fit(s, y, table).estimate(s[:200], table[:200])
+    for made in (table.to_pandas(), table.to_arrow(), table.to_dict()):
+        assert Pape.fit(s, y, made).estimate(s[:200], table[:200]) == right
+    other = table.select("c", "b", "a")[:200]
+    assert Pape.fit(s, y, pd.DataFrame(table.to_dict(as_series=False))).estimate(s[:200], other.to_pandas()) == right
+    assert {e.about for e in Impact.fit(s, y, table.to_pandas()).rank(other.to_pandas())} == {"a", "b", "c"}
+    with pytest.raises(DataError, match="differ in length"):
+        Pape.fit(s, y, table).estimate(s[:200], table[:100])
 
 
 def test_the_same_rows_give_the_same_answer() -> None:

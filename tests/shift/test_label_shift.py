@@ -39,6 +39,17 @@ def test_intervals_of_the_new_priors_cover_them(method: str) -> None:
     assert within >= 104
 
 
+@pytest.mark.parametrize("method", ["bbse", "bbse-soft"])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_intervals_from_few_rows_cover_the_priors_too(method: str, n: int) -> None:
+    """Few rows are often all called alike and then have no spread of their own."""
+    fitted, within = LabelShift.fit(*classes(0, 3000, BEFORE)), 0
+    for run in range(60):
+        found = fitted.estimate(classes(run + 1, n, (0.4, 0.3, 0.3))[0], method=method)
+        within += sum((e.low or 0.0) <= q <= (e.high or 0.0) for e, q in zip(found, (0.4, 0.3, 0.3), strict=True))
+    assert within >= 0.88 * 180
+
+
 def published_em(chance: Floats, prior: Floats) -> Floats:
     """Saerens' loop as kundajelab/abstention runs it, to 1e-6 or 100 rounds."""
     q = prior

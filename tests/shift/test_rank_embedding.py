@@ -44,6 +44,23 @@ def test_false_alarms_are_what_was_asked_for(n: int) -> None:
     assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
 
 
+@pytest.mark.simulation
+def test_discrete_rows_raise_no_more_false_alarms_than_others() -> None:
+    """Splits with the same counts tie, in whatever order their rows were summed."""
+    alarms = []
+    for seed in range(250):
+        rng = np.random.default_rng(seed)
+        reference = shift.fit((rng.random((1000, 1)) < 0.02).astype(float), seed=seed)
+        found = reference.check((rng.random((50, 1)) < 0.02).astype(float))
+        alarms.append((found.evidence[0].p_value or 0.0) <= 0.05)
+    assert np.mean(alarms) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 250)
+
+
+@pytest.mark.parametrize("n", [10, 50, 200])
+def test_constant_rows_are_no_evidence_at_all(n: int) -> None:
+    assert shift.fit(np.ones((1000, 1))).check(np.ones((n, 1))).evidence[0].p_value == 1.0
+
+
 DAMAGES = {
     "one column a little": lambda t, rng: t.with_columns(pl.col("normal") + 0.4),
     "wider": lambda t, rng: t.with_columns(pl.col("normal") * 2),
@@ -86,6 +103,19 @@ def test_two_absurd_rows_among_ten_are_heard() -> None:
     assert np.mean(np.array(found) <= 0.05) >= 0.8
 
 
+@pytest.mark.parametrize("large", [1e6, 1e300])
+def test_a_column_of_large_numbers_hides_no_absurd_rows_of_others(large: float) -> None:
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scale = np.r_[np.ones(9), large]
+        reference = shift.fit(rng.normal(size=(1000, 10)) * scale)
+        window = rng.normal(size=(10, 10)) * scale
+        window[:2, :9] *= 6
+        found.append(reference.check(window).evidence[0].p_value or 0.0)
+    assert np.mean(np.array(found) <= 0.05) >= 0.7
+
+
 def test_scores_are_seen_where_the_inputs_stand_still() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 3))
@@ -110,7 +140,7 @@ def test_the_answer_does_not_flip_because_n_grew() -> None:
 
 def test_undecided_says_what_is_missing_and_a_fail_says_where() -> None:
     rng = np.random.default_rng(0)
-    table = frame(rng, 2000)
+    table = frame(rng, 20_000)
     reference = shift.fit(table)
     few = reference.check(frame(rng, 20))
     assert few.decision is Decision.UNDECIDED
@@ -132,6 +162,34 @@ def test_the_same_window_has_the_same_verdict_and_order_of_rows_hardly_counts() 
     assert one == pytest.approx(two, abs=0.15)
 
 
+def test_what_is_missing_would_settle_it() -> None:
+    """More rows where they help, else a longer reference, else another tolerance: never rows that nobody looks at."""
+    rng = np.random.default_rng(0)
+    long, short = shift.fit(rng.normal(size=(20_000, 2))), shift.fit(rng.normal(size=(30, 2)))
+    found = long.check(rng.normal(size=(300, 2)))
+    more = int(found.missing.removeprefix("about ").removesuffix(" more rows").replace(",", ""))
+    assert 100 < more < 2_000
+    assert long.check(rng.normal(size=(2_500, 2))).passed
+    assert "a reference of about" in short.check(rng.normal(size=(300, 2))).missing
+    assert "a wider tolerance" in long.check(rng.normal(size=(20_000, 2)) + 0.165).missing
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.001])
+def test_a_small_alpha_draws_enough_permutations_to_be_reached(alpha: float) -> None:
+    """Scores alone move, so one family of several speaks; its least p-value has to be able to reach alpha."""
+    rng = np.random.default_rng(0)
+    x, scores = rng.normal(size=(600, 2)), rng.random(600)
+    found = shift.detect(x[:500], x[500:], scores[:500], scores[500:] / 4, alpha=alpha)
+    assert found.failed
+    assert found.evidence[0].p_value <= alpha
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0.0}, {"alpha": 1e-6}, {"alpha": 2.0}, {"tolerance": -1.0}, {"tolerance": np.nan}])
+def test_a_risk_or_tolerance_that_nothing_could_meet_is_named(wrong: Any) -> None:
+    with pytest.raises(DataError, match="judged so"):
+        shift.fit(np.arange(100.0)).check(np.arange(50.0), **wrong)
+
+
 def test_tables_of_any_maker_are_the_same() -> None:
     pd = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
@@ -140,6 +198,27 @@ def test_tables_of_any_maker_are_the_same() -> None:
     assert shift.detect(x, y) == polars
     assert shift.detect(pd.DataFrame(x, columns=NAMES), pd.DataFrame(y, columns=NAMES)) == polars
     assert shift.detect(pl.DataFrame(x, schema=NAMES).to_arrow(), pl.DataFrame(y, schema=NAMES).to_arrow()) == polars
+
+
+def test_columns_of_one_name_are_an_error_and_none_is_lost() -> None:
+    pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    rows = np.random.default_rng(0).normal(size=(100, 2))
+    twice = [pd.DataFrame(rows, columns=["a", "a"]), pd.DataFrame(rows, columns=[1, "1"]), {1: rows[:, 0], "1": rows[:, 1]}]
+    for table in [*twice, pa.table([rows[:, 0], rows[:, 1]], names=["a", "a"])]:
+        with pytest.raises(DataError, match="the same name"):
+            shift.fit(table)
+
+
+def test_masked_values_are_missing_and_objects_are_what_they_hold() -> None:
+    rng = np.random.default_rng(0)
+    reference = shift.fit(rng.normal(size=(500, 2)))
+    rows = rng.normal(size=(100, 2))
+    hidden = reference.check(np.ma.array(rows, mask=np.tile([True, False], (100, 1))))
+    assert hidden.failed
+    assert hidden.evidence[1].about == "missing column_0"
+    assert reference.check(rows.astype(object)) == reference.check(rows)
+    named = np.array([(float(x), float(y)) for x, y in rows], dtype=[("column_0", "f8"), ("column_1", "f8")])
+    assert reference.check(named) == reference.check(rows)
 
 
 def test_bad_input_has_a_named_answer() -> None:
@@ -157,9 +236,10 @@ def test_bad_input_has_a_named_answer() -> None:
         shift.fit(3)
     with pytest.raises(DataError, match="NaN or infinite"):
         shift.fit(frame(rng, 50), np.full(50, np.nan))
-    assert reference.check(frame(rng, 50, extra=np.zeros(50))).evidence, "columns the reference has not are left out"
-    all_missing = frame(rng, 60).with_columns(normal=pl.lit(None, pl.Float64))
-    assert (reference.check(all_missing).evidence[0].p_value or 0.0) <= 0.05
+    assert "LOUD: window: extra: new" in reference.check(frame(rng, 50, extra=np.zeros(50))).reason
+    for nothing in (pl.lit(None, pl.Float64), pl.lit(None)):
+        all_missing = frame(rng, 60).with_columns(normal=nothing)
+        assert (reference.check(all_missing).evidence[0].p_value or 0.0) <= 0.05
     assert shift.fit(frame(rng, 20)).check(frame(rng, 20)).decision is not Decision.FAIL
 
 

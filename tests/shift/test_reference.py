@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -220,6 +221,30 @@ def test_types_that_changed_are_counted_as_such() -> None:
     nested = far(PLAIN, pl.DataFrame({"x": [[1]] * 30, "c": [["a"]] * 30}))
     assert nested.columns["x"].answer == "all missing"
     assert nested.columns["c"].unseen == 1.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "dtype"),
+    [
+        ([1, 2], [3], None),
+        ({"a": 1}, {"a": 2}, None),
+        (b"a", b"\xff", None),
+        ((1, 2), (3, 4), pl.Object),
+        (2**100, 2**101, pl.Int128),
+        (pd.Period("2024-01"), pd.Period("2024-02"), "pandas"),
+    ],
+    ids=lambda value: str(type(value).__name__),
+)
+def test_values_of_any_type_are_compared(one: object, other: object, dtype: Any) -> None:
+    """Half of the rows are another value: half a total variation, in the reference as in the window."""
+
+    def table(first: object, second: object) -> Any:
+        values = [first, second] * 30
+        return pd.DataFrame({"x": values}) if dtype == "pandas" else pl.DataFrame({"x": pl.Series(values, dtype=dtype)})
+
+    reference = Reference.fit(table(one, one), keep=8)
+    assert far(reference, table(one, one)).columns["x"].distances["total_variation"].value == 0.0
+    assert far(reference, table(one, other)).columns["x"].distances["total_variation"].value == 0.5
 
 
 def test_infinities_and_missing_values_are_shares_of_their_own() -> None:

@@ -116,6 +116,21 @@ def test_windows_of_the_past_are_made_when_they_are_needed_and_teach_as_if_they_
     assert made == list(range(20))
 
 
+@pytest.mark.parametrize(("share", "cause"), [(1.0, "x gone"), (0.4, "x nulls in all rows")])
+def test_infinities_are_a_broken_feed_like_missing_values(share: float, cause: str) -> None:
+    """They lie in no bin, so nothing else hears of them."""
+    rng = np.random.default_rng(0)
+    good = [pl.DataFrame({"x": rng.normal(size=200)}) for _ in range(20)]
+    bins = {"x": bins_of(pl.concat(good)["x"])}
+    judge = FeedJudge()
+    judge.begin(profile(rows, bins) for rows in good[:-1])
+    assert judge.judge(profile(good[-1], bins)) == ()
+    lost = good[-1].with_columns(x=pl.when(pl.int_range(200) < 200 * share).then(-np.inf).otherwise("x"))
+    (found,) = judge.judge(profile(lost, bins))
+    assert found.cause == cause
+    assert "x is infinite in" in found.verdict.reason
+
+
 def test_a_stuck_column_is_named_and_a_small_window_cannot_tell() -> None:
     judge = FeedJudge()
     judge.begin(good_windows([]))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from loudly.errors import DataError
+from loudly.errors import ConfigError, DataError
 from loudly.shift.represent.autoencoder import trained_encoder, untrained_encoder
 from loudly.shift.represent.black_box import decision, softmax
 from loudly.shift.represent.linear import principal_components, sparse_projection
@@ -19,7 +19,7 @@ from loudly.shift.two_sample.chi_squared import chi_squared
 from loudly.shift.two_sample.classifier import classifier
 from loudly.shift.two_sample.energy import energy
 from loudly.shift.two_sample.kolmogorov_smirnov import holm, kolmogorov_smirnov, ks_distances, ks_p_values
-from loudly.shift.two_sample.mean_embedding import fourier_features
+from loudly.shift.two_sample.mean_embedding import fourier_features, mean_embedding
 from loudly.shift.two_sample.mmd import mmd
 from loudly.shift.two_sample.mmd_agg import mmd_agg
 from loudly.shift.two_sample.mmd_fuse import mmd_fuse
@@ -77,6 +77,42 @@ def test_quadratic_is_the_unbiased_mmd_written_out_for_every_split(n: int, m: in
         assert found == pytest.approx(own, abs=1e-9)
     assert sorted(windows[0]) == list(range(m, n + m)), "the first split is the one that was observed"
     assert window_means(rows, windows)[3] == pytest.approx(rows[windows[3]].mean(axis=0))
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.1, 0.7, 0.3]])
+def test_splits_with_the_same_rows_tie_whatever_their_order(values: list[float]) -> None:
+    """The observed rows stand one after another, which rounds otherwise than a random order; a tie must count as one."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(values, 40)[:, None]
+    drawn = rng.choice(len(rows), 30, replace=False)
+    split = np.stack([np.sort(drawn), *(rng.permutation(drawn) for _ in range(20))])
+    other = split // 40 * 40 + (split % 40 + 7) % 40  # other rows of the same values
+    windows = np.concatenate([split, other])
+    kernel = np.exp(-(cdist(rows, rows) ** 2)).astype(np.float32)
+    assert p_value(quadratic(kernel, windows)) == 1.0
+    assert p_value(window_means(rows.astype(np.float32), windows)[:, 0]) == 1.0
+
+
+@pytest.mark.parametrize("test", [mmd, mmd_agg, mmd_fuse, energy, mean_embedding])
+def test_values_that_cannot_be_squared_and_no_permutations_are_refused(test: Any) -> None:
+    """A statistic of NaN had a p-value of 0 here, and of 1 there."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 2))
+    with pytest.raises(DataError, match="too far apart"):
+        test(x * 1e200, x * 1e200 + 1e201, rng=rng)
+    with pytest.raises(DataError, match="no p-value"):
+        test(x, x + 1, rng=rng, permutations=0)
+    assert test(x * 1e15, x * 1e15 + 5e15, rng=rng, permutations=99).p_value <= 0.05
+
+
+def test_odd_arguments_are_named_and_none_is_a_category() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 2))
+    with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
+        classifier(x, x, rng=rng, by="acuracy")
+    with pytest.raises(ConfigError, match="above zero"):
+        mmd(x, x, rng=rng, bandwidth=0.0)
+    assert chi_squared(["a", None] * 50, ["a"] * 100).p_value < 1e-6
 
 
 def test_energy_is_the_distance_written_out() -> None:

@@ -120,6 +120,9 @@ def test_bad_input_has_a_named_answer() -> None:
     for bad in (lambda: numeric_verdict(full, full[:4], 0.1), lambda: numeric_verdict(full, -full, 0.1)):
         with pytest.raises(DataError, match="Do:"):
             bad()
+    for alpha in (0.0, 1.0, np.nan):
+        with pytest.raises(DataError, match="alpha"):
+            numeric_verdict([5, 5], [5, 5], 0.1, alpha=alpha)
     with pytest.raises(DataError, match="tolerance"):
         numeric_verdict(full, full, 0.0)
 

@@ -14,6 +14,7 @@ from window_world import CODEC, Largest, Sums, batch, sums
 
 from loudly.errors import ConfigError, DataError, DatasetCorrupt
 from loudly.shift.event_time import FOREVER, NO_TIME, Batch, batch_of, event_times
+from loudly.shift.sources import TableSource
 from loudly.shift.window_shapes import Count, Session, Shape, Sliding, Trigger, Tumbling
 from loudly.shift.window_state import Spoken, State, Step, Timing, pack, unpack
 from loudly.shift.windows import Windows, last_words
@@ -282,6 +283,12 @@ def test_rows_without_a_time_and_empty_batches_are_counted_and_hold_nothing_up()
     state, step = windows.update(state, batch([NO_TIME], first=3))
     assert state.offsets == {"table": 4}
     assert windows.advance(state)[1].spoken[0].rows == 1
+
+
+def test_a_source_takes_a_table_of_any_maker() -> None:
+    table = pl.DataFrame({"at": [1, 2, 3]})
+    for made in (table.to_pandas(), table.to_arrow(), table.to_dict()):
+        assert [b.at.tolist() for b in TableSource(made, "at", rows=2).read({})] == [[1, 2], [3]]
 
 
 def test_zones_are_honoured_and_naive_times_are_refused_until_said_what_they_mean() -> None:

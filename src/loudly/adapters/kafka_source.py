@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from loudly.core.clock import stopwatch
+from loudly.core.seams import Ints
 from loudly.errors import DataError, NotFound, StoreError
-from loudly.shift.event_time import Batch, event_times
+from loudly.shift.event_time import NO_TIME, Batch, event_times
 
 MESSAGES = 10_000
 WAIT = 0.1  # seconds until a batch that is not full is taken as it is
@@ -45,6 +46,17 @@ def json_row(value: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError("A message is no JSON object.", seen=type(row).__name__)
     return row
+
+
+def _of_texts(column: pl.Series, naive: str | None) -> Ints:
+    """Event times of texts, with a zone or (where `naive` says which is meant) without.
+
+    A text that is no time is a row without one: it is counted, and the rows behind it come through.
+    """
+    zoned = event_times(column.str.to_datetime("%+", time_unit="us", strict=False))
+    plain = column.str.replace(" ", "T").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+    local = np.full(len(column), NO_TIME) if plain.is_null().all() else event_times(plain, naive)
+    return np.where(zoned == NO_TIME, local, zoned)
 
 
 class KafkaSource:
@@ -125,11 +137,14 @@ class KafkaSource:
 
     def _times(self, table: pl.DataFrame, messages: Sequence[Message]) -> Any:
         if not self._time:
-            return np.array([m.timestamp()[1] * 1000 for m in messages], dtype=np.int64)
+            stamps = [m.timestamp() for m in messages]
+            return np.array([NO_TIME if kind == TIMESTAMP_NOT_AVAILABLE else at * 1000 for kind, at in stamps], dtype=np.int64)
         if self._time not in table.columns:
             raise DataError(f"The rows have no time {self._time!r}.", seen=", ".join(table.columns), do="Name their event time.")
         column = table[self._time]
-        return event_times(column.str.to_datetime("%+", time_unit="us") if column.dtype == pl.String else column, self._naive)
+        if column.dtype != pl.String:
+            return event_times(column, self._naive)
+        return _of_texts(column, self._naive)
 
     def _row(self, message: Message) -> Mapping[str, Any] | None:
         try:

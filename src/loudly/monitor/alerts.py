@@ -157,11 +157,12 @@ class Alerts:
         return (Event("alarms_muted", now, data),)
 
     def _calm(self, failing: Mapping[str, Any], window: WindowJudged, now: int) -> list[Event]:
-        """A cause that was absent for some windows in a row is over."""
+        """A cause that was absent for some windows in a row is over; windows in which nobody could tell do not count."""
         if window.revision:
             return []
         made = []
-        for cause in [c for c in self._open if c not in failing and not c.startswith(SHIFT)]:
+        known = [c for c in self._open if self._kinds[c] not in window.untold]
+        for cause in [c for c in known if c not in failing and not c.startswith(SHIFT)]:
             self._open[cause] += 1
             calm = CALM_WINDOWS[self._kinds[cause]]
             if self._open[cause] >= calm:

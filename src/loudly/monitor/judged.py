@@ -40,6 +40,7 @@ class WindowJudged:
     """A closed window and all that was found in it. `revision` counts corrections by late rows.
 
     raised, cleared: causes of kind "shift" that are new within the alert budget, and those that have been quiet long enough.
+    untold: kinds of cause that nobody could judge here, for want of rows or labels: their absence is no calm.
     """
 
     start: int
@@ -51,6 +52,7 @@ class WindowJudged:
     summary: str
     raised: tuple[str, ...] = ()
     cleared: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
     @property
     def worth_telling(self) -> bool:

@@ -13,12 +13,12 @@ import polars as pl
 from loudly.core.values import Verdict
 from loudly.monitor.judged import APART, PREDICTION
 from loudly.shift.plan import Plan
-from loudly.shift.rank_embedding import FAMILIES, RankReference, fit
+from loudly.shift.rank_embedding import FAMILIES, LEAST_ALPHA, RankReference, fit
 from loudly.shift.reservoir import Reservoir, joined, reservoir_of
 
 REFERENCE_SAMPLE = 1000
 FEWEST = 50
-PERMUTATIONS, MOST_PERMUTATIONS = 199, 1999
+PERMUTATIONS, MOST_PERMUTATIONS = 199, 9_999
 
 
 def table_of(sample: Reservoir | None, plan: Plan) -> pl.DataFrame:
@@ -45,13 +45,15 @@ class Joint:
     """The default test of `loudly.shift` on the rows that are kept of each window.
 
     A category stands as the share that its value has in the reference: one number a column, so the test stays cheap.
-    level: the smallest p-value that the alert budget asks for.
+    level: the smallest p-value that the alert budget asks for.  reaches: whether the permutations are enough for it.
     """
 
     def __init__(self, alpha: float, tolerance: float, level: float) -> None:
-        self._alpha, self._tolerance = alpha, tolerance
+        self._alpha, self._tolerance = max(alpha, LEAST_ALPHA), tolerance
         # The least of five p-values, calibrated, must be able to reach the level of the budget.
-        self._permutations = min(MOST_PERMUTATIONS, max(PERMUTATIONS, math.ceil(len(FAMILIES) / level)))
+        wanted = math.ceil(len(FAMILIES) / level)
+        self._permutations = min(MOST_PERMUTATIONS, max(PERMUTATIONS, wanted))
+        self.reaches = wanted <= MOST_PERMUTATIONS
         self._plan = Plan({})
         self._reference: Reservoir | None = None
         self._fitted: RankReference | None = None

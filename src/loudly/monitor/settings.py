@@ -55,7 +55,7 @@ class MonitorSettings:
     def __post_init__(self) -> None:
         if self.window <= 0 or self.trailing < 1 or not 0 < self.alpha < 0.5 or self.budget < 1:
             raise ConfigError("Impossible monitor settings.", seen=repr(self))
-        if self.alarms_a_month <= 0 or self.quiet < 1 or self.sample < 1 or not 0 <= self.joint < 1:
+        if not self.alarms_a_month > 0 or self.quiet < 1 or self.sample < 1 or not 0 <= self.joint < 1:
             raise ConfigError("An impossible alert budget.", seen=repr(self), do="give positive numbers, and joint within [0, 1)")
         if self.rule not in ("count", "share"):
             raise ConfigError(f"There is no rule {self.rule!r}.", do=nearest(self.rule, ("count", "share")))

@@ -16,9 +16,9 @@ from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, nearest
 from loudly.shift.bins import Bins
-from loudly.shift.categories import codes_of
+from loudly.shift.categories import as_text, codes_of
 from loudly.shift.context import MOST_UNSEEN, context_log_e
-from loudly.shift.fold import as_text, read
+from loudly.shift.fold import read
 from loudly.shift.plan import Plan
 from loudly.stats.count_intervals import total_variation_reach
 from loudly.stats.dkw import ks_interval
@@ -70,7 +70,7 @@ class Strata:
         rows, known = inside.sum(axis=1), held.sum(axis=1)
         both = (rows > 0) & (known >= FEWEST)
         n, whole = int(rows[both].sum()), int(seen.sum())
-        unseen = 1 - n / max(1, whole)
+        unseen = 1 - n / whole if whole else 0.0  # of a column without any value nobody knows the contexts
         detail: dict[str, Json] = {"context": list(self.names), "unseen": round(unseen, 4)}
         unit = "KS distance" if numeric else "total variation"
         if n == 0 or unseen > MOST_UNSEEN:

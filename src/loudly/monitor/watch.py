@@ -21,7 +21,7 @@ from loudly.monitor.eras import Eras
 from loudly.monitor.examples import Examples
 from loudly.monitor.judged import APART, HOURS, PREDICTION, Cause, Weight, WindowJudged
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
-from loudly.monitor.sampled import Joint, reference_sample, table_of
+from loudly.monitor.sampled import MOST_PERMUTATIONS, Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts, joint_budget, stretch
 from loudly.monitor.strata import strata_of
@@ -30,7 +30,7 @@ from loudly.shift.estimate.answer import harm
 from loudly.shift.estimate.cbpe import Cbpe
 from loudly.shift.estimate.expected import BETTER
 from loudly.shift.event_time import event_times
-from loudly.shift.feed import FeedJudge
+from loudly.shift.feed import FEWEST_ROWS, FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
@@ -112,6 +112,9 @@ class Watch:
         self.streams.begin(champion.task, champion.schema, now)
         if self.settings.joint and strata is None:
             self._joint.begin(kept, plan)
+            if not self._joint.reaches and self.settings.rule == "count":
+                why = f"{MOST_PERMUTATIONS:,} permutations cannot reach the p-value that so small a budget asks for"
+                self._news.append(Event("guarantee_weakened", now, {"what": JOINT, "reason": why}))
         self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
 
     def _training_windows(self, reference: pl.DataFrame, plan: Plan) -> Iterator[Profile]:
@@ -339,10 +342,20 @@ class Watch:
         biased = self.calibration(now)
         if biased.failed:
             causes.append(Cause("calibration", "calibration", biased))
-        told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or "as it should be"
+        few = window.profile.rows < FEWEST_ROWS
+        fine = f"{window.profile.rows} rows are too few to tell" if few else "as it should be"
+        told = "; ".join(c.verdict.reason for c in causes if c.kind != "shift") or fine
+        unclear = {
+            "feed": few,
+            "performance": confirmed.decision is Decision.UNDECIDED,
+            "calibration": biased.decision is Decision.UNDECIDED,
+        }
         far = f"; moved: {', '.join(f'{n} {s:.2f}' for n, s in shifts.items())}" if shifts else ""
         raised, cleared = (tuple(f"shift: {n}" for n in names) for names in (moves.raised, moves.cleared))
-        return WindowJudged(start, span[1], revision, window.profile.rows, tuple(causes), shifts, told + far, raised, cleared)
+        untold = tuple(kind for kind, yes in unclear.items() if yes)
+        return WindowJudged(
+            start, span[1], revision, window.profile.rows, tuple(causes), shifts, told + far, raised, cleared, untold
+        )
 
     def _together(self, start: int, window: Seen) -> Verdict | None:
         """All columns at once, where a day of windows (or a longer window) ends."""

@@ -22,7 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loudly.core.seams import Floats, Ints
-from loudly.shift.categories import codes_of
+from loudly.shift.categories import as_text, codes_of
 from loudly.shift.hashing import text_hash
 
 MOST_BINS = 64
@@ -131,7 +131,7 @@ def numbers_of(values: pl.Series) -> Floats:
         values = fine.to_physical()
     elif not dtype.is_numeric() and dtype != pl.Boolean:
         values = values.cast(pl.Float64, strict=False)
-    elif dtype.is_decimal():
+    elif dtype.is_decimal() or str(dtype).endswith("128"):
         values = values.cast(pl.Float64)
     made = values.to_numpy()
     return made if made.dtype != object else values.cast(pl.Float64).to_numpy()
@@ -313,7 +313,7 @@ def _rank(cells: Ints) -> Ints:
 
 
 def _category_bins(values: pl.Series, most: int) -> Bins:
-    text = values.cast(pl.String).drop_nulls()
+    text = as_text(values).cast(pl.String).drop_nulls()
     ranked = text.rename("value").value_counts(sort=True, name="n").sort(["n", "value"], descending=[True, False])
     named = ranked.head(most)
     categories = tuple(sorted(named["value"].to_list()))

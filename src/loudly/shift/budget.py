@@ -73,7 +73,7 @@ class AlertBudget:
     rule: Rule = "count"
 
     def __post_init__(self) -> None:
-        if self.false_alarms <= 0 or self.columns < 1 or self.windows < 1:
+        if not self.false_alarms > 0 or self.columns < 1 or self.windows < 1:
             raise ConfigError(
                 "An alert budget needs something to spend and something to spend it on.",
                 seen=f"false_alarms={self.false_alarms}, columns={self.columns}, windows={self.windows}",

@@ -7,6 +7,7 @@ never seen is taken for a category with a chance of 2⁻⁶⁴); longer ones go 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -45,6 +46,16 @@ class CategoryBins(Protocol):
 
     @property
     def known(self) -> Words | None: ...
+
+
+def as_text(values: pl.Series) -> pl.Series:
+    """Values as text (an Enum stays); what has no text of its own (nested values, bytes, objects) by its representation."""
+    if values.dtype == pl.String or isinstance(values.dtype, pl.Enum):
+        return values
+    if not (values.dtype.is_nested() or values.dtype in (pl.Object, pl.Binary)):
+        with suppress(pl.exceptions.PolarsError):  # types that others have made, such as pandas' periods
+            return values.cast(pl.String)
+    return pl.Series(values.name, [None if v is None else str(v) for v in values.to_list()], dtype=pl.String)
 
 
 def codes_of(values: pl.Series, bins: CategoryBins, out: Codes | None = None, few: int = FEW) -> Codes:

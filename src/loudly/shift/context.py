@@ -24,6 +24,7 @@ from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.errors import DataError, nearest
 from loudly.shift.codes import keys, number_bins
+from loudly.shift.table import as_table
 from loudly.shift.verdicts import decide
 from loudly.stats.multinomial_process import log_e_within
 
@@ -45,8 +46,8 @@ class _Rows:
 
 
 def context_test(
-    reference: pl.DataFrame,
-    window: pl.DataFrame,
+    reference: Any,
+    window: Any,
     columns: Sequence[str],
     context: Sequence[str],
     tolerance: float = 0.1,
@@ -57,12 +58,14 @@ def context_test(
 ) -> tuple[Verdict, ...]:
     """A verdict for each column: KS distance (numbers) or total variation (others) beyond what the context explains.
 
-    `context` and `cluster` name columns of both tables. The interval is the distance less and plus the largest distance
-    that exchanging gives in 1 - alpha of all permutations, for all columns at once: approximate, for this one look.
+    reference, window: tables of any maker; `context` and `cluster` name columns of both. The interval is the distance less and
+    plus the largest distance that exchanging gives in 1 - alpha of all permutations, for all columns at once: approximate, for
+    this one look.
     Cost: O(rows · columns · permutations).
 
-    Raises: DataError where a named column is not there.
+    Raises: DataError where a named column is not there, or holds numbers on one side alone.
     """
+    reference, window = as_table(reference)[0], as_table(window)[0]
     _check(reference, window, [*columns, *context, *([cluster] if cluster else [])])
     rows, unseen = _joined(reference, window, columns, context, cluster)
     clusters = [len(np.unique(rows.cluster[rows.window == side])) for side in (0, 1)]
@@ -138,6 +141,11 @@ def _check(reference: pl.DataFrame, window: pl.DataFrame, names: Sequence[str]) 
         for name in names:
             if name not in table.columns:
                 raise DataError(f"The {side} has no column {name!r}.", do=nearest(name, table.columns))
+    for name in names:
+        kinds = reference.schema[name], window.schema[name]
+        if kinds[0].is_numeric() != kinds[1].is_numeric() and pl.Null not in kinds:
+            seen = f"{kinds[0]} in the reference, {kinds[1]} in the window"
+            raise DataError(f"{name} is of another type.", seen=seen, do="A changed type is a broken feed.")
 
 
 def _joined(
@@ -146,7 +154,8 @@ def _joined(
     """Rows of contexts that both sides have; and the share of the window's rows that are in no context of the reference."""
     side = np.r_[np.zeros(reference.height, dtype=np.int64), np.ones(window.height, dtype=np.int64)]
     both = pl.concat(
-        [t.select(list(dict.fromkeys([*columns, *context, *([cluster] if cluster else [])]))) for t in (reference, window)]
+        [t.select(list(dict.fromkeys([*columns, *context, *([cluster] if cluster else [])]))) for t in (reference, window)],
+        how="vertical_relaxed",
     )
     stratum = keys(both, context)
     shared = np.intersect1d(stratum[side == 0], stratum[side == 1])

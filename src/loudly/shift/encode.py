@@ -38,6 +38,11 @@ class Encoding:
     notes: tuple[str, ...] = ()
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """All columns of the reference, those that are left out included."""
+        return (*self.names, *self.left_out)
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the matrix's columns."""
         return tuple(o for name, values in zip(self.names, self.categories, strict=True) for o in self._named(name, values))
@@ -138,7 +143,7 @@ def _arrays(series: pl.Series) -> Any:
 
 def _encoded(series: pl.Series, values: tuple[str, ...]) -> Floats:
     if not values:
-        if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+        if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
             raise DataError(
                 f"{series.name} held numbers in the reference.", seen=str(series.dtype), do="A changed type is a broken feed."
             )

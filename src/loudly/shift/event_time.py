@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from loudly.core.seams import Ints
 from loudly.errors import DataError
+from loudly.shift.table import as_table
 
 NO_TIME = -(2**63)
 BEGINNING = -(2**62)
@@ -52,9 +54,9 @@ class Batch:
 
 
 def batch_of(
-    table: pl.DataFrame, time: str, *, naive: str | None = None, source: str = "table", first: int | None = 0, part: str = ""
+    table: Any, time: str, *, naive: str | None = None, source: str = "table", first: int | None = 0, part: str = ""
 ) -> Batch:
-    """A batch of a table whose rows stand one after another in their source, from offset `first` on (None: not known).
+    """A batch of any table whose rows stand one after another in their source, from offset `first` on (None: not known).
 
     Raises: DataError, as `event_times`; also where there is no column `time`.
 
@@ -63,6 +65,7 @@ def batch_of(
     >>> made.at.tolist() == [1704067200000000, NO_TIME], made.offsets.tolist()
     (True, [0, 1])
     """
+    table = as_table(table)[0]
     if time not in table.columns:
         raise DataError(f"There is no time column {time!r}.", seen=", ".join(table.columns), do="Name the column of event time.")
     offsets = None if first is None else np.arange(first, first + table.height, dtype=np.int64)

@@ -30,7 +30,7 @@ MOST_KNOWN = 4096
 
 @dataclass(slots=True)
 class ColumnHistory:
-    """What good windows have shown of a column."""
+    """What good windows have shown of a column. missing: shares of its values that were missing or infinite."""
 
     missing: list[float] = field(default_factory=list)
     cells: dict[str, list[float]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class ColumnHistory:
     def learn(self, column: Column) -> None:
         """One good window more."""
         if column.rows >= FEWEST_ROWS:
-            self.missing.append(column.missing / column.rows)
+            self.missing.append(_lost(column) / column.rows)
             for name, (rows, lost) in column.cells.items():
                 if rows >= FEWEST_ROWS:
                     self.cells.setdefault(name, []).append(lost / rows)
@@ -116,17 +116,26 @@ class FeedJudge:
         return _gone(name, column, past) or _jumped(name, column, past) or _units(name, column, past) or _stuck(name, column, past)
 
 
+def _lost(column: Column) -> int:
+    """Values that say nothing: missing ones, and infinities (what a division by an upstream zero leaves)."""
+    return column.rows - column.sound
+
+
+def _how(column: Column) -> str:
+    return "missing" if not column.infinite else "missing or infinite" if column.missing else "infinite"
+
+
 def _gone(name: str, column: Column, past: ColumnHistory) -> Break | None:
-    share = column.missing / column.rows
+    share = _lost(column) / column.rows
     if share < GONE or not past.missing or max(past.missing) >= GONE or float(np.median(past.missing)) > MOSTLY:
         return None
-    return _break(name, "gone", f"{name} is missing in {share:.0%} of {column.rows:,} rows", share, column.rows)
+    return _break(name, "gone", f"{name} is {_how(column)} in {share:.0%} of {column.rows:,} rows", share, column.rows)
 
 
 def _jumped(name: str, column: Column, past: ColumnHistory) -> Break | None:
     """The cell whose missing share exceeds the 99th percentile of its own past the most."""
     worst: tuple[float, str, float, int] | None = None
-    whole = {"all rows": (column.rows, column.missing), **column.cells}
+    whole = {"all rows": (column.rows, _lost(column)), **column.cells}
     for cell, (rows, lost) in whole.items():
         before = past.missing if cell == "all rows" else past.cells.get(cell, [])
         if rows < FEWEST_ROWS or len(before) < FEWEST_WINDOWS or max(before) >= GONE:
@@ -141,7 +150,7 @@ def _jumped(name: str, column: Column, past: ColumnHistory) -> Break | None:
         return None
     excess, cell, share, rows = worst
     return _break(
-        name, f"nulls in {cell}", f"{name} is missing in {share:.0%} of {cell}, {excess:.0%} above its usual", share, rows
+        name, f"nulls in {cell}", f"{name} is {_how(column)} in {share:.0%} of {cell}, {excess:.0%} above its usual", share, rows
     )
 
 
@@ -157,7 +166,7 @@ def _units(name: str, column: Column, past: ColumnHistory) -> Break | None:
 
 
 def _stuck(name: str, column: Column, past: ColumnHistory) -> Break | None:
-    sound = column.rows - column.missing
+    sound = column.sound
     if not column.distinct or len(column.distinct) > 1 or sound < STUCK_ROWS or len(past.kinds) < FEWEST_WINDOWS:
         return None
     if min(past.kinds) < STUCK_KINDS:

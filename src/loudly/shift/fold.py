@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loudly.core.seams import Floats, Ints
 from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
-from loudly.shift.categories import SLOTS, codes_of, named_slots
+from loudly.shift.categories import SLOTS, as_text, codes_of, named_slots
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
 from loudly.stats.threads import OneThread
 
@@ -149,15 +149,6 @@ def _columns(made: Sums, span: pl.DataFrame, told: NDArray[np.int8] | None) -> N
             else:
                 _texts(span[name], bins, made, s, steps)
     _part(words, made)
-
-
-def as_text(values: pl.Series) -> pl.Series:
-    """Values as text (an Enum stays); what has no text of its own (nested values) by its representation."""
-    if values.dtype == pl.String or isinstance(values.dtype, pl.Enum):
-        return values
-    if values.dtype.is_nested() or values.dtype in (pl.Object, pl.Binary):
-        return pl.Series(values.name, [None if v is None else str(v) for v in values.to_list()], dtype=pl.String)
-    return values.cast(pl.String)
 
 
 def read(values: pl.Series) -> Floats:

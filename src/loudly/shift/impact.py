@@ -71,11 +71,11 @@ class Impact:
                 )
             gap = np.abs(f - y)[kept]
             losses = gap if metric == "mae" else gap**2
-            return cls(metric, columns, columns.array(inputs)[kept], f[kept], y[kept], losses, confidence)
+            return cls(metric, columns, columns.array(inputs, len(kept))[kept], f[kept], y[kept], losses, confidence)
         if metric not in BETTER:
             raise ConfigError(f"No impact is defined on the metric {metric!r}.", do=nearest(metric, [*BETTER, *ERRORS]))
         given = labelled(score, truth)
-        return cls(metric, columns, columns.array(inputs)[given.kept], given.score, given.onehot, None, confidence)
+        return cls(metric, columns, columns.array(inputs, len(given.kept))[given.kept], given.score, given.onehot, None, confidence)
 
     def rank(self, inputs: Inputs) -> tuple[Evidence, ...]:
         """One Evidence a column, the surely most harmful first. `effect` is the change of the metric, with its interval.

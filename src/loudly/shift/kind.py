@@ -24,7 +24,7 @@ from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.estimate.density import Inputs, columns_of, density, folds, out_of_fold
-from loudly.shift.estimate.labelled import FEWEST, Labelled, labelled, scores, sound
+from loudly.shift.estimate.labelled import FEWEST, Labelled, labelled, labels, scores, sound
 from loudly.shift.estimate.pape import with_score
 from loudly.shift.label_shift import LabelShift
 
@@ -82,10 +82,10 @@ def kind_of_shift(
     ours, theirs = (given.score, s) if given.score.ndim == 2 else (given.score[:, None], s[:, None])
     if reference_inputs is not None and window_inputs is not None:
         columns = columns_of(reference_inputs)
-        ours = with_score(columns.array(reference_inputs)[given.kept], given.score)
-        theirs = with_score(columns.array(window_inputs), s)
+        ours = with_score(columns.array(reference_inputs, len(given.kept))[given.kept], given.score)
+        theirs = with_score(columns.array(window_inputs, len(s)), s)
     by = "inputs and scores" if reference_inputs is not None and window_inputs is not None else "scores alone"
-    y = np.full(len(s), np.nan) if window_truth is None else np.asarray(window_truth, dtype=np.float64)
+    y = np.full(len(s), np.nan) if window_truth is None else labels(window_truth, s)
     seen = kept & np.isfinite(y)
     if seen.sum() < FEWEST or len(np.unique(y[seen])) < given.classes:
         return _without_labels(given, s[kept], ours, theirs[kept], by, confidence)

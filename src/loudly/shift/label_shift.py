@@ -105,15 +105,18 @@ class LabelShift:
             return self._untold(method, n, missing, {"condition": finite(condition), "smallest": float(sizes[-1]), "noise": noise})
         inverse = np.linalg.inv(A)
         q = inverse @ shown.mean(axis=0)
-        window = np.cov(shown.T, ddof=0) / n
+        # Few rows that all say the same have no covariance of their own; the mixture that they are taken for has one (with four
+        # rows more, of all classes alike, as Agresti and Coull have them: a class that has not come yet is not ruled out).
+        mixed = onto_simplex(q)
+        likely = (n * mixed + 4 / k) / (n + 4)
+        second = sum(likely[j] * (self.covariances[method][j] + np.outer(A[:, j], A[:, j])) for j in range(k))
+        window = np.cov(shown.T, ddof=0) / n, (second - np.outer(A @ likely, A @ likely)) / n
         reference = sum(q[j] ** 2 * self.covariances[method][j] / self.counts[j] for j in range(k))
-        variance = np.diag(inverse @ (window + reference) @ inverse.T)
+        variance = np.max([np.diag(inverse @ (one + reference) @ inverse.T) for one in window], axis=0)
         detail: dict[str, Json] = {"condition": condition}
         if (q < 0).any():
             detail["note"] = "a raw share was negative: projected onto the simplex"
-        return self._told(
-            f"BBSE, {'hard' if method == 'bbse' else 'soft'}", onto_simplex(q), np.sqrt(np.maximum(variance, 0)), n, detail
-        )
+        return self._told(f"BBSE, {'hard' if method == 'bbse' else 'soft'}", mixed, np.sqrt(np.maximum(variance, 0)), n, detail)
 
     def _mlls(self, s: Floats) -> tuple[Evidence, ...]:
         q, prior = self._prior(s, self.calibration)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from loudly.core.seams import Floats, Ints
 from loudly.errors import DataError
 from loudly.shift.bins import Bins, bins_of
-from loudly.shift.fold import SQUARED, Far, added, as_text, fold, read
+from loudly.shift.categories import as_text
+from loudly.shift.fold import SQUARED, Far, added, fold, read
 from loudly.shift.plan import (
     ABSENT,
     BITS,
@@ -55,7 +56,7 @@ class Column:
     rows: of the window.  missing: null, NaN or of a type that is no number; of them `nans` were NaN and `mistyped` had
     another type.  infinite: of them `lows` were -inf.  absent: rows of tables that had no such column.  counts: (k,) per bin.
     sums: (k,) per bin, of x - centre.  moments: of finite numbers.  distinct: value to count, None once too many.
-    cells: missing values within cells of category columns: (rows, missing).
+    cells: missing and infinite values within cells of category columns: (rows, so many of them).
     """
 
     rows: int
@@ -263,7 +264,7 @@ def _grouped(series: pl.Series) -> Group:
 
 
 def _cells(table: pl.DataFrame, plan: Plan) -> dict[str, Cells]:
-    """Missing values of every column within the cells."""
+    """Missing and infinite values of every column within the cells."""
     groups = [_grouped(table[c]) for c in plan.cells if c in table.columns]
     made: dict[str, Cells] = {}
     for name, bins in plan.bins.items():
@@ -281,7 +282,7 @@ def _gone(table: pl.DataFrame, name: str, bins: Bins) -> Mask:
         return np.ones(table.height, dtype=bool)
     if not bins.numeric:
         return table[name].is_null().to_numpy()
-    gone: Mask = np.isnan(read(table[name]))
+    gone: Mask = ~np.isfinite(read(table[name]))
     return gone
 
 

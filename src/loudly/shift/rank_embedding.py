@@ -34,8 +34,12 @@ from loudly.stats.permutation import aggregate, subsets, window_means
 Single = NDArray[np.float32]
 
 PERMUTATIONS = 299
+# So many splits are held in memory at once.
+AT_ONCE = 2_000
+LEAST_ALPHA = 1e-4
 DOUBT = 0.2
 MOST_ROWS = 5_000
+MOST_REFERENCE = 10**7
 FEWEST = 20
 WAVES = 6
 FLOOR = 1e-3
@@ -90,6 +94,11 @@ class RankReference:
         >>> reference.check(rng.normal(size=(200, 3)) + [0, 0, 0.5]).decision.value
         'FAIL'
         """
+        if not LEAST_ALPHA <= alpha < 1 or not tolerance >= 0:
+            do = f"Take an alpha from {LEAST_ALPHA} to below 1, and a tolerance from 0 on."
+            raise DataError("No window can be judged so.", seen=f"alpha {alpha}, tolerance {tolerance}", do=do)
+        # A family that speaks alone has as many chances as there are families: its p-value must be able to reach alpha, too.
+        permutations = max(permutations, int(np.ceil(len(FAMILIES) / alpha)) - 1)
         frame, notes = as_table(window, self.encoding.names)
         if frame.height == 0:
             return Verdict(Decision.UNDECIDED, "shift", "the window has no rows", missing="rows")
@@ -104,6 +113,7 @@ class RankReference:
         said = (
             *(f"reference: {n}" for n in self.encoding.notes),
             *(f"window: {n}" for n in spoken(notes) if n.split(":")[0] in self.encoding.names),
+            *(f"window: {n}: new, the reference does not know it" for n in frame.columns if n not in self.encoding.given),
         )
         if said:
             detail["notes"] = list(said)
@@ -113,8 +123,20 @@ class RankReference:
             "rank embedding, permuted", largest, n=given, about="all columns", unit="largest effect", tolerance=tolerance,
             p_value=p, detail=detail,
         )  # fmt: skip
-        found = _verdict(whole, effects, alpha, tolerance)
+        found = _verdict(whole, effects, alpha, tolerance, self._wanted)
         return replace(found, reason=f"{found.reason}; LOUD: {'; '.join(said)}") if said else found
+
+    def _wanted(self, n: int, far: float, tolerance: float) -> str:
+        """What it takes until the farthest end of an interval is within the tolerance, if it comes nearer as chance does."""
+        if tolerance <= 0:
+            return "a tolerance above zero"
+        known, used = self.ranks.rows, min(n, MOST_ROWS)
+        room = (tolerance / far) ** 2 * (1 / used + 1 / known)
+        if room >= 1 / known + 1 / MOST_ROWS:
+            return f"about {int(np.ceil(1 / (room - 1 / known))) - used:,} more rows"
+        if room > 1 / MOST_ROWS and (more := int(np.ceil(2 / (room - 1 / MOST_ROWS)))) <= MOST_REFERENCE:
+            return f"a reference of about {more:,} rows; its {self.rows:,} leave too much open for any window"
+        return f"a wider tolerance: of a window {MOST_ROWS:,} rows are looked at, and more would not settle {tolerance:g}"
 
     def embed(self, rows: Floats, scores: Floats | None) -> tuple[Single, ...]:
         """The four embeddings of each row; a missing cell stands in the middle of everything but the missing family."""
@@ -153,13 +175,14 @@ class RankReference:
         named = zip(FAMILIES, self.held, embedded, self.means, strict=False)
         kept = [(name, np.concatenate([held, mine]), mean) for name, held, mine, mean in named]
         kept = [(name, pooled, mean) for name, pooled, mean in kept if name != "missing" or pooled.any()]
-        means = window_means(np.concatenate([pooled for _, pooled, _ in kept], axis=1), subsets(pool, n, permutations, rng))
+        features = np.concatenate([pooled for _, pooled, _ in kept], axis=1)
+        drawn = (subsets(pool, n, min(AT_ONCE, permutations - at), rng)[min(at, 1) :] for at in range(0, permutations, AT_ONCE))
+        means = np.concatenate([window_means(features, windows) for windows in drawn])
         ends = np.cumsum([pooled.shape[1] for _, pooled, _ in kept])[:-1]
         found = {}
         for (name, _, mean), part in zip(kept, np.split(means, ends, axis=1), strict=True):
-            gap = part - mean.astype(np.float32)
-            statistic = gap[:, 0] if name == "novelty" else np.einsum("bk,bk->b", gap, gap)
-            found[name] = statistic.astype(np.float64)
+            gap = part - mean
+            found[name] = gap[:, 0] if name == "novelty" else np.einsum("bk,bk->b", gap, gap)
         return found
 
     def _effects(self, rows: Floats, scores: Floats | None, novelty: Single, alpha: float) -> tuple[Evidence, ...]:
@@ -234,9 +257,7 @@ def fit(
     told = None if scores is None else _matrix(scores, len(rows))
     score_ranks = None if told is None else _sorted(told[one])
     half = rows[one]
-    centre = np.array([_middle(c) for c in half.T])
-    sd = np.array([float(np.nanstd(c)) if np.isfinite(c).any() else 0.0 for c in half.T])
-    scale = sd + FLOOR * np.maximum(np.abs(centre), np.sqrt(np.mean(sd**2)) + 1e-12)
+    centre, scale = _scales(half)
     distances = np.sort(_distance(half, centre, scale))
     bare = RankReference(encoding, _sorted(half), centre, scale, distances, score_ranks, (), (), len(rows), seed)
     held = bare.embed(rows[two], None if told is None else told[two])
@@ -263,7 +284,9 @@ def detect(
     return fit(reference, reference_scores, embed=embed).check(window, window_scores, alpha=alpha)
 
 
-def _verdict(whole: Evidence, effects: tuple[Evidence, ...], alpha: float, tolerance: float) -> Verdict:
+def _verdict(
+    whole: Evidence, effects: tuple[Evidence, ...], alpha: float, tolerance: float, wanted: Callable[[int, float, float], str]
+) -> Verdict:
     assert whole.p_value is not None
     evidence, moved, differs = (whole, *effects[:BLAMED]), effects[0], whole.p_value <= alpha
     told = f"p {whole.p_value:.3g}; most in {moved.about}: {moved.effect:+.3f} [{moved.low:+.3f}, {moved.high:+.3f}]"
@@ -277,8 +300,7 @@ def _verdict(whole: Evidence, effects: tuple[Evidence, ...], alpha: float, toler
         if differs
         else f"nothing was found, and {whole.n:,} rows could not show it"
     )
-    wanted = int(np.ceil(whole.n * (far / tolerance) ** 2)) if tolerance > 0 else None
-    missing = f"about {wanted - whole.n:,} more rows" if wanted is not None else "a tolerance above zero"
+    missing = wanted(whole.n, far, tolerance)
     return Verdict(Decision.UNDECIDED, "shift", f"{reason}: {told}", evidence, missing)
 
 
@@ -303,15 +325,26 @@ def _sorted(rows: Floats) -> Ranks:
     return Ranks(columns, tuple(1 - len(c) / len(rows) for c in columns), len(rows))
 
 
-def _middle(column: Floats) -> float:
-    known = column[np.isfinite(column)]
-    return float(known.mean()) if len(known) else 0.0
+def _scales(rows: Floats) -> tuple[Floats, Floats]:
+    """The middle of each column, and what counts as one step away from it: its deviation, and a little of its own reach.
+
+    A column that is constant is measured by its middle, one of zeros alone by the others. A column of large numbers says nothing
+    about the small ones of another. Shapes: (n, d) -> (d,), (d,).
+    """
+    known = [column[np.isfinite(column)] for column in rows.T]
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre = np.array([float(c.mean()) if len(c) else 0.0 for c in known])
+        sd = np.array([float(c.std()) if len(c) else 0.0 for c in known])
+        reach = np.array([float(np.abs(c - m).max(initial=0.0)) for c, m in zip(known, centre, strict=True)])
+        own = np.where(reach > np.abs(centre) * 1e-9, reach, np.abs(centre))
+        return centre, sd + FLOOR * np.where(own > 0, own, np.sqrt(np.mean(sd**2)) + 1e-12)
 
 
 def _distance(rows: Floats, centre: Floats, scale: Floats) -> Floats:
     """Mean squared standardised distance over the columns that are known."""
-    z = (rows - centre) / scale
-    out: Floats = np.where(np.isnan(z), 0.0, np.minimum(z * z, 1e12)).mean(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = (rows - centre) / scale
+        out: Floats = np.where(np.isnan(z), 0.0, np.minimum(z * z, 1e12)).mean(axis=1)
     return out
 
 

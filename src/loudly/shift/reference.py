@@ -17,10 +17,10 @@ import polars as pl
 from loudly.core.seams import Ints
 from loudly.errors import DataError, nearest
 from loudly.shift.bins import BUCKETS, MOST_KNOWN, Bins, bins_of
-from loudly.shift.categories import Codes, codes_of
+from loudly.shift.categories import Codes, as_text, codes_of
 from loudly.shift.distances import Distances, distances
 from loudly.shift.embedding import PAIR_ROWS, Embedding, category_scores, median_bandwidth, number_scores, projections
-from loudly.shift.fold import as_text, read
+from loudly.shift.fold import read
 from loudly.shift.plan import Plan
 from loudly.shift.profile import Profile, profile
 from loudly.shift.table import as_table
@@ -151,5 +151,5 @@ def _codes(values: pl.Series, bins: Bins) -> Codes:
 def _spread(table: pl.DataFrame, bins: Mapping[str, Bins]) -> tuple[str, ...]:
     """The one or two columns that tell rows apart best; the sample's priorities come from their values."""
     some = table.head(2000)
-    kinds: dict[str, Ints | int] = {n: some[n].n_unique() for n in bins}
+    kinds: dict[str, Ints | int] = {n: (some[n] if b.numeric else as_text(some[n])).n_unique() for n, b in bins.items()}
     return tuple(sorted(sorted(kinds), key=lambda n: -int(kinds[n]))[:2])

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from loudly.core.seams import Floats
 from loudly.shift.bins import is_number
-from loudly.shift.categories import FEW, codes_of
-from loudly.shift.fold import as_text, read
+from loudly.shift.categories import FEW, as_text, codes_of
+from loudly.shift.fold import read
 from loudly.shift.hashing import mixed, number_hash, number_words, text_hash
 from loudly.shift.plan import Plan
 

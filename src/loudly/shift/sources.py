@@ -6,7 +6,7 @@ import glob
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -19,16 +19,14 @@ RECORDS = 1_000
 
 
 class TableSource:
-    """A table as it stands, read in batches of `rows`; the offset is the number of the row.
+    """A table (of any maker) as it stands, read in batches of `rows`; the offset is the number of the row.
 
     >>> source = TableSource(pl.DataFrame({"at": [1, 2, 3]}), "at", rows=2)
     >>> [b.at.tolist() for b in source.read({})], [b.at.tolist() for b in source.read({"table": 1})]
     ([[1, 2], [3]], [[2, 3]])
     """
 
-    def __init__(
-        self, table: pl.DataFrame, time: str, *, naive: str | None = None, rows: int = ROWS, source: str = "table"
-    ) -> None:
+    def __init__(self, table: Any, time: str, *, naive: str | None = None, rows: int = ROWS, source: str = "table") -> None:
         self._whole = batch_of(table, time, naive=naive, source=source)
         self._rows = rows
 

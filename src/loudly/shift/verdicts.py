@@ -37,7 +37,7 @@ def numeric_verdict(
     >>> numeric_verdict(same, same, tolerance=0.1, about="temp").decision.value
     'PASS'
     """
-    held, seen = _sound(reference, window, tolerance)
+    held, seen = _sound(reference, window, tolerance, alpha)
     method = "KS from bin counts"
     if len(held) < 2:
         return _cannot(about, method, tolerance, "a second bin: one bin holds every value, so nothing can be seen to move")
@@ -55,7 +55,7 @@ def numeric_verdict(
 
 def category_verdict(reference: Counts, window: Counts, tolerance: float, about: str = "", alpha: float = 0.05) -> Verdict:
     """Whether a category's total variation from the reference is below the tolerance. Shapes: counts (k,), unseen last."""
-    held, seen = _sound(reference, window, tolerance)
+    held, seen = _sound(reference, window, tolerance, alpha)
     method = "total variation from counts"
     if min(held.sum(), seen.sum()) == 0:
         return _cannot(about, method, tolerance, _no_rows(held))
@@ -80,7 +80,7 @@ def missing_verdict(
     """
     held = np.array([reference_n - reference_missing, reference_missing])
     seen = np.array([n - missing, missing])
-    _sound(held, seen, tolerance)
+    _sound(held, seen, tolerance, alpha)
     method = "missing share"
     if min(reference_n, n) == 0:
         return _cannot(about, method, tolerance, _no_rows(held))
@@ -159,7 +159,7 @@ def _round(n: int) -> int:
     return math.ceil(n / int(10**digits)) * int(10**digits)
 
 
-def _sound(reference: Counts, window: Counts, tolerance: float) -> tuple[Any, Any]:
+def _sound(reference: Counts, window: Counts, tolerance: float, alpha: float) -> tuple[Any, Any]:
     held, seen = np.asarray(reference, dtype=np.float64), np.asarray(window, dtype=np.float64)
     if held.ndim != 1 or held.shape != seen.shape:
         raise DataError(
@@ -169,6 +169,8 @@ def _sound(reference: Counts, window: Counts, tolerance: float) -> tuple[Any, An
         )
     if not (np.isfinite(held).all() and np.isfinite(seen).all() and (held >= 0).all() and (seen >= 0).all()):
         raise DataError("Counts must be finite and not negative.", seen="a negative, NaN or infinite count", do="count again")
+    if not 0 < alpha < 1:
+        raise DataError("An alpha lies between 0 and 1.", seen=f"{alpha}", do="say how often an interval may be wrong")
     if not tolerance > 0:
         raise DataError("A tolerance must be above zero.", seen=f"{tolerance}", do="say what change would not matter")
     return held, seen

@@ -14,8 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loudly.core.seams import Floats, Ints
+from loudly.errors import DataError
 
 Kernel = NDArray[np.float32] | NDArray[np.float64]
+
+# Up to so many pooled rows kernels are summed in double precision; of more, where ties are rare, in their own.
+EXACT = 2048
 
 
 def subsets(pool: int, size: int, permutations: int, rng: np.random.Generator) -> Ints:
@@ -23,6 +27,8 @@ def subsets(pool: int, size: int, permutations: int, rng: np.random.Generator) -
 
     Cost: one random key a row and permutation, partitioned.
     """
+    if permutations < 1:
+        raise DataError("Without permutations there is no p-value.", seen=f"{permutations}", do="draw a hundred or more")
     keys = rng.random((permutations, pool), dtype=np.float32)
     drawn = np.argpartition(keys, size - 1, axis=1)[:, :size] if size < pool else np.tile(np.arange(pool), (permutations, 1))
     return np.concatenate([np.arange(pool - size, pool)[None, :], drawn])
@@ -30,17 +36,19 @@ def subsets(pool: int, size: int, permutations: int, rng: np.random.Generator) -
 
 def window_means(features: Floats, windows: Ints) -> Floats:
     """Mean feature of the window in each split. Shapes: features (pool, k), windows (b, n) -> (b, k). One matrix product."""
-    weights = np.zeros((len(windows), len(features)), dtype=features.dtype)
-    np.put_along_axis(weights, windows, features.dtype.type(1.0 / windows.shape[1]), axis=1)
-    return weights @ features
+    inside = np.zeros((len(windows), len(features)))
+    np.put_along_axis(inside, windows, 1.0, axis=1)
+    out: Floats = inside @ features.astype(np.float64) / windows.shape[1]
+    return out
 
 
 def quadratic(kernel: Kernel, windows: Ints) -> Floats:
     """Unbiased MMD² of window against rest in each split. Shapes: kernel (pool, pool) symmetric, windows (b, n) -> (b,).
 
-    Cost: 2 b pool² flops in one matrix product, in the precision of the kernel.
+    Cost: 2 b pool² flops in one matrix product, in the precision of the kernel (double for up to 2,048 rows).
     """
     pool, n = len(kernel), windows.shape[1]
+    kernel = kernel.astype(np.float64) if pool <= EXACT else kernel
     m = pool - n
     inside = np.zeros((len(windows), pool), dtype=kernel.dtype)
     np.put_along_axis(inside, windows, kernel.dtype.type(1.0), axis=1)
@@ -62,7 +70,8 @@ def p_value(statistics: Floats) -> float:
     >>> p_value(np.array([3.0, 1.0, 2.0, 0.5]))
     0.25
     """
-    return float((statistics >= statistics[0]).mean())
+    compared = np.asarray(statistics, dtype=np.float32)
+    return float((compared >= compared[0]).mean())
 
 
 def aggregate(families: Sequence[Floats]) -> tuple[float, tuple[float, ...]]:
@@ -78,5 +87,6 @@ def aggregate(families: Sequence[Floats]) -> tuple[float, tuple[float, ...]]:
 
 def _at_least(statistics: Floats) -> Ints:
     """For each entry, how many entries are at least as large."""
-    ordered = np.sort(statistics)
-    return len(ordered) - np.searchsorted(ordered, statistics, side="left")
+    compared = statistics.astype(np.float32)
+    ordered = np.sort(compared)
+    return len(ordered) - np.searchsorted(ordered, compared, side="left")

@@ -164,6 +164,13 @@ def test_a_table_is_refused(name: str) -> None:
         made(name).update(made(name).init(), np.array(1.0))
 
 
+@pytest.mark.parametrize("wrong", [np.array([1.0, 1e200]), np.full(500, 2e150), ["a"]])
+def test_what_nobody_can_reckon_with_is_refused(name: str, wrong: Any) -> None:
+    """Its squares are infinite: every deviation would be, and nothing would ever alarm."""
+    with pytest.raises(StreamRefused, match=r"too large|takes numbers"):
+        made(name).update(made(name).init(), wrong)
+
+
 def test_impossible_settings_are_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         plugins.resolve("stream", name)(**{**CASES[name].settings, **CASES[name].bad})

@@ -18,13 +18,16 @@ from loudly.stats.clusters import block_mean
 SUBJECT = "estimated performance"
 CONFIRMED = "estimate against labels"
 FEWEST_LABELS = 30
+FEWEST_ROWS = 20
 BOUNDED = ("roc_auc", "accuracy", "f1", "precision", "recall")
 
 
 def told(
     method: str, metric: str, value: float, error: float, n: int, assumes: str, confidence: float, detail: Mapping[str, Json]
 ) -> Evidence:
-    """The estimate with its interval, value ± z · error, and the assumption it stands on."""
+    """The estimate with its interval, value ± z · error, and the assumption it stands on; none from fewer than 20 rows."""
+    if n < FEWEST_ROWS:
+        return untold(method, metric, n, assumes, f"at least {FEWEST_ROWS} rows: an interval from {n} would be a guess", detail)
     if not np.isfinite(value):
         return untold(method, metric, n, assumes, "rows that can tell (both classes likely, some row called positive)", detail)
     reach = float(scipy.special.ndtri(0.5 + confidence / 2)) * error

@@ -21,7 +21,7 @@ from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, nearest
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
-from loudly.shift.estimate.labelled import labelled, scores, sound
+from loudly.shift.estimate.labelled import labelled, labels, scores, sound
 
 METHOD = "ATC"
 ASSUMES = "confidence orders rows by their chance of being right in the window as in the reference; no concept shift"
@@ -74,7 +74,9 @@ class Atc:
         n = len(sure)
         share = 1 - np.searchsorted(sure, self.threshold, side="left") / n
         others = 1 - np.searchsorted(sure, self.replicates, side="left") / n
-        error = float(np.sqrt(share * (1 - share) / n + ((others - share) ** 2).mean()))
+        # Agresti and Coull's four rows more: a share of none or all of few rows is not certain.
+        held = (share * n + 2) / (n + 4)
+        error = float(np.sqrt(held * (1 - held) / n + ((others - share) ** 2).mean()))
         detail: dict[str, Json] = {
             "confidence": self.by, "threshold": self.threshold, "reference": self.accuracy, "reference_rows": self.rows,
             "unusable": int((~kept).sum()),
@@ -88,7 +90,8 @@ class Atc:
 
         days: the day of each row, where rows of one day err alike.
         """
-        s, y = scores(score), np.asarray(truth, dtype=np.float64)
+        s = scores(score)
+        y = labels(truth, s)
         kept = sound(s) & np.isfinite(y)
         found = self.estimate(s[kept])
         if found.effect is None:

@@ -23,7 +23,7 @@ from loudly.errors import DataError
 from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
 from loudly.shift.estimate.calibrate import AS_GIVEN, Calibration, calibrate
 from loudly.shift.estimate.expected import Expected, expected, known
-from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
+from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
 
 METHOD = "CBPE"
 ASSUMES = "no concept shift: a score means the same probability in the window as in the reference"
@@ -92,8 +92,8 @@ class Cbpe:
         The interval holds for these very rows: it allows for the chance in their labels and in the calibration.
         days: the day of each row, where rows of one day err alike; without days the rows count as independent.
         """
-        y = np.asarray(truth, dtype=np.float64)
         given = scores(score)
+        y = labels(truth, given)
         kept = sound(given) & np.isfinite(y)
         s, y = given[kept], y[kept]
         found = self.estimate(s)

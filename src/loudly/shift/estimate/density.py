@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from loudly.core.late import late
 from loudly.core.seams import Floats, Ints
 from loudly.errors import DataError
+from loudly.shift.categories import as_text
 from loudly.shift.estimate.calibrate import calibrate
+from loudly.shift.table import as_table
 from loudly.stats.auc import auc
 
-Inputs = pl.DataFrame | ArrayLike
+# A table of any maker, whose columns are known by name, or an array, whose columns are known by their place.
+Inputs = Any
 
 sklearn = late("sklearn")
 
@@ -40,27 +43,35 @@ class Columns:
     names: tuple[str, ...]
     categories: Mapping[str, Mapping[str, int]]
 
-    def array(self, inputs: Inputs) -> Floats:
+    def array(self, inputs: Inputs, rows: int | None = None) -> Floats:
         """(n, d) numbers; missing is NaN, a category not seen before has a code of its own, infinities stay at the rim.
 
-        Raises: DataError where a column is gone or the width is another.
+        rows: how many there must be.
+        Raises: DataError where a column is gone, or the width or the number of rows is another.
         """
-        if not isinstance(inputs, pl.DataFrame):
+        made = self._array(inputs)
+        if rows is not None and len(made) != rows:
+            raise DataError("Scores and inputs differ in length.", seen=f"{rows:,} and {len(made):,} rows")
+        return made
+
+    def _array(self, inputs: Inputs) -> Floats:
+        table = _named(inputs)
+        if table is None:
             made = np.asarray(inputs, dtype=np.float64)
             made = made[:, None] if made.ndim == 1 else made
             if made.ndim != 2 or made.shape[1] != len(self.names):
                 raise DataError("The inputs have another width than the reference.", seen=f"{made.shape}, not {len(self.names)}")
             return _rimmed(made)
-        gone = [n for n in self.names if n not in inputs.columns]
+        gone = [n for n in self.names if n not in table.columns]
         if gone:
             raise DataError("Input columns are gone.", seen=", ".join(gone), do="give the columns of the reference")
-        return _rimmed(np.stack([self._column(inputs[n]) for n in self.names], axis=1))
+        return _rimmed(np.stack([self._column(table[n]) for n in self.names], axis=1))
 
     def _column(self, values: pl.Series) -> Floats:
         codes = self.categories.get(values.name)
         if codes is None:
             return values.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
-        text = values.cast(pl.String)
+        text = as_text(values).cast(pl.String)
         if not codes:
             return np.zeros(len(text))
         made = text.replace_strict(codes, default=len(codes), return_dtype=pl.Float64).to_numpy().copy()
@@ -74,15 +85,21 @@ def columns_of(inputs: Inputs) -> Columns:
     >>> columns_of(pl.DataFrame({"x": [1.0, 2.0], "c": ["b", "a"]})).array(pl.DataFrame({"x": [3.0], "c": ["new"]})).tolist()
     [[3.0, 2.0]]
     """
-    if not isinstance(inputs, pl.DataFrame):
+    table = _named(inputs)
+    if table is None:
         made = np.asarray(inputs)
         return Columns(tuple(f"x{i}" for i in range(1 if made.ndim == 1 else made.shape[1])), {})
-    worded = [s for s in inputs.get_columns() if not (s.dtype.is_numeric() or s.dtype == pl.Boolean)]
-    return Columns(tuple(inputs.columns), {s.name: _codes(s) for s in worded})
+    worded = [s for s in table.get_columns() if not (s.dtype.is_numeric() or s.dtype == pl.Boolean)]
+    return Columns(tuple(table.columns), {s.name: _codes(s) for s in worded})
+
+
+def _named(inputs: Inputs) -> pl.DataFrame | None:
+    """A table by the names of its columns; None for an array, which has none."""
+    return None if isinstance(inputs, np.ndarray | list | tuple) else as_table(inputs)[0]
 
 
 def _codes(values: pl.Series) -> dict[str, int]:
-    ranked = values.cast(pl.String).drop_nulls().value_counts(sort=True).head(MOST_CATEGORIES)
+    ranked = as_text(values).cast(pl.String).drop_nulls().value_counts(sort=True).head(MOST_CATEGORIES)
     return {value: i for i, value in enumerate(sorted(ranked[values.name].to_list()))}
 
 

@@ -102,7 +102,7 @@ class Dle:
         detail: dict[str, Json] = {"reference": self.expected, "reference_rows": self.rows, "unusable": int((~kept).sum())}
         if not kept.any():
             return untold(METHOD, self.metric, 0, ASSUMES, "rows with predictions", detail)
-        mean, error, _ = self._mean(f[kept], self.columns.array(inputs)[kept])
+        mean, error, _ = self._mean(f[kept], self.columns.array(inputs, len(kept))[kept])
         return told(
             METHOD,
             self.metric,
@@ -126,10 +126,10 @@ class Dle:
         found = self.estimate(np.where(kept, f, np.nan), inputs)
         if found.effect is None:
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
-        mean, _, learned = self._mean(f[kept], self.columns.array(inputs)[kept])
+        mean, _, learned = self._mean(f[kept], self.columns.array(inputs, len(kept))[kept])
         loss = _loss(self.metric, f[kept], y[kept])
         residual, freedom = of_days(loss - learned, day_of(days, kept), block_mean(loss - learned).error)
-        error = self._scaled(mean, float(np.hypot(residual, self._unsure(f[kept], self.columns.array(inputs)[kept]))))
+        error = self._scaled(mean, float(np.hypot(residual, self._unsure(f[kept], self.columns.array(inputs, len(kept))[kept]))))
         return confirmed(found, _shown(self.metric, loss.mean()), error, len(loss), ASSUMES, looks=looks, freedom=freedom)
 
     def _mean(self, f: Floats, X: Floats) -> tuple[float, float, Floats]:

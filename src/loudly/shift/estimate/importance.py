@@ -19,7 +19,7 @@ from loudly.core.values import Evidence, Verdict
 from loudly.shift.estimate.answer import by_labels, confirmed, day_of, of_days, told, untold
 from loudly.shift.estimate.density import Columns, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
-from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
+from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
 from loudly.shift.estimate.pape import ASSUMES, spoken, with_score
 
 METHOD = "importance weighting"
@@ -49,7 +49,7 @@ class Importance:
         True
         """
         given, columns = labelled(score, truth), columns_of(inputs)
-        X = with_score(columns.array(inputs)[given.kept], given.score)
+        X = with_score(columns.array(inputs, len(given.kept))[given.kept], given.score)
         return cls(known(metric), given, columns, X, confidence)
 
     def estimate(self, score: ArrayLike, inputs: Inputs) -> Evidence:
@@ -58,7 +58,7 @@ class Importance:
         kept = sound(s)
         if kept.sum() < 20:
             return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, "at least 20 rows with scores")
-        ratio = density(self.X, with_score(self.columns.array(inputs)[kept], s[kept]))
+        ratio = density(self.X, with_score(self.columns.array(inputs, len(kept))[kept], s[kept]))
         found = expected(self.metric, self.given.score, self.given.onehot, ratio.weight)
         detail = spoken(ratio, len(self.X))
         return told(METHOD, self.metric, found.value, found.error, int(kept.sum()), ASSUMES, self.confidence, detail)
@@ -70,7 +70,8 @@ class Importance:
 
         days: the day of each row, where rows of one day err alike.
         """
-        s, y = scores(score), np.asarray(truth, dtype=np.float64)
+        s = scores(score)
+        y = labels(truth, s)
         kept = sound(s) & np.isfinite(y)
         found = self.estimate(np.where(kept if s.ndim == 1 else kept[:, None], s, np.nan), inputs)
         if found.effect is None:

@@ -46,9 +46,8 @@ def labelled(score: ArrayLike, truth: ArrayLike) -> Labelled:
     >>> labelled([0.2, 0.8] * 30, [0, 1] * 30).classes
     2
     """
-    s, y = scores(score), np.asarray(truth, dtype=np.float64)
-    if y.shape != s.shape[:1]:
-        raise DataError("Scores and labels of the reference differ in length.", seen=f"{s.shape} and {y.shape}")
+    s = scores(score)
+    y = labels(truth, s)
     kept = sound(s) & np.isfinite(y)
     s, y = s[kept], y[kept]
     if len(y) < FEWEST:
@@ -57,8 +56,6 @@ def labelled(score: ArrayLike, truth: ArrayLike) -> Labelled:
         )
     given = Labelled(s, y, kept)
     codes = np.unique(y)
-    if not set(codes.tolist()) <= set(range(given.classes)):
-        raise DataError("Labels must be the codes 0..k-1 of the classes that the scores are of.", seen=str(codes[:10].tolist()))
     if len(codes) < given.classes:
         lacking = sorted(set(range(given.classes)) - set(codes.astype(int).tolist()))
         raise DataError(
@@ -69,6 +66,26 @@ def labelled(score: ArrayLike, truth: ArrayLike) -> Labelled:
     if np.ptp(s, axis=0).max() == 0:
         raise DataError("The scores of the reference are all the same: they say nothing about the label.", seen=str(s[0]))
     return given
+
+
+def labels(truth: ArrayLike, score: Floats) -> Floats:
+    """(n,) labels of the rows of these scores as codes; NaN where one has not come.
+
+    Raises: DataError for another length, and for labels that are not the codes 0..k-1 of the scores' classes.
+
+    >>> labels([1, None], np.array([0.3, 0.4])).tolist()
+    [1.0, nan]
+    """
+    try:
+        y = np.asarray(truth, dtype=np.float64)
+    except (TypeError, ValueError) as wrong:
+        raise DataError("Labels must be numbers.", seen=str(wrong), do="Give the codes 0..k-1 of the scores' classes.") from wrong
+    if y.shape != score.shape[:1]:
+        raise DataError("Scores and labels differ in length.", seen=f"{score.shape} and {y.shape}")
+    codes = np.unique(y[np.isfinite(y)])
+    if not np.isin(codes, np.arange(2 if score.ndim == 1 else score.shape[1])).all():
+        raise DataError("Labels must be the codes 0..k-1 of the classes that the scores are of.", seen=str(codes[:10].tolist()))
+    return y
 
 
 def scores(score: ArrayLike) -> Floats:

@@ -21,7 +21,7 @@ from loudly.shift.estimate.answer import confirmed, day_of, untold
 from loudly.shift.estimate.cbpe import Cbpe, calibrations
 from loudly.shift.estimate.density import Columns, Density, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
-from loudly.shift.estimate.labelled import Labelled, labelled, scores, sound
+from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
 
 METHOD = "PAPE"
 ASSUMES = "covariate shift alone: P(y | inputs) as in the reference, and inputs of the window that the reference covers"
@@ -54,7 +54,7 @@ class Pape:
         0.7
         """
         given, columns = labelled(score, truth), columns_of(inputs)
-        X = with_score(columns.array(inputs)[given.kept], given.score)
+        X = with_score(columns.array(inputs, len(given.kept))[given.kept], given.score)
         return cls(metric, given, columns, X, expected(known(metric), given.score, given.onehot).value, confidence)
 
     def estimate(self, score: ArrayLike, inputs: Inputs) -> Evidence:
@@ -73,8 +73,8 @@ class Pape:
         if isinstance(found, Evidence):
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
         made, s, ratio = found
-        kept = sound(scores(score))
-        y = np.asarray(truth, dtype=np.float64)[kept]
+        kept = sound(given := scores(score))
+        y = labels(truth, given)[kept]
         return replace_evidence(made.check_against(s, y, looks=looks, days=day_of(days, kept)), ratio)
 
     def _window(self, score: ArrayLike, inputs: Inputs) -> Evidence | tuple[Cbpe, Floats, Density]:
@@ -83,7 +83,7 @@ class Pape:
         if kept.sum() < 20:
             return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, "at least 20 rows with scores")
         s = given[kept]
-        ratio = density(self.X, with_score(self.columns.array(inputs)[kept], s))
+        ratio = density(self.X, with_score(self.columns.array(inputs, len(kept))[kept], s))
         made = Cbpe(self.metric, calibrations(self.given, ratio.weight), len(self.given.truth), self.expected, self.confidence)
         return replace(made, method=METHOD, assumes=ASSUMES), s, ratio
 

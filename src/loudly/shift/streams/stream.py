@@ -7,7 +7,6 @@ batch and never begun anew, so every split of a stream gives the same alarms and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
@@ -33,6 +32,8 @@ Missing = Literal["refuse", "skip"]
 Step = Callable[[S, "Floats"], tuple[S, int, bool]]
 
 LONGEST_BLOCK = 8192
+# Of larger values no variance can be told in float64.
+LARGEST = 1e150
 STRETCH = 256
 
 
@@ -57,27 +58,38 @@ def arrived(values: Floats, missing: Missing, low: float | None = None, high: fl
 
     NaN and infinity are refused, or left out of the stream where `missing` is "skip"; the caller counts them. A promise then
     is about the values that came: not if they go missing because of what they would have been.
-    Raises: StreamRefused for NaN or infinity that may not be skipped, for a value outside [low, high], for more than one
-    dimension.
+    Raises: StreamRefused for NaN or infinity that may not be skipped, for values beyond 1e150 (their squares leave float64,
+    and no variance would be known), for a value outside [low, high], for more than one dimension, for what is no number.
 
     >>> arrived(np.array([1.0, np.nan, 2.0]), "skip")
     (array([1., 2.]), array([0, 2]))
     """
-    values = np.asarray(values, dtype=np.float64)
+    try:
+        values = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as wrong:
+        raise StreamRefused("A stream detector takes numbers.", seen=str(wrong), do="keep one state a numeric column") from wrong
     if values.ndim != 1:
         raise StreamRefused("A stream detector takes one column.", seen=f"shape {values.shape}", do="keep one state a column")
     where = None
     # Quicker than to ask each, and what is not finite makes it so.
-    if not math.isfinite(values.dot(values)) and not (sound := np.isfinite(values)).all():
-        if missing == "refuse":
+    if not _squares(values) <= LARGEST**2:
+        sound = np.isfinite(values)
+        if missing == "refuse" and not sound.all():
             at = int(np.argmin(sound))
             raise StreamRefused(
                 "A stream holds a value that is not a number.", seen=f"{values[at]} at row {at}", do='missing="skip" leaves it out'
             )
-        where = np.flatnonzero(sound)
-        values = values[where]
+        where = None if sound.all() else np.flatnonzero(sound)
+        values = values[sound]
+        if np.abs(values).max(initial=0.0) > LARGEST:
+            raise StreamRefused("A stream holds values too large to square.", seen=f"{np.abs(values).max()}", do="scale the values")
     _bounded(values, low, high)
     return values, where
+
+
+def _squares(values: Floats) -> float:
+    with np.errstate(over="ignore"):
+        return float(values.dot(values))
 
 
 def _bounded(values: Floats, low: float | None, high: float | None) -> None:

@@ -16,14 +16,14 @@ from loudly.errors import DataError
 
 
 def chi_squared(reference: Any, window: Any) -> Evidence:
-    """Homogeneity of two samples of categories. Shapes: (n,), (m,) of anything that can be compared.
+    """Homogeneity of two samples of categories. Shapes: (n,), (m,) of anything; None is a category of its own.
 
     Effect: Cramér's V, in [0, 1].
 
     >>> chi_squared(["a"] * 50 + ["b"] * 50, ["a"] * 90 + ["b"] * 10).p_value < 1e-8
     True
     """
-    one, two = np.asarray(reference).ravel(), np.asarray(window).ravel()
+    one, two = _categories(reference), _categories(window)
     if not len(one) or not len(two):
         raise DataError("A sample has no rows.", seen=f"{len(one)} and {len(two)}")
     names, codes = np.unique(np.concatenate([one, two]), return_inverse=True)
@@ -32,6 +32,12 @@ def chi_squared(reference: Any, window: Any) -> Evidence:
     p = float(scipy.special.gammaincc(freedom / 2, statistic / 2)) if freedom else 1.0
     effect = float(np.sqrt(statistic / counts.sum())) if freedom else 0.0
     return Evidence("chi-squared", effect, n=len(two), about="categories", unit="Cramér's V", p_value=p)
+
+
+def _categories(given: Any) -> Any:
+    """A flat array that can be sorted; values of several types, such as texts and None, by their text."""
+    made = np.asarray(given).ravel()
+    return np.array([str(value) for value in made]) if made.dtype == object else made
 
 
 def _statistic(counts: Any) -> tuple[float, int]:

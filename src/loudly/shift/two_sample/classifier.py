@@ -15,6 +15,7 @@ import scipy
 from loudly.core.canon import Json
 from loudly.core.late import late
 from loudly.core.values import Evidence
+from loudly.errors import ConfigError, nearest
 from loudly.shift.two_sample.samples import two_samples
 from loudly.stats.permutation import p_value, subsets, window_means
 
@@ -22,6 +23,7 @@ sklearn = late("sklearn")
 
 FEWEST = 8
 CUT = 1e-6
+WAYS = ("logit", "accuracy")
 
 
 def classifier(
@@ -36,6 +38,8 @@ def classifier(
     >>> classifier(rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 2, rng=rng).p_value < 0.01
     True
     """
+    if by not in WAYS:
+        raise ConfigError(f"A classifier test goes by no {by!r}.", do=nearest(by, WAYS))
     one, two = two_samples(reference, window, fewest=FEWEST)
     size = min(len(one), len(two))
     one, two = (x[rng.permutation(len(x))[:size]] for x in (one, two))

@@ -11,7 +11,7 @@ import numpy as np
 
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.kernels import squared_distances
-from loudly.shift.two_sample.samples import two_samples
+from loudly.shift.two_sample.samples import FARTHEST, two_samples
 from loudly.stats.permutation import p_value, quadratic, subsets
 
 
@@ -22,7 +22,7 @@ def energy(reference: Any, window: Any, *, rng: np.random.Generator, permutation
     >>> energy(rng.normal(size=(100, 2)), rng.normal(size=(100, 2)) + 1, rng=rng, permutations=99).p_value
     0.01
     """
-    one, two = two_samples(reference, window)
+    one, two = two_samples(reference, window, farthest=FARTHEST)
     kernel = -np.sqrt(squared_distances(np.concatenate([one, two])))
     found = quadratic(kernel, subsets(len(kernel), len(two), permutations, rng))
     return Evidence("energy distance, permuted", float(found[0]), n=len(two), about="rows", unit="energy", p_value=p_value(found))

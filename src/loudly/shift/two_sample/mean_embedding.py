@@ -12,7 +12,7 @@ import numpy as np
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.kernels import median_distance
-from loudly.shift.two_sample.samples import two_samples
+from loudly.shift.two_sample.samples import FARTHEST, two_samples
 from loudly.stats.permutation import p_value, subsets, window_means
 
 FEATURES = 512
@@ -25,7 +25,7 @@ def mean_embedding(reference: Any, window: Any, *, rng: np.random.Generator, per
     >>> mean_embedding(rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 1, rng=rng, permutations=99).p_value
     0.01
     """
-    one, two = two_samples(reference, window)
+    one, two = two_samples(reference, window, farthest=FARTHEST)
     features = fourier_features(np.concatenate([one, two]), median_distance(one, two), FEATURES, rng)
     means = window_means(features - features.mean(axis=0), subsets(len(features), len(two), permutations, rng))
     gap = np.einsum("bk,bk->b", means, means, dtype=np.float64) * (len(features) / len(one)) ** 2

@@ -12,8 +12,9 @@ import numpy as np
 
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Evidence
+from loudly.errors import ConfigError
 from loudly.shift.two_sample.kernels import gaussian, median_distance, squared_distances
-from loudly.shift.two_sample.samples import two_samples
+from loudly.shift.two_sample.samples import FARTHEST, two_samples
 from loudly.stats.permutation import p_value, quadratic, subsets
 
 GaussianKernel = Callable[[Floats, float, Ints], Floats]
@@ -38,8 +39,10 @@ def mmd(
     >>> mmd(rng.normal(size=(100, 2)), rng.normal(size=(100, 2)) + 1, rng=rng, permutations=99).p_value
     0.01
     """
-    one, two = two_samples(reference, window)
+    one, two = two_samples(reference, window, farthest=FARTHEST)
     width = median_distance(one, two) if bandwidth is None else bandwidth
+    if not width > 0:
+        raise ConfigError("A bandwidth is above zero.", seen=str(bandwidth), do="leave it out for the median distance")
     rows = np.concatenate([one, two])
     found = (kernel or on_numpy)(rows, width, subsets(len(rows), len(two), permutations, rng))
     detail = {"bandwidth": width, "permutations": permutations}

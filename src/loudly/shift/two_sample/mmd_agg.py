@@ -12,7 +12,7 @@ import numpy as np
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.kernels import gaussian, squared_distances
 from loudly.shift.two_sample.mmd_fuse import bandwidths
-from loudly.shift.two_sample.samples import two_samples
+from loudly.shift.two_sample.samples import FARTHEST, two_samples
 from loudly.stats.permutation import aggregate, quadratic, subsets
 
 
@@ -23,7 +23,7 @@ def mmd_agg(reference: Any, window: Any, *, rng: np.random.Generator, permutatio
     >>> mmd_agg(rng.normal(size=(60, 2)), rng.normal(size=(60, 2)) * 3, rng=rng, permutations=99).p_value < 0.05
     True
     """
-    one, two = two_samples(reference, window)
+    one, two = two_samples(reference, window, farthest=FARTHEST)
     rows = np.concatenate([one, two])
     windows = subsets(len(rows), len(two), permutations, rng)
     squared = squared_distances(rows)

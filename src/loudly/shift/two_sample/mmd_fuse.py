@@ -16,7 +16,7 @@ from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.kernels import Kernel, gaussian, squared_distances
 from loudly.shift.two_sample.kernels import laplace as laplace_kernel
-from loudly.shift.two_sample.samples import two_samples
+from loudly.shift.two_sample.samples import FARTHEST, two_samples
 from loudly.stats.permutation import p_value, quadratic, subsets
 
 BANDWIDTHS = 10
@@ -29,7 +29,7 @@ def mmd_fuse(reference: Any, window: Any, *, rng: np.random.Generator, permutati
     >>> mmd_fuse(rng.normal(size=(60, 2)), rng.normal(size=(60, 2)) * 3, rng=rng, permutations=99).p_value
     0.01
     """
-    one, two = two_samples(reference, window)
+    one, two = two_samples(reference, window, farthest=FARTHEST)
     rows = np.concatenate([one, two])
     windows = subsets(len(rows), len(two), permutations, rng)
     n = min(len(one), len(two))
