@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -260,6 +261,8 @@ def test_two_admins_who_promote_at_once_one_is_heard_and_the_other_told_409(serv
         ):
             assert client.post("/promote", json=said).status_code == 422
         now = client.get("/status").json()["ledger"]
+        half = json.dumps({"version": "1", "ledger": now, "reason": "half of a pair: \ud800"})
+        assert client.post("/promote", content=half).status_code == 422
         assert client.post("/promote", json={"version": "9", "ledger": now, "reason": "none"}).status_code == 404
         server.live.event("kill_switch_set", on=True, reason="a test")
         assert client.post("/promote", json={"version": "2", "ledger": now + 1, "reason": "no"}).status_code == 409
