@@ -115,6 +115,46 @@ def test_a_body_that_does_not_come_in_time_is_refused_and_the_connection_closed(
         assert door.recv(1) == b""
 
 
+def offered(path: str, body: bytes, *more: str) -> bytes:
+    """A request as Java's client and `curl --http2` write it."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: here",
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAEA",
+        *more,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(server: Server) -> None:
+    body = json.dumps(ROW).encode()
+    length, chunks = f"Content-Length: {len(body)}", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    whole = offered("/predict", body, length)
+    cut = whole.index(b"\r\n\r\n") + 4
+    (alone,) = ask(server, predict())
+    for pieces in ((whole,), (whole[:40], whole[40:]), (whole[:cut], whole[cut:]), (whole[: cut + 9], whole[cut + 9 :])):
+        assert ask(server, *pieces)[0][2] == alone[2]
+    chunked = offered("/predict", chunks, "Transfer-Encoding: chunked")
+    told = ask(server, predict() + whole + chunked + whole + b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n", count=5)
+    assert [answer[2] for answer in told] == [*[alone[2]] * 4, {"status": "alive"}]
+    label = json.dumps({"id": "nobody", "y": True}).encode()
+    assert ask(server, offered("/feedback", label, f"Content-Length: {len(label)}"))[0][2]["unknown"] == 1
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"])
+def test_a_head_that_does_not_end_or_does_not_come_ends_the_connection(server: Server, before: bytes) -> None:
+    for more, status in ((b"", 408), (b"a" * 2_000_000, 431)):
+        with connect(server) as door:
+            door.sendall(before)
+            assert len(answers(door, len(before) and 1)) == len(before[:1])
+            door.sendall(b"POST /predict HTTP/1.1\r\nX-Long: ")
+            door.sendall(more)
+            (told,) = answers(door, 1)
+            assert (told[0], told[1]["connection"]) == (status, "close")
+
+
 def test_a_client_that_leaves_or_does_not_read_holds_nobody_up(server: Server) -> None:
     with connect(server) as gone, connect(server) as deaf:
         gone.sendall(predict()[:-5])

@@ -159,9 +159,9 @@ def _trace(value: bytes) -> bytes:
     return b"00" + found[2]
 
 
-def too_slow(seconds: float) -> Refused:
+def too_slow(seconds: float, what: str = "body") -> Refused:
     """408, which names the limit."""
-    return Refused(408, {"detail": f"the body did not come within {seconds:g} s"})
+    return Refused(408, {"detail": f"the {what} did not come within {seconds:g} s"})
 
 
 def too_large(most: int) -> Refused:
