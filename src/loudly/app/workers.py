@@ -21,7 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
-from loudly.app.address import open_door, pages
+from loudly.app.address import expect_free, open_door, pages
 from loudly.app.pipe import ask
 from loudly.app.server import Project, warn_of_strangers
 from loudly.config import read_config
@@ -202,4 +202,5 @@ def run_workers(file: Path, project: Project, host: str | None, port: int | None
     settings = read_config(project.folder).server
     where = host or settings.host
     warn_of_strangers(project, where)
+    expect_free(where, port or settings.port, settings.grpc_port)
     Supervisor(file, project, open_door(where, port or settings.port), count).run()
