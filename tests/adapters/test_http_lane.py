@@ -102,6 +102,9 @@ def test_what_the_lane_does_not_take_is_answered_all_the_same(server: Server) ->
     assert ask(server, chunked)[0][0] == 200
     (told,) = ask(server, predict(ROW, "Connection: close"))
     assert (told[0], told[1]["connection"]) == (200, "close")
+    for path in ("/predict", "/feedback", "/v2/models/world/infer"):
+        assert ask(server, predict(ROW, "Content-Encoding: gzip", path=path))[0][0] == 415
+    assert ask(server, predict(ROW, "Content-Encoding: identity"))[0][0] == 200
     assert ask(server, predict(ROW, "Content-Length: 1"))[0][0] == 400, "two lengths: nobody knows where the body ends"
     assert ask(server, b"no HTTP at all\r\n\r\n")[0][0] == 400
     assert ask(server, predict([ROW] * 2000))[0][0] == 413

@@ -17,7 +17,7 @@ from loudly.adapters import inference_protocol as v2
 from loudly.adapters.asgi_codec import Refused
 from loudly.adapters.asgi_request import Reply, Request, encoded
 from loudly.core.values import Kind
-from loudly.errors import Conflict, LoudlyError, NotFound, RolloutError, StaleWriter, WheelAway
+from loudly.errors import ClockError, Conflict, LoudlyError, NotFound, RolloutError, StaleWriter, StoreError, WheelAway
 from loudly.serve.front import Front
 from loudly.serve.request import fits
 
@@ -32,7 +32,7 @@ def status_of(error: Exception) -> int:
             return 404
         case Conflict() | StaleWriter():
             return 409
-        case RolloutError() | WheelAway():
+        case RolloutError() | WheelAway() | StoreError() | ClockError():
             return 503
         case _:
             return 422

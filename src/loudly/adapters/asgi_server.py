@@ -320,7 +320,9 @@ class Server:
     # -- parts -------------------------------------------------------------------------------------------------------
 
     async def _body(self, request: Request) -> bytes:
-        """Raises: Refused for a body that is too large, or does not come in time."""
+        """Raises: Refused for a body that is packed or too large, or does not come in time."""
+        if (packed := request.header(b"content-encoding")) not in (None, "", "identity"):
+            raise Refused(415, {"detail": f"a body comes as it is, not as Content-Encoding: {packed}"})
         slow: list[bool] = []
         task = asyncio.current_task()
         assert task is not None

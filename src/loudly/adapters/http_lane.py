@@ -28,7 +28,7 @@ CLOSE = (b"connection", b"close")
 MOST_HEAD, MOST_HEADS = 2048, 1024
 MOST_KEPT = 2 * LARGE_BODY
 # Whoever sends these wants more than the lane gives.
-ELSEWHERE = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"connection"))
+ELSEWHERE = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"connection", b"content-encoding"))
 
 
 class Head:
