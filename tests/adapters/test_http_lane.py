@@ -175,6 +175,10 @@ def test_keys_and_draining_hold_here_too(monkeypatch: pytest.MonkeyPatch) -> Non
         told = ask(closed, predict() + predict(ROW, "Authorization: Bearer open") + predict(ROW, "X-API-Key: wrong"), count=3)
         assert [status for status, _, _ in told] == [401, 200, 401]
         assert told[0][1]["www-authenticate"] == "Bearer"
+        key, other = "X-API-Key: open", "Authorization: Basic b3RoZXI6"
+        for path in ("/predict", "/predict?nothing=1"):
+            for headers in ((key, other), (other, key)):
+                assert ask(closed, predict(ROW, *headers, path=path))[0][0] == 200, "a proxy's own credentials take nothing away"
         closed.app.draining = True
         (last,) = ask(closed, predict(ROW, "X-API-Key: open"))
         assert (last[0], last[1]["connection"]) == (200, "close")
