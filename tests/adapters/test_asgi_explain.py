@@ -60,6 +60,7 @@ def test_a_row_rows_and_columns_add_up_and_nothing_is_logged(server: Server, row
 
 
 def test_it_is_refused_as_predict_is(server: Server, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert httpx.post(f"{server.url}/explain?version=2", json=rows[0]).status_code == 422, "not by another one, in silence"
     wrong = httpx.post(f"{server.url}/explain", json={**rows[0], "x1": "high"})
     assert wrong.status_code == 422
     assert wrong.json() == httpx.post(f"{server.url}/predict", json={**rows[0], "x1": "high"}).json()

@@ -208,6 +208,8 @@ class Server:
         return rows
 
     async def _explain(self, request: Request) -> Reply:
+        if request.asked("version") is not None:
+            raise Refused(422, {"detail": "who answers a unit explains it: no version can be named here"})
         return await self._explainer.reply(self.predictor.reader(""), await self._body(request))
 
     async def _feedback(self, request: Request) -> Reply:
