@@ -59,8 +59,8 @@ class Asking(Protocol):
 class Request:
     """What came in. id: the client's own X-Request-Id, or a new one.  trace: its W3C traceparent, or nothing.
 
-    key: of `Authorization: Bearer KEY`, or else of `X-API-Key: KEY`, in whichever order they come.  version: who is asked by name, ""
-    for nobody.  length: of the body, as it was announced, or -1.
+    key: of `Authorization: Bearer KEY`, or else of `X-API-Key: KEY`, in whichever order they come.  version: who is asked by
+    name, "" for nobody.  length: of the body, as it was announced, or -1.
     """
 
     __slots__ = ("_receive", "headers", "id", "key", "length", "method", "path", "query", "trace", "version")
