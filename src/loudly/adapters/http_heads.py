@@ -75,7 +75,7 @@ class Heads(httptools_impl.HttpToolsProtocol):
 
     def _go_on(self, rest: bytes) -> None:
         """The request once more, without the offer, at which a parser stops before the body. rest: from there on."""
-        lines = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        lines = [self.parser.get_method(), b" ", self.url, f" HTTP/{self.parser.get_http_version()}\r\n".encode()]
         for name, value in self.headers:
             if name not in OFFER:
                 lines += (name, b": ", value, b"\r\n")
