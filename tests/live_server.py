@@ -36,7 +36,7 @@ class Server:
         if self.settings.grpc_port:
             app = resolve("server", "grpc")(app, "127.0.0.1", self.settings)
         port = int(self.url.rsplit(":", 1)[1])
-        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=lane(app) or "auto")
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=lane(app))
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 

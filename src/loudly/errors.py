@@ -104,7 +104,12 @@ class DiskFull(StoreError): ...
 class NotFound(StoreError): ...
 
 
-class ClockError(LoudlyError): ...
+class ClockError(LoudlyError):
+    """latest: the newest time that the clock has told (µs)."""
+
+    def __init__(self, what: str, *, seen: str, do: str, latest: int) -> None:
+        super().__init__(what, seen=seen, do=do)
+        self.latest = latest
 
 
 class TrainingError(LoudlyError): ...

@@ -60,6 +60,7 @@ def test_a_row_rows_and_columns_add_up_and_nothing_is_logged(server: Server, row
 
 
 def test_it_is_refused_as_predict_is(server: Server, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert httpx.post(f"{server.url}/explain?version=2", json=rows[0]).status_code == 422, "not by another one, in silence"
     wrong = httpx.post(f"{server.url}/explain", json={**rows[0], "x1": "high"})
     assert wrong.status_code == 422
     assert wrong.json() == httpx.post(f"{server.url}/predict", json={**rows[0], "x1": "high"}).json()
@@ -89,6 +90,33 @@ def test_it_ends_at_its_deadline_and_predictions_go_on_beside_it(table: pl.DataF
         assert httpx.post(f"{server.url}/predict", json=rows[0]).status_code == 200
         asking.join()
     assert found == [503]
+
+
+class Hanging:
+    """A model that answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def predict(self, X: Any) -> Any:
+        self.let_go.wait(60)
+        return np.full(len(X), 0.5)
+
+
+def test_models_that_hang_take_no_thread_from_labels_and_status(table: pl.DataFrame, rows: list[dict[str, Any]]) -> None:
+    live, model = make_live(table)[0], Hanging()
+    live.ready["world/1"] = replace(live.ready["world/1"], model=model, served="original")
+    with Server(live, ServerConfig(deadline=0.05)) as server, httpx.Client(base_url=server.url, timeout=10) as client:
+        told = [client.post("/explain", json=rows[0]) for _ in range(40)]
+        assert {answer.status_code for answer in told} == {503}
+        assert "hang in the model" in told[-1].json()["detail"]
+        assert client.get("/status").json()["champion"] == "world/1"
+        assert client.post("/feedback", json={"id": rows[0]["id"], "y": True}).status_code == 200
+        model.let_go.set()
+        until = time.monotonic() + 10
+        while (last := client.post("/explain", json=rows[0])).status_code == 503 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert "hang in the model" not in last.text
 
 
 def test_few_may_wait_for_it(table: pl.DataFrame, rows: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from conftest import SINCE, make_world  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
-from loudly.errors import StaleWriter  # noqa: E402
+from loudly.errors import DiskFull, StaleWriter  # noqa: E402
 from loudly.loop import traffic  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.pins import router_of  # noqa: E402
@@ -233,6 +234,16 @@ def test_two_who_write_at_once_one_is_told_409(server: Server, monkeypatch: pyte
     assert httpx.post(f"{server.url}{SHOW.format(2)}").status_code == 200
 
 
+def test_a_ledger_that_has_no_room_is_not_the_fault_of_the_request(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise DiskFull("The ledger has no room.")
+
+    position = httpx.get(f"{server.url}/status").json()["ledger"]
+    monkeypatch.setattr(server.live.stores.ledger, "append", full)
+    said = {"version": "2", "ledger": position, "reason": "a test"}
+    assert httpx.post(f"{server.url}/promote", json=said).status_code == 503
+
+
 def test_two_admins_who_promote_at_once_one_is_heard_and_the_other_told_409(server: Server) -> None:
     with httpx.Client(base_url=server.url, timeout=30) as client:
         position = client.get("/status").json()["ledger"]
@@ -260,6 +271,8 @@ def test_two_admins_who_promote_at_once_one_is_heard_and_the_other_told_409(serv
         ):
             assert client.post("/promote", json=said).status_code == 422
         now = client.get("/status").json()["ledger"]
+        half = json.dumps({"version": "1", "ledger": now, "reason": "half of a pair: \ud800"})
+        assert client.post("/promote", content=half).status_code == 422
         assert client.post("/promote", json={"version": "9", "ledger": now, "reason": "none"}).status_code == 404
         server.live.event("kill_switch_set", on=True, reason="a test")
         assert client.post("/promote", json={"version": "2", "ledger": now + 1, "reason": "no"}).status_code == 409

@@ -102,6 +102,9 @@ def test_what_the_lane_does_not_take_is_answered_all_the_same(server: Server) ->
     assert ask(server, chunked)[0][0] == 200
     (told,) = ask(server, predict(ROW, "Connection: close"))
     assert (told[0], told[1]["connection"]) == (200, "close")
+    for path in ("/predict", "/feedback", "/v2/models/world/infer"):
+        assert ask(server, predict(ROW, "Content-Encoding: gzip", path=path))[0][0] == 415
+    assert ask(server, predict(ROW, "Content-Encoding: identity"))[0][0] == 200
     assert ask(server, predict(ROW, "Content-Length: 1"))[0][0] == 400, "two lengths: nobody knows where the body ends"
     assert ask(server, b"no HTTP at all\r\n\r\n")[0][0] == 400
     assert ask(server, predict([ROW] * 2000))[0][0] == 413
@@ -113,6 +116,46 @@ def test_a_body_that_does_not_come_in_time_is_refused_and_the_connection_closed(
         ((status, headers, _),) = answers(door, 1)
         assert (status, headers["connection"]) == (408, "close")
         assert door.recv(1) == b""
+
+
+def offered(path: str, body: bytes, *more: str) -> bytes:
+    """A request as Java's client and `curl --http2` write it."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: here",
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAEA",
+        *more,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(server: Server) -> None:
+    body = json.dumps(ROW).encode()
+    length, chunks = f"Content-Length: {len(body)}", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    whole = offered("/predict", body, length)
+    cut = whole.index(b"\r\n\r\n") + 4
+    (alone,) = ask(server, predict())
+    for pieces in ((whole,), (whole[:40], whole[40:]), (whole[:cut], whole[cut:]), (whole[: cut + 9], whole[cut + 9 :])):
+        assert ask(server, *pieces)[0][2] == alone[2]
+    chunked = offered("/predict", chunks, "Transfer-Encoding: chunked")
+    told = ask(server, predict() + whole + chunked + whole + b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n", count=5)
+    assert [answer[2] for answer in told] == [*[alone[2]] * 4, {"status": "alive"}]
+    label = json.dumps({"id": "nobody", "y": True}).encode()
+    assert ask(server, offered("/feedback", label, f"Content-Length: {len(label)}"))[0][2]["unknown"] == 1
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"])
+def test_a_head_that_does_not_end_or_does_not_come_ends_the_connection(server: Server, before: bytes) -> None:
+    for more, status in ((b"", 408), (b"a" * 2_000_000, 431)):
+        with connect(server) as door:
+            door.sendall(before)
+            assert len(answers(door, len(before) and 1)) == len(before[:1])
+            door.sendall(b"POST /predict HTTP/1.1\r\nX-Long: ")
+            door.sendall(more)
+            (told,) = answers(door, 1)
+            assert (told[0], told[1]["connection"]) == (status, "close")
 
 
 def test_a_client_that_leaves_or_does_not_read_holds_nobody_up(server: Server) -> None:
@@ -132,6 +175,10 @@ def test_keys_and_draining_hold_here_too(monkeypatch: pytest.MonkeyPatch) -> Non
         told = ask(closed, predict() + predict(ROW, "Authorization: Bearer open") + predict(ROW, "X-API-Key: wrong"), count=3)
         assert [status for status, _, _ in told] == [401, 200, 401]
         assert told[0][1]["www-authenticate"] == "Bearer"
+        key, other = "X-API-Key: open", "Authorization: Basic b3RoZXI6"
+        for path in ("/predict", "/predict?nothing=1"):
+            for headers in ((key, other), (other, key)):
+                assert ask(closed, predict(ROW, *headers, path=path))[0][0] == 200, "a proxy's own credentials take nothing away"
         closed.app.draining = True
         (last,) = ask(closed, predict(ROW, "X-API-Key: open"))
         assert (last[0], last[1]["connection"]) == (200, "close")

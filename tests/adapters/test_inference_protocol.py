@@ -97,6 +97,7 @@ def changed(tensor: dict[str, Any], **what: Any) -> dict[str, Any]:
     [
         (lambda t: t[:-1], "group"),
         (lambda t: [*t, changed(t[0], name="x3")], "no input 'x3'"),
+        (lambda t: [*t, changed(t[2], data=[0.0] * 7)], "'x1' is given twice"),
         (lambda t: [changed(t[0], datatype="FP65"), *t[1:]], "datatype"),
         (lambda t: [changed(t[0], shape=[7, 2]), *t[1:]], "shape"),
         (lambda t: [changed(t[0], shape=[-1]), *t[1:]], "shape"),
@@ -122,10 +123,12 @@ def test_broken_requests_are_refused_by_name(server: Server, rows: list[dict[str
         {"outputs": [{"name": "arm", "parameters": 3}]},
         {"parameters": []},
         {"id": False},
+        {"id": "\ud800"},
     ],
 )
 def test_what_is_no_request_beside_its_inputs_is_refused(server: Server, rows: list[dict[str, Any]], said: dict[str, Any]) -> None:
-    assert httpx.post(f"{server.url}{INFER}", json={"inputs": tensors(rows), **said}).status_code == 400
+    body = json.dumps({"inputs": tensors(rows), **said})
+    assert httpx.post(f"{server.url}{INFER}", content=body).status_code == 400
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "99999", "²"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loudly.app.export import KINDS, Exporting, argo, export, flagger
 from loudly.app.yaml import to_yaml
-from loudly.config import Config, StoreConfig
+from loudly.config import Config, ServerConfig, StoreConfig
 from loudly.errors import ConfigError
 
 yaml = pytest.importorskip("yaml", reason="LOUD: no YAML reader is installed, exports are not tested")
@@ -31,14 +31,16 @@ def written(kind: str, asked: Exporting, folder: Path) -> dict[str, Any]:
 def test_manifests_are_valid_by_the_schemas_of_kubernetes(asked: Exporting, tmp_path: Path) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="LOUD: pip install kubernetes-validate to test manifests")
     made = written("kubernetes", asked, tmp_path)
-    core = {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "PersistentVolumeClaim"}
-    assert set(made) == core | {"AnalysisTemplate", "Canary"}
+    alone = {"Deployment", "PersistentVolumeClaim"}
+    core = {"Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"} | ({"StatefulSet"} if asked.shared else alone)
+    assert set(made) == core | {"AnalysisTemplate"} | (set() if asked.shared else {"Canary"})
     for kind in sorted(core):
         validate.validate(made[kind], validate.latest_version(), strict=True)
-    wrong = {**made["Deployment"], "spec": {**made["Deployment"]["spec"], "replica": 1}}
+    workload = made["StatefulSet" if asked.shared else "Deployment"]
+    wrong = {**workload, "spec": {**workload["spec"], "replica": 1}}
     with pytest.raises(validate.ValidationError):
         validate.validate(wrong, validate.latest_version(), strict=True)
-    inference = written("kserve", asked, tmp_path)["InferenceService"]
+    inference = written("kserve", LOCAL, tmp_path)["InferenceService"]
     # KServe's predictor is a pod's spec with the bounds of its own autoscaler: without these it is valid as a pod
     predictor = {k: v for k, v in inference["spec"]["predictor"].items() if k not in ("minReplicas", "maxReplicas")}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": predictor}
@@ -65,21 +67,55 @@ def test_a_pod_is_hardened_probed_and_drained(kind: str, tmp_path: Path) -> None
     assert mounts == {"/app/.loudly", "/tmp"}, "all that is written to, under a root that may not be"
 
 
-def test_parts_find_each_other(tmp_path: Path) -> None:
-    made = written("kubernetes", MANY, tmp_path)
-    labels = made["Deployment"]["spec"]["template"]["metadata"]["labels"]
+@pytest.mark.parametrize(("asked", "kind"), [(LOCAL, "Deployment"), (MANY, "StatefulSet")])
+def test_parts_find_each_other(asked: Exporting, kind: str, tmp_path: Path) -> None:
+    made = written("kubernetes", asked, tmp_path)
+    workload = made[kind]
+    labels = workload["spec"]["template"]["metadata"]["labels"]
     for selector in (
-        made["Deployment"]["spec"]["selector"]["matchLabels"],
+        workload["spec"]["selector"]["matchLabels"],
         made["Service"]["spec"]["selector"],
         made["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
     scaler = made["HorizontalPodAutoscaler"]["spec"]
-    assert scaler["scaleTargetRef"]["name"] == made["Deployment"]["metadata"]["name"]
-    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 8)
-    assert "replicas" not in made["Deployment"]["spec"], "the autoscaler's business"
-    (volume, _) = made["Deployment"]["spec"]["template"]["spec"]["volumes"]
-    assert volume["persistentVolumeClaim"]["claimName"] == made["PersistentVolumeClaim"]["metadata"]["name"]
+    assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": kind, "name": workload["metadata"]["name"]}
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (min(2, asked.replicas), asked.replicas)
+    assert ("replicas" in workload["spec"]) is (asked is LOCAL), "of several the autoscaler's business"
+    pod = workload["spec"]["template"]["spec"]
+    claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
+    assert claims == ({"store": made["PersistentVolumeClaim"]["metadata"]["name"]} if asked is LOCAL else {})
+
+
+def test_several_pods_share_no_disk_and_have_one_key(tmp_path: Path) -> None:
+    """Two that write one log of traffic are refused by the second; without a name of its own a pod does not find its log again."""
+    made = written("kubernetes", MANY, tmp_path)
+    spec = made["StatefulSet"]["spec"]
+    assert spec["serviceName"] == made["Service"]["metadata"]["name"]
+    (disk,) = spec["volumeClaimTemplates"]
+    assert disk["spec"]["accessModes"] == ["ReadWriteOnce"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert {m["name"] for m in container["volumeMounts"]} == {disk["metadata"]["name"], "tmp"}
+    assert variables(container) == {"LOUDLY_KEY": False}
+    with pytest.raises(ConfigError, match="log of its own"):
+        export("kserve", MANY, tmp_path)
+
+
+def variables(container: dict[str, Any]) -> dict[str, bool]:
+    """Names of what a container is told out of a Secret, and whether it starts without."""
+    told = {v["name"]: v["valueFrom"]["secretKeyRef"] for v in container["env"]}
+    assert all(found["key"] == name for name, found in told.items())
+    return {name: found["optional"] for name, found in told.items()}
+
+
+def test_a_pod_is_told_what_the_file_reads_from_the_environment(tmp_path: Path) -> None:
+    store = StoreConfig(ledger="postgres", url="env:PG", key="env:SALT")
+    config = Config(store=store, server=ServerConfig(keys=("predict=env:ASK", "predict+admin = env:RUN")))
+    made = written("kubernetes", Exporting("m", Path("app.py"), config, "m:1"), tmp_path)
+    (container,) = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert variables(container) == dict.fromkeys(("PG", "SALT", "ASK", "RUN"), False)
+    (container,) = written("kubernetes", LOCAL, tmp_path)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert variables(container) == {"LOUDLY_KEY": True}
 
 
 def test_many_pods_over_files_are_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from conftest import make_app, make_world
 from loudly.app.feedback import feedback
 from loudly.app.verbs import open_stores
-from loudly.errors import Conflict, WheelAway
+from loudly.errors import Conflict, DataError, WheelAway
 from loudly.loop import traffic
 from loudly.store.segments import SegmentWriter, read_segments
 
@@ -33,6 +33,16 @@ def test_labels_wait_in_a_spool_where_the_disk_takes_them_and_are_refused_where_
         monkeypatch.setattr("loudly.app.feedback.SegmentWriter", partial(SegmentWriter, most=-1))
         with pytest.raises(WheelAway, match="does not take the labels"):
             feedback(system, tmp_path, LABELS)
+
+
+def test_a_file_without_labels_is_none_and_keys_that_no_request_has_are_refused(tmp_path: Path) -> None:
+    system = make_app(make_world(days=2)).system
+    with closing(SegmentWriter(tmp_path / ".loudly" / "traffic")):
+        assert feedback(system, tmp_path, LABELS.clear()) == {"joined": 0, "unknown": 0, "spooled": 0}
+        for keys in (pl.Series("id", [1.0, 2.0]), pl.Series("id", [["r1"], ["r2"]])):
+            with pytest.raises(DataError, match="no texts and no whole numbers"):
+                feedback(system, tmp_path, LABELS.with_columns(keys))
+        assert not (tmp_path / ".loudly" / "spools").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="LOUD: open files are found by /proc")

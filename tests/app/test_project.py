@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from loudly.app.address import expect_free
 from loudly.app.app import App
 from loudly.app.project import load_app, make_project
+from loudly.app.server import warn_of_strangers
 from loudly.app.verbs import open_stores, private_key, table_of, using_stores
 from loudly.core.values import Decision, Verdict
 from loudly.errors import ConfigError, UserFileError
 
+OPEN = SimpleNamespace(name="loans", folder=None)
 ALARM = Verdict(Decision.FAIL, "temp", "the feed is off")
 
 
@@ -105,3 +110,18 @@ def test_the_key_is_a_file_where_no_variable_is_named(tmp_path: Path, monkeypatc
     stores, config = open_stores("a", tmp_path)
     assert private_key(config) == private_key(config)
     stores.close()
+
+
+def test_a_door_without_keys_that_others_reach_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_of_strangers(OPEN, "0.0.0.0")  # type: ignore[arg-type]
+    assert "and [server] names no keys" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_taken_port_is_told_whichever_of_the_two_it_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as freed:
+        port, free = taken.getsockname()[1], freed.getsockname()[1]
+        freed.close()
+        expect_free("127.0.0.1", free, 0)
+        for ports, told in (((port, 0), "--port"), ((free, port), "grpc_port"), ((free, free), "grpc_port")):
+            with pytest.raises(ConfigError, match=told):
+                expect_free("127.0.0.1", *ports)

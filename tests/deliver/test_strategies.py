@@ -147,6 +147,14 @@ def test_unpaired_judges_only_what_each_arm_answered() -> None:
         "canary 0% 100%",
         "shadow 1x",
         "canary 5% 100% every 20d",
+        "canary 5%,25%,100%",
+        "canary x% 100%",
+        "ab 50 % for 14d",
+        "shadow 5% 1d",
+        "blue-green 10%",
+        "thompson among 2.5 for 14d",
+        "thompson among 0 for 14d",
+        "ab among 0",
     ],
 )
 def test_impossible_rollouts_are_refused_with_a_hint(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from conftest import SINCE, make_app, make_world
 from lived import sent
 from loudly.app.verbs import memory_stores
-from loudly.core.clock import DAY, DataClock
-from loudly.errors import NotFound, RolloutError
+from loudly.core.clock import DAY, HOUR, DataClock, WallClock
+from loudly.errors import ClockError, NotFound, RolloutError
 from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.loop.outpost import Outpost, routing_of
@@ -137,3 +138,24 @@ def test_a_version_that_is_loaded_at_the_wheel_answers_to_its_name_at_an_outpost
     wheel.pins.unload("world/3")
     post.follow(routing_of(wheel))
     assert post.loaded() == ("world/1", "world/2")
+
+
+def test_while_the_clock_has_jumped_back_answers_and_labels_go_on_and_nothing_is_decided(
+    table: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel, read = made(table), [SINCE + HOUR]
+    monkeypatch.setattr(time, "time_ns", lambda: read[0] * 1000)
+    wheel.clock = WallClock()
+    post, logged = post_of(wheel, lambda kind, payload: take(wheel, [Record(0, kind, payload)])), list[int]()
+    post.follow(routing_of(wheel))
+    rows = day(table, 0)
+    for part in (rows[:40], rows[40:]):
+        ask(post, sent(part[:20], wheel))
+        wheel.answering.answer(sent(part[20:], wheel), Attempt((part.height - 20,)))
+        assert wheel.feedback(part.select("id", "y")).joined.height == part.height
+        logged.append(wheel.clock._latest)
+        read[0] -= 12 * HOUR
+    assert logged == [SINCE + HOUR] * 2
+    assert (post.lost, wheel.answering.unlogged, wheel.answering.uncounted) == (0, 0, 0)
+    with pytest.raises(ClockError, match="jumped back"):
+        wheel.tick()

@@ -70,6 +70,7 @@ def test_a_good_candidate_is_a_success_only_when_its_last_stage_has_passed(table
         assert told.index(("PASS", 200, 409)) > 2, "a shadow that has passed is no promotion yet"
         first = httpx.get(f"{server.url}{ARGO}/world/1").json()
         assert (first["result"], first["reason"]) == ("UNDECIDED", "it became champion without a rollout")
+        assert httpx.get(f"{server.url}{ARGO}/2").json() == httpx.get(f"{server.url}{ARGO}/world/2").json()
         nothing = httpx.get(f"{server.url}{ARGO}").json()
         assert (nothing["result"], nothing["missing"]) == ("UNDECIDED", "a rollout")
 

@@ -100,6 +100,28 @@ def test_bad_rows_are_set_aside_with_their_reason_and_the_server_refuses_the_sam
             assert status == (422 if number in bad else 200), number
 
 
+def test_rows_are_set_aside_also_where_it_is_all_of_a_group_or_of_a_file(live: Live, table: pl.DataFrame, tmp_path: Path) -> None:
+    rows = new_rows(table).head(30)
+    gone = rows.with_columns(x1=pl.when(pl.int_range(pl.len()).is_between(10, 19)).then(None).otherwise("x1"))
+    for name, spoilt, aside in (
+        ("group", gone, 10),
+        ("list", rows.with_columns(pl.concat_list("x1").alias("x1")), 30),
+        ("date", rows.with_columns(x1=pl.col("at").dt.date()), 30),
+    ):
+        spoilt.write_parquet(tmp_path / f"{name}.parquet", row_group_size=10)
+        done = predict(live.system, (live.stores, CONFIG), str(tmp_path / f"{name}.parquet"), tmp_path / "out.parquet")
+        assert (done.rows, done.aside) == (30 - aside, aside), name
+
+
+def test_answers_are_not_written_over_the_rows(live: Live, table: pl.DataFrame, tmp_path: Path) -> None:
+    for name in ("rows.parquet", "out.aside.parquet"):
+        new_rows(table).head(3).write_parquet(tmp_path / name)
+    for out in ("rows.parquet", "out.parquet"):
+        with pytest.raises(DataError, match="would replace rows"):
+            predict(live.system, (live.stores, CONFIG), str(tmp_path), tmp_path / out)
+    assert pl.read_parquet(tmp_path / "rows.parquet").columns == new_rows(table).columns
+
+
 def test_a_column_may_be_called_like_one_of_ours(tmp_path: Path) -> None:
     """An input named `reason` reaches the model as it is."""
     table = make_world(days=40).rename({"x1": "reason"})

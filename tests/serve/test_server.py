@@ -60,6 +60,14 @@ def test_nonsense_is_refused_never_a_500(server: Server, body: bytes) -> None:
         assert httpx.post(f"{server.url}{path}", content=body).status_code == 422
 
 
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
+def test_a_time_that_utc_has_no_year_for_is_a_bad_field(server: Server, table: pl.DataFrame, at: str) -> None:
+    row = {**rows_of(table, SINCE, SINCE + DAY)[0], "at": at}
+    for path in ("/predict", "/predict?nothing=1", "/explain"):
+        answer = httpx.post(f"{server.url}{path}", json=row)
+        assert (answer.status_code, answer.json()["detail"][0]["field"]) == (422, "at")
+
+
 def test_too_much_is_refused(server: Server) -> None:
     assert httpx.post(f"{server.url}/predict", content=b"[" + b"1," * 9_000_000 + b"1]").status_code == 413
 

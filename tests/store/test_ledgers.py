@@ -105,3 +105,19 @@ def test_a_ledger_that_may_not_be_written_is_not_called_damaged(tmp_path: Path) 
         SqliteLedger(tmp_path / "ledger.db")
     assert str(tmp_path) in told.value.do
     assert "backup" not in told.value.do
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_ledger_that_was_moved_away_takes_no_events_that_nobody_would_read(tmp_path: Path, replaced: bool) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    ledger.append([Event("held", 0, {})], 0)
+    (tmp_path / "ledger.db").rename(tmp_path / "away.db")
+    if replaced:
+        SqliteLedger(tmp_path / "ledger.db").close()
+    for work in (lambda: ledger.append([Event("held", 1, {})], 1), lambda: list(ledger.read()), lambda: ledger.position):
+        with pytest.raises(StoreError, match="moved away or replaced"):
+            work()
+    if not replaced:
+        (tmp_path / "away.db").rename(tmp_path / "ledger.db")
+        assert ledger.append([Event("held", 1, {})], 1) == 2
+    ledger.close()

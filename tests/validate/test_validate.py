@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import polars as pl
 import pytest
 
 from conftest import make_world
 from loudly.core.clock import instant
-from loudly.core.values import Decision, Kind, Role
+from loudly.core.values import Decision, Field, Kind, Role, Schema
 from loudly.errors import DataError, UserFileError
 from loudly.validate.checks import CHECKS, judge_table
 from loudly.validate.conform import conform
@@ -94,6 +96,26 @@ def test_conform_sets_aside_with_a_reason_and_loses_nothing(world: pl.DataFrame)
     assert found.good["x1"].to_list() == [1.5]
     assert found.absent == ("group",)
     assert found.aside["reason"].to_list() == ["id is no text", "at is no time", "x1 is no number"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "reads"),
+    [
+        (Kind.INTEGER, pl.Series([1.5, 2.0, 1e30]), [None, 2, None]),
+        (Kind.BOOLEAN, pl.Series([0, 1, 2]), [False, True, None]),
+        (Kind.BOOLEAN, pl.Series(["true"]), [None]),
+        (Kind.NUMBER, pl.Series([date(2026, 1, 1)]), [None]),
+        (Kind.NUMBER, pl.Series([[1.5]]), [None]),
+        (Kind.NUMBER, pl.Series([{"a": 1.5}]), [None]),
+        (Kind.NUMBER, pl.Series(["1.5"], dtype=pl.Categorical), [1.5]),
+        (Kind.TIME, pl.Series([1_767_225_600]), [None]),
+    ],
+)
+def test_what_would_be_another_value_is_set_aside(kind: Kind, sent: pl.Series, reads: list[object]) -> None:
+    found = conform(pl.DataFrame({"c": sent}), Schema((Field("c", kind),)), keys=False)
+    assert found.good["c"].to_list() == [value for value in reads if value is not None]
+    assert found.aside.height == reads.count(None)
+    assert "reason" not in found.aside.columns or set(found.aside["reason"]) == {f"c is no {kind.value}"}
 
 
 @pytest.mark.parametrize(

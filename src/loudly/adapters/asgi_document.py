@@ -23,14 +23,15 @@ REFUSALS = {
     "408": "the body did not come in time",
     "409": "it may not be done as things stand",
     "413": "too large",
+    "415": "the body is packed",
     "422": "a field does not fit the schema",
     "425": "not yet: the verdict is UNDECIDED",
     "429": "too many at once, come again after Retry-After",
     "500": "an error of the server's own, named in its log under the request id",
-    "503": "no champion answers yet, or no answer in time",
+    "503": "no champion answers yet, no answer in time, or what must be written cannot be",
 }
 KEYED = ("401", "403", "429")
-SENT = ("408", "413", "500")
+SENT = ("408", "413", "415", "500")
 ASKING = (*KEYED, *SENT, "404", "422", "503")
 CHANGING = (*KEYED, *SENT, "400", "404", "409", "422", "503")
 # path -> what it says, the component that it answers with, the refusals

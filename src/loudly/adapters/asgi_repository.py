@@ -16,8 +16,10 @@ from typing import Any
 from loudly.adapters import inference_protocol as v2
 from loudly.adapters.asgi_codec import Refused
 from loudly.adapters.asgi_request import Reply, Request, encoded
-from loudly.errors import Conflict, LoudlyError, NotFound, RolloutError, StaleWriter, WheelAway
+from loudly.core.values import Kind
+from loudly.errors import ClockError, Conflict, LoudlyError, NotFound, RolloutError, StaleWriter, StoreError, WheelAway
 from loudly.serve.front import Front
+from loudly.serve.request import fits
 
 Body = Callable[[Request], Awaitable[bytes]]
 Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -30,7 +32,7 @@ def status_of(error: Exception) -> int:
             return 404
         case Conflict() | StaleWriter():
             return 409
-        case RolloutError() | WheelAway():
+        case RolloutError() | WheelAway() | StoreError() | ClockError():
             return 503
         case _:
             return 422
@@ -58,7 +60,7 @@ class Repository:
         """A version answers everything, unless something was decided since the ledger was at the position that is named."""
         said = await self._said(request)
         version, position, reason = (said.get(name) for name in ("version", "ledger", "reason"))
-        if not _is_version(version) or type(position) is not int or not (isinstance(reason, str) and reason):
+        if not _is_version(version) or type(position) is not int or not (reason and fits(reason, Kind.TEXT)):
             told = 'an object: version, ledger (the position that /status told) and reason (why), as in {"version": "2", ...}'
             raise Refused(422, {"detail": told})
         try:

@@ -59,8 +59,8 @@ class Asking(Protocol):
 class Request:
     """What came in. id: the client's own X-Request-Id, or a new one.  trace: its W3C traceparent, or nothing.
 
-    key: of `Authorization: Bearer KEY` or `X-API-Key: KEY`.  version: who is asked by name, "" for nobody.  length: of the
-    body, as it was announced, or -1.
+    key: of `Authorization: Bearer KEY`, or else of `X-API-Key: KEY`, in whichever order they come.  version: who is asked by
+    name, "" for nobody.  length: of the body, as it was announced, or -1.
     """
 
     __slots__ = ("_receive", "headers", "id", "key", "length", "method", "path", "query", "trace", "version")
@@ -73,7 +73,7 @@ class Request:
             if name == b"content-length":
                 self.length = int(value) if value.isdigit() and len(value) < 19 else -1
             elif name == b"authorization":
-                self.key = value[7:].strip() if value[:7].lower() == b"bearer " else b""
+                self.key = value[7:].strip() if value[:7].lower() == b"bearer " else self.key
             elif name == b"x-api-key":
                 self.key = self.key or value.strip()
             elif name == b"x-request-id" and ID.fullmatch(value):
@@ -159,9 +159,9 @@ def _trace(value: bytes) -> bytes:
     return b"00" + found[2]
 
 
-def too_slow(seconds: float) -> Refused:
+def too_slow(seconds: float, what: str = "body") -> Refused:
     """408, which names the limit."""
-    return Refused(408, {"detail": f"the body did not come within {seconds:g} s"})
+    return Refused(408, {"detail": f"the {what} did not come within {seconds:g} s"})
 
 
 def too_large(most: int) -> Refused:

@@ -221,6 +221,8 @@ class Server:
         return rows
 
     async def _explain(self, request: Request) -> Reply:
+        if request.asked("version") is not None:
+            raise Refused(422, {"detail": "who answers a unit explains it: no version can be named here"})
         return await self._explainer.reply(self.predictor.reader(""), await self._body(request))
 
     async def _feedback(self, request: Request) -> Reply:
@@ -333,7 +335,9 @@ class Server:
     # -- parts -------------------------------------------------------------------------------------------------------
 
     async def _body(self, request: Request) -> bytes:
-        """Raises: Refused for a body that is too large, or does not come in time."""
+        """Raises: Refused for a body that is packed or too large, or does not come in time."""
+        if (packed := request.header(b"content-encoding")) not in (None, "", "identity"):
+            raise Refused(415, {"detail": f"a body comes as it is, not as Content-Encoding: {packed}"})
         slow: list[bool] = []
         task = asyncio.current_task()
         assert task is not None

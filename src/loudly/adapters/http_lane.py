@@ -14,7 +14,7 @@ from typing import Any
 
 import httptools
 
-from loudly.adapters.asgi_request import Headers, Reply, Request, failure, new_id, refusal, too_slow
+from loudly.adapters.asgi_request import Asking, Headers, Reply, Request, failure, new_id, refusal, too_slow
 from loudly.adapters.asgi_server import LARGE_BODY, Server
 from loudly.core.clock import stopwatch
 from loudly.serve.front import Answered
@@ -28,7 +28,7 @@ CLOSE = (b"connection", b"close")
 MOST_HEAD, MOST_HEADS = 2048, 1024
 MOST_KEPT = 2 * LARGE_BODY
 # Whoever sends these wants more than the lane gives.
-ELSEWHERE = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"connection"))
+ELSEWHERE = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"connection", b"content-encoding"))
 
 
 class Head:
@@ -158,6 +158,9 @@ class Connection:
         """A client has come."""
         self._transport = transport
         self._state.connections.add(self)
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        self._idle = loop.call_later(self.lane.keep_alive, self._look)
 
     def connection_lost(self, _: Exception | None) -> None:
         """It has left; an answer under way is made, and goes nowhere."""
@@ -233,7 +236,7 @@ class Connection:
         if transport is None or transport.is_closing():
             return
         closing = self._leaving or self.lane.server.draining or CLOSE in reply.headers
-        transport.write(_written(asked, reply, self._state.default_headers, closing))
+        transport.write(written(asked, reply, self._state.default_headers, closing))
         self._state.total_requests += 1
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
@@ -283,7 +286,7 @@ class Connection:
         self._slow = self._idle = None
 
 
-def _written(asked: Plain, reply: Reply, first: Headers, closing: bool) -> bytes:
+def written(asked: Asking, reply: Reply, first: Headers, closing: bool) -> bytes:
     """A reply as it goes over the wire. first: headers that every answer of the server has."""
     lines = [STATUS[reply.status]]
     for name, value in (*first, *reply.headers):

@@ -19,7 +19,7 @@ from loudly.adapters.asgi_codec import Refused
 from loudly.core.values import Field, Kind, Schema
 from loudly.errors import LoudlyError, nearest
 from loudly.serve.front import Answered
-from loudly.serve.request import check
+from loudly.serve.request import check, fits
 from loudly.serve.rows import Rows, asked, rows_of
 
 DATATYPES = {
@@ -79,6 +79,8 @@ def read(body: bytes, length: str | None, schema: Schema, most_rows: int) -> Ask
     at = 0
     for tensor in said["inputs"]:
         name, values, at = _tensor(tensor, tail, at, fields, most_rows)
+        if name in columns:
+            raise broken(f"input {name!r} is given twice")
         columns[name] = values
     if at != len(tail):
         raise broken(f"{len(tail) - at:,} bytes belong to no tensor")
@@ -211,7 +213,7 @@ def _rows(columns: dict[str, list[Any]], schema: Schema, most_rows: int) -> Rows
 
 def _id(said: Mapping[str, Any]) -> str:
     given = said.get("id", "")
-    if not isinstance(given, str | int) or isinstance(given, bool):
+    if not isinstance(given, str | int) or isinstance(given, bool) or not fits(str(given), Kind.TEXT):
         raise broken("id is a text")
     return str(given)[:200]
 

@@ -16,10 +16,11 @@ import sys
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from loudly.adapters.asgi_server import Server
+from loudly.adapters.http_heads import careful
 from loudly.adapters.http_lane import protocol
+from loudly.config import ServerConfig
 
 GRACE_SECONDS = 30
 # Longer than the minute of most load balancers: who closes an idle connection first must be the client.
@@ -57,7 +58,7 @@ def run(app: Any, host: str, port: int, drain: float = 5.0, door: socket.socket 
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        http=lane(app) or "auto",
+        http=lane(app),
     )
     server = uvicorn.Server(config)
     door = config.bind_socket() if door is None else door
@@ -82,8 +83,10 @@ def run(app: Any, host: str, port: int, drain: float = 5.0, door: socket.socket 
 
 
 def lane(app: Any) -> Any:
-    """The protocol with a lane for plain predictions; None for an application that is more than one plain server."""
-    return protocol(app, AutoHTTPProtocol, KEEP_ALIVE_SECONDS) if isinstance(app, Server) else None
+    """The protocol, with a lane for plain predictions where the application is one plain server."""
+    if not isinstance(app, Server):
+        return careful(ServerConfig().slow)
+    return protocol(app, careful(app.settings.slow), KEEP_ALIVE_SECONDS)
 
 
 async def _drain(server: uvicorn.Server, door: socket.socket, seconds: float) -> None:

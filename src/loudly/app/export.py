@@ -1,7 +1,8 @@
 """`loudly export`: a Dockerfile, Kubernetes manifests or a KServe InferenceService for a project, as files to read and keep.
 
 The image is the user's; no registry is named. One pod owns the ledger where the stores are files: more replicas are refused
-there, because two pods would write one SQLite file, or each a ledger of its own.
+there, because two pods would write one SQLite file, or each a ledger of its own. The log of traffic is each pod's own: several pods
+are a StatefulSet, whose pods find their disk again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from loudly import __version__
 from loudly.app.yaml import to_yaml
-from loudly.config import Config
+from loudly.config import Config, StoreConfig
 from loudly.errors import ConfigError, nearest
 
 KINDS = ("docker", "kubernetes", "kserve")
@@ -22,6 +23,7 @@ PORT = 8000
 USER = 10001
 DRAIN = 10
 GRACE = 60
+STORE = "store"
 SHARED_LEDGERS, SHARED_BLOBS = ("postgres",), ("fsspec",)
 Manifest = dict[str, Any]
 
@@ -42,6 +44,11 @@ class Exporting:
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:50] or "loudly"
 
     @property
+    def shared(self) -> bool:
+        """Whether there may be several pods."""
+        return self.replicas > 1
+
+    @property
     def root(self) -> str:
         """Where the stores are inside the image."""
         return f"/app/{self.config.store.root}"
@@ -53,7 +60,7 @@ def export(kind: str, asked: Exporting, folder: Path) -> tuple[Path, ...]:
         raise ConfigError(f"There is no export called {kind!r}.", do=nearest(kind, KINDS))
     if kind != "docker" and not asked.image:
         raise ConfigError("A manifest needs the name of your image.", do=f"loudly export {kind} --image NAME:TAG -o {folder}")
-    _refuse_two_ledgers(asked)
+    _refuse_two_ledgers(asked, kind)
     files = {"docker": docker, "kubernetes": kubernetes, "kserve": kserve}[kind](asked, folder)
     made = []
     for name, text in files.items():
@@ -97,21 +104,22 @@ def docker(asked: Exporting, folder: Path) -> dict[str, str]:
 def kubernetes(asked: Exporting, folder: Path) -> dict[str, str]:
     """Manifests by file name; examples for Flagger and Argo Rollouts lie apart, for only their users have these kinds."""
     made = {
-        "deployment.yaml": deployment(asked),
         "service.yaml": service(asked),
         "disruption.yaml": disruption(asked),
         "autoscaler.yaml": autoscaler(asked),
-        "claim.yaml": claim(asked),
         "examples/argo-analysis.yaml": argo(asked),
-        "examples/flagger-canary.yaml": flagger(asked),
     }
+    if asked.shared:  # Flagger knows no StatefulSet
+        made |= {"statefulset.yaml": stateful(asked)}
+    else:
+        made |= {"deployment.yaml": deployment(asked), "claim.yaml": claim(asked), "examples/flagger-canary.yaml": flagger(asked)}
     return {name: to_yaml(manifest) for name, manifest in made.items()}
 
 
 def kserve(asked: Exporting, folder: Path) -> dict[str, str]:
     """An InferenceService with our server as its own container, and the claim of its stores."""
-    pod = _pod(asked, "kserve-container")
-    predictor = {"minReplicas": 1, "maxReplicas": asked.replicas, **pod}
+    pod = _pod(asked, "kserve-container", [_claimed(asked)])
+    predictor = {"minReplicas": 1, "maxReplicas": 1, **pod}
     inference = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -122,17 +130,26 @@ def kserve(asked: Exporting, folder: Path) -> dict[str, str]:
 
 
 def deployment(asked: Exporting) -> Manifest:
-    """The server. One pod that owns its ledger is replaced, never doubled; shared stores let pods roll."""
-    shared = asked.replicas > 1
-    strategy: Manifest = {"type": "Recreate"}
-    if shared:
-        strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    """The server. One pod that owns its ledger is replaced, never doubled."""
     spec = {
+        "replicas": 1,
         "selector": {"matchLabels": _selector(asked)},
-        "strategy": strategy,
-        "template": {"metadata": {"labels": _labels(asked)}, "spec": _pod(asked, "loudly")},
+        "strategy": {"type": "Recreate"},
+        "template": {"metadata": {"labels": _labels(asked)}, "spec": _pod(asked, "loudly", [_claimed(asked)])},
     }
-    return _manifest(asked, "apps/v1", "Deployment", spec if shared else {"replicas": 1, **spec})
+    return _manifest(asked, "apps/v1", "Deployment", spec)
+
+
+def stateful(asked: Exporting) -> Manifest:
+    """Several servers over shared stores, each with a log of its own, which it finds again under its name."""
+    spec = {
+        "serviceName": asked.label,
+        "podManagementPolicy": "Parallel",
+        "selector": {"matchLabels": _selector(asked)},
+        "template": {"metadata": {"labels": _labels(asked)}, "spec": _pod(asked, "loudly", [])},
+        "volumeClaimTemplates": [{"metadata": {"name": STORE}, "spec": _disk()}],
+    }
+    return _manifest(asked, "apps/v1", "StatefulSet", spec)
 
 
 def service(asked: Exporting) -> Manifest:
@@ -151,7 +168,7 @@ def autoscaler(asked: Exporting) -> Manifest:
     """Between one pod (two, where more are allowed) and `replicas`, by processor use; slow to shrink."""
     metric = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}
     spec = {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": asked.label},
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet" if asked.shared else "Deployment", "name": asked.label},
         "minReplicas": min(2, asked.replicas),
         "maxReplicas": asked.replicas,
         "metrics": [metric],
@@ -162,9 +179,7 @@ def autoscaler(asked: Exporting) -> Manifest:
 
 def claim(asked: Exporting) -> Manifest:
     """The disk of ledger, blobs and traffic."""
-    modes = ["ReadWriteMany" if asked.replicas > 1 else "ReadWriteOnce"]
-    spec = {"accessModes": modes, "resources": {"requests": {"storage": "10Gi"}}}
-    return _manifest(asked, "v1", "PersistentVolumeClaim", spec)
+    return _manifest(asked, "v1", "PersistentVolumeClaim", _disk())
 
 
 def argo(asked: Exporting) -> Manifest:
@@ -209,9 +224,12 @@ def flagger(asked: Exporting) -> Manifest:
     return _manifest(asked, "flagger.app/v1beta1", "Canary", spec)
 
 
-def _refuse_two_ledgers(asked: Exporting) -> None:
+def _refuse_two_ledgers(asked: Exporting, kind: str) -> None:
     store = asked.config.store
-    if asked.replicas > 1 and (store.ledger not in SHARED_LEDGERS or store.blobs not in SHARED_BLOBS):
+    if asked.shared and kind == "kserve":
+        told = "Pods of an InferenceService share one claim, and each writes a log of its own."
+        raise ConfigError(told, seen=f"--replicas {asked.replicas}", do="Leave --replicas at 1, or export kubernetes.")
+    if asked.shared and (store.ledger not in SHARED_LEDGERS or store.blobs not in SHARED_BLOBS):
         raise ConfigError(
             f"{asked.replicas} pods cannot share stores that are files.",
             seen=f'ledger = "{store.ledger}", blobs = "{store.blobs}"',
@@ -230,7 +248,33 @@ def _extras(config: Config) -> set[str]:
     return {name for name, needed in asked.items() if needed}
 
 
-def _pod(asked: Exporting, container: str) -> Manifest:
+def _disk() -> Manifest:
+    return {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
+
+
+def _claimed(asked: Exporting) -> Manifest:
+    return {"name": STORE, "persistentVolumeClaim": {"claimName": asked.label}}
+
+
+def _variables(asked: Exporting) -> list[Manifest]:
+    """What loudly.toml reads from the environment, out of a Secret. Several pods need one key of pseudonyms; one makes its own."""
+    store, server = asked.config.store, asked.config.server
+    said = (
+        store.url,
+        store.key,
+        asked.config.tracker.url,
+        asked.config.notify.webhook,
+        *(key.partition("=")[2] for key in server.keys),
+    )
+    own = StoreConfig().key
+    named = {text.strip()[4:]: text == own and not asked.shared for text in said if text.strip().startswith("env:")}
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": asked.label, "key": name, "optional": optional}}}
+        for name, optional in named.items()
+    ]
+
+
+def _pod(asked: Exporting, container: str, disks: list[Manifest]) -> Manifest:
     return {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": GRACE,
@@ -242,20 +286,16 @@ def _pod(asked: Exporting, container: str) -> Manifest:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(asked, container)],
-        "volumes": [
-            {"name": "store", "persistentVolumeClaim": {"claimName": asked.label}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
+        "volumes": [*disks, {"name": "tmp", "emptyDir": {}}],
     }
 
 
 def _container(asked: Exporting, name: str) -> Manifest:
-    secret: Manifest = {"secretKeyRef": {"name": asked.label, "key": "LOUDLY_KEY", "optional": True}}
     return {
         "name": name,
         "image": asked.image,
         "args": ["serve", "--file", asked.file.name, "--host", "0.0.0.0", "--port", str(PORT)],
-        "env": [{"name": "LOUDLY_KEY", "valueFrom": secret}],
+        "env": _variables(asked),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/health", period=2, failures=60),
         "livenessProbe": _probe("/health", period=10, failures=3),
@@ -267,7 +307,7 @@ def _container(asked: Exporting, name: str) -> Manifest:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "store", "mountPath": asked.root}, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [{"name": STORE, "mountPath": asked.root}, {"name": "tmp", "mountPath": "/tmp"}],
     }
 
 

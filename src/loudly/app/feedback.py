@@ -25,16 +25,22 @@ from loudly.store.spools import SPOOLS
 def feedback(system: System, folder: Path | None, labels: pl.DataFrame) -> Mapping[str, int]:
     """Labels for predictions of the log: how many were joined, how many unknown, how many wait for the server that runs.
 
-    Raises: DataError for a table without key or label, or labels of another type than the newest dataset's.
+    Raises: DataError for a table without key or label, keys that no request has, or labels of another type than in training.
     """
     for column in (system.key, system.label):
         if column not in labels.columns:
             raise DataError(f"The labels have no column {column!r}.", do=nearest(column, labels.columns))
     labels = labels.select(system.key, system.label)
+    key = labels.schema[system.key]
+    if not (key.is_integer() or key in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        told = f"The keys {system.key!r} of the labels are no texts and no whole numbers."
+        raise DataError(told, seen=str(key), do="Write them as in the requests.")
     with verbs.using_stores(system.name, folder) as opened:
         dataset = verbs.status(opened).dataset
     if dataset is not None:
         _held(labels[system.label], dataset.schema.field(system.label))
+    if labels.is_empty():
+        return {"joined": 0, "unknown": 0, "spooled": 0}
     root = read_config(folder).root
     if being_written(root / "traffic"):
         _spool(root / SPOOLS / f"{BY_HAND}-{os.urandom(6).hex()}", labels)

@@ -8,7 +8,7 @@ from loudly.app.verbs import Opened, formats, full_name, open_live, private_key,
 from loudly.core.clock import HOUR, duration, span
 from loudly.core.values import Task
 from loudly.errors import ConfigError, RolloutError
-from loudly.loop.batch import Done, Progress, RunPieces, Work, check_columns, pieces_of, write
+from loudly.loop.batch import Done, Progress, RunPieces, Work, check_columns, check_target, pieces_of, write
 from loudly.loop.forgetting import Erased, Wish, ask, carry_out, retain
 from loudly.loop.live import Live
 from loudly.loop.serving import make_ready
@@ -64,6 +64,7 @@ def predict(
     with stores.blobs.open(known.model) as stream:
         work = Work(system, known.ref, stream.read(), private_key(config))
     pieces = pieces_of(where)
+    check_target(pieces, out)
     check_columns(pieces, make_ready(work.artefact, system.features, formats(), vouched=True).schema)
     kind = config.executor.kind if config.executor.kind in names("batch") else "here"
     run: RunPieces = resolve("batch", kind)

@@ -11,7 +11,7 @@ import polars as pl
 from rich.progress import Progress
 
 from loudly.app import operate, verbs
-from loudly.app.address import open_door, pages
+from loudly.app.address import expect_free, pages
 from loudly.app.returning import Returning, progress_bar
 from loudly.app.ticker import Ticker
 from loudly.config import ServerConfig, read_config, secret
@@ -200,7 +200,7 @@ def run_server(projects: Sequence[Project], host: str | None, port: int | None) 
     first = read_config(projects[0].folder).server
     where = host or first.host
     speak(first.log_format)
-    open_door(where, port or first.port).close()  # a taken address is told before the stores are opened
+    expect_free(where, port or first.port, first.grpc_port)  # a taken address is told before the stores are opened
     bar = progress_bar()
     app = application([_part(project, where, bar) for project in projects], where)
     for project in projects:
@@ -278,7 +278,7 @@ def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:
 def warn_of_strangers(project: Project, where: str) -> None:
     """Says aloud where everybody may ask."""
     if not read_config(project.folder).server.keys and where not in ("127.0.0.1", "::1", "localhost"):
-        loud(project.name, f"{where} may be reached from elsewhere, and [server] names no keys")
+        loud(project.name, f"{where or 'every address'} may be reached from elsewhere, and [server] names no keys")
 
 
 Part = tuple[Front, Callable[[], None], Callable[[], None], ServerConfig]

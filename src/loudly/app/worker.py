@@ -25,7 +25,7 @@ from loudly.app.pipe import ask
 from loudly.app.project import load_app
 from loudly.app.server import application
 from loudly.app.wheel import LINE, TOLD, follow_life
-from loudly.core.clock import WallClock
+from loudly.core.clock import WallClock, moment
 from loudly.core.saying import speak
 from loudly.errors import LoudlyError, WheelAway
 from loudly.loop import traffic
@@ -84,7 +84,7 @@ class SpoolLine:
 
     def labels(self, table: pl.DataFrame) -> Mapping[str, Any]:
         """Where the wheel is away, or its disk refuses, they wait in the spool, and that is said."""
-        now = self._clock.now()
+        now = moment(self._clock)
         sequence = self._spool.append("labels", traffic.labels_to_bytes(table, now))
         if not sequence:
             raise WheelAway("The wheel is away and the spool is full.", do="Send the labels again later.")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loudly.app.address import open_door, pages
+from loudly.app.address import expect_free, open_door, pages
 from loudly.app.pipe import ask
 from loudly.app.server import Project, warn_of_strangers
 from loudly.config import read_config
@@ -201,4 +201,5 @@ def run_workers(file: Path, project: Project, host: str | None, port: int | None
     speak(settings.log_format)
     where = host or settings.host
     warn_of_strangers(project, where)
+    expect_free(where, port or settings.port, settings.grpc_port)
     Supervisor(file, project, open_door(where, port or settings.port), count).run()

@@ -9,6 +9,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
+from loudly.core.seams import Clock
 from loudly.errors import ClockError, ConfigError
 
 SECOND = 1_000_000
@@ -107,6 +108,14 @@ def iso(at: int) -> str:
     return moment.strftime("%Y-%m-%d %H:%M" if at % MINUTE == 0 else "%Y-%m-%d %H:%M:%S")
 
 
+def moment(clock: Clock) -> int:
+    """The time, for what goes on whatever the clock does: the newest that it has told, where it jumped back."""
+    try:
+        return clock.now()
+    except ClockError as back:
+        return back.latest
+
+
 class WallClock:
     """The time of the machine. It may jump back by at most `tolerance`; further back is an error."""
 
@@ -121,6 +130,7 @@ class WallClock:
                 "The machine's clock jumped back.",
                 seen=f"{iso(read)} after {iso(self._latest)}",
                 do="Check the time service; loudly stands still rather than judge windows twice.",
+                latest=self._latest,
             )
         self._latest = max(self._latest, read)
         return self._latest
@@ -142,6 +152,7 @@ class DataClock:
                 "Event time went backwards.",
                 seen=f"{iso(to)} after {iso(self._now)}",
                 do="Push history in the order of its time column (sort it), or send late rows as late rows.",
+                latest=self._now,
             )
         self._now = to
 

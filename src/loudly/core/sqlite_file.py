@@ -23,8 +23,10 @@ class SqliteFile:
     def __init__(self, path: Path | str, tables: Sequence[str], noun: str, damaged: type[LoudlyError]) -> None:
         self.path, self._noun, self._damaged = Path(path), noun, damaged
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._opened: tuple[int, int] | None = None
         with self.named():
             self.db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._opened = self._place()
         try:
             with self.named():
                 self.db.execute("PRAGMA synchronous=FULL")
@@ -35,7 +37,8 @@ class SqliteFile:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """SQLite's errors come out as ours."""
+        """SQLite's errors come out as ours. Raises: StoreError where the file that is open is not the one at its path any more."""
+        self._expect_in_place()
         try:
             yield
         except sqlite3.DatabaseError as wrong:
@@ -57,6 +60,20 @@ class SqliteFile:
     def close(self) -> None:
         """Closes the file; it can be opened again."""
         self.db.close()
+
+    def _place(self) -> tuple[int, int] | None:
+        """Which file stands at the path; None for none."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _expect_in_place(self) -> None:
+        """What is written to a file that was moved away or replaced nobody else reads, and SQLite says nothing."""
+        if self._opened is not None and self._place() != self._opened:
+            do = "Stop this process, put the file back with its -wal, and start again: nobody else reads what is written now."
+            raise StoreError(f"The {self._noun}'s file was moved away or replaced.", seen=str(self.path), do=do)
 
     def _begin(self, tables: Sequence[str]) -> None:
         """WAL and the tables; two processes that open a new file at once take turns (SQLite's own waiting skips this step)."""

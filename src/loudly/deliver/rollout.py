@@ -20,7 +20,7 @@ INTERLEAVED = {"team draft": "team-draft", "probabilistically": "probabilistic"}
 STRATEGIES = ("shadow", "canary", "blue-green", "ab", *BANDITS, INTERLEAVE)
 EXAMPLE = 'e.g. "ab 40% 30% 30% for 14d", "thompson among 3 for 14d" or "linucb on age, income for 14d"'
 COLUMNS = r"\b(?:on|adjusted by)\s+(.+?)(?=\s+(?:for|every|among|on|adjusted)\b|\s+[\d.]+[%a-z]*(?:\s|$)|$)"
-AMONG, NUMBER = r"\bamong\s+(\d+)\b", r"\d*\.?\d+"
+AMONG, NUMBER = r"\bamong\s+(\d+)(?!\S)", r"\d*\.?\d+"
 RAMPED, RAMP = r"\bramped\b", rf"((?:\s*{NUMBER}%)+)(?:\s+every\s+(\S+))?"
 RAMP_EXAMPLE = 'e.g. "ab 50% for 21d ramped 1% 10% 100% every 1d"'
 # What a digest leaves out where it is not used, so that it stays what it was before there were such settings.
@@ -150,7 +150,7 @@ def parse_rollout(
     times = told.times
     if len(times) > 1:
         raise ConfigError(f"A stage has one duration, {text!r} has {len(times)}.", do='e.g. "canary 5% 100% every 1d"')
-    spec = replace(spec, columns=told.columns, arms=told.arms or 2)
+    spec = replace(spec, columns=told.columns, arms=2 if told.arms is None else told.arms)
     if name == "ab" or spec.rewarded:
         spec = replace(spec, paired=False, deadline=duration(times[0]) if times else spec.deadline)
     elif times:
@@ -203,11 +203,14 @@ class _Words:
 
 
 def _words(rest: str, text: str) -> _Words:
-    """Raises: ConfigError for columns or arms that are named twice."""
+    """Raises: ConfigError for columns or arms that are named twice, and for a share that is no number."""
     columns, arms = re.findall(COLUMNS, rest), re.findall(AMONG, rest)
     if len(columns) > 1 or len(arms) > 1:
         raise ConfigError("Columns and arms are named once.", seen=text, do=EXAMPLE)
     words = re.sub(rf"{COLUMNS}|{AMONG}|\b(?:every|for)\b", " ", rest).split()
+    odd = [w for w in words if w.endswith("%") and not re.fullmatch(NUMBER, w[:-1])]
+    if odd:
+        raise ConfigError("A share is a number and a per cent sign.", seen=f"{odd[0]!r} in {text!r}", do=EXAMPLE)
     shares = tuple(float(w[:-1]) / 100 for w in words if w.endswith("%"))
     numbers = tuple(float(w) for w in words if re.fullmatch(NUMBER, w))
     times = tuple(w for w in words if not w.endswith("%") and not re.fullmatch(NUMBER, w))
@@ -220,11 +223,11 @@ def _split(spec: RolloutSpec, shares: tuple[float, ...], arms: int | None) -> Ro
 
     Raises: ConfigError where the shares are not of all traffic, or not those of the arms.
     """
-    arms = arms or max(2, len(shares))
+    arms = max(2, len(shares)) if arms is None else arms
     if len(shares) == 1 and arms == 2:
         shares = (1 - shares[0], shares[0])
-    shares = shares or (1 / arms,) * arms
-    if len(shares) != arms or arms < 2 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+    shares = shares or (1 / max(1, arms),) * arms
+    if arms < 2 or len(shares) != arms or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise ConfigError("An A/B test has one share between 0 and 100 %, or those of all arms.", seen=str(shares), do=EXAMPLE)
     candidates = shares[1] if arms == 2 else 1 - shares[0]
     return replace(spec, arms=arms, steps=(candidates,), shares=shares if arms > 2 else ())
@@ -267,6 +270,9 @@ def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:
         raise ConfigError("A canary's shares grow to 100 %.", seen=text, do='e.g. "canary 5% 25% 100%"')
     if spec.interleaves and spec.steps != (1.0,):
         raise ConfigError("Interleaving has no shares: every list is one of both.", seen=text)
+    if spec.strategy in ("shadow", "blue-green") and spec.steps != (1.0,):
+        do = 'Take the share out; "canary 5% 25% 100%" grows by shares.'
+        raise ConfigError(f"A {spec.strategy} stage has no share: it is of all traffic.", seen=text, do=do)
     if any(not 0 < share <= 1 for share in spec.steps):
         raise ConfigError("A share is above 0 and at most 100 %.", seen=text)
     if odd or not 0 <= spec.floor <= 1:

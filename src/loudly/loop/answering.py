@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loudly.core.clock import stopwatch
+from loudly.core.clock import moment, stopwatch
 from loudly.core.values import Role, Schema
 from loudly.data.pseudonym import pseudonym
 from loudly.errors import RolloutError, WheelAway
@@ -233,7 +233,7 @@ class Answering:
         if part is None:
             return
         rows, replies, notes = part
-        now, pinned = live.clock.now(), attempt.version
+        now, pinned = moment(live.clock), attempt.version
         rollout = 0 if pinned else _rollout(live)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
         if not self._fresh:

@@ -115,7 +115,7 @@ class Scorer:
         numbers = numbers[~np.isin(numbers, fitted.aside["_row"].to_numpy())]
         kept = self._sides.live(fitted, schema).good
         replies = self._router.answer(kept, kept[key].to_list())
-        answer = replies.answer.reshape(kept.height, -1)
+        answer = replies.answer if replies.answer.ndim == 2 else replies.answer.reshape(kept.height, 1)
         answered = pl.DataFrame(
             {
                 "_row": numbers,
@@ -143,6 +143,14 @@ def pieces_of(where: str) -> tuple[Piece, ...]:
     return tuple(piece for p in paths for piece in _groups(p))
 
 
+def check_target(pieces: Sequence[Piece], out: Path) -> None:
+    """Raises: DataError where the answers would be written over the rows."""
+    read = {Path(piece.path).resolve() for piece in pieces}
+    for target in (out, _beside(out)):
+        if target.resolve() in read:
+            raise DataError("The answers would replace rows that are read.", seen=str(target), do="Name another file with -o.")
+
+
 def check_columns(pieces: Sequence[Piece], schema: Schema) -> None:
     """Raises: DataError for a file without a column that no row may lack: every row of it would be set aside."""
     for path in dict.fromkeys(piece.path for piece in pieces):
@@ -159,7 +167,7 @@ def write(
 
     classes: whether a prediction is a list (one probability a class).
     """
-    beside = out.with_suffix(f".aside{out.suffix}")
+    beside = _beside(out)
     drafts = {out: out.with_suffix(".draft"), beside: beside.with_suffix(".draft")}
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = aside = fallbacks = 0
@@ -188,6 +196,11 @@ def write(
         for draft in drafts.values():
             draft.unlink(missing_ok=True)
     return Done(version, rows, aside, fallbacks, (str(out), str(beside)) if aside else (str(out),))
+
+
+def _beside(out: Path) -> Path:
+    """Where the rows set aside go."""
+    return out.with_suffix(f".aside{out.suffix}")
 
 
 def run_here(work: Work, formats: MakeFormats, pieces: Sequence[Piece], workers: int = 1) -> Iterator[ArrowTable]:

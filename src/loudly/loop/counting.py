@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loudly.core.clock import MINUTE
+from loudly.core.clock import MINUTE, moment
 from loudly.core.seams import Calls
 from loudly.core.values import Task
 from loudly.data.pseudonym import pseudonym
@@ -109,7 +109,7 @@ class Counting:
         log, rollout = self._live.stores.traffic, self._live.state.rollout
         fresh, self._fresh = self._fresh, []
         if fresh and log is not None and rollout is not None:
-            log.append(CALLS, Told(rollout.started, rollout.stage, self._live.clock.now(), tuple(fresh)).to_bytes())
+            log.append(CALLS, Told(rollout.started, rollout.stage, moment(self._live.clock), tuple(fresh)).to_bytes())
 
     def fold(self, told: Told) -> None:
         """A record of the log, told again after a restart. What a strategy could not take then is noted, as it was then."""

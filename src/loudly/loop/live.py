@@ -14,6 +14,7 @@ from typing import Any, assert_never
 import polars as pl
 
 from loudly.core.canon import Json
+from loudly.core.clock import moment
 from loudly.core.seams import Clock, Strategy
 from loudly.core.values import Decision, Event, Task, Verdict, plain, verdict_of
 from loudly.data.pseudonym import pseudonymise
@@ -118,7 +119,7 @@ class Live:
             units = fitted.good[self.system.key].to_list()
         with self.tally.spend("predict"):
             replies = self.router.answer(fitted.good, units)
-        now = self.clock.now()
+        now = moment(self.clock)
         with self.tally.spend("log"):
             rollout = self.state.rollout.started if self.state.rollout is not None else 0
             logged = traffic.logged(fitted.good, replies, rollout, now)
@@ -136,7 +137,7 @@ class Live:
 
         While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
         """
-        now = self.clock.now()
+        now = moment(self.clock)
         told = partial(traffic.labels_to_bytes, labels, now)
         sequence, behind = self.answering.log("labels", told) if self.answering.behind else (0, False)
         if behind:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from loudly.core.clock import moment
 from loudly.core.seams import Clock, Merging, Strategy
 from loudly.core.values import ModelVersion, Schema
 from loudly.errors import RolloutError
@@ -167,7 +168,7 @@ class Outpost:
         if part is None:
             return
         rows, replies, notes = part
-        payload = traffic.compact(rows, replies, rollout, self._clock.now(), notes, version, calls=not version)
+        payload = traffic.compact(rows, replies, rollout, moment(self._clock), notes, version, calls=not version)
         self._send("pinned" if version else "predictions", payload, rows.height)
 
     def _send(self, kind: str, payload: bytes, rows: int) -> None:

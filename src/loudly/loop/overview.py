@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from loudly.core.canon import Json, finite
-from loudly.core.clock import iso
+from loudly.core.clock import iso, moment
 from loudly.core.seams import Floats
 from loudly.core.values import Verdict, plain
 from loudly.loop.host import Host
@@ -47,7 +47,7 @@ class Overview:
             confirmed = live.watch.confirmed
         return {
             "name": live.system.name,
-            "now": iso(live.clock.now()),
+            "now": iso(moment(live.clock)),
             "killed": state.killed,
             "champion_since": iso(state.champion_since) if state.champion else None,
             "rollout": self._rollout(state, verdict),

@@ -14,9 +14,11 @@ AGAIN = "the traffic of before the restart is being folded in again"
 def standing_verdict(live: Host, version: str | None) -> Verdict:
     """PASS: promoted, or the last stage has passed. FAIL: rolled back, or a stage has failed. UNDECIDED: all else.
 
-    version: None means the candidate of the running rollout. A stage that passed before the last is not yet a PASS, and a
-    version that became champion without a rollout (the first one) was never judged: that is UNDECIDED, too.
+    version: `3` or `flights/3`; None means the candidate of the running rollout. A stage that passed before the last is not yet a
+    PASS, and a version that became champion without a rollout (the first one) was never judged: that is UNDECIDED, too.
     """
+    if version is not None and "/" not in version:
+        version = f"{live.system.name}/{version}"
     with live.lock:
         rollout, verdict, stages = live.state.rollout, live.rollout_verdict, len(live.system.rollout)
         known, events = live.state.versions, _spoken(live, version)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from loudly.core.clock import moment
 from loudly.errors import DataError, LoudlyError
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
@@ -92,7 +93,7 @@ class Taking:
 def _log(live: Live, records: Iterable[Record]) -> None:
     """Of answers that came too late only that they were taken: what they come to is logged when it is counted."""
     if live.stores.traffic is not None:
-        nothing = Told(0, 0, live.clock.now()).to_bytes()
+        nothing = Told(0, 0, moment(live.clock)).to_bytes()
         for record in records:
             kind, payload = (CALLS, nothing) if record.kind == "given_up" else (record.kind, record.payload)
             live.stores.traffic.append(kind, payload, record.origin)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from loudly.core.values import Field, Kind, Schema
+from loudly.serve.rows import microseconds
 
 JSON_TYPES = {
     Kind.NUMBER: "number",
@@ -98,7 +98,7 @@ def _is_text(value: str) -> bool:
 
 def _is_time(value: Any) -> bool:
     try:
-        datetime.fromisoformat(value)
+        microseconds(value)
     except (TypeError, ValueError):
         return False
     return True

@@ -172,14 +172,17 @@ def series(field: Field, values: Sequence[Any]) -> pl.Series:
 
 
 def microseconds(text: str) -> int:
-    """An ISO 8601 text as event time; one without a zone is UTC. Raises: ValueError.
+    """An ISO 8601 text as event time; one without a zone is UTC. Raises: ValueError, also where UTC has no such year.
 
     >>> microseconds("1970-01-01T00:00:01+00:00"), microseconds("1970-01-01")
     (1000000, 0)
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
+        try:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+        except OverflowError as wrong:
+            raise ValueError(f"in UTC {text} is before the year 1 or after 9999") from wrong
     return (moment - EPOCH) // MICROSECOND
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from loudly.core.values import Field, Kind, Role, Schema
+from loudly.core.values import NUMERIC, Field, Kind, Role, Schema
 
 DTYPES: dict[Kind, pl.DataType | type[pl.DataType]] = {
     Kind.NUMBER: pl.Float64,
@@ -17,6 +17,8 @@ DTYPES: dict[Kind, pl.DataType | type[pl.DataType]] = {
     Kind.TIME: pl.Datetime("us"),
 }
 ALWAYS = (Role.KEY, Role.TIME)
+# Polars casts 1.5 to 1, and to true.
+WHOLE = (Kind.INTEGER, Kind.BOOLEAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,17 @@ def conform(table: pl.DataFrame, schema: Schema, *, keys: bool = True) -> Confor
     return Conformed(good.filter(~bad), table.with_columns(reason=why).filter(bad), tuple(absent))
 
 
+def _read(series: pl.Series, field: Field) -> pl.Series:
+    """The series as polars reads it in the schema's type; missing where it has another meaning, or polars knows no way."""
+    series = series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
+    wanted, kind = DTYPES[field.kind], series.dtype
+    other = kind.is_nested() or (kind.is_numeric() and field.kind is Kind.TIME) or (kind.is_temporal() and field.kind in NUMERIC)
+    try:
+        return pl.Series(series.name, [None] * len(series), dtype=wanted) if other else series.cast(wanted, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.Series(series.name, [None] * len(series), dtype=wanted)
+
+
 def _cast(series: pl.Series, field: Field, keys: bool) -> tuple[pl.Series, pl.Series | None]:
     """The series in the schema's type, and a reason for each row that does not fit (null where it does)."""
     wanted = DTYPES[field.kind]
@@ -68,8 +81,10 @@ def _cast(series: pl.Series, field: Field, keys: bool) -> tuple[pl.Series, pl.Se
     elif isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone:
         made = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(wanted)
     else:
-        made = series.cast(wanted, strict=False)
+        made = _read(series, field)
     lost = made.is_null() & series.is_not_null()
+    if field.kind in WHOLE and series.dtype.is_numeric():
+        lost |= (made.cast(series.dtype) != series).fill_null(False)
     if keys and field.role in ALWAYS:
         lost |= made.is_null()
     if not lost.any():
