@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from loudly.app.verbs import Opened, formats, full_name, open_live, private_key, status
@@ -11,6 +12,8 @@ from loudly.errors import ConfigError, RolloutError
 from loudly.loop.batch import Done, Progress, RunPieces, Work, check_columns, check_target, pieces_of, write
 from loudly.loop.forgetting import Erased, Wish, ask, carry_out, retain
 from loudly.loop.live import Live
+from loudly.loop.ope import Progress as Seen
+from loudly.loop.ope import Told, off_policy
 from loudly.loop.serving import make_ready
 from loudly.loop.system import System
 from loudly.plugins import names, resolve
@@ -71,6 +74,13 @@ def predict(
     tables = run(work, formats, pieces, config.executor.workers)
     total = sum(piece.rows for piece in pieces)
     return write(tables, out, known.ref, classes=known.task is Task.MULTICLASS, total=total, progress=progress)
+
+
+def ope(
+    system: System, opened: Opened, policies: Sequence[str] = (), rollout: int | None = None, progress: Seen = lambda rows: None
+) -> Told:
+    """What other policies would have earned on the traffic of a rollout; nothing is written. Raises: as `off_policy`."""
+    return off_policy(open_live(system, opened), opened[1].root / "traffic", policies, rollout, progress)
 
 
 class House:

@@ -23,7 +23,7 @@ from loudly.app.workers import run_workers
 from loudly.config import read_config
 from loudly.core.clock import duration, iso
 from loudly.core.late import late
-from loudly.core.values import Decision, Verdict, plain
+from loudly.core.values import Decision, Evidence, Verdict, plain
 from loudly.data.read import read_table
 from loudly.errors import ConfigError
 from loudly.loop.plan import explain, step_data
@@ -138,6 +138,37 @@ def feedback(file: Path, labels: Path, as_json: bool) -> None:
         told = [f"{made['spooled']:,} labels wait for the running server: it joins them at its next tick; `loudly status` tells"]
     say(made, as_json, lambda: lines(told))
     raise SystemExit(3 if made["spooled"] else 0 if made["joined"] else 1)
+
+
+def ope(file: Path, policies: list[str], rollout: int | None, as_json: bool) -> None:
+    app = load_app(file)
+    with verbs.using_stores(app.name, app.folder) as opened, bar(hidden=as_json) as progress:
+        task = progress.add_task("reading the traffic log", total=None)
+        told = operate.ope(app.system, opened, policies, rollout, lambda rows: progress.update(task, completed=rows))
+
+    def text() -> None:
+        arms = ", ".join(f"{arm.name} {arm.version}" for arm in told.arms)
+        out.print(f"rollout {told.rollout}: {arms}; {told.labelled:,} of {told.answered:,} answers have a label", markup=False)
+        if told.left_out:
+            out.print(f"{told.left_out:,} of these were not chosen by chance; weights leave them out", markup=False)
+        table = Table("policy", "method", "reward", "95 %", "rows", "worth")
+        for policy, found in (("as it was", told.earned), *((p.policy, e) for p in told.policies for e in p.evidence)):
+            worth = found.detail.get("effective")
+            table.add_row(policy, found.method, number(found.effect), between(found), f"{found.n:,}", number(worth, 0))
+        out.print(table)
+        lines(f"{p.policy}: {warning}" for p in told.policies for warning in p.warnings)
+
+    say(plain(told), as_json, text)
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number as a table shows it."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def between(found: Evidence) -> str:
+    """The interval of evidence as a table shows it."""
+    return f"[{number(found.low)}, {number(found.high)}]"
 
 
 def replay(file: Path, since: str | None, until: str | None, step: str, as_json: bool) -> None:

@@ -87,6 +87,22 @@ def feedback(
 
 
 @app.command()
+def ope(
+    policies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help='An arm or version (candidate, 3), shares ("80% 20%"), a bandit ("thompson for 14d"); each arm by default.'
+        ),
+    ] = None,
+    rollout: Annotated[int | None, typer.Option(help="Where it started in the ledger; the newest by default.")] = None,
+    file: File = APP,
+    as_json: AsJson = False,
+) -> None:
+    """Off-policy evaluation: what another arm, share, bandit or version would have earned on a rollout's traffic."""
+    commands.ope(file, policies or [], rollout, as_json)
+
+
+@app.command()
 def replay(
     file: File = APP,
     since: Annotated[str | None, typer.Option(help="Train on rows before this date, replay from it on.")] = None,
