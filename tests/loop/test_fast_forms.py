@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 
 from conftest import SINCE, make_app, make_world
@@ -108,8 +107,8 @@ def test_a_server_whose_library_is_gone_starts_with_the_original_and_says_so(cap
     made, stores = run(boosted, fast=True, until=SINCE + 1)
     without = tuple(f for f in stores.formats if f.name != "onnx")
     live = Live(made.system, replace(stores, formats=without, fast={"onnx-trees": lambda: None}), DataClock(SINCE), key=b"replay")
-    _tell_forms(live, Console(stderr=True, width=200))
-    assert "LOUD world/1: onnx-trees passed, and its library is not installed here" in capsys.readouterr().err
+    _tell_forms(live)
+    assert "LOUD world: world/1: onnx-trees passed, and its library is not installed here" in capsys.readouterr().err
     told = [r.event for r in stores.ledger.read()][-1]
     assert (told.kind, told.data["what"]) == ("guarantee_weakened", "serving from a fast form")
     rows = WORLD.tail(5).drop("y")
