@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event as Signal
+from threading import Thread
 from typing import Any
 
 import polars as pl
 import pytest
 
 from conftest import SINCE, make_app, make_world
-from lived import first_live, ledger_of
+from lived import first_live, ledger_of, sent
 from loudly.app import verbs
+from loudly.app.server import LiveFront
 from loudly.app.verbs import memory_stores
 from loudly.config import Config
 from loudly.core.clock import WallClock
 from loudly.core.values import Event, Recorded
-from loudly.errors import Conflict, StaleWriter
+from loudly.errors import Conflict, LoudlyError, StaleWriter
 from loudly.loop.live import Live
+from loudly.loop.restart import refresh
 from loudly.loop.state import fold_all
 from loudly.loop.stores import Stores
+from loudly.serve.attempt import Attempt
 from loudly.store.memory_ledger import MemoryLedger
 
 TABLE = make_world(days=50)
@@ -164,3 +169,57 @@ def test_a_ledger_that_cannot_be_written_is_told_and_not_waited_for(two: Stores,
     for act in (lambda: verbs.ship(system, opened, "2"), lambda: verbs.kill(system, opened, "a test", True)):
         with pytest.raises(StaleWriter, match="Another process"):
             act()
+
+
+class Slow:
+    """Blobs that come when they are let, and tell that somebody waits for one."""
+
+    def __init__(self, blobs: Any) -> None:
+        self._blobs, self.wanted, self.let = blobs, Signal(), Signal()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._blobs, name)
+
+    def open(self, digest: str) -> Any:
+        self.wanted.set()
+        assert self.let.wait(30)
+        return self._blobs.open(digest)
+
+
+def test_while_somebody_elses_champion_is_loaded_the_one_before_answers(tmp_path: Path) -> None:
+    stores = memory_stores("world")
+    live, clock = first_live(TABLE, stores)
+    live.retrain("by hand", "another", offer=False)
+    slow = Slow(stores.blobs)
+    slow.let.set()
+    serves = Live(live.system, replace(stores, blobs=slow), clock, key=b"key")  # a server that has loaded its champion alone
+    front, rows = LiveFront(serves), TABLE.tail(3).drop("y")
+    live.promote("world/2", "somebody else's")
+    slow.wanted.clear()
+    slow.let.clear()
+    following = Thread(target=refresh, args=(serves,), daemon=True)
+    following.start()
+    assert slow.wanted.wait(30), "the new champion is being loaded"
+    assert front.schema() is not None
+    served = front.answer(sent(TABLE.tail(3), live), Attempt((3,)))
+    assert served.versions == ["world/1"] * 3
+    assert [r.event.kind for r in stores.ledger.read()][-1] == "champion_changed"
+    assert serves.state.champion == front.version() == "world/1"
+    slow.let.set()
+    following.join(30)
+    assert front.answer(sent(TABLE.tail(3), live), Attempt((3,))).versions == ["world/2"] * 3
+    assert serves.answer(rows)[0].versions[0] == "world/2"
+
+
+def test_a_champion_that_cannot_be_loaded_changes_nothing() -> None:
+    stores = memory_stores("world")
+    live, clock = first_live(TABLE, stores)
+    live.retrain("by hand", "another", offer=False)
+    serves = Live(live.system, stores, clock, key=b"key")
+    live.promote("world/2", "somebody else's")
+    stores.blobs.delete(live.state.versions["world/2"].model)
+    for _ in range(2):
+        with pytest.raises(LoudlyError):
+            refresh(serves)
+        assert serves.state.champion == "world/1"
+        assert LiveFront(serves).answer(sent(TABLE.tail(3), live), Attempt((3,))).versions == ["world/1"] * 3

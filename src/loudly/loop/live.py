@@ -37,7 +37,7 @@ from loudly.loop.retraining import Retraining, not_taken
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
 from loudly.loop.standing import AGAIN
-from loudly.loop.state import fold, fold_all
+from loudly.loop.state import State, fold, fold_all
 from loudly.loop.stores import Stores
 from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
@@ -377,10 +377,10 @@ class Live:
         self.unripe, self.untaught = Unripe(), Untaught(self.stores.shelf)
         self.route()
 
-    def adopt(self, version: str) -> None:
-        """Loads a version's artefact from the store, under the digest the ledger holds."""
+    def adopt(self, version: str, state: State | None = None) -> None:
+        """Loads a version's artefact from the store, under the digest the ledger holds. state: that of now by default."""
         if version not in self.ready:
-            known, parts = self.state.versions[version], self.stores
+            known, parts = (state or self.state).versions[version], self.stores
             self.ready[version] = open_version(known, self.system.features, parts.blobs, parts.formats, True, parts.fast)
 
     def crown(self, version: str) -> None:

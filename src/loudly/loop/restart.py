@@ -20,7 +20,7 @@ from loudly.loop.arms import decided
 from loudly.loop.calls import CALLS, Told, told_of
 from loudly.loop.host import Host
 from loudly.loop.records import KINDS, LABELS, batches
-from loudly.loop.state import fold
+from loudly.loop.state import State, fold
 from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
@@ -129,6 +129,12 @@ class Folding:
         return told.tells_time and (labelled or self._live.unripe.due(told.at))
 
 
+def asked(state: State) -> tuple[str, ...]:
+    """The versions that answer: the champion, and the candidates of a rollout."""
+    candidates = (state.rollout.version, *state.rollout.others) if state.rollout is not None else ()
+    return (state.champion, *candidates) if state.champion is not None else candidates
+
+
 def watch_again(live: Host) -> None:
     """The champion is watched from when it became one; alarms that are open stay open."""
     champion = live.state.champion
@@ -204,12 +210,19 @@ def persist(live: Host, decide: Callable[[], A]) -> A:
 
 
 def refresh(live: Host) -> bool:
-    """Folds what somebody else has appended (a rollback, a ship, the kill switch) and follows it. Whether there was any."""
-    before = live.state
+    """Folds what somebody else has appended (a rollback, a ship, the kill switch) and follows it. Whether there was any.
+
+    Who answers next is loaded before it is he: others answer meanwhile, by the state that there is.
+    Raises: LoudlyError where a version cannot be loaded; then nothing has changed.
+    """
+    before = state = live.state
     for recorded in live.stores.ledger.read(before.position):
-        live.state = fold(live.state, recorded)
-    if live.state.position == before.position:
+        state = fold(state, recorded)
+    if state.position == before.position:
         return False
+    for version in asked(state) if (state.champion, state.rollout) != (before.champion, before.rollout) else ():
+        live.adopt(version, state)
+    live.state = state
     if live.state.loaded != before.loaded:
         live.pins.tidy()
     champion = live.state.champion
