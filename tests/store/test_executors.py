@@ -155,6 +155,8 @@ def test_ctrl_c_ends_them_at_once_and_they_say_nothing(other: str) -> None:
     running = script(told, start_new_session=True)
     out, err = running.communicate(timeout=30)
     assert err == ""
-    first, ended = out.splitlines()
+    first, ended, *more = out.splitlines()
     assert ended == "ended"
+    # On a busy machine loky's own words may follow: a worker that has hardly begun finds that nobody wants it any more.
+    assert not more or "LokyProcess" in "".join(more)
     assert not [number for number in map(int, first.split()) if alive(number)]
