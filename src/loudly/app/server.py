@@ -71,10 +71,10 @@ class LiveFront:
         return self.live.system.label
 
     def schema(self, version: str = "") -> Schema | None:
+        champion = self.live.state.champion
         if version:
             return self.live.pins.of(version)[0].schema if version in self.live.pins.loaded() else None
-        router = self.live.router
-        return self.live.ready[router.routing.control.version].schema if router is not None else None
+        return self.live.ready[champion].schema if champion else None
 
     def loaded(self) -> Sequence[str]:
         return self.live.pins.loaded()

@@ -217,13 +217,13 @@ class Answering:
     def prepared(self, rows: Rows, version: str = "") -> tuple[Rows, list[Any], Router]:
         """Rows as a version takes them (pseudonyms, side columns), their units, and who answers. Raises: as `answer`."""
         live = self._live
+        router, champion = live.router, live.state.champion
         if version:
             ready, router = live.pins.of(version)
-        elif live.router is None:
+        elif router is None or champion is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
         else:
-            router = live.router.now()
-            ready = live.ready[router.routing.control.version]
+            ready = live.ready[champion]
         rows = self._fit.rows(rows, ready.schema)
         return rows, rows.column(live.system.key), router
 

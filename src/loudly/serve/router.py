@@ -64,10 +64,6 @@ class Router:
     def routing(self) -> Routing:
         return self._routing
 
-    def now(self) -> Router:
-        """A router that goes by the routing of now whatever comes: rows meet the version whose schema they were fitted to."""
-        return Router(self._routing, self._timer)
-
     def swap(self, routing: Routing) -> None:
         """The next request sees the new routing; those under way finish with the old."""
         self._routing = routing
