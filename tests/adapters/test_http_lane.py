@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ httpx = pytest.importorskip("httpx")
 
 from conftest import SINCE, make_world  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
+from loudly.adapters import http_parting  # noqa: E402
 from loudly.adapters.asgi_request import new_id  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
@@ -156,6 +158,28 @@ def test_a_head_that_does_not_end_or_does_not_come_ends_the_connection(server: S
             door.sendall(more)
             (told,) = answers(door, 1)
             assert (told[0], told[1]["connection"]) == (status, "close")
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"), [("POST /predict HTTP/1.1\r\nX-Long: " + "a" * 70_000, 431), (predict()[:-9].decode(), 408)]
+)
+def test_who_goes_on_speaking_hears_the_last_answer_and_holds_no_shutdown_up(
+    monkeypatch: pytest.MonkeyPatch, begun: str, status: int
+) -> None:
+    monkeypatch.setattr(http_parting, "PARTING", 60.0)
+    with Server(make_live(TABLE)[0], ServerConfig(slow=0.5)) as stopping:
+        door = connect(stopping)
+        door.sendall(begun.encode())
+        for _ in range(100):
+            time.sleep(0.01)
+            door.sendall(b"a" * 10_000 if status == 431 else b"")
+        for _ in range(20):
+            time.sleep(0.01)
+            door.sendall(b"a" * 50_000)
+        (told,) = answers(door, 1)
+        assert (told[0], told[1]["connection"], door.recv(1)) == (status, "close", b"")
+    assert not stopping.thread.is_alive()
+    door.close()
 
 
 def test_a_client_that_leaves_or_does_not_read_holds_nobody_up(server: Server) -> None:

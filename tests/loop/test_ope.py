@@ -20,6 +20,7 @@ from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
 from loudly.core.values import Evidence
 from loudly.errors import ConfigError, DataError, NotFound, RolloutError
+from loudly.loop import ope
 from loudly.loop.founding import found
 from loudly.loop.live import Live
 from loudly.loop.ope import Told, off_policy
@@ -151,6 +152,55 @@ def test_the_users_own_reward_counts(tmp_path: Path) -> None:
     live.system = replace(live.system, reward=lambda rows, answers: (rows["group"] == "a").cast(pl.Float64))
     share = (TABLE.filter((WHEN >= SINCE) & (WHEN < SINCE + 3 * DAY))["group"] == "a").mean()
     assert off_policy(live, folder).earned.effect == pytest.approx(share)
+
+
+def test_what_has_no_reward_is_left_out_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, folder = lived(tmp_path, "ab 50% for 30d", days=4, fits=3)
+    whole = off_policy(live, folder, ["world/2"])
+    plain = ope.encode
+
+    def with_strangers(label: pl.Series, classes: Any) -> Any:
+        found_ = plain(label, classes)
+        found_[:7] = np.nan
+        return found_
+
+    monkeypatch.setattr(ope, "encode", with_strangers)
+    cut = off_policy(live, folder, ["candidate"])
+    assert cut.labelled == whole.labelled - 7 == cut.earned.n
+    assert "7 labelled answers have no reward" in cut.warnings[0]
+    assert not whole.warnings
+    monkeypatch.setattr(ope, "encode", plain)
+    opened, failing = ope._opened, "world/2"
+
+    class Silent:
+        def predict(self, table: pl.DataFrame) -> Any:
+            return np.where(table["x1"].to_numpy() > 0, np.nan, 0.5)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(opened(live, failing), name)
+
+    monkeypatch.setattr(ope, "_opened", lambda live, version: Silent() if version == failing else opened(live, version))
+    (policy,) = off_policy(live, folder, [failing]).policies
+    assert f"{whole.labelled - policy.evidence[0].n:,} of {whole.labelled:,} rows; `direct` leaves them out" in policy.warnings[1]
+    assert 0 < policy.evidence[0].n < whole.labelled
+    live.system = replace(live.system, reward=lambda rows, answers: pl.Series(np.ones(rows.height)))
+    monkeypatch.setattr(ope, "encode", with_strangers)
+    assert off_policy(live, folder, ["control"]).labelled == whole.labelled, "the user's own reward knows every class"
+
+
+def test_a_version_that_reads_what_the_log_has_not_is_not_judged_directly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, folder = lived(tmp_path, "ab 50% for 30d", days=4, fits=3)
+    opened = ope._opened
+
+    def other(live: Live, version: str) -> Any:
+        ready = opened(live, version)
+        more = replace(ready.features, inputs=(*ready.features.inputs, "income"))
+        return replace(ready, features=more) if version == "world/2" else ready
+
+    monkeypatch.setattr(ope, "_opened", other)
+    (policy,) = off_policy(live, folder, ["world/2"]).policies
+    assert policy.evidence == ()
+    assert policy.warnings == ("LOUD: the log has no income, which world/2 reads; `direct` cannot be told",)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from uvicorn.protocols.http import httptools_impl
 from loudly.adapters.asgi_codec import Refused
 from loudly.adapters.asgi_request import Request, refusal, too_slow
 from loudly.adapters.http_lane import written
+from loudly.adapters.http_parting import part
 
 MOST_HEAD = 64 * 1024
 # What offers another protocol; without these it is a plain request.
@@ -89,14 +90,16 @@ class Heads(httptools_impl.HttpToolsProtocol):
             self._late = None
 
     def _refuse(self, refused: Refused) -> None:
-        """Says why where no other answer is under way, and closes the connection."""
+        """Says why where no other answer is under way, and ends the connection."""
         self._arrived()
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
             reply = refusal(refused)
             self.transport.write(written(Request("", "", ()), reply, self.server_state.default_headers, closing=True))
-        self.transport.close()
+            part(self.transport, self.connection_lost)
+        else:
+            self.transport.close()
 
 
 def careful(slow: float) -> Callable[..., Heads]:

@@ -16,6 +16,7 @@ import httptools
 
 from loudly.adapters.asgi_request import Asking, Headers, Reply, Request, failure, new_id, refusal, too_slow
 from loudly.adapters.asgi_server import LARGE_BODY, Server
+from loudly.adapters.http_parting import part
 from loudly.core.clock import stopwatch
 from loudly.serve.front import Answered
 from loudly.serve.rows import Rows
@@ -240,7 +241,10 @@ class Connection:
         self._state.total_requests += 1
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
-        if closing:
+        if self._slow is not None:
+            self._slow, self._kept = None, b""
+            part(transport, self.connection_lost)
+        elif closing:
             transport.close()
         elif self._kept:
             loop.call_soon(self._go_on)

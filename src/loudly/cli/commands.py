@@ -156,7 +156,7 @@ def ope(file: Path, policies: list[str], rollout: int | None, as_json: bool) -> 
             worth = found.detail.get("effective")
             table.add_row(policy, found.method, number(found.effect), between(found), f"{found.n:,}", number(worth, 0))
         out.print(table)
-        lines(f"{p.policy}: {warning}" for p in told.policies for warning in p.warnings)
+        lines((*told.warnings, *(f"{p.policy}: {warning}" for p in told.policies for warning in p.warnings)))
 
     say(plain(told), as_json, text)
 

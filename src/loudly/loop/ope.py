@@ -37,6 +37,7 @@ from loudly.loop.records import batches
 from loudly.loop.rewards import rewards
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.strategies import strategy_of
+from loudly.loop.system import System
 from loudly.serve.context import Context, fitted
 from loudly.serve.replies import arm_names
 from loudly.stats.off_policy import Logged, dr, ips, snips
@@ -56,6 +57,7 @@ class Rewarded:
     """Labelled answers of a rollout. known: when each reward could be learned from (µs).  answered: with those without a label.
 
     rows: as logged, with the label, in the order in which they were answered.  unit: (n,) draws, the same for one unit.
+    without: labelled answers that have no reward.
     """
 
     arms: tuple[Arm, ...]
@@ -65,7 +67,7 @@ class Rewarded:
     reward: Floats
     unit: Floats
     answered: int
-    started: int
+    without: int
 
     @property
     def arm(self) -> Ints:
@@ -80,7 +82,7 @@ class Rewarded:
     def where(self, keep: Any) -> Rewarded:
         """A part of it."""
         parts = (self.at[keep], self.known[keep], self.reward[keep], self.unit[keep])
-        return Rewarded(self.arms, self.rows.filter(keep), *parts, self.answered, self.started)
+        return Rewarded(self.arms, self.rows.filter(keep), *parts, self.answered, self.without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ class Estimated:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The estimates for a rollout. earned: what its own policy earned.  left_out: labelled answers that chance did not choose."""
+    """The estimates for a rollout. earned: what its own policy earned.  left_out: labelled answers that chance did not choose.
+
+    warnings: LOUD lines that concern every policy.
+    """
 
     rollout: str
     arms: tuple[Arm, ...]
@@ -103,6 +108,7 @@ class Told:
     left_out: int
     earned: Evidence
     policies: tuple[Estimated, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def off_policy(
@@ -128,7 +134,9 @@ def off_policy(
     wanted = policies or [arm.name for arm in known]
     made = tuple(_estimated(live, past, drawn, model, control, text) for text in wanted)
     left = past.rows.height - int(chance.sum())
-    return Told(f"{begun.position}", known, past.answered, past.rows.height, left, _mean("as logged", past.reward), made)
+    lost = f"LOUD: {past.without:,} labelled answers have no reward (a class that is not known, or no number); they are left out"
+    told = (lost,) if past.without else ()
+    return Told(f"{begun.position}", known, past.answered, past.rows.height, left, _mean("as logged", past.reward), made, told)
 
 
 def _started(live: Host, rollout: int | None) -> Recorded:
@@ -175,14 +183,27 @@ def _gathered(live: Host, folder: Path, started: int, arms: tuple[Arm, ...], con
             if arrival.joined.height:
                 joined.append(arrival.joined.with_columns(pl.Series("_known", arrival.joined["_at"].to_numpy() + arrival.lateness)))
     rows = pl.concat(joined, how="diagonal_relaxed").sort("_at", maintain_order=True) if joined else pl.DataFrame()
-    if rows.height < FEWEST:
-        seen_, do = f"{rows.height:,} of {answered:,} answers have a label", f"{FEWEST} are the least: send labels, and ask again."
+    has = np.zeros(0, dtype=bool)
+    if rows.height:
+        reward, has = _rewards(system, control, rows, traffic.column(rows, "_answer"))
+    if has.sum() < FEWEST:
+        seen_ = f"{rows.height:,} of {answered:,} answers have a label, {has.sum():,} of them a reward"
+        do = f"{FEWEST} are the least: send labels, and ask again."
         raise DataError(f"The rollout that started at {started} cannot be judged.", seen=seen_, do=do)
-    truth = encode(rows[system.label], control.classes)
+    rows = rows.filter(has)
     ripe = np.maximum(rows["_known"].to_numpy(), rows["_at"].to_numpy() + system.labels.arrive_within)
-    reward = rewards(system, control.task, rows, traffic.column(rows, "_answer"), truth)
     unit = np.array([unit_draw(str(key), "fold") for key in rows[system.key]])
-    return Rewarded(arms, rows, rows["_at"].to_numpy(), ripe, reward, unit, answered, started)
+    return Rewarded(arms, rows, rows["_at"].to_numpy(), ripe, reward, unit, answered, int((~has).sum()))
+
+
+def _rewards(system: System, control: Ready, rows: pl.DataFrame, answers: Floats) -> tuple[Floats, Any]:
+    """The rewards of the rows that have one, and (n,) which these are: an answer that is no number earns nothing that is known."""
+    truth = encode(rows[system.label], control.classes)
+    has: Any = np.isfinite(answers).reshape(rows.height, -1).all(axis=1)
+    if system.reward is None:
+        has &= np.isfinite(truth)
+    kept = rows.filter(has)
+    return (rewards(system, control.task, kept, answers[has], truth[has]) if kept.height else np.zeros(0)), has
 
 
 def _estimated(live: Host, past: Rewarded, drawn: Rewarded | None, model: _Model | None, control: Ready, text: str) -> Estimated:
@@ -203,8 +224,9 @@ def _estimated(live: Host, past: Rewarded, drawn: Rewarded | None, model: _Model
     elif target is not None:
         warnings.append("LOUD: chance chose too few of the answers; by weights nothing can be told of other arms")
     if version is not None:
-        evidence.append(_direct(live, past, control, version))
-        warnings.append("LOUD: `direct` takes it that the answer does not change the label")
+        direct, said = _direct(live, past, control, version)
+        evidence += direct
+        warnings += said
     return Estimated(text, tuple(evidence), tuple(warnings))
 
 
@@ -314,14 +336,20 @@ class _Model:
         return _Model(each)
 
 
-def _direct(live: Host, past: Rewarded, control: Ready, version: str) -> Evidence:
-    """What a version's own answers to all labelled rows would have earned."""
+def _direct(live: Host, past: Rewarded, control: Ready, version: str) -> tuple[list[Evidence], list[str]]:
+    """What a version's own answers to all labelled rows would have earned, and what to hold against it."""
     ready = _opened(live, version)
     if (ready.task, ready.classes) != (control.task, control.classes):
         raise DataError(f"{version} answers otherwise than the control.", seen=f"{ready.task} {', '.join(ready.classes)}")
+    lacking = [name for name in ready.features.inputs if name not in past.rows.columns]
+    if lacking:
+        return [], [f"LOUD: the log has no {', '.join(lacking)}, which {version} reads; `direct` cannot be told"]
     answers = np.asarray(ready.predict(past.rows), dtype=np.float64)
-    truth = encode(past.rows[live.system.label], control.classes)
-    return _mean("direct", rewards(live.system, control.task, past.rows, answers, truth))
+    reward, has = _rewards(live.system, control, past.rows, answers)
+    told = ["LOUD: `direct` takes it that the answer does not change the label"]
+    if not has.all():
+        told.append(f"LOUD: {version} has no number for {(~has).sum():,} of {len(has):,} rows; `direct` leaves them out")
+    return ([_mean("direct", reward)] if len(reward) else []), told
 
 
 def _mean(method: str, reward: Floats) -> Evidence:
