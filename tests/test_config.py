@@ -41,6 +41,8 @@ def test_values_are_read_and_secrets_come_from_the_environment(tmp_path: Path, m
         ('[store]\nretention="90"\n', "a duration"),
         ('[server]\nkeys="predict=env:KEY"\n', "a list of texts"),
         ("[store]\nroot=3\n", "wants a text"),
+        ("[server]\ndrain=inf\n", "wants a finite number"),
+        ("[server]\ndeadline=nan\n", "wants a finite number"),
         ("[server\n", "no TOML"),
         ("store=3\n", "a section"),
     ],

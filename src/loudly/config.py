@@ -15,6 +15,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ SECTIONS: dict[str, type[Any]] = {
 TYPES: dict[type[Any], str] = {
     str: "a text",
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     bool: "true or false",
     tuple: "a list of texts",
 }
@@ -226,7 +227,8 @@ def _section(name: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
         if isinstance(value, int) and wanted is float:
             value = float(value)
         texts = not isinstance(value, tuple) or all(isinstance(one, str) for one in value)
-        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool) or not texts:
+        endless = isinstance(value, float) and not isfinite(value)
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool) or not texts or endless:
             raise ConfigError(f"[{name}] {key} wants {TYPES[wanted]}.", seen=repr(value))
         given[key] = value
         if key in BOUNDS and not BOUNDS[key][0](value):

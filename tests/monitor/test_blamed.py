@@ -126,8 +126,19 @@ def test_blame_is_in_the_alarm_and_in_the_record_of_the_champion() -> None:
 # -- the estimate against labels -------------------------------------------------------------------------------------
 
 
-def test_labels_disprove_an_estimate_loudly_and_it_is_used_no_more_until_the_next_champion() -> None:
-    champion = Champion(infer_schema(TABLE, label="y", time="at", key="id"), tilt=4.0)
+@dataclass
+class Failing(Champion):
+    """It has no score for one row in a hundred."""
+
+    def predict(self, table: pl.DataFrame) -> np.ndarray:
+        score = super().predict(table)
+        score[::100] = np.nan
+        return score
+
+
+@pytest.mark.parametrize("kind", [Champion, Failing])
+def test_labels_disprove_an_estimate_loudly_and_it_is_used_no_more_until_the_next_champion(kind: type[Champion]) -> None:
+    champion = kind(infer_schema(TABLE, label="y", time="at", key="id"), tilt=4.0)
     watch, _ = watched(champion)
     for number in range(20, 26):
         day(watch, champion, number, TABLE)

@@ -253,6 +253,25 @@ def test_all_columns_together_can_raise_within_a_small_budget_or_say_that_they_c
     assert [e.data["what"] for e in watch.told()] == ([] if raised else [JOINT])
 
 
+@pytest.mark.parametrize("holes", ["reference", "window", "both"])
+def test_rows_without_a_score_do_not_switch_the_test_of_all_columns_off(holes: str) -> None:
+    table = make_world(days=40, per_day=480)
+
+    class Failing(Champion):
+        def predict(self, table: pl.DataFrame) -> np.ndarray:
+            score = super().predict(table)
+            score[:: 50 if (table.height > 1000) == (holes == "reference") or holes == "both" else table.height + 1] = np.nan
+            return score
+
+    watch = Watch(MonitorSettings(), metric="roc_auc", time="at", key="id")
+    champion = Failing(infer_schema(table, label="y", time="at", key="id"))
+    watch.crown(champion, table[:9600], None, START + 20 * DAY)
+    rows = table[9600:10080].with_columns(x1=pl.col("x1") * 0.3, x2=20 + (pl.col("x2") - 20) * 0.3)
+    watch.rows(rows, champion.predict(rows), START + 21 * DAY)
+    (judged,) = watch.close(START + 21 * DAY)
+    assert f"shift: {JOINT}" in judged.raised
+
+
 def test_hourly_windows_have_one_test_of_all_columns_a_day() -> None:
     table = make_world(days=40, per_day=480)
     watch = Watch(MonitorSettings(window=HOUR), metric="roc_auc", time="at", key="id")

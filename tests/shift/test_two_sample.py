@@ -46,6 +46,23 @@ def test_ks_p_values_are_exact_for_equal_sizes(n: int) -> None:
     assert ours == pytest.approx(theirs, rel=1e-6)
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 7), (5, 15), (20, 30), (9, 1000), (5000, 2), (99, 101)])
+def test_ks_p_values_of_small_samples_are_exact(n: int, m: int) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(size=(n, 12)), rng.normal(np.linspace(0, 9, 12), 1, size=(m, 12))
+    theirs = [stats.ks_2samp(a[:, j], b[:, j], method="exact").pvalue for j in range(12)]
+    assert ks_p_values(ks_distances(a, b), n, m) == pytest.approx(theirs, rel=1e-9)
+    assert ks_p_values(np.zeros(1), n, m) == [1.0]
+
+
+def test_ks_p_values_of_small_samples_are_no_smaller_than_they_may_be() -> None:
+    """6 and 9 rows: by the asymptotic distribution .063 of the p-values under the null are at most .05."""
+    rng = np.random.default_rng(0)
+    p = np.concatenate([ks_p_values(ks_distances(rng.normal(size=(6, 50)), rng.normal(size=(9, 50))), 6, 9) for _ in range(200)])
+    for level in (0.01, 0.03, 0.05, 0.1):
+        assert (p <= level).mean() <= level + 2.6 * np.sqrt(level * (1 - level) / len(p))
+
+
 def test_ks_p_values_of_other_sizes_are_scipys_asymptotic_ones() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(5918, 5)), rng.normal(0.05, 1, size=(958, 5))

@@ -66,7 +66,7 @@ class Live:
         self.past = Past()
         self.sides = Sides(system, key)
         self.book = LabelBook(system.key, system.label, system.labels.keep, stores.shelf)
-        self.watch = Watch(system.monitor, metric=system.metric, time=system.time, key=system.key)
+        self.watch = Watch(system.monitor, system.labels.arrive_within, metric=system.metric, time=system.time, key=system.key)
         self.unmatched = Unmatched()
         self.alerts = Alerts(system.monitor, self.watch.weight, self.watch.explain)
         self.retraining = Retraining(system, stores, self.tally)
@@ -169,7 +169,7 @@ class Live:
                 book.sweep(now)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
-                alarms = (*self.watch.told(), *self.alerts.events(judged, now, self.state.champion))
+                alarms = (*self.watch.told(), *self.alerts.events(judged, now, self.state.champion, self.watch.silence.causes(now)))
                 told = (Event("window_judged", now, w.plain()) for w in judged if w.worth_telling)
                 self.record(*told, *alarms)
                 self._notify(alarms)

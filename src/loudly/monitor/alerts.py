@@ -2,11 +2,12 @@
 
 A cause that pages is raised once. Shifts come here only within the alert budget over columns and windows (`monitor.shifts`); those
 of one window make one alarm; and a shift that does no harm, as labels or the estimate say, is held back until that changes.
+A silence belongs to no window: it begins and ends by the clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,8 @@ PAGES = ("feed", "performance", "calibration", "stream")
 CALM_WINDOWS = {"feed": 2, "performance": 7, "calibration": 7, "stream": 7}
 SHIFT = "shift: "
 BUDGET = "over the budget"
+# What is broken whoever the champion is, and pages whatever the budget says.
+STANDING = ("feed", "silence")
 
 Explain = Callable[[Cause, WindowJudged], tuple[Verdict, Mapping[str, Json]]]
 
@@ -43,9 +46,14 @@ class Alerts:
         self._raised: list[int] = []
         self._said: str = ""
 
-    def events(self, judged: tuple[WindowJudged, ...], now: int, version: str | None = None) -> tuple[Event, ...]:
-        """What the windows judged just now mean for the alarms: raised, cleared, or held back. version: of the champion."""
-        made: list[Event] = []
+    def events(
+        self, judged: tuple[WindowJudged, ...], now: int, version: str | None = None, silent: Sequence[Cause] = ()
+    ) -> tuple[Event, ...]:
+        """What the windows judged just now mean for the alarms: raised, cleared, or held back.
+
+        version: of the champion.  silent: what has stopped coming, as of now.
+        """
+        made = self._silence({c.cause: c for c in silent}, now, version)
         held: dict[str, Weight] = {}
         for window in judged:
             failing = {c.cause: c for c in window.causes if c.kind in PAGES}
@@ -53,7 +61,7 @@ class Alerts:
                 if cause in self._open:
                     self._open[cause] = 0
                 elif self._within_budget(now, about.kind):
-                    made.append(self._raise(about, window, now, version))
+                    made.append(self._raise(about, self._explain(about, window), window.start, now, version))
                 else:
                     held[cause] = self._over_budget()
             made.extend(self._calm(failing, window, now))
@@ -63,7 +71,7 @@ class Alerts:
 
     def reset(self, open_alarms: Mapping[str, Mapping[str, Any]], now: int) -> tuple[Event, ...]:
         """A new champion ends alarms about the old one, and what was held back about it; a broken feed stays broken."""
-        ended = [cause for cause, alarm in open_alarms.items() if alarm["alarm"] != "feed"]
+        ended = [cause for cause, alarm in open_alarms.items() if alarm["alarm"] not in STANDING]
         for cause in ended:
             self._open.pop(cause, None)
         self._held = {}
@@ -106,7 +114,9 @@ class Alerts:
         elif not self._within_budget(now, "shift"):
             held.update(dict.fromkeys(waiting, self._over_budget()))
         else:
-            made.append(self._raise(failing[first], window, now, version, weight.reason))
+            verdict, blame = self._explain(failing[first], window)
+            because = f"{verdict.reason}; {weight.reason}" if weight.reason else verdict.reason
+            made.append(self._raise(failing[first], (replace(verdict, reason=because), blame), window.start, now, version))
             held.update(dict.fromkeys(waiting[1:], Weight(False, "part", f"told in the alarm {first!r}")))
         return made
 
@@ -123,10 +133,10 @@ class Alerts:
 
     # -- the words ---------------------------------------------------------------------------------------------------
 
-    def _raise(self, about: Cause, window: WindowJudged, now: int, version: str | None, because: str = "") -> Event:
-        verdict, blame = self._explain(about, window)
-        if because:
-            verdict = replace(verdict, reason=f"{verdict.reason}; {because}")
+    def _raise(
+        self, about: Cause, explained: tuple[Verdict, Mapping[str, Json]], window: int, now: int, version: str | None
+    ) -> Event:
+        verdict, blame = explained
         self._open[about.cause], self._kinds[about.cause] = 0, about.kind
         self._held.pop(about.cause, None)
         self._raised.append(now)
@@ -134,11 +144,20 @@ class Alerts:
             "cause": about.cause,
             "alarm": about.kind,
             "reason": verdict.reason,
-            "window": window.start,
+            "window": window,
             "verdict": plain(verdict),
             "blame": dict(blame),
         }
         return Event("alarm_raised", now, data | ({"version": version} if version else {}))
+
+    def _silence(self, silent: Mapping[str, Cause], now: int, version: str | None) -> list[Event]:
+        """Silences that begin, and those that are over."""
+        over = [c for c in self._open if self._kinds[c] == "silence" and c not in silent]
+        for cause in over:
+            del self._open[cause]
+        made = [Event("alarm_cleared", now, {"cause": c, "reason": "it is heard again"}) for c in over]
+        new = [about for cause, about in silent.items() if cause not in self._open]
+        return made + [self._raise(about, (about.verdict, {}), now, now, version) for about in new]
 
     def _told(self, held: Mapping[str, Weight], now: int) -> tuple[Event, ...]:
         """What is held back for a reason that was not told yet."""
@@ -161,7 +180,7 @@ class Alerts:
         if window.revision:
             return []
         made = []
-        known = [c for c in self._open if self._kinds[c] not in window.untold]
+        known = [c for c in self._open if self._kinds[c] in CALM_WINDOWS and self._kinds[c] not in window.untold]
         for cause in [c for c in known if c not in failing and not c.startswith(SHIFT)]:
             self._open[cause] += 1
             calm = CALM_WINDOWS[self._kinds[cause]]
@@ -177,6 +196,6 @@ class Alerts:
         return Weight(False, "budget", f"{BUDGET} of {self._settings.budget}")
 
     def _within_budget(self, now: int, kind: str) -> bool:
-        """A broken feed always pages; the budget is for the rest."""
+        """What is broken always pages; the budget is for the rest."""
         self._raised = [at for at in self._raised if at > now - self._settings.period]
-        return kind == "feed" or len(self._raised) < self._settings.budget
+        return kind in STANDING or len(self._raised) < self._settings.budget

@@ -67,26 +67,26 @@ class Joint:
         if not samples:
             return None
         if self._reference is not None:
-            few = len(self._reference.rows.values) < FEWEST
-            self._fitted = None if few else fit(*self._split(self._reference))
+            held, score = self._split(self._reference)
+            self._fitted = fit(held, score) if held.height >= FEWEST else None
             self._reference = None
         if self._fitted is None:
             return None
-        window = joined(samples)
-        if len(window.rows.values) < FEWEST:
-            return None
-        rows, scores = self._split(window)
-        if (scores is None) != (self._fitted.score_ranks is None):
+        rows, scores = self._split(joined(samples))
+        if rows.height < FEWEST or (scores is None) != (self._fitted.score_ranks is None):
             return None
         return self._fitted.check(rows, scores, alpha=self._alpha, tolerance=self._tolerance, permutations=self._permutations)
 
     def _split(self, sample: Reservoir) -> tuple[pl.DataFrame, Any]:
-        """Inputs as numbers, and scores where all are there."""
-        inputs, scores = {}, None
-        for (name, bins), column in zip(self._plan.bins.items(), sample.rows.values.T, strict=True):
-            if name == PREDICTION:
-                scores = column if np.isfinite(column).all() else None
-            elif bins.numeric and name not in APART:
+        """Inputs as numbers, and scores. Rows without one are left out, where any has one: that they came is told as a share."""
+        values, scores, inputs = sample.rows.values, None, {}
+        if PREDICTION in self._plan.bins:
+            score = values[:, list(self._plan.bins).index(PREDICTION)]
+            sound = np.isfinite(score)
+            if sound.any():
+                values, scores = values[sound], score[sound]
+        for (name, bins), column in zip(self._plan.bins.items(), values.T, strict=True):
+            if bins.numeric and name not in APART:
                 inputs[name] = column
             elif not bins.numeric:
                 share = np.append(bins.counts / max(1, int(bins.counts.sum())), np.nan)

@@ -24,6 +24,7 @@ from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.sampled import MOST_PERMUTATIONS, Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts, joint_budget, stretch
+from loudly.monitor.silence import Silence
 from loudly.monitor.strata import strata_of
 from loudly.monitor.streams import OF_LABELS, SCORE, Streams
 from loudly.shift.estimate.answer import harm
@@ -58,8 +59,8 @@ class Answering(Protocol):
 class Watch:
     """Watches one champion's traffic; the histories outlive a change of champion."""
 
-    def __init__(self, settings: MonitorSettings, *, metric: str, time: str, key: str = "") -> None:
-        self.settings, self.time = settings, time
+    def __init__(self, settings: MonitorSettings, arrive_within: int = DAY, *, metric: str, time: str, key: str = "") -> None:
+        self.settings, self.time, self.silence = settings, time, Silence(arrive_within)
         self.metric = metric_named(metric)
         self.feed = FeedJudge(apart=APART)
         self.trail = Trail(settings.window)
@@ -133,6 +134,7 @@ class Watch:
         """
         if table.is_empty() or not self.eras.begun:
             return
+        self.silence.answered(table.height, now, min(int(event_times(table[self.time], "UTC").max()), now + AHEAD))
         if self._due and (self.cell(now), table.schema) != (self.cell(self._due[-1][2]), self._due[-1][0].schema):
             self._fold()
         self._due.append((table, scores, now))
@@ -168,6 +170,7 @@ class Watch:
 
     def labels(self, truth: Floats, score: Floats, at: Ints, now: int, rows: pl.DataFrame | None = None) -> None:
         """Labelled rows, by event time, but for those that were set aside. rows: what was answered, for the rules of errors."""
+        self.silence.labelled(len(truth), now)
         if not (near := at <= now + AHEAD).all():
             truth, score, at, rows = truth[near], score[near], at[near], rows.filter(near) if rows is not None else None
         self._folded += len(truth)
@@ -319,7 +322,9 @@ class Watch:
             return
         first = max(self._since, now - self.settings.trailing * self.settings.window)
         truth, score, windows = self.trail.since(first)
-        if len(truth) < self.settings.enough or not np.isfinite(score).all() or score.min() < 0 or score.max() > 1:
+        sound = np.isfinite(score)  # as `estimate` leaves them out
+        truth, score, windows = truth[sound], score[sound], windows[sound]
+        if len(truth) < self.settings.enough or score.min() < 0 or score.max() > 1:
             return
         if self.checked.look(Cbpe.as_given(self.metric.name), score, truth, windows // self.settings.block, self._folded):
             assert self.checked.verdict is not None

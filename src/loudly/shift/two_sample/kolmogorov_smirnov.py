@@ -1,6 +1,6 @@
 """Kolmogorov-Smirnov on each column, with Bonferroni or Holm over the columns.
 
-Cost: one sort a column. Source: Hodges 1958 for the exact p-value of equal sizes; Rabanser et al. 2019, who find it the best
+Cost: one sort a column. Source: Hodges 1958 for the exact p-values; Rabanser et al. 2019, who find it the best
 single test on a classifier's softmax outputs ("BBSDs").
 """
 
@@ -14,6 +14,9 @@ import scipy
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
 from loudly.shift.two_sample.samples import two_samples
+
+# Lattices of so many points are counted.
+EXACT = 10_000
 
 
 def kolmogorov_smirnov(reference: Any, window: Any) -> Evidence:
@@ -49,13 +52,17 @@ def ks_distances(reference: Floats, window: Floats) -> Floats:
 
 
 def ks_p_values(distances: Floats, n: int, m: int) -> Floats:
-    """Two-sided p-values: exact for n = m, else from the one-sample distribution at the effective size nm / (n + m).
+    """Two-sided p-values: exact for n = m and for nm <= 10,000, else from the one-sample distribution at nm / (n + m).
 
-    The second is scipy's "asymp", good where nm / (n + m) is above about 20.
+    The last is scipy's "asymp", a little too small where both samples are: of 6 and 9 rows .063 of them are below .05.
     """
     known, where = np.unique(distances, return_inverse=True)
-    effective = max(1, round(n * m / (n + m)))
-    p = np.array([_exact(round(d * n), n) for d in known]) if n == m else scipy.stats.kstwo.sf(known, effective)
+    if n == m:
+        p = np.array([_exact(round(d * n), n) for d in known])
+    elif n * m <= EXACT:
+        p = np.array([_exact_apart(round(d * n * m), max(n, m), min(n, m)) for d in known])
+    else:
+        p = scipy.stats.kstwo.sf(known, max(1, round(n * m / (n + m))))
     out: Floats = np.clip(p, 0.0, 1.0)[where]
     return out
 
@@ -67,6 +74,32 @@ def _exact(h: int, n: int) -> float:
     j = np.arange(1, n // h + 1)
     logs = 2 * scipy.special.gammaln(n + 1) - scipy.special.gammaln(n - j * h + 1) - scipy.special.gammaln(n + j * h + 1)
     return float(2 * np.sum(np.where(j % 2 == 1, 1.0, -1.0) * np.exp(logs)))
+
+
+def _exact_apart(h: int, n: int, m: int) -> float:
+    """P(D >= h / nm) for samples of n > m without ties: the share of lattice paths from (0, 0) to (n, m) that leave |im - jn| < h.
+
+    Ways are counted row by row, and those that leave are summed where they do: nothing cancels, however small the share is.
+    """
+    if h <= 0:
+        return 1.0
+    binom, every = scipy.special.binom, scipy.special.binom(n + m, m)
+    low, ways, left = 0, np.ones(-(-h // m)), 0.0
+    for j in range(m + 1):
+        high = low + len(ways) - 1
+        if high < n:
+            left += float(ways[-1] * binom(n - high - 1 + m - j, m - j))
+        if j == m:
+            break
+        lower, higher = max(0, ((j + 1) * n - h) // m + 1), min(n, -(-((j + 1) * n + h) // m) - 1)
+        gone = ways[: lower - low]
+        left += float(gone @ binom(n - np.arange(low, low + len(gone)) + m - j - 1, m - j - 1))
+        if lower > higher:
+            break
+        arrived = np.zeros(higher - lower + 1)
+        arrived[: len(ways) - len(gone)] = ways[len(gone) :]
+        low, ways = lower, np.cumsum(arrived)
+    return left / float(every)
 
 
 def holm(p: Floats, alpha: float) -> Any:
