@@ -12,7 +12,7 @@ Cost: without labels one density ratio or two, with labels one a class and one f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -87,8 +87,12 @@ def kind_of_shift(
     by = "inputs and scores" if reference_inputs is not None and window_inputs is not None else "scores alone"
     y = np.full(len(s), np.nan) if window_truth is None else labels(window_truth, s)
     seen = kept & np.isfinite(y)
-    if seen.sum() < FEWEST or len(np.unique(y[seen])) < given.classes:
-        return _without_labels(given, s[kept], ours, theirs[kept], by, confidence)
+    lacking = sorted(set(range(given.classes)) - set(y[seen].astype(int).tolist()))
+    if seen.sum() < FEWEST or lacking:
+        found = _without_labels(given, s[kept], ours, theirs[kept], by, confidence)
+        why = f"{FEWEST} are the least" if seen.sum() < FEWEST else f"none is of class {', '.join(map(str, lacking))}"
+        told = f"{found.reason}; its {seen.sum():,} labelled rows are not used: {why}" if seen.any() else found.reason
+        return replace(found, reason=told)
     return _with_labels(given, ours, theirs[seen], y[seen], by, confidence)
 
 

@@ -121,16 +121,15 @@ def _sent_home(made: object, names: Iterable[Name], homes: dict[Name, object] | 
 
 def _pickled(thing: object, persistent: Callable[[object], object]) -> bytes:
     buffer = io.BytesIO()
-    pickler = cloudpickle.Pickler(buffer)
-    pickler.persistent_id = persistent
-    pickler.dump(thing)
+    writer = type("Writer", (cloudpickle.Pickler,), {"persistent_id": lambda _, part: persistent(part)})
+    writer(buffer).dump(thing)
     return buffer.getvalue()
 
 
 def _loaded(data: bytes, persistent: Callable[[Name], object]) -> Any:
-    reader = pickle.Unpickler(io.BytesIO(data))
-    reader.persistent_load = persistent  # type: ignore[method-assign]
-    return reader.load()
+    # A method of a class: that of an instance cannot be set in Python 3.13.0.
+    reader = type("Reader", (pickle.Unpickler,), {"persistent_load": lambda _, name: persistent(name)})
+    return reader(io.BytesIO(data)).load()
 
 
 def _unpacked(packed: bytes) -> tuple[list[Name], Any]:
