@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from live_server import make_live
-from loudly.core.clock import DAY, HOUR
+from conftest import SINCE, make_app
+from loudly.app.verbs import memory_stores
+from loudly.core.clock import DAY, HOUR, DataClock
 from loudly.core.values import Decision, Evidence, Verdict
+from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
+from loudly.loop.restart import catch_up
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import Cause, WindowJudged
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.silence import Labels, Requests
+from loudly.store.segments import SegmentWriter
 
 YEAR = 365 * 24
 OF_DAY, OF_WEEK = np.arange(YEAR) % 24, np.arange(YEAR) % 168
@@ -174,30 +181,43 @@ def named(rows: pl.DataFrame, hour: int, at: int = 0) -> pl.DataFrame:
     return rows.with_columns(pl.format("{}-{}", pl.lit(hour), "id").alias("id"), at=pl.lit(at).cast(pl.Datetime("us")))
 
 
-def test_a_server_that_nobody_asks_or_labels_pages_and_goes_on_when_they_do(table: Any) -> None:
-    live, clock = make_live(table)
+def test_a_server_that_nobody_asks_or_labels_pages_and_goes_on_when_they_do(table: pl.DataFrame, tmp_path: Path) -> None:
     asked = table.drop("y").tail(40)
+    with closing(SegmentWriter(tmp_path)) as log:
+        stores = replace(memory_stores("world"), traffic=log)
 
-    def hours(since: int, until: int, *, rows: bool, labels: bool) -> list[tuple[str, str]]:
-        before = len(list(live.stores.ledger.read()))
-        for hour in range(since, until):
-            clock.advance(begun + hour * HOUR)
-            if rows:
-                live.answer(named(asked, hour, clock.now()))
-            if labels and hour >= 2:
-                live.feedback(named(table.tail(40).select("id", "y"), hour - 2).drop("at"))
-            live.tick()
-        events = [r.event for r in live.stores.ledger.read()][before:]
-        return [(e.kind, str(e.data["cause"])) for e in events if str(e.data.get("cause", "")).startswith("silence")]
+        def start(now: int) -> Live:
+            live = Live(make_app(table, stage="manual").system, stores, DataClock(now), key=b"key")
+            reopen(live)
+            return live
 
-    begun = clock.now()
-    assert hours(0, 200, rows=True, labels=True) == []
-    assert hours(200, 250, rows=True, labels=False) == [("alarm_raised", "silence: labels")]
-    assert hours(250, 260, rows=False, labels=False) == [("alarm_raised", "silence: requests")]
-    assert live.state.alarms.keys() >= {"silence: labels", "silence: requests"}
-    again = Live(live.system, live.stores, clock, key=b"replay")
-    assert again.state.alarms.keys() == live.state.alarms.keys()
-    assert sorted(hours(260, 264, rows=True, labels=True)) == [
-        ("alarm_cleared", "silence: labels"),
-        ("alarm_cleared", "silence: requests"),
-    ]
+        def hours(live: Live, since: int, until: int, *, rows: bool, labels: bool) -> list[tuple[str, str]]:
+            before = len(list(stores.ledger.read()))
+            for hour in range(since, until):
+                live.clock.advance(SINCE + hour * HOUR)  # type: ignore[attr-defined]
+                if rows:
+                    live.answer(named(asked, hour, live.clock.now()))
+                if labels and hour >= 2:
+                    live.feedback(named(table.tail(40).select("id", "y"), hour - 2).drop("at"))
+                live.tick()
+            events = [r.event for r in stores.ledger.read()][before:]
+            return [(e.kind, str(e.data["cause"])) for e in events if str(e.data.get("cause", "")).startswith("silence")]
+
+        live = start(SINCE)
+        assert not found(live, table.filter(pl.col("at").dt.epoch("us") < SINCE))
+        live.retrain("first training", "there is no model yet")
+        assert hours(live, 0, 200, rows=True, labels=True) == []
+        assert hours(live, 200, 250, rows=True, labels=False) == [("alarm_raised", "silence: labels")]
+        assert hours(live, 250, 260, rows=False, labels=False) == [("alarm_raised", "silence: requests")]
+        log.flush()
+        again = start(SINCE + 260 * HOUR)
+        catch_up(again, tmp_path)
+        for one in (live, again):
+            assert one.state.alarms.keys() >= {"silence: labels", "silence: requests"}
+        assert hours(again, 261, 264, rows=False, labels=False) == [], (
+            "who was away hears what it heard, and says it no second time"
+        )
+        assert sorted(hours(again, 264, 268, rows=True, labels=True)) == [
+            ("alarm_cleared", "silence: labels"),
+            ("alarm_cleared", "silence: requests"),
+        ]

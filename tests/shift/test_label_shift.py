@@ -154,7 +154,8 @@ def test_too_little_to_tell_a_kind_says_what_is_missing() -> None:
     assert "scores alone" in found.reason
     assert "its 20 labelled rows are not used: 50 are the least" in found.reason
     one = np.where(y == 0, y, np.nan)
-    assert f"its {int((y == 0).sum())} labelled rows are not used: none is of class 1" in kind_of_shift(s, y, s, window_truth=one).reason
+    told = kind_of_shift(s, y, s, window_truth=one).reason
+    assert f"its {int((y == 0).sum())} labelled rows are not used: none is of class 1" in told
 
 
 def hard_rows(seed: int, n: int, harmless: float, harmful: float) -> tuple[Floats, Floats, Floats]:

@@ -15,6 +15,7 @@ Source: the rule of succession (Laplace 1814) for the share of quiet hours. Labe
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 from loudly.core.clock import DAY, HOUR, iso, span
 from loudly.core.values import Decision, Evidence, Verdict
@@ -26,6 +27,7 @@ SLACK, TIMES, MANY = 1.25, 2, 30
 LEARNING = 7 * DAY // HOUR
 FEWEST = 50
 PIECES = 64
+REQUESTS, LABELS = "silence: requests", "silence: labels"
 
 
 class Requests:
@@ -95,6 +97,10 @@ class Labels:
         self._ripen(now)
         self._last, self._missed, self._due, self._labels = now, -1, 0, self._labels + rows
 
+    def missed(self) -> None:
+        """A look has missed them already."""
+        self._missed = 0
+
     def silence(self, now: int) -> Verdict | None:
         """FAIL where none have come though they should have, at this look and at one before it; None otherwise."""
         self._ripen(now)
@@ -135,7 +141,12 @@ class Silence:
         """Labels of answers came."""
         self._labels.came(rows, now)
 
+    def told_before(self, causes: Container[str]) -> None:
+        """After a restart: what the ledger says is an alarm is one at the first look."""
+        if LABELS in causes:
+            self._labels.missed()
+
     def causes(self, now: int) -> tuple[Cause, ...]:
         """What has stopped, as of now."""
-        found = (("requests", self._requests.silence(now)), ("labels", self._labels.silence(now)))
-        return tuple(Cause("silence", f"silence: {what}", verdict) for what, verdict in found if verdict is not None)
+        found = ((REQUESTS, self._requests.silence(now)), (LABELS, self._labels.silence(now)))
+        return tuple(Cause("silence", cause, verdict) for cause, verdict in found if verdict is not None)
