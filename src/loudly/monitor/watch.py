@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.clock import DAY, span
+from loudly.core.clock import DAY, instant, span
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Event, Kind, Role, Schema, Task, Verdict, plain
 from loudly.metrics.table import metric as metric_named
@@ -134,7 +135,8 @@ class Watch:
         """
         if table.is_empty() or not self.eras.begun:
             return
-        self.silence.answered(table.height, now, min(int(event_times(table[self.time], "UTC").max()), now + AHEAD))
+        newest = table[self.time].max()
+        self.silence.answered(table.height, now, min(instant(newest), now + AHEAD) if isinstance(newest, datetime) else now)
         if self._due and (self.cell(now), table.schema) != (self.cell(self._due[-1][2]), self._due[-1][0].schema):
             self._fold()
         self._due.append((table, scores, now))
