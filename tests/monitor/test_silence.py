@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from conftest import SINCE, make_app
+from loudly.app.server import LiveFront
 from loudly.app.verbs import memory_stores
-from loudly.core.clock import DAY, HOUR, DataClock
+from loudly.core.clock import DAY, HOUR, DataClock, iso
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
@@ -214,6 +215,8 @@ def test_a_server_that_nobody_asks_or_labels_pages_and_goes_on_when_they_do(tabl
         catch_up(again, tmp_path)
         for one in (live, again):
             assert one.state.alarms.keys() >= {"silence: labels", "silence: requests"}
+        heard = LiveFront(again).status()["heard"]
+        assert heard == {"request": iso(SINCE + 249 * HOUR), "label": iso(SINCE + 199 * HOUR)}
         assert hours(again, 261, 264, rows=False, labels=False) == [], (
             "who was away hears what it heard, and says it no second time"
         )

@@ -143,6 +143,7 @@ STATUS = {
     "loaded": {"type": "array", "items": TEXT},
     "alarms": {"type": "object", "additionalProperties": TEXT},
     "held_back": ANYTHING,
+    "heard": {"type": "object", "additionalProperties": TEXT},
     "waiting_for_labels": WHOLE,
     "labels_overdue": WHOLE,
     "catching_up": ANYTHING | {"type": ["object", "null"]},

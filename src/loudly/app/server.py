@@ -152,6 +152,7 @@ class LiveFront:
             "loaded": list(self.live.pins.loaded()),
             "alarms": {cause: alarm["reason"] for cause, alarm in state.alarms.items()},
             "held_back": dict(state.held),
+            "heard": {what: iso(at) for what, at in self.live.watch.silence.heard.items()},
             "waiting_for_labels": self.live.book.waiting,
             "labels_overdue": self.live.book.overdue,
             "catching_up": self.live.past.told(),

@@ -127,18 +127,24 @@ class Labels:
 
 
 class Silence:
-    """Both, for the traffic of a server. arrive_within: µs by which nearly all labels are there."""
+    """Both, for the traffic of a server. arrive_within: µs by which nearly all labels are there.
+
+    heard: when the last request and the last label came.
+    """
 
     def __init__(self, arrive_within: int) -> None:
         self._requests, self._labels = Requests(), Labels(arrive_within)
+        self.heard: dict[str, int] = {}
 
     def answered(self, rows: int, now: int, newest: int) -> None:
         """Requests came and were answered. newest: event time of the newest row."""
+        self.heard["request"] = now
         self._requests.came(now)
         self._labels.answered(rows, now, newest)
 
     def labelled(self, rows: int, now: int) -> None:
         """Labels of answers came."""
+        self.heard["label"] = now
         self._labels.came(rows, now)
 
     def told_before(self, causes: Container[str]) -> None:

@@ -98,7 +98,9 @@ def _figures(seen: Mapping[str, Any], status: Mapping[str, Any], counted: Mappin
     if found is not None and found["effect"] is not None:
         expected = f", expected {quality['expected']:.4f}" if quality.get("expected") is not None else ""
         yield f"{found['effect']:.4f}", f"{quality['metric']} as labels confirm{expected}"
-    yield f"{status.get('waiting_for_labels', 0):,}", "answers wait for their label"
+    heard = status.get("heard", {}).get("label")
+    last = f"; the last label came {heard}" if heard else ""
+    yield f"{status.get('waiting_for_labels', 0):,}", f"answers wait for their label{last}"
     if counted.get("p99") is not None:
         yield f"{counted['p50'] * 1e3:.3g} / {counted['p99'] * 1e3:.3g} ms", "median and slowest hundredth of predictions, at most"
 
