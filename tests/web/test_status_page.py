@@ -105,7 +105,8 @@ def test_all_that_it_is_given_is_shown() -> None:
     for said in (
         "<b>loans/1</b> answers since <time>2026-01-02</time>, served from onnx-trees", "UNDECIDED", "too few labels",
         "Missing: 400 labels, about 2 d.", "candidate - control: -0.0100 [-0.0300, +0.0100]", "→ <b>canary</b>", "1,200", "95.0%",
-        "0.8123", "roc_auc as labels confirm, expected 0.8200", "4,321", "the last label came 2026-11-20 09:30", "0.5 / 10 ms", "carrier is EV", "no harm, as labels",
+        "0.8123", "roc_auc as labels confirm, expected 0.8200", "4,321", "last label came 2026-11-20 09:30",
+        "0.5 / 10 ms", "carrier is EV", "no harm, as labels",
         "a word of tomorrow", "12,345", "6 rows by a fallback; labels: 44 joined.", "held promotion 29", "10 before", "01-09 10:00",
     ):  # fmt: skip
         assert said in page, said
