@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from loudly.app.app import App
 from loudly.app.project import load_app, make_project
 from loudly.app.server import warn_of_strangers
 from loudly.app.verbs import open_stores, private_key, table_of, using_stores
+from loudly.config import Config
 from loudly.core.values import Decision, Verdict
 from loudly.errors import ConfigError, UserFileError
 
@@ -108,8 +110,30 @@ def test_a_variable_that_is_named_and_not_set_is_told(tmp_path: Path, text: str,
 def test_the_key_is_a_file_where_no_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOUDLY_KEY", raising=False)
     stores, config = open_stores("a", tmp_path)
-    assert private_key(config) == private_key(config)
+    key, path = private_key(config), config.root / "key"
+    assert private_key(config) == key
+    assert (len(key), path.stat().st_mode & 0o077, [p.name for p in config.root.glob("key*")]) == (64, 0, ["key"])
+    path.write_text("")
+    with pytest.raises(ConfigError, match="The key of pseudonyms is empty"):
+        private_key(config)
     stores.close()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_who_asks_for_the_first_key_at_once_gets_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    monkeypatch.delenv("LOUDLY_KEY", raising=False)
+    config = Config(tmp_path)
+    if links:
+        with ThreadPoolExecutor(16) as many:
+            assert len(set(many.map(lambda _: private_key(config), range(64)))) == 1
+        return
+
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(f"no links: {source} {target}")
+
+    monkeypatch.setattr("os.link", refused)
+    assert len(private_key(config)) == 64
+    assert [p.name for p in config.root.glob("key*")] == ["key"]
 
 
 def test_a_door_without_keys_that_others_reach_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,18 +145,39 @@ def searches() -> dict[str, MakeSearch]:
 
 
 def private_key(config: Config) -> bytes:
-    """The key of pseudonyms: from the environment (LOUDLY_KEY), or a file of the store that only its owner may read."""
+    """The key of pseudonyms: from the environment (LOUDLY_KEY), or a file of the store that only its owner may read.
+
+    Raises: ConfigError for a variable that is named and not set, and for a file without a key.
+    """
     named = config.store.key != StoreConfig().key
     given = needed("store", "key", config.store.key) if named else secret(config.store.key)
     if given:
         return given.encode()
     path = config.root / "key"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
-    return path.read_text().strip().encode()
+        _make_key(path)
+    if not (known := path.read_text().strip()):
+        do = "Bring it back from a backup; delete the file only if nothing private was logged."
+        raise ConfigError("The key of pseudonyms is empty.", seen=str(path), do=do)
+    return known.encode()
+
+
+def _make_key(path: Path) -> None:
+    """Whole or not at all; where another process makes one meanwhile, the first holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"key.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def open_live(system: System, opened: Opened) -> Live:
