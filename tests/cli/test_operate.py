@@ -101,7 +101,7 @@ def test_labels_of_a_file_reach_a_running_server_and_a_second_server_is_refused(
     assert server.wait(30) == 0
     assert b"cid" in segments(project), "the log of the first goes on"
     (tmp_path / "labels.csv").write_text("loan_id,late\nbob,true\n")
-    assert project.json("feedback", "labels.csv") == {"joined": 1, "unknown": 0, "spooled": 0}
+    assert project.json("feedback", "labels.csv") == {"joined": 1, "unknown": 0, "strange": 0, "spooled": 0}
     (tmp_path / "labels.csv").write_text("loan_id,late\ncid,1\n")
     wrong = project.run("feedback", "labels.csv")
     assert wrong.returncode == 1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,26 +33,45 @@ WHEN = pl.col("at").dt.epoch("us")
 STRENGTH = [1e-6]
 
 
+class Silent(ClassifierMixin, BaseEstimator):
+    """Says nothing of half the rows."""
+
+    def fit(self, X: Any, y: Any) -> Silent:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X: Any) -> Any:
+        return np.where(X[:, :1] > 0, np.nan, [[0.5, 0.5]])
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.classes_[0])
+
+
 def made_app(*stages: str) -> App:
     app = App("world", label="y", time="at", key="id", metric="roc_auc")
     app.data(lambda: TABLE)
 
     @app.train(holdout="7d")
     def fit(X: Any, y: Any) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH[0])).fit(X, y)
+        return make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH[0])).fit(X, y) if STRENGTH[0] else Silent().fit(X, y)
 
     app.labels(arrive_within="1d")
     app.rollout(*stages, deadline="60d")
     return app
 
 
-def lived(folder: Path, *stages: str, days: int = 20, fits: int = 2) -> tuple[Live, Path]:
-    """A rollout of some days, each labelled a day later; nothing is decided on the way."""
+def lived(
+    folder: Path, *stages: str, days: int = 20, fits: int = 2, silent: int | None = None, strangers: int = 0
+) -> tuple[Live, Path]:
+    """A rollout of some days, each labelled a day later; nothing is decided on the way.
+
+    silent: the fit whose model has nothing to say of half the rows.  strangers: labels of the first day that are of no class.
+    """
     log = SegmentWriter(folder)
     live = Live(made_app(*stages).system, replace(memory_stores("world"), traffic=log), DataClock(SINCE), key=b"key")
     assert not found(live, TABLE.filter(WHEN < SINCE))
     for number in range(fits):
-        STRENGTH[0] = 1e-6 if number == 0 else 1.0
+        STRENGTH[0] = 1e-6 if number == 0 else 1.0 if number != silent else 0.0
         live.retrain("by hand", "a test", offer=False)
     live.offer("world/1", "there is none")
     for number in range(2, fits + 1):
@@ -60,7 +80,10 @@ def lived(folder: Path, *stages: str, days: int = 20, fits: int = 2) -> tuple[Li
         for day in range(days):
             now = SINCE + day * DAY
             live.clock.advance(now)  # type: ignore[attr-defined]
-            live.feedback(TABLE.filter((now - DAY <= WHEN) & (now > WHEN) & (WHEN >= SINCE)).select("id", "y"))
+            labels = TABLE.filter((now - DAY <= WHEN) & (now > WHEN) & (WHEN >= SINCE)).select("id", "y")
+            if day == 1:
+                live.feedback(labels.head(strangers).with_columns(y=pl.lit("maybe")))
+            live.feedback(labels if day > 1 else labels.tail(-strangers) if strangers else labels)
             for hour in range(24):
                 begun = now + hour * HOUR
                 live.clock.advance(begun)  # type: ignore[attr-defined]
@@ -154,38 +177,16 @@ def test_the_users_own_reward_counts(tmp_path: Path) -> None:
     assert off_policy(live, folder).earned.effect == pytest.approx(share)
 
 
-def test_what_has_no_reward_is_left_out_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, folder = lived(tmp_path, "ab 50% for 30d", days=4, fits=3)
-    whole = off_policy(live, folder, ["world/2"])
-    plain = ope.encode
-
-    def with_strangers(label: pl.Series, classes: Any) -> Any:
-        found_ = plain(label, classes)
-        found_[:7] = np.nan
-        return found_
-
-    monkeypatch.setattr(ope, "encode", with_strangers)
-    cut = off_policy(live, folder, ["candidate"])
+def test_what_has_no_reward_is_left_out_aloud(tmp_path: Path) -> None:
+    whole = off_policy(*lived(tmp_path / "whole", "ab 50% for 30d", days=4, fits=3), ["world/2"])
+    assert not whole.warnings
+    live, folder = lived(tmp_path / "cut", "ab 50% for 30d", days=4, fits=3, silent=1, strangers=7)
+    cut = off_policy(live, folder, ["world/2"])
     assert cut.labelled == whole.labelled - 7 == cut.earned.n
     assert "7 labelled answers have no reward" in cut.warnings[0]
-    assert not whole.warnings
-    monkeypatch.setattr(ope, "encode", plain)
-    opened, failing = ope._opened, "world/2"
-
-    class Silent:
-        def predict(self, table: pl.DataFrame) -> Any:
-            return np.where(table["x1"].to_numpy() > 0, np.nan, 0.5)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(opened(live, failing), name)
-
-    monkeypatch.setattr(ope, "_opened", lambda live, version: Silent() if version == failing else opened(live, version))
-    (policy,) = off_policy(live, folder, [failing]).policies
-    assert f"{whole.labelled - policy.evidence[0].n:,} of {whole.labelled:,} rows; `direct` leaves them out" in policy.warnings[1]
-    assert 0 < policy.evidence[0].n < whole.labelled
-    live.system = replace(live.system, reward=lambda rows, answers: pl.Series(np.ones(rows.height)))
-    monkeypatch.setattr(ope, "encode", with_strangers)
-    assert off_policy(live, folder, ["control"]).labelled == whole.labelled, "the user's own reward knows every class"
+    (policy,) = cut.policies
+    assert f"{cut.labelled - policy.evidence[0].n:,} of {cut.labelled:,} rows; `direct` leaves them out" in policy.warnings[1]
+    assert 0 < policy.evidence[0].n < cut.labelled
 
 
 def test_a_version_that_reads_what_the_log_has_not_is_not_judged_directly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

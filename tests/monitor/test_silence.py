@@ -19,6 +19,7 @@ from loudly.core.values import Decision, Evidence, Verdict
 from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
+from loudly.monitor import silence as silence_module
 from loudly.monitor.alerts import Alerts
 from loudly.monitor.judged import Cause, WindowJudged
 from loudly.monitor.settings import MonitorSettings
@@ -76,6 +77,26 @@ def test_a_year_as_it_always_was_has_hardly_an_alarm_and_an_outage_has_one_soon(
         delays.append(found_after(ears, int(came[-1])))
     assert np.median(delays) <= hours
     assert alarms <= 7, "a tenth a year is expected at most, 3 of 30; 7 are beyond its 98 %"
+
+
+@pytest.mark.simulation
+def test_either_half_of_the_rule_alone_cries_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decision 0017 says of them, in alarms a year of a caller without an outage; together they have a tenth."""
+
+    def a_year(chance: Any) -> float:
+        rng = np.random.default_rng(0)
+        return float(np.mean([heard(np.flatnonzero(rng.random(YEAR) < chance))[1] for _ in range(10)]))
+
+    by_chance = {share: np.full(YEAR, share) for share in (0.02, 0.3, 0.7)}
+    with monkeypatch.context() as longest_alone:
+        longest_alone.setattr(silence_module, "RISK", 1.0)
+        longest_alone.setattr(silence_module, "SLACK", 1.0)
+        found_ = {share: a_year(chance) for share, chance in by_chance.items()}
+    assert all(3 <= alarms <= 8 for alarms in found_.values())
+    with monkeypatch.context() as chance_alone:
+        chance_alone.setattr(silence_module, "SLACK", 0)
+        chance_alone.setattr(silence_module, "MANY", np.inf)
+        assert 45 <= a_year(PATTERNS["by day of work"]) <= 53, "one every week-end"
 
 
 def test_an_outage_does_not_teach_but_a_habit_does() -> None:
@@ -161,19 +182,18 @@ def test_a_silence_pages_whatever_the_budget_and_lasts_until_it_is_over() -> Non
     window = WindowJudged(0, DAY, 0, 100, (performance,), {}, "worse")
     first = alerts.events((window,), 0)
     assert [e.data["cause"] for e in first] == ["performance"]
-    told = alerts.events((), 1, "world/1", [silence("requests"), silence("labels")])
+    both = [silence("requests"), silence("labels")]
+    told = alerts.by_clock(both, 1, "world/1")
     assert [(e.kind, e.data["cause"], e.data["alarm"]) for e in told] == [
         ("alarm_raised", "silence: requests", "silence"),
         ("alarm_raised", "silence: labels", "silence"),
     ]
     calm = WindowJudged(DAY, 2 * DAY, 0, 100, (performance,), {}, "as before")
-    assert alerts.events((calm,) * 9, 2, None, [silence("requests"), silence("labels")]) == (), (
-        "it is told once, and no window ends it"
-    )
+    assert (alerts.by_clock(both, 2), alerts.events((calm,) * 9, 2)) == ((), ()), "it is told once, and no window ends it"
     champion = {str(e.data["cause"]): e.data for e in (*first, *told)}
     ended = [e.data["cause"] for e in alerts.reset(champion, 3)]
     assert ended == ["performance"], "another champion hears no more than the last"
-    (over,) = alerts.events((), 4, None, [silence("labels")])
+    (over,) = alerts.by_clock([silence("labels")], 4)
     assert (over.kind, over.data["cause"]) == ("alarm_cleared", "silence: requests")
 
 

@@ -107,7 +107,9 @@ ANSWERS: dict[str, Any] = {
         "Explanations", {"schema_version": TEXT, "explanations": {"type": "array", "items": ref("Explanation")}}
     ),
     "Arrived": record(
-        "Arrived", {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE}, {"changed": WHOLE, "spooled": WHOLE, "unfollowed": WHOLE}
+        "Arrived",
+        {"joined": WHOLE, "unknown": WHOLE, "repeated": WHOLE},
+        {"changed": WHOLE, "spooled": WHOLE, "unfollowed": WHOLE, "strange": WHOLE},
     ),
     "Problem": record("Problem", PROBLEM, PROBLEM_OF_A_FIELD),
     "Refusal": record("Refusal", {"detail": {"anyOf": [TEXT, {"type": "array", "items": ref("Problem")}]}}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -165,19 +165,25 @@ def private_key(config: Config) -> bytes:
 def _make_key(path: Path) -> None:
     """Whole or not at all; where another process makes one meanwhile, the first holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"key.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
-        file.flush()
-        os.fsync(file.fileno())
+    draft, key = path.with_name(f"key.{secrets.token_hex(8)}"), secrets.token_hex(32)
+    _write_new(draft, key)
     try:
         os.link(draft, path)
     except FileExistsError:
         return
-    except OSError:  # a file system without links
-        os.replace(draft, path)
+    except OSError:  # a file system without links: a crash now may leave it empty, and that is refused
+        with suppress(FileExistsError):
+            _write_new(path, key)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, text: str) -> None:
+    """On disk when this returns, for its owner alone. Raises: FileExistsError."""
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def open_live(system: System, opened: Opened) -> Live:

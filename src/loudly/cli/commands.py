@@ -134,6 +134,10 @@ def feedback(file: Path, labels: Path, as_json: bool) -> None:
     told = [f"{made['joined']:,} labels joined, {made['unknown']:,} unknown"]
     if made["unknown"]:
         told.append("unknown: no logged answer with that key waits for its label; `loudly status` shows some of the keys")
+    if made["strange"]:
+        told.append(
+            f"LOUD {made['strange']:,} labels set aside, of values that the champion does not know: `loudly status` shows some"
+        )
     if made["spooled"]:
         told = [f"{made['spooled']:,} labels wait for the running server: it joins them at its next tick; `loudly status` tells"]
     say(made, as_json, lambda: lines(told))

@@ -26,6 +26,7 @@ class Arrival:
     joined: the predictions with their label, in order of arrival.  unknown: keys nobody asked about (or too long ago).
     duplicate: keys already labelled the same.  changed: keys already labelled otherwise.  lateness: (n,) µs.
     later: rows that are not looked at yet; they are safe, and joined later.  unfollowed: keys of units whose traffic nobody logs.
+    strange: values by which nothing can be judged, of rows that were set aside: their keys still wait.
     """
 
     joined: pl.DataFrame
@@ -35,6 +36,7 @@ class Arrival:
     lateness: NDArray[np.int64]
     later: int = 0
     unfollowed: int = 0
+    strange: tuple[str, ...] = ()
 
     @property
     def last(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from loudly.core.canon import Json
@@ -36,13 +37,27 @@ def beside(live: Host, version: str, named: Sequence[str]) -> tuple[str, ...]:
         raise RolloutError(
             f"The rollout has {wanted + 2} arms.", seen=f"{2 + len(named)} versions", do='Say "ab among N", or "thompson among N".'
         )
-    return tuple(named or free[:wanted])
+    return tuple(named or islice((ref for ref in free if not unlike(live, ref)), wanted))
+
+
+def unlike(live: Host, version: str) -> str:
+    """Why the scores of a version cannot be held against the champion's, row by row; empty where they can, or need not be."""
+    if live.state.champion is None or not live.system.rollout:
+        return ""
+    live.adopt(version)
+    ours, theirs = live.ready[live.state.champion], live.ready[version]
+    if (ours.task, ours.classes) == (theirs.task, theirs.classes):
+        return ""
+    told = (f"{ready.task} of {', '.join(ready.classes)}" if ready.classes else str(ready.task) for ready in (theirs, ours))
+    return " is not ".join(told)
 
 
 def prepare(live: Host, versions: Sequence[str]) -> None:
     """Whatever could refuse a rollout does so before it begins: artefacts, and columns to go by."""
     for version in versions:
-        live.adopt(version)
+        if why := unlike(live, version):
+            do = "Without a `rollout` in the system it becomes champion at once."
+            raise RolloutError(f"No rollout can hold {version} against the champion: {why}.", do=do)
     for spec in live.system.rollout:
         check_columns(spec.columns, live.ready[live.state.champion or ""].schema)
         if spec.interleaves:

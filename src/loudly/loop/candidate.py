@@ -167,11 +167,29 @@ def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:
 
 
 def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
-    """Labels as numbers: class indices, or the values of a regression."""
+    """Labels as numbers: class indices, or the values of a regression; NaN where a label is missing or is none of these."""
     if not classes:
-        return label.cast(pl.Float64).to_numpy()
+        return label.cast(pl.Float64, strict=False).to_numpy()
     place = {name: number for number, name in enumerate(classes)}
-    return np.array([place.get(value, np.nan) for value in label.cast(pl.String)], dtype=np.float64)
+    return np.array([place.get(value, np.nan) for value in _spelled(label, classes)], dtype=np.float64)
+
+
+def known_labels(label: pl.Series, classes: Sequence[str]) -> pl.Series:
+    """(n,) which labels `encode` has a number for; a missing one is no label, and not strange."""
+    known = _spelled(label, classes).is_in(classes) if classes else label.cast(pl.Float64, strict=False).is_finite()
+    return label.is_null() | known.fill_null(False)
+
+
+def _spelled(label: pl.Series, classes: Sequence[str]) -> pl.Series:
+    """Labels as the classes are written: a JSON 1 is the class 1.0 of a column of floats."""
+    if label.dtype.is_numeric():
+        try:
+            return label.cast(pl.Float64).replace_strict(
+                {float(name): name for name in classes}, default=None, return_dtype=pl.String
+            )
+        except ValueError:
+            return label.cast(pl.String)
+    return label.cast(pl.String)
 
 
 def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) -> Schema:

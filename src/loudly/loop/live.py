@@ -16,14 +16,14 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.clock import moment
 from loudly.core.seams import Clock, Strategy
-from loudly.core.values import Decision, Event, Task, Verdict, plain, verdict_of
+from loudly.core.values import Decision, Event, Task, Verdict, plain
 from loudly.data.pseudonym import pseudonymise
 from loudly.deliver.disagreement import Disagreement
 from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering
-from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of
+from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of, unlike
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
 from loudly.loop.counting import Counting
@@ -47,6 +47,7 @@ from loudly.loop.unmatched import Unmatched
 from loudly.loop.unripe import Unripe
 from loudly.loop.untaught import Untaught
 from loudly.monitor.alerts import Alerts
+from loudly.monitor.notify import page
 from loudly.monitor.watch import Watch
 from loudly.serve.replies import CONTROL, Replies
 from loudly.serve.router import Router, Timer
@@ -169,10 +170,11 @@ class Live:
                 book.sweep(now)
             with self.tally.spend("monitor"):
                 judged = self.watch.close(now)
-                alarms = (*self.watch.told(), *self.alerts.events(judged, now, self.state.champion, self.watch.silence.causes(now)))
-                told = (Event("window_judged", now, w.plain()) for w in judged if w.worth_telling)
-                self.record(*told, *alarms)
-                self._notify(alarms)
+                of_clock = self.alerts.by_clock(self.watch.by_clock(now), now, self.state.champion)
+                alarms = (*self.watch.told(), *of_clock, *self.alerts.events(judged, now, self.state.champion))
+                self.record(*(Event("window_judged", now, w.plain()) for w in judged if w.worth_telling), *alarms)
+        page(self.stores.notify, alarms)  # a door may be slow, and others answer meanwhile
+        with self.lock:
             if self.strategy is not None:
                 advance(self, now)
                 self.route()
@@ -193,12 +195,6 @@ class Live:
             self._do(step)
 
     # -- folding traffic ---------------------------------------------------------------------------------------------
-
-    def _notify(self, alarms: tuple[Event, ...]) -> None:
-        for event in alarms:
-            if event.kind in ("alarm_raised", "estimate_disproved"):
-                for notify in self.stores.notify:
-                    notify(verdict_of(event.data["verdict"]))  # type: ignore[arg-type]
 
     def fold_answers(self, logged: pl.DataFrame, now: int) -> None:
         """Answered rows, as logged, go to the label book and the monitor. now: when the last of them was answered."""
@@ -280,10 +276,12 @@ class Live:
         with self.lock:
             insist_all(self, *made.events, sound=lambda: not_taken(self.state, made.ready))
             self.ready.update(made.ready)
-            if offer and made.passed and before != (self.state.champion, self.state.rollout is None):
-                self.event("held", wanted=f"the rollout of {made.passed[0]}", reason="somebody else has decided during its fit")
-            elif offer and made.passed:
-                self.offer(made.passed[0], trigger, made.passed[1:])
+            if offer and made.passed:
+                moved = before != (self.state.champion, self.state.rollout is None)
+                if why := "somebody else has decided during its fit" if moved else unlike(self, made.passed[0]):
+                    self.event("held", wanted=f"the rollout of {made.passed[0]}", reason=why)
+                else:
+                    self.offer(made.passed[0], trigger, made.passed[1:])
             return made.version
 
     def offer(self, version: str, reason: str, named: Sequence[str] = ()) -> None:

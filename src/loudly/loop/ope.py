@@ -31,7 +31,7 @@ from loudly.deliver.rollout import RolloutSpec, parse_rollout
 from loudly.errors import ConfigError, DataError, NotFound, RolloutError, nearest
 from loudly.labels.book import LabelBook
 from loudly.loop import traffic
-from loudly.loop.candidate import encode
+from loudly.loop.candidate import encode, known_labels
 from loudly.loop.host import Host
 from loudly.loop.records import batches
 from loudly.loop.rewards import rewards
@@ -40,6 +40,7 @@ from loudly.loop.strategies import strategy_of
 from loudly.loop.system import System
 from loudly.serve.context import Context, fitted
 from loudly.serve.replies import arm_names
+from loudly.shift.estimate.labelled import sound
 from loudly.stats.off_policy import Logged, dr, ips, snips
 from loudly.store.segments import read_segments
 
@@ -168,7 +169,7 @@ def _gathered(live: Host, folder: Path, started: int, arms: tuple[Arm, ...], con
     """The labelled answers of a rollout, with their rewards. Raises: DataError where these are too few."""
     system = live.system
     book = LabelBook(system.key, system.label, system.labels.keep)
-    answered, seen, joined = 0, 0, []
+    answered, seen, strange, joined = 0, 0, 0, []
     for kind, _, table in batches(live, read_segments(folder) if folder.exists() else ()):
         if table.is_empty():
             continue
@@ -179,7 +180,9 @@ def _gathered(live: Host, folder: Path, started: int, arms: tuple[Arm, ...], con
             answered += mine.height
             book.predicted(mine, mine["_at"])
         elif kind == "labels":
-            arrival = book.arrived(table, int(table["_at"][-1]))
+            known = known_labels(table[system.label], control.classes)
+            strange += int(book.expects(table.filter(~known)[system.key]).sum())
+            arrival = book.arrived(table.filter(known), int(table["_at"][-1]))
             if arrival.joined.height:
                 joined.append(arrival.joined.with_columns(pl.Series("_known", arrival.joined["_at"].to_numpy() + arrival.lateness)))
     rows = pl.concat(joined, how="diagonal_relaxed").sort("_at", maintain_order=True) if joined else pl.DataFrame()
@@ -187,21 +190,18 @@ def _gathered(live: Host, folder: Path, started: int, arms: tuple[Arm, ...], con
     if rows.height:
         reward, has = _rewards(system, control, rows, traffic.column(rows, "_answer"))
     if has.sum() < FEWEST:
-        seen_ = f"{rows.height:,} of {answered:,} answers have a label, {has.sum():,} of them a reward"
+        seen_ = f"{rows.height + strange:,} of {answered:,} answers have a label, {has.sum():,} of them a reward"
         do = f"{FEWEST} are the least: send labels, and ask again."
         raise DataError(f"The rollout that started at {started} cannot be judged.", seen=seen_, do=do)
     rows = rows.filter(has)
     ripe = np.maximum(rows["_known"].to_numpy(), rows["_at"].to_numpy() + system.labels.arrive_within)
     unit = np.array([unit_draw(str(key), "fold") for key in rows[system.key]])
-    return Rewarded(arms, rows, rows["_at"].to_numpy(), ripe, reward, unit, answered, int((~has).sum()))
+    return Rewarded(arms, rows, rows["_at"].to_numpy(), ripe, reward, unit, answered, strange + int((~has).sum()))
 
 
 def _rewards(system: System, control: Ready, rows: pl.DataFrame, answers: Floats) -> tuple[Floats, Any]:
     """The rewards of the rows that have one, and (n,) which these are: an answer that is no number earns nothing that is known."""
-    truth = encode(rows[system.label], control.classes)
-    has: Any = np.isfinite(answers).reshape(rows.height, -1).all(axis=1)
-    if system.reward is None:
-        has &= np.isfinite(truth)
+    truth, has = encode(rows[system.label], control.classes), sound(answers)
     kept = rows.filter(has)
     return (rewards(system, control.task, kept, answers[has], truth[has]) if kept.height else np.zeros(0)), has
 

@@ -18,6 +18,7 @@ from loudly.loop.host import Host
 from loudly.loop.state import State
 from loudly.loop.tell import tell
 from loudly.loop.why import standing
+from loudly.shift.estimate.labelled import sound
 
 STORY, VERSIONS, WINDOWS = 60, 12, 28
 # Fewer labelled rows say nothing of a window.
@@ -103,8 +104,8 @@ class Overview:
         if rows < FEW:
             return rows, None
         truth, score = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-        sound = np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
-        return rows, finite(float(self._live.watch.metric(truth[sound], score[sound]))) if sound.any() else None
+        told = sound(score)
+        return rows, finite(float(self._live.watch.metric(truth[told], score[told]))) if told.any() else None
 
     def _story(self, state: State) -> list[Json]:
         recorded = list(self._live.stores.ledger.read(max(0, state.position - STORY)))

@@ -13,6 +13,7 @@ import polars as pl
 
 from loudly.errors import Conflict, LoudlyError, NotFound, nearest
 from loudly.labels.book import Arrival, LabelBook
+from loudly.loop.candidate import known_labels
 from loudly.loop.host import Host
 from loudly.loop.restart import refresh
 from loudly.loop.serving import Ready, open_version
@@ -107,13 +108,27 @@ class Pins:
         self.book.predicted(logged, logged["_at"])
 
     def arrived(self, labels: pl.DataFrame, now: int) -> Arrival:
-        """Labels joined with the answers of the routing; one of an answer by name alone, or that nobody follows, is not unknown."""
+        """Labels joined with the answers of the routing; one of an answer by name alone, or that nobody follows, is not unknown.
+
+        Those of a value that the champion does not know are set aside, and their answers go on waiting.
+        """
+        labels, strange = self._sifted(labels, now)
         arrival = self._live.book.arrived(labels, now)
         followed = self._live.stores.sample.mask(arrival.unknown)
         mine = self.book.arrived(labels, now).joined if self.book.waiting else arrival.joined.clear()
         known = set(mine[self.book.key]) if mine.height else set()
         unknown = tuple(key for key, ours in zip(arrival.unknown, followed, strict=True) if ours and key not in known)
-        return replace(arrival, unknown=unknown, unfollowed=int((~followed).sum()))
+        return replace(arrival, unknown=unknown, unfollowed=int((~followed).sum()), strange=strange)
+
+    def _sifted(self, labels: pl.DataFrame, now: int) -> tuple[pl.DataFrame, tuple[str, ...]]:
+        """The labels by which the champion can be judged, and the values of the others."""
+        champion = self._live.ready.get(self._live.state.champion or "")
+        if champion is None:
+            return labels, ()
+        known = known_labels(labels[self.book.label], champion.classes)
+        strange = () if known.all() else tuple(map(str, labels.filter(~known)[self.book.label]))
+        self._live.watch.failing.labelled(labels.height, strange, now)
+        return (labels.filter(known) if strange else labels), strange
 
     def _made(self, version: str) -> tuple[Ready, Router]:
         live = self._live

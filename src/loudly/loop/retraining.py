@@ -212,6 +212,8 @@ class Retraining:
         assert self._dataset is not None
         if fresh.columns:
             fresh = fresh.select([c for c in self._base.columns if c in fresh.columns])
+            label = self.system.label  # a JSON 1 is a 1.0 of the table
+            fresh = fresh.with_columns(fresh[label].cast(self._base[label].dtype, strict=False))
             self._dataset = extend(self._dataset, fresh, self.stores.blobs, self.system.time)
             self._base = pl.concat([self._base, fresh], how="diagonal_relaxed").sort(self.system.time, maintain_order=True)
         if state.dataset == self._dataset:

@@ -165,9 +165,10 @@ def _label(live: Live, record: Record) -> Outcome:
 def outcome_of(arrival: Arrival) -> dict[str, Any]:
     """What became of labels, in numbers. repeated: of keys that have their label, `changed` of them another: the first counts.
 
-    spooled: safe, and joined later.  unfollowed: of units that are not logged.
+    spooled: safe, and joined later.  unfollowed: of units that are not logged.  strange: set aside, of values that nobody knows.
     """
     repeated = len(arrival.duplicate) + len(arrival.changed)
     told = {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "repeated": repeated}
     rare = {"changed": len(arrival.changed), "spooled": arrival.later, "unfollowed": arrival.unfollowed}
+    rare["strange"] = len(arrival.strange)
     return {**told, **{name: count for name, count in rare.items() if count}}

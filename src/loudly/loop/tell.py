@@ -117,6 +117,18 @@ def _muted(data: Mapping[str, Any]) -> str:
     return f"LOUD {data['count']} alarm{'s' if data['count'] > 1 else ''} held back: {told}"
 
 
+def _unmatched(data: Mapping[str, Any]) -> str:
+    told = []
+    if strange := data.get("strange"):
+        values = ", ".join(f"{value!r} ({count:,})" for value, count in strange.items())
+        told.append(f"LOUD {sum(strange.values()):,} labels set aside, of values that the champion does not know: {values}")
+    if data["unknown"] or data["duplicate"] or data.get("changed"):
+        changed = f", {data['changed']:,} changed (the first counts)" if data.get("changed") else ""
+        some = f", e.g. {', '.join(map(str, data['examples']))}"
+        told.append(f"{data['unknown']:,} labels of unknown predictions, {data['duplicate']:,} twice{changed}{some}")
+    return "; ".join(told)
+
+
 TELL: dict[str, Teller] = {
     "system_loaded": lambda d: f"system {d['name']} with policy {d['policy'][:12]}",
     "dataset_versioned": _dataset,
@@ -152,11 +164,7 @@ TELL: dict[str, Teller] = {
     "retrain_failed": lambda d: f"{_trigger(d)} made no model: {d['reason']}",
     "held": lambda d: f"held {d['wanted']}: {d['reason']}",
     "guarantee_weakened": lambda d: f"LOUD {d['what']}: {d['reason']}",
-    "labels_unmatched": lambda d: (
-        f"{d['unknown']:,} labels of unknown predictions, {d['duplicate']:,} twice"
-        + (f", {d['changed']:,} changed (the first counts)" if d.get("changed") else "")
-        + f", e.g. {', '.join(map(str, d['examples']))}"
-    ),
+    "labels_unmatched": _unmatched,
     "kill_switch_set": lambda d: f"kill switch {'on' if d['on'] else 'off'}: {d['reason']}",
     "segment_recovered": lambda d: (
         f"traffic log recovered: {d['records']:,} records kept, a torn tail of {d['bytes_lost']:,} bytes cut"

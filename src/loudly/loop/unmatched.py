@@ -1,7 +1,11 @@
-"""Labels that met nothing: of keys nobody asked about, or that have one. Counted as they come, told by the tick."""
+"""Labels that met nothing: of keys nobody asked about, or that have one, or of a value that nothing can be judged by.
+
+Counted as they come, told by the tick.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import polars as pl
@@ -9,7 +13,8 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.labels.book import Arrival
 
-EXAMPLES = 5
+EXAMPLES, SHOWN = 5, 40
+OTHERS = "(others)"
 
 
 class Unmatched:
@@ -18,6 +23,7 @@ class Unmatched:
     def __init__(self) -> None:
         self._unknown = self._twice = self._changed = 0
         self._examples: tuple[str, ...] = ()
+        self._strange: Counter[str] = Counter()
 
     def add(self, arrival: Arrival) -> None:
         """Counts what was odd of a batch of labels."""
@@ -25,6 +31,9 @@ class Unmatched:
         self._twice += len(arrival.duplicate)
         self._changed += len(arrival.changed)
         self._examples = (*self._examples, *arrival.unknown, *arrival.duplicate, *arrival.changed)[:EXAMPLES]
+        for value in arrival.strange:
+            shown = value[:SHOWN]
+            self._strange[shown if shown in self._strange or len(self._strange) < EXAMPLES else OTHERS] += 1
 
     def forget(self, gone: Callable[[pl.DataFrame], pl.Series], key: str) -> None:
         """Shows no key of a subject. gone: a table -> (n,) booleans.  key: the column that it looks at."""
@@ -34,4 +43,5 @@ class Unmatched:
     def told(self) -> dict[str, Json]:
         """The data of the event that tells it; empty where there is nothing to tell."""
         counts: dict[str, Json] = {"unknown": self._unknown, "duplicate": self._twice, "changed": self._changed}
-        return {**counts, "examples": list(self._examples)} if any(counts.values()) else {}
+        strange: dict[str, Json] = {"strange": dict(self._strange)} if self._strange else {}
+        return {**counts, **strange, "examples": list(self._examples)} if any(counts.values()) or strange else {}

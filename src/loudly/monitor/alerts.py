@@ -2,7 +2,7 @@
 
 A cause that pages is raised once. Shifts come here only within the alert budget over columns and windows (`monitor.shifts`); those
 of one window make one alarm; and a shift that does no harm, as labels or the estimate say, is held back until that changes.
-A silence belongs to no window: it begins and ends by the clock.
+What belongs to no window, such as a silence, begins and ends by the clock.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from typing import Any
 
 from loudly.core.canon import Json
 from loudly.core.values import Event, Verdict, plain
+from loudly.monitor import failing, silence
 from loudly.monitor.judged import Cause, Weight, WindowJudged
 from loudly.monitor.settings import MonitorSettings
 
-PAGES = ("feed", "performance", "calibration", "stream")
 CALM_WINDOWS = {"feed": 2, "performance": 7, "calibration": 7, "stream": 7}
+PAGES = tuple(CALM_WINDOWS)
+# Causes of the clock, and what is said when they are over.
+OVER = {
+    silence.REQUESTS: "it is heard again",
+    silence.LABELS: "it is heard again",
+    failing.ANSWERS: "the champion answers again",
+    failing.VALUES: "nearly all labels are of known values again",
+}
 SHIFT = "shift: "
 BUDGET = "over the budget"
-# What is broken whoever the champion is, and pages whatever the budget says.
+# What is broken whoever the champion is; and what pages whatever the budget says.
 STANDING = ("feed", "silence")
+ALWAYS = (*STANDING, "failure")
 
 Explain = Callable[[Cause, WindowJudged], tuple[Verdict, Mapping[str, Json]]]
 
@@ -46,14 +55,19 @@ class Alerts:
         self._raised: list[int] = []
         self._said: str = ""
 
-    def events(
-        self, judged: tuple[WindowJudged, ...], now: int, version: str | None = None, silent: Sequence[Cause] = ()
-    ) -> tuple[Event, ...]:
-        """What the windows judged just now mean for the alarms: raised, cleared, or held back.
+    def by_clock(self, causes: Sequence[Cause], now: int, version: str | None = None) -> tuple[Event, ...]:
+        """Alarms of the clock that begin, and those that are over. causes: all that there are.  version: of the champion."""
+        found = {c.cause: c for c in causes}
+        over = [c for c in self._open if c in OVER and c not in found]
+        for cause in over:
+            del self._open[cause]
+        ended = [Event("alarm_cleared", now, {"cause": c, "reason": OVER[c]}) for c in over]
+        new = [about for cause, about in found.items() if cause not in self._open]
+        return (*ended, *(self._raise(about, (about.verdict, {}), now, now, version) for about in new))
 
-        version: of the champion.  silent: what has stopped coming, as of now.
-        """
-        made = self._silence({c.cause: c for c in silent}, now, version)
+    def events(self, judged: tuple[WindowJudged, ...], now: int, version: str | None = None) -> tuple[Event, ...]:
+        """What the windows judged just now mean for the alarms: raised, cleared, or held back. version: of the champion."""
+        made: list[Event] = []
         held: dict[str, Weight] = {}
         for window in judged:
             failing = {c.cause: c for c in window.causes if c.kind in PAGES}
@@ -150,15 +164,6 @@ class Alerts:
         }
         return Event("alarm_raised", now, data | ({"version": version} if version else {}))
 
-    def _silence(self, silent: Mapping[str, Cause], now: int, version: str | None) -> list[Event]:
-        """Silences that begin, and those that are over."""
-        over = [c for c in self._open if self._kinds[c] == "silence" and c not in silent]
-        for cause in over:
-            del self._open[cause]
-        made = [Event("alarm_cleared", now, {"cause": c, "reason": "it is heard again"}) for c in over]
-        new = [about for cause, about in silent.items() if cause not in self._open]
-        return made + [self._raise(about, (about.verdict, {}), now, now, version) for about in new]
-
     def _told(self, held: Mapping[str, Weight], now: int) -> tuple[Event, ...]:
         """What is held back for a reason that was not told yet."""
         news = {cause: weight for cause, weight in sorted(held.items()) if self._held.get(cause) != weight.kind}
@@ -180,8 +185,8 @@ class Alerts:
         if window.revision:
             return []
         made = []
-        known = [c for c in self._open if self._kinds[c] in CALM_WINDOWS and self._kinds[c] not in window.untold]
-        for cause in [c for c in known if c not in failing and not c.startswith(SHIFT)]:
+        of_windows = [c for c in self._open if c not in OVER and not c.startswith(SHIFT)]
+        for cause in [c for c in of_windows if c not in failing and self._kinds[c] not in window.untold]:
             self._open[cause] += 1
             calm = CALM_WINDOWS[self._kinds[cause]]
             if self._open[cause] >= calm:
@@ -198,4 +203,4 @@ class Alerts:
     def _within_budget(self, now: int, kind: str) -> bool:
         """What is broken always pages; the budget is for the rest."""
         self._raised = [at for at in self._raised if at > now - self._settings.period]
-        return kind in STANDING or len(self._raised) < self._settings.budget
+        return kind in ALWAYS or len(self._raised) < self._settings.budget

@@ -18,7 +18,7 @@ APART = (PREDICTION, HOURS)
 class Cause:
     """One thing that is wrong in a window; `cause` stays the same while it lasts.
 
-    kind: feed | shift | estimate | performance | calibration | stream | silence.
+    kind: feed | shift | estimate | performance | calibration | stream | silence | failure.
     """
 
     kind: str

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Iterable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
 from loudly.core.saying import loud
-from loudly.core.values import Verdict, plain
+from loudly.core.seams import Notify
+from loudly.core.values import Event, Verdict, plain, verdict_of
 
 TIMEOUT_SECONDS = 3.0
+PAGING = ("alarm_raised", "estimate_disproved")
+
+
+def page(doors: Sequence[Notify], events: Iterable[Event]) -> None:
+    """What somebody must be told of, through every door."""
+    for event in events:
+        if event.kind in PAGING:
+            for notify in doors:
+                notify(verdict_of(event.data["verdict"]))  # type: ignore[arg-type]
 
 
 def terminal(verdict: Verdict) -> None:

@@ -14,6 +14,7 @@ from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.metrics.table import MetricSpec
 from loudly.monitor.settings import MonitorSettings
+from loudly.shift.estimate.labelled import sound
 from loudly.stats.auc import auc
 from loudly.stats.confidence_sequence import radius
 
@@ -63,8 +64,8 @@ def calibration(trail: Trail, settings: MonitorSettings, now: int, since: int) -
 def _trailing(trail: Trail, settings: MonitorSettings, now: int, since: int) -> tuple[Floats, Floats, Ints]:
     first = max(since, now - settings.trailing * settings.window)
     truth, score, windows = trail.since(first)
-    sound = np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
-    return truth[sound], score[sound], windows[sound]
+    told = sound(score)
+    return truth[told], score[told], windows[told]
 
 
 def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: MonitorSettings, now: int, since: int) -> Verdict:

@@ -18,6 +18,7 @@ from loudly.core.seams import Floats, Ints
 from loudly.core.values import NUMERIC, Decision, Event, Evidence, Role, Schema, Task, Verdict
 from loudly.errors import ConfigError, StreamRefused, nearest
 from loudly.monitor.judged import Cause
+from loudly.shift.estimate.labelled import sound
 from loudly.shift.streams.stream import StreamDetector, carried
 
 ERRORS, LOSS, SCORE = "errors", "loss", "score"
@@ -166,7 +167,7 @@ class Streams:
 def wrong(truth: Floats, score: Floats, task: Task) -> Floats:
     """1 where the likelier class was not the true one, NaN where there was no score. Shapes: (n,), (n,) or (n, k) -> (n,)."""
     said = score.argmax(axis=1) if task is Task.MULTICLASS else score >= 0.5
-    return np.where(_known(score), said != truth, np.nan)
+    return np.where(sound(score), said != truth, np.nan)
 
 
 def loss(truth: Floats, score: Floats, task: Task) -> Floats:
@@ -174,10 +175,6 @@ def loss(truth: Floats, score: Floats, task: Task) -> Floats:
     if task is not Task.MULTICLASS:
         return np.asarray((truth - score) ** 2)
     return np.asarray((((np.arange(score.shape[1]) == truth[:, None]) - score) ** 2).sum(axis=1) / 2)
-
-
-def _known(score: Floats) -> Any:
-    return np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
 
 
 def _sound(values: Floats) -> Floats:

@@ -20,6 +20,7 @@ from loudly.monitor.blame import Blame, Case
 from loudly.monitor.checked import Checked
 from loudly.monitor.eras import Eras
 from loudly.monitor.examples import Examples
+from loudly.monitor.failing import Failing
 from loudly.monitor.judged import APART, HOURS, PREDICTION, Cause, Weight, WindowJudged
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.sampled import MOST_PERMUTATIONS, Joint, reference_sample, table_of
@@ -61,7 +62,7 @@ class Watch:
     """Watches one champion's traffic; the histories outlive a change of champion."""
 
     def __init__(self, settings: MonitorSettings, arrive_within: int = DAY, *, metric: str, time: str, key: str = "") -> None:
-        self.settings, self.time, self.silence = settings, time, Silence(arrive_within)
+        self.settings, self.time, self.silence, self.failing = settings, time, Silence(arrive_within), Failing()
         self.metric = metric_named(metric)
         self.feed = FeedJudge(apart=APART)
         self.trail = Trail(settings.window)
@@ -111,6 +112,7 @@ class Watch:
         self.shifts.begin(plan, strata)
         self.examples.begin(tuple(n for n in fresh if n not in APART))
         self.checked.begin(self._folded)
+        self.failing.begin()
         self.streams.begin(champion.task, champion.schema, now)
         if self.settings.joint and strata is None:
             self._joint.begin(kept, plan)
@@ -131,10 +133,11 @@ class Watch:
         """Served rows, by the window of their event time; rows of a closed window correct it while lateness allows.
 
         Later ones, those far ahead of the clock and those without a time are told as set aside when windows close; the router has
-        answered them all the same.
+        answered them all the same. In `_arm`, where it is there, 0 says that the champion was to answer.
         """
         if table.is_empty() or not self.eras.begun:
             return
+        self.failing.answered(table, scores, now)
         newest = table[self.time].max()
         self.silence.answered(table.height, now, min(instant(newest), now + AHEAD) if isinstance(newest, datetime) else now)
         if self._due and (self.cell(now), table.schema) != (self.cell(self._due[-1][2]), self._due[-1][0].schema):
@@ -199,6 +202,10 @@ class Watch:
         self._scores = {s: kept for s, kept in self._scores.items() if s > oldest - self.settings.trailing * self.settings.window}
         self.trail.keep(now - 2 * self.settings.trailing * self.settings.window)
         return tuple(judged)
+
+    def by_clock(self, now: int) -> tuple[Cause, ...]:
+        """What is wrong as of now and belongs to no window."""
+        return (*self.silence.causes(now), *self.failing.causes())
 
     def told(self) -> tuple[Event, ...]:
         """What has become known since the last time, beside the windows: an estimate disproved, new contexts, a stream refused."""
