@@ -23,6 +23,7 @@ PAGES = tuple(CALM_WINDOWS)
 OVER = {
     silence.REQUESTS: "it is heard again",
     silence.LABELS: "it is heard again",
+    silence.MOST_LABELS: "labels come for as many answers as is usual by now",
     failing.ANSWERS: "the champion answers again",
     failing.VALUES: "nearly all labels are of known values again",
 }

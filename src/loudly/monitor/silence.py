@@ -9,6 +9,8 @@ Labels: `arrive_within` says by when nearly all are there. Half as long again af
 must have had some: how likely is it that none of them has one, if as many have one as before? Where that is as rare, at two looks,
 it is an alarm; where no label ever came, 50 answers are enough.
 
+Labels that come for fewer answers than before are judged by the day (`labelled_share`).
+
 Source: the rule of succession (Laplace 1814) for the share of quiet hours. Labels of rows are taken as independent.
 """
 
@@ -18,8 +20,10 @@ import math
 from collections.abc import Container
 
 from loudly.core.clock import DAY, HOUR, iso, span
+from loudly.core.seams import Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.monitor.judged import Cause
+from loudly.monitor.labelled_share import LabelledShare
 
 # Rare: once in a dozen years of hours, looked at in each. The n-th of exponential ones is twice the longest in n ** -2 of cases.
 RISK = 1e-5
@@ -27,7 +31,7 @@ SLACK, TIMES, MANY = 1.25, 2, 30
 LEARNING = 7 * DAY // HOUR
 FEWEST = 50
 PIECES = 64
-REQUESTS, LABELS = "silence: requests", "silence: labels"
+REQUESTS, LABELS, MOST_LABELS = "silence: requests", "silence: labels", "silence: most labels"
 
 
 class Requests:
@@ -127,25 +131,28 @@ class Labels:
 
 
 class Silence:
-    """Both, for the traffic of a server. arrive_within: µs by which nearly all labels are there.
+    """All of it, for the traffic of a server. arrive_within: µs by which nearly all labels are there.
 
-    heard: when the last request and the last label came.
+    heard: when the last request and the last label came.  share: of the answers that have a label, by day.
     """
 
     def __init__(self, arrive_within: int) -> None:
-        self._requests, self._labels = Requests(), Labels(arrive_within)
+        self._requests, self._labels, self.share = Requests(), Labels(arrive_within), LabelledShare(arrive_within)
         self.heard: dict[str, int] = {}
+        self._none_at = -1
 
-    def answered(self, rows: int, now: int, newest: int) -> None:
-        """Requests came and were answered. newest: event time of the newest row."""
+    def answered(self, at: Ints, now: int) -> None:
+        """Requests came and were answered. at: (n,) event time of the rows; NO_TIME where a row has none."""
         self.heard["request"] = now
         self._requests.came(now)
-        self._labels.answered(rows, now, newest)
+        self._labels.answered(len(at), now, int(at.max(initial=0)))
+        self.share.answered(at, now)
 
-    def labelled(self, rows: int, now: int) -> None:
-        """Labels of answers came."""
+    def labelled(self, at: Ints, now: int) -> None:
+        """Labels of answers came. at: (n,) event time of their rows."""
         self.heard["label"] = now
-        self._labels.came(rows, now)
+        self._labels.came(len(at), now)
+        self.share.labelled(at, now)
 
     def told_before(self, causes: Container[str]) -> None:
         """After a restart: what the ledger says is an alarm is one at the first look."""
@@ -153,6 +160,10 @@ class Silence:
             self._labels.missed()
 
     def causes(self, now: int) -> tuple[Cause, ...]:
-        """What has stopped, as of now."""
-        found = ((REQUESTS, self._requests.silence(now)), (LABELS, self._labels.silence(now)))
+        """What has stopped, as of now. Days without labels while none came at all are told by that alone."""
+        requests, labels, few = self._requests.silence(now), self._labels.silence(now), self.share.verdict(now)
+        self._none_at = now if labels is not None else self._none_at
+        if few is not None and self.share.newest <= self._none_at:
+            few = None
+        found = ((REQUESTS, requests), (LABELS, labels), (MOST_LABELS, few))
         return tuple(Cause("silence", cause, verdict) for cause, verdict in found if verdict is not None)

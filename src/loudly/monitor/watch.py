@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.clock import DAY, instant, span
+from loudly.core.clock import DAY, span
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Event, Kind, Role, Schema, Task, Verdict, plain
 from loudly.metrics.table import metric as metric_named
@@ -138,8 +137,8 @@ class Watch:
         if table.is_empty() or not self.eras.begun:
             return
         self.failing.answered(table, scores, now)
-        newest = table[self.time].max()
-        self.silence.answered(table.height, now, min(instant(newest), now + AHEAD) if isinstance(newest, datetime) else now)
+        at = event_times(table[self.time], "UTC")
+        self.silence.answered(at[at <= now + AHEAD], now)
         if self._due and (self.cell(now), table.schema) != (self.cell(self._due[-1][2]), self._due[-1][0].schema):
             self._fold()
         self._due.append((table, scores, now))
@@ -175,9 +174,9 @@ class Watch:
 
     def labels(self, truth: Floats, score: Floats, at: Ints, now: int, rows: pl.DataFrame | None = None) -> None:
         """Labelled rows, by event time, but for those that were set aside. rows: what was answered, for the rules of errors."""
-        self.silence.labelled(len(truth), now)
         if not (near := at <= now + AHEAD).all():
             truth, score, at, rows = truth[near], score[near], at[near], rows.filter(near) if rows is not None else None
+        self.silence.labelled(at, now)
         self._folded += len(truth)
         self.trail.add(truth, score, at)
         own = at >= self._since
