@@ -155,6 +155,30 @@ def test_calibration_is_judged_with_days_as_clusters() -> None:
     assert calibration(sound, SETTINGS, 14 * DAY, 0).passed
 
 
+@pytest.mark.parametrize("days", [1, 2])
+def test_calibration_of_fewer_than_three_windows_is_undecided_and_no_calm(days: int) -> None:
+    trail = Trail(DAY)
+    trail.add(np.ones(3000), np.full(3000, 0.1), np.arange(3000, dtype=np.int64) * (days * DAY // 3000))
+    found = calibration(trail, SETTINGS, days * DAY, 0)
+    assert found.decision is Decision.UNDECIDED
+    assert found.missing == "labelled rows of at least 3 windows"
+    nobody = calibration(Trail(DAY), replace(SETTINGS, enough=0), DAY, 0)
+    assert nobody.decision is Decision.UNDECIDED
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_bias_of_numbers_is_in_standard_deviations_of_the_label_whatever_their_unit(unit: float) -> None:
+    rng, at = np.random.default_rng(0), np.arange(3000, dtype=np.int64) * (14 * DAY // 3000)
+    truth = rng.normal(10, 1, 3000) * unit
+    for far, decision in ((0.5, "FAIL"), (0.01, "PASS")):
+        trail = Trail(DAY)
+        trail.add(truth, truth + (far + rng.normal(0, 0.1, 3000)) * unit, at)
+        assert calibration(trail, SETTINGS, 14 * DAY, 0, numbers=True).decision == decision
+    same = Trail(DAY)
+    same.add(np.full(3000, unit), truth, at)
+    assert calibration(same, SETTINGS, 14 * DAY, 0, numbers=True).missing == "labels that differ"
+
+
 def test_the_estimate_of_the_watch_fails_only_when_surely_worse_and_says_what_it_assumes() -> None:
     watch = Watch(SETTINGS, metric="roc_auc", time="at")
     watch._task, watch._since = Task.BINARY, 0

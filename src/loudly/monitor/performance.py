@@ -20,6 +20,7 @@ from loudly.stats.confidence_sequence import radius
 
 SUBJECT = "performance"
 BIAS_ERRORS = 2.0
+FEWEST_WINDOWS = 3
 
 
 @dataclass(slots=True)
@@ -49,13 +50,23 @@ class Trail:
         return np.concatenate(truth), np.concatenate(score), np.concatenate(windows)
 
 
-def calibration(trail: Trail, settings: MonitorSettings, now: int, since: int) -> Verdict:
-    """Whether scores are right on average over the trailing windows: |mean label - mean score| against `bias`."""
+def calibration(trail: Trail, settings: MonitorSettings, now: int, since: int, *, numbers: bool = False) -> Verdict:
+    """Whether scores are right on average over the trailing windows: |mean label - mean score| against `bias`.
+
+    numbers: of a regression, whose gap is told in standard deviations of the label.
+    """
     truth, score, windows = _trailing(trail, settings, now, since)
     if len(truth) < settings.enough or score.ndim != 1:
         missing = f"{settings.enough - len(truth):,} more labelled rows" if score.ndim == 1 else "scores of two classes"
         return Verdict(Decision.UNDECIDED, "calibration", f"{len(truth):,} labelled rows so far", missing=missing)
-    found = _bias(truth, score, windows, settings.bias)
+    told, days = f"{len(truth):,} labelled rows", len(np.unique(windows))
+    if days < FEWEST_WINDOWS:
+        missing = f"labelled rows of at least {FEWEST_WINDOWS} windows"
+        return Verdict(Decision.UNDECIDED, "calibration", f"{told} of {days} windows", missing=missing)
+    if numbers and np.ptp(truth) == 0:
+        return Verdict(Decision.UNDECIDED, "calibration", f"{told}, all of one value", missing="labels that differ")
+    unit = float(truth.std()) if numbers else 1.0
+    found = _bias(truth / unit, score / unit, windows, settings.bias)
     told = f"labels average {truth.mean():.3f}, scores {score.mean():.3f} over {len(truth):,} rows"
     failed = found.low is not None and found.low > settings.bias
     return Verdict(Decision.FAIL if failed else Decision.PASS, "calibration", told, (found,))
@@ -106,7 +117,7 @@ def _bias(truth: Floats, score: Floats, windows: Ints, tolerance: float) -> Evid
     """|mean label - mean score|, with windows as clusters: rows of one day go wrong together."""
     gaps = np.array([float((truth[windows == w] - score[windows == w]).mean()) for w in np.unique(windows)])
     gap = float((truth - score).mean())
-    error = float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 2 else float("inf")
+    error = float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
     low = max(0.0, abs(gap) - BIAS_ERRORS * error)
     return Evidence(
         "bias, clustered by window", abs(gap), low, finite(abs(gap) + BIAS_ERRORS * error), len(truth), "bias",

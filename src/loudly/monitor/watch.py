@@ -225,7 +225,8 @@ class Watch:
             return Verdict(Decision.UNDECIDED, "calibration", "judged for one score a row", missing="scores of two classes")
         asked = (now, self._folded)
         if self._calibrated is None or self._calibrated[0] != asked:
-            self._calibrated = (asked, calibration(self.trail, self.settings, now, self._since))
+            numbers = self._task is Task.REGRESSION
+            self._calibrated = (asked, calibration(self.trail, self.settings, now, self._since, numbers=numbers))
         return self._calibrated[1]
 
     def performance(self, now: int) -> Verdict:
