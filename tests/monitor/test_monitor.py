@@ -155,6 +155,37 @@ def test_calibration_is_judged_with_days_as_clusters() -> None:
     assert calibration(sound, SETTINGS, 14 * DAY, 0).passed
 
 
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision", "f1", "recall", "precision", "balanced_accuracy", "r2"])
+@pytest.mark.parametrize("positives", [0, 1, 19])
+def test_labels_of_one_class_or_nearly_are_neither_harm_nor_the_lack_of_it(name: str, positives: int) -> None:
+    """Before, F1 of no positives was 0 [0, 0] and refitted the champion, and balanced accuracy was 1 [1, 1] and cleared it."""
+    truth, score = np.zeros(3000), np.random.default_rng(0).random(3000) * 0.4
+    truth[: 0 if name == "r2" else positives] = 1
+    trail = Trail(DAY)
+    trail.add(truth, score, np.arange(3000, dtype=np.int64) * (14 * DAY // 3000))
+    found = judge(trail, metric(name), 0.7, SETTINGS, 14 * DAY, 0)
+    assert found.decision is Decision.UNDECIDED
+    assert found.missing.startswith("labels that differ" if name == "r2" else "at least 20 labelled rows of each class")
+    if not positives:
+        assert np.isnan(metric(name)(truth, score))
+
+
+@pytest.mark.parametrize("name", ["f1", "recall", "precision"])
+def test_a_class_that_did_not_come_is_no_harm_and_changes_no_metric(name: str) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 3000).astype(float)
+    odds = rng.random((3000, 3)) + 2 * np.eye(3)[truth.astype(int)] * (rng.random((3000, 1)) < 0.9)
+    score = odds / odds.sum(axis=1, keepdims=True)
+
+    said = score.argmax(axis=1)
+    each = {
+        "recall": [(said[truth == c] == c).mean() for c in (0, 1)],
+        "precision": [(truth[said == c] == c).mean() for c in (0, 1)],
+        "f1": [2 * ((said == c) & (truth == c)).sum() / ((said == c).sum() + (truth == c).sum()) for c in (0, 1)],
+    }
+    assert metric(name)(truth, score) == pytest.approx(np.mean(each[name])), "the mean over the classes that came"
+
+
 @pytest.mark.parametrize("days", [1, 2])
 def test_calibration_of_fewer_than_three_windows_is_undecided_and_no_calm(days: int) -> None:
     trail = Trail(DAY)

@@ -19,6 +19,10 @@ from loudly.stats.auc import area, average_precision
 
 sk = late("sklearn.metrics")
 
+# Rows of one class only (or of one value, for r2) say nothing of these.
+OF_SEVERAL = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "precision", "recall", "r2")
+# Of several classes these are means over the classes.
+MACRO = {"f1": "f1_score", "precision": "precision_score", "recall": "recall_score"}
 BINARY, MULTI, NUMBER = Task.BINARY, Task.MULTICLASS, Task.REGRESSION
 
 
@@ -44,11 +48,13 @@ class MetricSpec:
         return metric, (self.name,)
 
     def __call__(self, truth: Floats, prediction: Floats, weight: Floats | None = None) -> float:
-        """The value; NaN where the rows cannot tell (no rows, one class only, a NaN among the predictions)."""
+        """The value; NaN where the rows cannot tell (no rows, one class or value only, a NaN among the predictions)."""
         if len(truth) == 0 or not np.isfinite(prediction).all():
             return float("nan")
-        if self.name in ("roc_auc", "average_precision") and len(np.unique(truth)) < 2:
+        if self.name in OF_SEVERAL and len(np.unique(truth)) < 2:
             return float("nan")
+        if self.name in MACRO and prediction.ndim == 2:
+            return _macro(self.name, truth, decided(prediction), weight)
         given = decided(prediction) if self.reads == "class" else prediction
         return float(self.compute(truth, given, weight))
 
@@ -99,12 +105,14 @@ def _mean_of(losses: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Fl
     return lambda truth, score, weight: float(np.average(losses(truth, score), weights=weight))
 
 
-def _macro(name: str) -> Callable[[Floats, Floats, Floats | None], float]:
-    def compute(truth: Floats, given: Floats, weight: Floats | None) -> float:
-        average = "binary" if set(np.unique(truth)) | set(np.unique(given)) <= {0.0, 1.0} else "macro"
-        return float(getattr(sk, name)(truth, given, average=average, sample_weight=weight, zero_division=0.0))
+def _macro(name: str, truth: Floats, given: Floats, weight: Floats | None) -> float:
+    """Over the classes that the rows have: one of which none came was neither found nor missed."""
+    there = np.unique(truth)
+    return float(getattr(sk, MACRO[name])(truth, given, labels=there, average="macro", sample_weight=weight, zero_division=0.0))
 
-    return compute
+
+def _of_two(name: str) -> Callable[[Floats, Floats, Floats | None], float]:
+    return lambda truth, given, weight: float(getattr(sk, MACRO[name])(truth, given, sample_weight=weight, zero_division=0.0))
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
@@ -141,13 +149,11 @@ METRICS: dict[str, MetricSpec] = {
             "class",
             counts=_balanced_counts,
         ),
-        MetricSpec("f1", _macro("f1_score"), +1, (BINARY, MULTI), "class", counts=_f1_counts),
+        MetricSpec("f1", _of_two("f1"), +1, (BINARY, MULTI), "class", counts=_f1_counts),
         MetricSpec(
-            "precision", _macro("precision_score"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fp)
+            "precision", _of_two("precision"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fp)
         ),
-        MetricSpec(
-            "recall", _macro("recall_score"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fn)
-        ),
+        MetricSpec("recall", _of_two("recall"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fn)),
         MetricSpec("mae", _mean_of(_absolutes), -1, (NUMBER,), "score", _absolutes),
         MetricSpec("mse", _mean_of(_squares), -1, (NUMBER,), "score", _squares),
         MetricSpec("rmse", lambda t, s, w: float(np.sqrt(np.average(_squares(t, s), weights=w))), -1, (NUMBER,), "score"),

@@ -11,8 +11,8 @@ import numpy as np
 
 from loudly.core.canon import finite
 from loudly.core.seams import Floats, Ints
-from loudly.core.values import Decision, Evidence, Verdict
-from loudly.metrics.table import MetricSpec
+from loudly.core.values import Decision, Evidence, Task, Verdict
+from loudly.metrics.table import OF_SEVERAL, MetricSpec
 from loudly.monitor.settings import MonitorSettings
 from loudly.shift.estimate.labelled import sound
 from loudly.stats.auc import auc
@@ -21,6 +21,7 @@ from loudly.stats.confidence_sequence import radius
 SUBJECT = "performance"
 BIAS_ERRORS = 2.0
 FEWEST_WINDOWS = 3
+FEWEST_OF_A_CLASS = 20
 
 
 @dataclass(slots=True)
@@ -85,15 +86,28 @@ def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: Mo
     if len(truth) < settings.enough or expected is None:
         lacking = f"{settings.enough - len(truth):,} more labelled rows" if expected is not None else "an expectation"
         return Verdict(Decision.UNDECIDED, SUBJECT, f"{len(truth):,} labelled rows so far", missing=lacking)
+    if lacking := _lacking(metric, truth, score):
+        return Verdict(Decision.UNDECIDED, SUBJECT, f"{len(truth):,} labelled rows cannot tell", missing=lacking)
     found = measured(metric, truth, score, settings.alpha)
     value = found.effect
     if value is None or found.low is None or found.high is None:
-        return Verdict(Decision.UNDECIDED, SUBJECT, "the labelled rows cannot tell", (found,), missing="rows of both classes")
+        missing = "rows of every class, whose errors can be summed"
+        return Verdict(Decision.UNDECIDED, SUBJECT, "the labelled rows cannot tell", (found,), missing=missing)
     best = found.high if metric.better > 0 else found.low
     told = f"{metric.name} {value:.4f} [{found.low:.4f}, {found.high:.4f}] over {len(truth):,} rows, expected {expected:.4f}"
     if metric.better * (best - expected) < -settings.tolerance:
         return Verdict(Decision.FAIL, SUBJECT, f"surely below what was expected: {told}", (found,))
     return Verdict(Decision.PASS, SUBJECT, told, (found,))
+
+
+def _lacking(metric: MetricSpec, truth: Floats, score: Floats) -> str:
+    """What labelled rows have too little of for this metric: all of some few positives missed leave no doubt in an interval."""
+    if metric.name not in OF_SEVERAL or score.ndim != 1:
+        return ""
+    if Task.REGRESSION in metric.tasks:
+        return "" if np.ptp(truth) > 0 else "labels that differ"
+    few = min(np.count_nonzero(truth > 0.5), np.count_nonzero(truth <= 0.5))
+    return "" if few >= FEWEST_OF_A_CLASS else f"at least {FEWEST_OF_A_CLASS} labelled rows of each class; of one there are {few}"
 
 
 def measured(metric: MetricSpec, truth: Floats, score: Floats, alpha: float) -> Evidence:
