@@ -75,6 +75,17 @@ def test_windows_close_by_event_time_and_late_rows_correct_them(table: pl.DataFr
     assert told == [{"where": "monitor", "rows": day.height, "reasons": {"too late for its window": day.height}}]
 
 
+def test_a_column_that_the_next_champion_wants_and_the_feed_never_brings_is_gone(table: pl.DataFrame) -> None:
+    watch = crowned(table)
+    assert not feed(watch, table[4000:4200], START + 21 * DAY)[0].causes
+    more = table.with_columns(x9=pl.col("x2") * 2)
+    watch.crown(Champion(infer_schema(more, label="y", time="at", key="id")), more[:4200], 0.8, START + 21 * DAY)
+    (judged,) = feed(watch, more[4200:4400].with_columns(x9=pl.lit(None, pl.Float64)), START + 22 * DAY)
+    assert [c.cause for c in judged.causes if c.kind == "feed"] == ["feed: x9 gone"]
+    assert watch.broken_spans() == ((START + 21 * DAY, START + 22 * DAY),)
+    assert len(watch.feed.history["x2"].missing) == 21, "what is known is not learned twice"
+
+
 def test_rows_far_ahead_of_the_clock_open_no_windows_and_are_told(table: pl.DataFrame) -> None:
     watch = crowned(table)
     day = table[4000:4200]

@@ -95,12 +95,13 @@ class Watch:
         sample = reference.tail(REFERENCE_ROWS)
         fresh = {f.name: bins_of(sample[f.name]) for f in watched if f.name in sample.columns}
         cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
-        thin = Plan(dict(fresh), cells, MOST_DISTINCT)
+        self.feed.look_back()
+        thin = Plan({name: bins for name, bins in fresh.items() if name not in self.feed.history}, cells, MOST_DISTINCT)
         if champion.task is not Task.MULTICLASS and fresh:
             sample = sample.with_columns(pl.Series(PREDICTION, champion.predict(sample)))
             fresh[PREDICTION] = bins_of(sample[PREDICTION])
         fresh[HOURS] = bins_of(pl.Series(HOURS, [0]))
-        if not self.eras.begun:
+        if thin.bins:
             self.feed.begin(self._training_windows(reference, thin))
         spread = tuple(n for n in fresh if n not in APART)[:8]
         plan = Plan(fresh, cells, MOST_DISTINCT, keep=self.settings.sample, key=self._key, spread=spread)
@@ -121,7 +122,7 @@ class Watch:
         self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
 
     def _training_windows(self, reference: pl.DataFrame, plan: Plan) -> Iterator[Profile]:
-        """The training rows, cut into the same windows: they teach the feed judge what is normal."""
+        """The training rows, cut into the same windows: they teach the feed judge of columns that are new to it."""
         starts = reference[self.time].dt.epoch("us") // self.settings.window
         for (_,), rows in reference.with_columns(_w=starts).group_by("_w", maintain_order=True):
             yield profile(rows, plan)
