@@ -282,6 +282,8 @@ def test_bad_windows_have_named_answers() -> None:
     assert Cbpe.as_given("precision").estimate(np.full(50, 0.4)).effect is None
     with pytest.raises(DataError, match="number of classes"):
         cbpe.estimate(many(0, 60)[0])
+    with pytest.raises(DataError, match="number of classes"):
+        kind_of_shift(s, y, many(0, 60)[0])
     with pytest.raises(DataError, match="another width"):
         Pape.fit(s, y, x).estimate(s, x[:, :1])
 

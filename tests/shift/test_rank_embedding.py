@@ -243,6 +243,17 @@ def test_bad_input_has_a_named_answer() -> None:
     assert shift.fit(frame(rng, 20)).check(frame(rng, 20)).decision is not Decision.FAIL
 
 
+def test_scores_and_columns_of_another_shape_are_named_errors() -> None:
+    rows, three = {"c": ["a", "b"] * 20}, np.eye(3)[np.arange(40) % 3]
+    reference = shift.fit(rows, three)
+    other = "another number of scores"
+    for wrong, match in ((three[:, :2], other), (np.ones((40, 4)), other), (["high"] * 40, "must be numbers")):
+        with pytest.raises(DataError, match=match):
+            reference.check(rows, wrong)
+    with pytest.raises(DataError, match="c held categories in the reference"):
+        reference.check({"c": [["a"]] * 40}, three)
+
+
 def test_categories_beyond_thirty_share_one_column() -> None:
     table = pl.DataFrame({"c": [f"v{i % 500}" for i in range(5000)]})
     assert len(encoding_of(table).outputs) == 31

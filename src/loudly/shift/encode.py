@@ -149,6 +149,9 @@ def _encoded(series: pl.Series, values: tuple[str, ...]) -> Floats:
             )
         numbers = series.cast(pl.Float64).to_numpy()
         return np.where(np.isfinite(numbers), numbers, np.nan)[:, None]
+    if series.dtype.is_nested():
+        seen = str(series.dtype)
+        raise DataError(f"{series.name} held categories in the reference.", seen=seen, do="A changed type is a broken feed.")
     text = series.cast(pl.String)
     gone = text.is_null().to_numpy()
     columns = [(text == v).fill_null(value=False).to_numpy() for v in values]

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
+from loudly.errors import DataError
 from loudly.shift.estimate.density import Inputs, columns_of, density, folds, out_of_fold
 from loudly.shift.estimate.labelled import FEWEST, Labelled, labelled, labels, scores, sound
 from loudly.shift.estimate.pape import with_score
@@ -67,7 +68,7 @@ def kind_of_shift(
     """Which kind of shift a window shows against a labelled reference, by all that is given of it.
 
     window_truth: (n,) labels, NaN where they have not come.  Without inputs the scores stand for them, and the reason says so.
-    Raises: DataError for a reference that cannot teach.
+    Raises: DataError for a reference that cannot teach, and for scores of other classes than the reference's.
 
     >>> rng = np.random.default_rng(0)
     >>> s = rng.random(3000)
@@ -76,6 +77,8 @@ def kind_of_shift(
     'cannot tell yet'
     """
     given, s = labelled(reference_score, reference_truth), scores(window_score)
+    if s.shape[1:] != given.score.shape[1:]:
+        raise DataError("Scores of another number of classes than the reference's.", seen=f"{s.shape} and {given.score.shape}")
     kept = sound(s)
     if kept.sum() < FEWEST:
         return KindOfShift(ShiftKind.UNKNOWN, f"{kept.sum()} rows with scores", f"at least {FEWEST} rows in the window", ())

@@ -307,11 +307,18 @@ def _verdict(
 def _scores(scores: Any, n: int, ranks: Ranks | None) -> Floats | None:
     if (scores is None) != (ranks is None):
         raise DataError("Scores belong to both or to neither.", seen="scores for one of reference and window")
-    return None if scores is None else _matrix(scores, n)
+    made = None if scores is None else _matrix(scores, n)
+    if made is not None and ranks is not None and made.shape[1] != len(ranks.columns):
+        seen = f"{made.shape[1]} a row, {len(ranks.columns)} in the reference"
+        raise DataError("The reference has another number of scores a row.", seen=seen)
+    return made
 
 
 def _matrix(scores: Any, n: int) -> Floats:
-    made = np.asarray(scores, dtype=np.float64)
+    try:
+        made = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as wrong:
+        raise DataError("Scores must be numbers.", seen=str(wrong), do="Give what the model makes of each row.") from wrong
     made = made[:, None] if made.ndim == 1 else made
     if made.ndim != 2 or len(made) != n:
         raise DataError("Scores are one row each.", seen=f"shape {made.shape} for {n} rows")
