@@ -258,6 +258,17 @@ def test_bad_references_are_refused_with_what_to_do() -> None:
         Atc.fit(s, y, by="maximal")
 
 
+def test_a_window_that_is_nowhere_like_the_reference_is_loud_however_alike_the_weights_are() -> None:
+    """Before, all weights were equally small, so all rows of the reference spoke for inputs that were missing altogether."""
+    x, s, y = rows(0, 2000)
+    nothing = np.full_like(x, np.nan)
+    for estimator in (Pape.fit(s, y, x), Importance.fit(s, y, x)):
+        found = estimator.estimate(s, nothing)
+        assert "LOUD: 1 effective reference rows" in str(found.detail["loud"])
+        assert harm(found, 0.8, 0.01).decision is Decision.UNDECIDED
+        assert "loud" not in estimator.estimate(s, x).detail
+
+
 def test_bad_windows_have_named_answers() -> None:
     x, s, y = rows(0, 400)
     holes = np.where(np.arange(400) < 100, np.nan, s)

@@ -112,7 +112,8 @@ class Density:
     """What a classifier learned about the difference of two tables.
 
     weight: (n,) of the reference's rows, mean 1.  window: (m,) the same ratio at the window's rows.  ess: effective number
-    of reference rows.  auc, error: out-of-fold AUC of window against reference (0.5: no difference found) and its error.
+    of reference rows that are like the window.  auc, error: out-of-fold AUC of window against reference (0.5: no difference
+    found) and its error.
     """
 
     weight: Floats
@@ -142,13 +143,16 @@ def density(reference: Floats, window: Floats, weight: Floats | None = None, *, 
     chance = out_of_fold(X, from_window, mass, seed=seed)
     odds = chance / (1 - chance) * len(reference) / len(window)
     given = odds[: len(reference)]
-    scaled = given / np.average(given, weights=mass[: len(reference)])
+    mean = float(np.average(given, weights=mass[: len(reference)]))
+    scaled = given / mean
     total = scaled * mass[: len(reference)]
     kept = _drawn(mass[: len(reference)], seed)
     found = auc(
         np.concatenate([np.zeros(len(kept)), np.ones(len(window))]), np.concatenate([chance[kept], chance[len(reference) :]])
     )
-    return Density(scaled, odds[len(reference) :], float(total.sum() ** 2 / (total**2).sum()), found.value, found.error)
+    # A ratio averages 1 over the reference, or less by what of the window lies where the reference has no row.
+    ess = min(1.0, mean) * float(total.sum() ** 2 / (total**2).sum())
+    return Density(scaled, odds[len(reference) :], ess, found.value, found.error)
 
 
 def out_of_fold(X: Floats, label: Floats, weight: Floats, *, seed: int = 0) -> Floats:
