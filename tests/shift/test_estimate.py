@@ -269,6 +269,15 @@ def test_a_window_that_is_nowhere_like_the_reference_is_loud_however_alike_the_w
         assert "loud" not in estimator.estimate(s, x).detail
 
 
+def test_scores_that_are_decisions_promise_nothing() -> None:
+    """Before, labels given as scores were estimated to be right with certainty, which held shifts back as harmless."""
+    hard = (np.arange(100) % 3 == 0).astype(float)
+    found = Cbpe.as_given("roc_auc").estimate(hard)
+    assert found.effect is None
+    assert harm(found, 0.8, 0.01).missing.startswith("probabilities")
+    assert Cbpe.as_given("roc_auc").estimate(np.append(hard, 0.5)).effect is not None
+
+
 def test_bad_windows_have_named_answers() -> None:
     x, s, y = rows(0, 400)
     holes = np.where(np.arange(400) < 100, np.nan, s)

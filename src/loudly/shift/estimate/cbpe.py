@@ -27,6 +27,7 @@ from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, s
 
 METHOD = "CBPE"
 ASSUMES = "no concept shift: a score means the same probability in the window as in the reference"
+CERTAIN = "are decisions, and promise that all of them are right"
 ASSUMES_GIVEN = "calibrated scores and no concept shift"
 
 
@@ -80,6 +81,8 @@ class Cbpe:
         s, detail = self._sound(score)
         if not len(s):
             return untold(self.method, self.metric, 0, self.assumes, "rows with scores", detail)
+        if self.calibrations[0] is AS_GIVEN and np.isin(s, (0.0, 1.0)).all():
+            return untold(self.method, self.metric, len(s), self.assumes, f"probabilities: scores of 0 and 1 {CERTAIN}", detail)
         if np.ptp(s, axis=0).max() == 0:
             detail["note"] = "all scores of the window are the same: they rank nothing"
         found = expected(self.metric, s, self.chances(s))
