@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from loudly.core.values import Decision
+from loudly.core.values import Decision, Evidence
 from loudly.errors import ConfigError, DataError
 from loudly.metrics.table import metric as metric_named
 from loudly.shift.estimate.answer import harm
@@ -276,6 +276,19 @@ def test_scores_that_are_decisions_promise_nothing() -> None:
     assert found.effect is None
     assert harm(found, 0.8, 0.01).missing.startswith("probabilities")
     assert Cbpe.as_given("roc_auc").estimate(np.append(hard, 0.5)).effect is not None
+
+
+@pytest.mark.parametrize("hole", ["effect", "low", "high"])
+def test_nothing_that_is_no_number_is_no_harm(hole: str) -> None:
+    found = Evidence("CBPE", 0.7, 0.68, 0.72, 900, unit="roc_auc")
+    assert harm(found, float("nan"), 0.02).missing == "what the reference led to expect"
+    assert harm(replace(found, **{hole: float("nan")}), 0.8, 0.02).decision is Decision.UNDECIDED
+    with pytest.raises(DataError, match="tolerance"):
+        harm(found, 0.8, float("nan"))
+    with pytest.raises(ConfigError, match="Which way 'r2' is better"):
+        harm(replace(found, unit="r2"), 0.8, 0.02)
+    assert harm(replace(found, unit="r2"), 0.8, 0.02, better=1).failed
+    assert harm(replace(found, unit="mae"), 0.5, 0.02).failed
 
 
 def test_bad_windows_have_named_answers() -> None:

@@ -11,7 +11,7 @@ import scipy
 from loudly.core.canon import Json, finite
 from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
-from loudly.errors import DataError
+from loudly.errors import ConfigError, DataError
 from loudly.shift.estimate.expected import BETTER, Expected, expected
 from loudly.stats.clusters import block_mean
 
@@ -19,6 +19,7 @@ SUBJECT = "estimated performance"
 CONFIRMED = "estimate against labels"
 FEWEST_LABELS = 30
 FEWEST_ROWS = 20
+WAYS = {**BETTER, "mae": -1, "mse": -1, "rmse": -1}
 BOUNDED = ("roc_auc", "accuracy", "f1", "precision", "recall")
 
 
@@ -50,7 +51,8 @@ def untold(method: str, metric: str, n: int, assumes: str, missing: str, detail:
 def harm(found: Evidence, reference: float, tolerance: float, *, better: int | None = None) -> Verdict:
     """The estimate against what the reference led to expect: FAIL when surely worse by more than the tolerance.
 
-    better: +1 where more is better, -1 where less is; known for the metrics of `expected`.
+    better: +1 where more is better, -1 where less is; known for the metrics that have an estimator.
+    Raises: ConfigError for another metric without it, DataError for a tolerance below zero.
 
     >>> harm(Evidence("CBPE", 0.70, 0.68, 0.72, 900, unit="roc_auc"), 0.80, 0.02).decision.value
     'FAIL'
@@ -58,7 +60,14 @@ def harm(found: Evidence, reference: float, tolerance: float, *, better: int | N
     if found.effect is None or found.low is None or found.high is None:
         missing = str(found.detail.get("missing", "an estimate"))
         return Verdict(Decision.UNDECIDED, SUBJECT, "nothing could be estimated", (found,), missing=missing)
-    sign = better if better is not None else BETTER.get(found.unit, -1)
+    if not tolerance >= 0:
+        raise DataError("A tolerance lies at or above zero.", seen=f"{tolerance}", do="say what loss would not matter")
+    if better is None and found.unit not in WAYS:
+        raise ConfigError(f"Which way {found.unit!r} is better is not known.", do="say better=+1 or better=-1")
+    if not np.isfinite([found.effect, found.low, found.high, reference]).all():
+        missing = "an estimate that is a number" if np.isfinite(reference) else "what the reference led to expect"
+        return Verdict(Decision.UNDECIDED, SUBJECT, "there is nothing to compare", (found,), missing=missing)
+    sign = better if better is not None else WAYS[found.unit]
     best = found.high if sign > 0 else found.low
     said = f"estimated {found.unit} {found.effect:.4f} [{found.low:.4f}, {found.high:.4f}], expected {reference:.4f}"
     said += f"; assumes {found.detail.get('assumes', 'what its method assumes')}"
