@@ -12,6 +12,7 @@ from loudly.core.values import Decision, Field, Kind, Role, Schema
 from loudly.errors import DataError, UserFileError
 from loudly.validate.checks import CHECKS, judge_table
 from loudly.validate.conform import conform
+from loudly.validate.key_predictors import find_key_predictors, judge_key_predictors
 from loudly.validate.leakage import find_leaks
 from loudly.validate.schema import infer_schema
 
@@ -48,6 +49,31 @@ def test_a_numeric_leak_and_a_categorical_one_are_found() -> None:
     schema = infer_schema(leaking, label="y", time="at", key="id")
     named = {v.subject for v in find_leaks(leaking, schema, label="y", time="at") if v.failed}
     assert named == {"leakage of code", "leakage of amount"}
+
+
+@pytest.mark.parametrize("label", [float("nan"), float("inf")])
+def test_one_label_that_is_no_number_hides_no_leak_and_no_key_predictor(label: float) -> None:
+    y = pl.col("y").cast(pl.Float64)
+    told = make_world(days=30).with_columns(known=y, y=pl.when(pl.int_range(pl.len()) == 7).then(label).otherwise(y))
+    schema = infer_schema(told, label="y", time="at", key="id")
+    assert [v.subject for v in find_leaks(told, schema, label="y", time="at") if v.failed] == ["leakage of known"]
+    (key, *_) = find_key_predictors(told, schema, label="y", time="at")
+    assert key.name == "known"
+    (kept,) = judge_key_predictors([key], told, label="y", time="at")
+    assert kept.passed
+
+
+def test_newer_labels_that_are_all_alike_clear_no_column_of_leakage() -> None:
+    table = make_world(days=30).sort("at").with_columns(y=pl.col("y") & (pl.int_range(pl.len()) < pl.len() // 2))
+    (verdict,) = find_leaks(table, infer_schema(table, label="y", time="at", key="id"), label="y", time="at")
+    assert (verdict.decision, verdict.missing) == (Decision.UNDECIDED, "newer labels that differ")
+
+
+@pytest.mark.parametrize(("label", "decision"), [(True, "FAIL"), ("a", "FAIL"), (2.5, "FAIL"), (None, "UNDECIDED")])
+def test_labels_that_are_all_alike_or_none_are_no_balance(label: object, decision: str) -> None:
+    table = make_world(days=2).with_columns(y=pl.lit(label, pl.Boolean if label is None else None))
+    judged = judge_table(table, infer_schema(table, label="y", time="at", key="id"), now=NOW)
+    assert [v.decision for v in judged if v.subject == "class balance"] == [decision]
 
 
 def test_too_few_labels_are_undecided() -> None:

@@ -69,6 +69,11 @@ def skill(scores: Floats, truth: Floats) -> Auc:
     return auc(positive, scores)
 
 
+def has_label(label: pl.Series) -> pl.Series:
+    """(n,) which rows have one. A NaN is none: it would make every rate NaN, and no column would know anything."""
+    return label.is_finite().fill_null(False) if label.dtype.is_float() else label.is_not_null()
+
+
 def top_class(label: pl.Series) -> str:
     """The most frequent of several classes (of two as frequent, the first by name); nothing where the label is a number."""
     if label.dtype == pl.Boolean or label.dtype.is_numeric():

@@ -78,9 +78,13 @@ def varied(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
 
 
 def balanced(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
-    """Every class has at least 1 % of the labelled rows."""
+    """Every class has at least 1 % of the labelled rows, and there are two or more; numbers differ."""
     (label,) = schema.role(Role.LABEL)
     values = table[label.name].drop_nulls()
+    if not len(values):
+        return Verdict(Decision.UNDECIDED, "class balance", "no row has a label", missing="labels")
+    if values.n_unique() == 1:
+        return Verdict(Decision.FAIL, "class balance", f"all {len(values):,} labels are {values[0]!r}: there is nothing to learn")
     if label.kind is Kind.NUMBER or (label.kind is Kind.INTEGER and values.n_unique() > 20):
         return Verdict(Decision.PASS, "class balance", "the label is a number")
     counts = values.cast(pl.String).value_counts(sort=True)

@@ -15,7 +15,7 @@ import polars as pl
 from loudly.core.canon import Json, finite
 from loudly.core.values import Decision, Evidence, Kind, Schema, Verdict
 from loudly.stats.auc import normal_interval
-from loudly.validate.alone import Alone, alone_of, fit_alone, skill, top_class, truth_of
+from loudly.validate.alone import Alone, alone_of, fit_alone, has_label, skill, top_class, truth_of
 
 MOST_KEYS = 5
 LEAST_SKILL = 0.05
@@ -62,7 +62,7 @@ def find_key_predictors(table: pl.DataFrame, schema: Schema, *, label: str, time
     Columns whose skill is not surely above 0.55 are none; with fewer than 200 labelled rows there are none.
     Cost: one sort of at most 50,000 rows a column.
     """
-    labelled = table.drop_nulls(label).sort(time)
+    labelled = table.filter(has_label(table[label])).sort(time)
     if labelled.height < FEWEST:
         return ()
     sample = labelled.gather_every(max(1, labelled.height // MOST_ROWS))
@@ -93,7 +93,7 @@ def judge_key_predictors(keys: Sequence[KeyPredictor], rows: pl.DataFrame, *, la
     """What became of the key predictors in new labelled rows: a verdict for each that is not well, else one PASS."""
     if not keys:
         return ()
-    labelled = rows.drop_nulls(label).sort(time)
+    labelled = rows.filter(has_label(rows[label])).sort(time)
     if labelled.height < FEWEST:
         gone = tuple(_gone(key, labelled, 1.0, labelled.height) for key in keys if key.name not in rows.columns)
         lacking = f"{FEWEST - labelled.height} more labelled rows"

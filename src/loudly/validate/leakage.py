@@ -6,13 +6,14 @@ missing just where the label is, because both are written once the event is over
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from loudly.core.canon import finite
 from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Verdict
 from loudly.stats.auc import normal_interval
-from loudly.validate.alone import fit_alone, skill, top_class, truth_of
+from loudly.validate.alone import fit_alone, has_label, skill, top_class, truth_of
 
 ALONE = 0.85
 AFTER_SHARE = 0.5
@@ -22,13 +23,13 @@ FEWEST = 200
 
 
 def find_leaks(table: pl.DataFrame, schema: Schema, *, label: str, time: str) -> tuple[Verdict, ...]:
-    """One FAIL for each leaking input; otherwise one PASS (or UNDECIDED with too few rows).
+    """One FAIL for each leaking input; otherwise one PASS (or UNDECIDED with too few rows, or newer labels that are all alike).
 
     table: all rows, also those without a label: their missing values are the second rule's evidence.
     Cost: two passes over at most 50,000 rows a column.
     """
     inputs = [f.name for f in schema.inputs if f.kind not in (Kind.TEXT, Kind.TIME) or f.role in (Role.INPUT, Role.SIDE)]
-    labelled = table.drop_nulls(label).sort(time)
+    labelled = table.filter(has_label(table[label])).sort(time)
     if labelled.height < FEWEST:
         lacking = f"{FEWEST - labelled.height} more labelled rows"
         return (Verdict(Decision.UNDECIDED, "leakage", "too few labelled rows to tell", missing=lacking),)
@@ -38,6 +39,9 @@ def find_leaks(table: pl.DataFrame, schema: Schema, *, label: str, time: str) ->
     found = [v for name in inputs for v in (_after(table, name, label), _alone(sample[name], truth)) if v is not None]
     if found:
         return tuple(found)
+    if np.ptp(truth[len(truth) // 2 :]) == 0:
+        told = "the newer half of the labels is all of one class or value: no column can predict it"
+        return (Verdict(Decision.UNDECIDED, "leakage", told, missing="newer labels that differ"),)
     return (Verdict(Decision.PASS, "leakage", f"none of {len(inputs)} inputs knows the label alone or only after the event"),)
 
 
@@ -59,7 +63,7 @@ def _alone(values: pl.Series, truth: Floats) -> Verdict | None:
 
 def _after(table: pl.DataFrame, name: str, label: str) -> Verdict | None:
     """Missing in most rows without a label and in nearly none with one."""
-    missing, open_rows = table[name].is_null(), table[label].is_null()
+    missing, open_rows = table[name].is_null(), ~has_label(table[label])
     unlabelled = int(open_rows.sum())
     if unlabelled < FEWEST:
         return None
