@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY
@@ -38,6 +39,8 @@ INFORMATIVE = 1.5
 # Metrics whose rows have values within 1 of their mean.
 BOUNDED = ("roc_auc", "accuracy", "brier")
 SUSPECT = "well overall, but suspect in a slice"
+# A loss whose square is no number any more counts as this one: it is a loss, not a row that nobody has scored.
+WORST = 1e145
 NO_ROWS: dict[str, Any] = {"day": None, "truth": [], CONTROL: [], CANDIDATE: [], "slices": {}}
 
 
@@ -46,6 +49,7 @@ def nothing_yet() -> dict[str, Any]:
     zeros = [0] * BINS
     return {
         "rows": 0,
+        "unscored": 0,
         "days": [],
         "arrived": nothing_arrived(),
         "gain": Gains().plain(),
@@ -78,6 +82,7 @@ def add(
     values = {arm: _values(evidence, feedback, arm, metric) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
     out["rows"] = evidence["rows"] + len(feedback.truth)
+    out["unscored"] = evidence["unscored"] + int((~_judges(feedback, paired)).sum())
     out["arrived"] = arrived(evidence["arrived"], feedback)
     out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
     if _ranks(metric):
@@ -214,8 +219,11 @@ def _told(slices: tuple[Evidence, ...]) -> str:
 
 def _decide(overall: Evidence, stream: Running, evidence: Mapping[str, Any], spec: RolloutSpec, subject: str) -> Verdict:
     if overall.effect is None or overall.low is None or overall.high is None:
-        return Verdict(Decision.UNDECIDED, subject, "no labelled rows that both classes share", (overall,), missing="labels")
-    told = f"{overall.unit} {overall.effect:+.4f} [{overall.low:+.4f}, {overall.high:+.4f}], margin {spec.margin:g}"
+        told = "no labelled rows that tell both apart"
+        return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing="labels of scored rows")
+    ends = f"{_signed(overall.effect)} [{_signed(overall.low)}, {_signed(overall.high)}]"
+    left = f"; {evidence['unscored']:,} labelled rows without a score are left out" if evidence["unscored"] else ""
+    told = f"{overall.unit} {ends}, margin {spec.margin:g}{left}"
     if overall.low > -spec.margin:
         rest = unlabelled(overall, evidence, spec)
         return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{rest_of(rest, spec)}", (overall, *rest))
@@ -225,6 +233,10 @@ def _decide(overall: Evidence, stream: Running, evidence: Mapping[str, Any], spe
     missing = f"about {more:,} more labelled rows" if more is not None else "labels until the deadline"
     at = when(evidence["arrived"], more) if more is not None else None
     return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing, at)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}" if abs(value) < 1e6 else f"{value:+.4g}"
 
 
 def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> tuple[Evidence, Running]:
@@ -298,15 +310,21 @@ def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec) -> str:
     wanting = []
     if len(evidence["days"]) < spec.days:
         wanting.append(f"{spec.days - len(evidence['days'])} more labelled days")
-    if evidence["rows"] < spec.rows:
-        wanting.append(f"{spec.rows - evidence['rows']:,} more labelled rows")
+    if (rows := _judged_rows(evidence)) < spec.rows:
+        wanting.append(f"{spec.rows - rows:,} more labelled rows{' with a score' if evidence['unscored'] else ''}")
     return " and ".join(wanting)
+
+
+def _judged_rows(evidence: Mapping[str, Any]) -> int:
+    """Labelled rows that a verdict can rest on."""
+    return int(evidence["rows"] - evidence["unscored"])
 
 
 def _lacking_until(evidence: Mapping[str, Any], spec: RolloutSpec) -> int | None:
     """When the labelled days and rows that are wanted at least are likely to be there."""
     seen = evidence["arrived"]
-    times = [days_needed(seen, max(0, spec.days - len(evidence["days"]))), when(seen, max(0, spec.rows - evidence["rows"]))]
+    rows = spec.rows - _judged_rows(evidence)
+    times = [days_needed(seen, max(0, spec.days - len(evidence["days"]))), when(seen, max(0, rows))]
     known = [at for at in times if at is not None]
     return max(known) if known else None
 
@@ -316,17 +334,33 @@ def _ranks(metric: MetricSpec) -> bool:
 
 
 def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: MetricSpec) -> Floats:
-    """Per row a value whose mean is the metric, oriented: placements for AUC, minus the loss otherwise."""
+    """Per row a value whose mean is the metric, oriented: placements for AUC, minus the loss otherwise; NaN without a score.
+
+    A decision is no number that could be missing: half of no score is class 0 to who compares, so it is asked of the scores.
+    """
     score = feedback.scores[arm]
+    known = _scored(score)
     if _ranks(metric):
         seen = evidence["seen"][arm]
-        known = np.isfinite(score)
         safe = np.where(known, score, 0.0)
         placed = placements(feedback.truth, safe, np.asarray(seen["negatives"]), np.asarray(seen["positives"]))
         return np.where(known, placed, np.nan)
     if metric.loss is None:
         raise ValueError(metric.name)
-    return -metric.loss(feedback.truth, score)
+    with np.errstate(over="ignore"):
+        losses = metric.loss(feedback.truth, score)
+    return np.where(known, -np.minimum(losses, WORST), np.nan)
+
+
+def _scored(score: Floats) -> NDArray[np.bool_]:
+    """(n,) which rows have a score. Shapes: (n,) or (n, k)."""
+    return np.isfinite(score) if score.ndim == 1 else np.asarray(np.isfinite(score).all(axis=1))
+
+
+def _judges(feedback: Feedback, paired: bool) -> NDArray[np.bool_]:
+    """(n,) which rows can be judged: both versions have scored them, or the one that answered."""
+    control, candidate = (_scored(feedback.scores[arm]) for arm in (CONTROL, CANDIDATE))
+    return control & candidate if paired else np.where(feedback.arm == 1, candidate, control)
 
 
 def _farthest(gaps: Floats) -> float:
