@@ -31,6 +31,8 @@ from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
 
 WARM_UP = 100
+# An AUC is as uncertain as its rarer class is small, and of a handful of labels no spread can be told.
+FEWEST_OF_CLASS = 30
 # An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and
 # the sample ratio, which rolls nothing back) take a tenth besides.
 ERRORS, GUARD = 0.5, 0.1
@@ -183,10 +185,11 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
 
 
 def _judged(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:
-    lacking = _lacking(evidence, spec)
+    rare = _rare(evidence, spec, metric)
+    lacking = _lacking(evidence, spec, rare)
     overall, stream = _overall(evidence, spec, metric)
     if lacking:
-        reason, at = f"too early to judge: {lacking} wanting", _lacking_until(evidence, spec)
+        reason, at = f"too early to judge: {lacking} wanting", _lacking_until(evidence, spec, rare)
         return Verdict(Decision.UNDECIDED, subject, reason, (overall,), lacking, at)
     slices = _slice_evidence(evidence, spec, metric)
     suspect = tuple(s for s in slices if _suspect(s, evidence, spec))
@@ -306,12 +309,21 @@ def batches_p(batches: list[float]) -> float | None:
     return float(scipy.special.stdtr(n - 1, mean / (deviation / np.sqrt(n)))) if deviation > 0 else float(mean >= 0)
 
 
-def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec) -> str:
+def _rare(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> int:
+    """Labels of the class of which an AUC has least, in the arm that has least of it; enough, where classes do not matter."""
+    if not _ranks(metric):
+        return FEWEST_OF_CLASS
+    return int(min(sum(seen) for arm in (CONTROL, CANDIDATE) for seen in evidence["seen"][arm].values()))
+
+
+def _lacking(evidence: Mapping[str, Any], spec: RolloutSpec, rare: int) -> str:
     wanting = []
     if len(evidence["days"]) < spec.days:
         wanting.append(f"{spec.days - len(evidence['days'])} more labelled days")
     if (rows := _judged_rows(evidence)) < spec.rows:
         wanting.append(f"{spec.rows - rows:,} more labelled rows{' with a score' if evidence['unscored'] else ''}")
+    if rare < FEWEST_OF_CLASS:
+        wanting.append(f"{FEWEST_OF_CLASS - rare} more labels of the rarer class")
     return " and ".join(wanting)
 
 
@@ -320,10 +332,12 @@ def _judged_rows(evidence: Mapping[str, Any]) -> int:
     return int(evidence["rows"] - evidence["unscored"])
 
 
-def _lacking_until(evidence: Mapping[str, Any], spec: RolloutSpec) -> int | None:
-    """When the labelled days and rows that are wanted at least are likely to be there."""
-    seen = evidence["arrived"]
-    rows = spec.rows - _judged_rows(evidence)
+def _lacking_until(evidence: Mapping[str, Any], spec: RolloutSpec, rare: int) -> int | None:
+    """When the labelled days and rows that are wanted at least are likely to be there; None where a class has not come at all."""
+    seen, rows = evidence["arrived"], spec.rows - _judged_rows(evidence)
+    if rare == 0:
+        return None
+    rows = max(rows, round((FEWEST_OF_CLASS - rare) * evidence["rows"] / rare))
     times = [days_needed(seen, max(0, spec.days - len(evidence["days"]))), when(seen, max(0, rows))]
     known = [at for at in times if at is not None]
     return max(known) if known else None
