@@ -109,6 +109,14 @@ def test_classes_of_another_number_are_a_failure_of_that_arm_and_no_error_for_th
     assert (made.answer[made.arm == 1] == -1.0).all()
 
 
+def test_a_candidate_that_answers_a_number_with_several_fails_and_control_does_not() -> None:
+    made = Router(routing(constant("m/0", 0.5), constant("m/1", 1.0, 2), constant("m/2", 0.25))).answer(table(60), units(60))
+    assert made.answer.shape == (60,)
+    assert made.failed == {"control": 0, "candidate": made.answered["candidate"], "candidate2": 0}
+    assert (made.answer[made.arm == 0] == 0.5).all()
+    assert (made.answer[made.arm == 2] == 0.25).all()
+
+
 @pytest.mark.parametrize("wide", [0, 3])
 def test_one_row_at_a_time_and_many_are_alike_and_what_is_logged_of_them_reads_back(wide: int) -> None:
     rows, router = table(40), Router(routing(*(constant(f"m/{i}", i / 4, wide) for i in range(3))))

@@ -209,8 +209,9 @@ def _replies(
 
 
 def _alike(scores: Mapping[str, Floats]) -> Mapping[str, Floats]:
-    """Scores in one shape: that of control, or else of the first arm that gave a row of numbers; others count as NaN."""
-    shape = max((score.shape for score in scores.values()), key=len)
+    """Scores in one shape: that of control where it gave any, or else of an arm that gave a row of numbers; others count as NaN."""
+    control = scores[CONTROL]
+    shape = control.shape if np.isfinite(control).any() else max((score.shape for score in scores.values()), key=len)
     return {name: score if score.shape == shape else np.full(shape, np.nan) for name, score in scores.items()}
 
 
