@@ -208,6 +208,20 @@ def test_calibration_of_fewer_than_three_windows_is_undecided_and_no_calm(days: 
     assert nobody.decision is Decision.UNDECIDED
 
 
+def test_a_bias_beyond_the_tolerance_that_is_not_sure_is_undecided() -> None:
+    """Before, one day of six on which all scores were wrong passed, and an open alarm had its calm windows."""
+    trail, at = Trail(DAY), np.arange(3000, dtype=np.int64) * (6 * DAY // 3000)
+    truth = (np.random.default_rng(0).random(3000) < 0.5).astype(float)
+    trail.add(truth, np.where(at < DAY, 1.0 - 1e-9, 0.5), at)
+    found = calibration(trail, SETTINGS, 6 * DAY, 0)
+    assert (found.decision, found.missing) == (Decision.UNDECIDED, "labelled rows of more windows")
+    assert (found.evidence[0].effect or 0.0) > SETTINGS.bias
+    wild = Trail(DAY)
+    wild.add(truth, np.full(3000, 1e308), at)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert not calibration(wild, SETTINGS, 6 * DAY, 0, numbers=True).passed, "max(0, nan) is 0"
+
+
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_the_bias_of_numbers_is_in_standard_deviations_of_the_label_whatever_their_unit(unit: float) -> None:
     rng, at = np.random.default_rng(0), np.arange(3000, dtype=np.int64) * (14 * DAY // 3000)

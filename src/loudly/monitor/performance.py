@@ -69,8 +69,11 @@ def calibration(trail: Trail, settings: MonitorSettings, now: int, since: int, *
     unit = float(truth.std()) if numbers else 1.0
     found = _bias(truth / unit, score / unit, windows, settings.bias)
     told = f"labels average {truth.mean():.3f}, scores {score.mean():.3f} over {len(truth):,} rows"
-    failed = found.low is not None and found.low > settings.bias
-    return Verdict(Decision.FAIL if failed else Decision.PASS, "calibration", told, (found,))
+    gap, low = found.effect, found.low
+    if gap is None or low is None or low <= settings.bias < gap:
+        reason = f"{told}: further apart than is tolerated, and the windows differ too much to be sure"
+        return Verdict(Decision.UNDECIDED, "calibration", reason, (found,), missing="labelled rows of more windows")
+    return Verdict(Decision.FAIL if low > settings.bias else Decision.PASS, "calibration", told, (found,))
 
 
 def _trailing(trail: Trail, settings: MonitorSettings, now: int, since: int) -> tuple[Floats, Floats, Ints]:
@@ -134,7 +137,7 @@ def _bias(truth: Floats, score: Floats, windows: Ints, tolerance: float) -> Evid
     error = float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
     low = max(0.0, abs(gap) - BIAS_ERRORS * error)
     return Evidence(
-        "bias, clustered by window", abs(gap), low, finite(abs(gap) + BIAS_ERRORS * error), len(truth), "bias",
+        "bias, clustered by window", finite(abs(gap)), finite(low), finite(abs(gap) + BIAS_ERRORS * error), len(truth), "bias",
         tolerance=tolerance,
     )  # fmt: skip
 
