@@ -26,7 +26,7 @@ from loudly.stats.placement import BINS, grid
 from loudly.stats.sample_ratio import CONCENTRATION
 
 PROMOTED, ROLLED_BACK, UNDECIDED = 1, -1, 0
-BLOCK = 32
+BLOCK = 64
 LESS = (np.arange(BLOCK) < np.arange(BLOCK)[:, None]).astype(np.float32)
 UP_TO = (LESS + np.eye(BLOCK) / 2).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Rows that a version has no score for, and losses past what a float can square: neither is ever no harm."""
+"""Rows without a score, losses past what a float can square, and scores that are all alike small or large: never no harm."""
 
 from __future__ import annotations
 
@@ -92,3 +92,15 @@ def test_a_loss_that_no_float_can_square_is_a_loss(name: str, of: int) -> None:
     assert found.failed
     assert "surely worse" in found.reason
     assert len(found.reason) < 200
+
+
+@pytest.mark.parametrize("scaled", [lambda z: 1e-4 / (1 + np.exp(-z)), lambda z: 10 + z])
+@pytest.mark.parametrize("of", [0, 1])
+def test_a_ranking_turned_round_is_worse_wherever_its_scores_lie(scaled: Any, of: int) -> None:
+    def make(rng: Any) -> Any:
+        truth = (rng.random(PER_DAY) < 0.2) * 1.0
+        z = rng.normal(2 * truth, 1)
+        return truth, scaled(z), scaled(-z)
+
+    found = judged(stages("roc_auc", 0.1)[of], make)
+    assert found.failed, found.reason

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
+from scipy.special import ndtr
 from scipy.stats import binom, ks_2samp
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -16,7 +18,7 @@ from loudly.stats.arm_process import RATIOS, STAKES, ArmProcess
 from loudly.stats.auc import area, auc, auc_difference, average_precision, normal_interval
 from loudly.stats.confidence_sequence import Running, cautious, difference, interval, radius, stretch
 from loudly.stats.divergence import hellinger, js, ks, noise, psi, total_variation
-from loudly.stats.placement import BINS, count, placements
+from loudly.stats.placement import BINS, count, grid, placements
 
 
 def test_the_confidence_sequence_covers_at_every_look() -> None:
@@ -226,3 +228,26 @@ def test_the_noise_floor_is_what_sampling_gives() -> None:
     shares = rng.dirichlet(np.ones(30) * 3)
     seen = [js(rng.multinomial(20_000, shares), rng.multinomial(900, shares)) for _ in range(200)]
     assert np.mean(seen) == pytest.approx(noise(20_000, 900, 30), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "scaled", [lambda z: 1e-7 * ndtr(z), lambda z: 1 - 1e-7 * ndtr(-z), lambda z: z, lambda z: 10 + z, lambda z: -5 - z]
+)
+def test_placements_tell_scores_apart_wherever_they_lie(scaled: Any) -> None:
+    """Small probabilities of rare events, sure ones, margins, places in a ranking: all but ties on a grid of [0, 1] alone."""
+    rng = np.random.default_rng(6)
+    truth = (rng.random(20_000) < 0.25).astype(float)
+    score = scaled(rng.normal(1.5 * truth, 1))
+    first, rest = slice(0, 10_000), slice(10_000, None)
+    found = placements(truth[rest], score[rest], *count(truth[first], score[first]))
+    positive = truth[rest] > 0.5
+    told = (found[positive].mean() + found[~positive].mean()) / 2
+    assert told == pytest.approx(roc_auc_score(truth, score), abs=0.02)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2))
+def test_a_larger_score_is_never_in_a_bin_before(scores: list[float]) -> None:
+    bins = grid(np.sort(scores))
+    assert (np.diff(bins) >= 0).all()
+    assert bins[0] >= 0
+    assert bins[-1] < BINS
