@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from loudly.loop.host import Host
 from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
 from loudly.loop.system import System
+from loudly.metrics.table import in_traffic
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.replies import Served, arm_names
 from loudly.serve.router import Routing
@@ -52,8 +53,11 @@ def unlike(live: Host, version: str) -> str:
     return " is not ".join(told)
 
 
-def prepare(live: Host, versions: Sequence[str]) -> None:
-    """Whatever could refuse a rollout does so before it begins: artefacts, and columns to go by."""
+def prepare(live: Host, versions: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Whatever could refuse a rollout does so before it begins: artefacts, and columns to go by.
+
+    Returns what it promises less than was asked for, and why.
+    """
     for version in versions:
         if why := unlike(live, version):
             do = "Without a `rollout` in the system it becomes champion at once."
@@ -62,6 +66,18 @@ def prepare(live: Host, versions: Sequence[str]) -> None:
         check_columns(spec.columns, live.ready[live.state.champion or ""].schema)
         if spec.interleaves:
             ranked(live.system, live.ready[live.state.champion or ""].task)
+    return tuple(_weakened(live, len(versions) + 1))
+
+
+def _weakened(live: Host, arms: int) -> Iterator[tuple[str, str]]:
+    room, asked = live.system.room, live.system.metric
+    if arms < room + 2:
+        why = f"{arms}, for no other version has passed its gate and was not judged yet"
+        yield f"a rollout of {room + 2} arms has fewer", why
+    judged = in_traffic(asked, live.ready[live.state.champion or ""].task).name
+    if judged != asked and not all(spec.rewarded for spec in live.system.rollout):
+        why = f"{asked} is no mean over rows; its margin is taken as one of {judged}, and what {judged} does not show is not found"
+        yield f"a rollout is judged by {judged}, not by {asked}", why
 
 
 def rivals(live: Host, version: str) -> dict[str, Json]:

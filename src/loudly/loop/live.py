@@ -297,11 +297,9 @@ class Live:
             return
         if self.state.rollout is not None:
             raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)
-        others, room = beside(self, version, named), self.system.room
-        prepare(self, (version, *others))
-        if len(others) < room:
-            why = f"{len(others) + 2}, for no other version has passed its gate and was not judged yet"
-            self.event("guarantee_weakened", version=version, what=f"a rollout of {room + 2} arms has fewer", reason=why)
+        others = beside(self, version, named)
+        for what, why in prepare(self, (version, *others)):
+            self.event("guarantee_weakened", version=version, what=what, reason=why)
         more: dict[str, Json] = {"others": list(others)} if others else {}
         stages: Json = [spec.strategy for spec in self.system.rollout]
         self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason, **more)

@@ -1,0 +1,44 @@
+"""What a rollout that begins says aloud."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from conftest import make_app
+from lived import first_live
+from loudly.core.clock import DAY
+from loudly.deliver.rollout import parse_rollout
+from loudly.loop.live import Live
+from loudly.loop.stores import Stores
+
+
+def offered(table: pl.DataFrame, stores: Stores, metric: str, *stages: str) -> list[str]:
+    """The guarantees that a rollout of a system with this metric weakens, when it begins."""
+    first, clock = first_live(table, stores)
+    specs = tuple(parse_rollout(stage) for stage in stages)
+    live = Live(replace(make_app(table).system, metric=metric, rollout=specs), stores, clock, key=b"key")
+    before = live.state.position
+    clock.advance(clock.now() + DAY)
+    live.retraining = first.retraining
+    live.retrain("by hand", "another one")
+    assert live.state.rollout is not None
+    kinds = (r.event for r in stores.ledger.read(before) if r.event.kind == "guarantee_weakened")
+    return [f"{e.data['what']}: {e.data['reason']}" for e in kinds if "judged by" in str(e.data["what"])]
+
+
+@pytest.mark.parametrize(("metric", "judged"), [("f1", "accuracy"), ("recall", "accuracy"), ("average_precision", "roc_auc")])
+def test_a_rollout_that_is_judged_by_another_metric_than_asked_says_so_aloud(
+    world: pl.DataFrame, stores: Stores, metric: str, judged: str
+) -> None:
+    said = offered(world, stores, metric, "shadow 1d", "canary 10% 100%")
+    assert len(said) == 1
+    assert said[0].startswith(f"a rollout is judged by {judged}, not by {metric}: ")
+    assert f"taken as one of {judged}" in said[0]
+
+
+@pytest.mark.parametrize(("metric", "stage"), [("roc_auc", "canary 10% 100%"), ("f1", "thompson for 7d")])
+def test_who_is_judged_as_asked_or_by_rewards_is_not_warned(world: pl.DataFrame, stores: Stores, metric: str, stage: str) -> None:
+    assert offered(world, stores, metric, stage) == []
