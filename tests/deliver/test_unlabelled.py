@@ -137,3 +137,12 @@ def test_units_of_ripe_rows_are_no_new_units_of_an_ab_test() -> None:
     verdict = passing(Ab(spec, metric("accuracy")), None)  # type: ignore[arg-type]
     assert verdict.passed
     assert verdict.evidence[0].n <= 6 * A_DAY
+
+
+def test_labels_slower_than_the_deadline_are_foretold_to_come_after_it() -> None:
+    spec = parse_rollout("canary 10% 100%", margin=MARGIN, deadline=14 * DAY, days=2)
+    strategy = Canary(replace(spec, wait=30 * DAY, because="labels are taken to come within 30d"), metric("accuracy"))
+    verdict = life(strategy, 0, 0.0, days=6)
+    assert verdict.decision is Decision.UNDECIDED
+    assert verdict.expected_at == 30 * DAY
+    assert (verdict.missing or "").endswith("(after the deadline)")

@@ -181,7 +181,7 @@ def judge(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, su
     if spec.wait is None:
         return unknown(found, spec)
     ripe = {**(evidence.get("ripe") or nothing_yet()), "awaited": evidence.get("awaited"), "answered": evidence["answered"]}
-    return fewer(early(_judged(ripe, spec, metric, subject), found, spec), ripe, spec)
+    return fewer(early(_judged(ripe, spec, metric, subject), found, spec, evidence["arrived"]), ripe, spec)
 
 
 def _judged(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, subject: str) -> Verdict:

@@ -53,14 +53,18 @@ def rest_of(found: tuple[Evidence, ...], spec: RolloutSpec) -> str:
     )
 
 
-def early(ripe: Verdict, found: Verdict, spec: RolloutSpec) -> Verdict:
-    """The word of the ripe rows, which may promote and not roll back: that is for all rows, whose risk is spent on them."""
+def early(ripe: Verdict, found: Verdict, spec: RolloutSpec, seen: Mapping[str, int]) -> Verdict:
+    """The word of the ripe rows, which may promote and not roll back: that is for all rows, whose risk is spent on them.
+
+    seen: when labels came. Where no row is ripe yet, that is likely when those of the first have had their time, and no sooner.
+    """
     waits = f"only rows older than {span(spec.wait or 0)} count for a promotion: {spec.because}"
     if ripe.passed:
         return replace(ripe, reason=f"{ripe.reason}; {waits}")
     told = f"{ripe.reason}; {waits}; with all labels so far: {found.reason}"
     missing = ripe.missing or "ripe rows and all rows to agree"
-    return replace(ripe, decision=Decision.UNDECIDED, reason=told, missing=missing)
+    first = seen["first"] + (spec.wait or 0) if seen["rows"] else None
+    return replace(ripe, decision=Decision.UNDECIDED, reason=told, missing=missing, expected_at=ripe.expected_at or first)
 
 
 def unknown(found: Verdict, spec: RolloutSpec) -> Verdict:
