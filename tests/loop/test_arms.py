@@ -42,3 +42,19 @@ def test_a_rollout_that_is_judged_by_another_metric_than_asked_says_so_aloud(
 @pytest.mark.parametrize(("metric", "stage"), [("roc_auc", "canary 10% 100%"), ("f1", "thompson for 7d")])
 def test_who_is_judged_as_asked_or_by_rewards_is_not_warned(world: pl.DataFrame, stores: Stores, metric: str, stage: str) -> None:
     assert offered(world, stores, metric, stage) == []
+
+
+def test_a_rollout_whose_stage_the_system_has_no_more_ends_and_says_why(world: pl.DataFrame, stores: Stores) -> None:
+    live, clock = first_live(world, stores)
+    live.retrain("by hand", "another one")
+    clock.advance(clock.now() + 2 * DAY)
+    live.tick()
+    assert live.state.rollout is not None
+    assert live.state.rollout.stage == 1
+    again = Live(replace(live.system, rollout=live.system.rollout[:1]), stores, clock, key=b"key")
+    again.tick()
+    assert again.state.rollout is None
+    assert again.state.champion == "world/1"
+    gone = [str(r.event.data["reason"]) for r in stores.ledger.read() if r.event.kind == "version_rolled_back"]
+    assert len(gone) == 1
+    assert "its stage 2 is no part of the system any more" in gone[0]

@@ -120,3 +120,21 @@ def test_the_ledger_and_the_log_arm_it_again_after_a_restart(tmp_path: Path) -> 
     clock.advance(clock.now() + DAY)
     live.tick()
     assert live.state.champion == "world/1"
+
+
+def test_a_promotion_whose_stage_the_system_has_no_more_is_said_to_be_unarmed_and_the_wheel_turns_on() -> None:
+    before, clock, _ = promoted()
+    live = Live(replace(before.system, rollout=()), before.stores, clock, key=b"key")
+    for _ in range(2):
+        live.tick()
+    said = [r.event.data for r in live.stores.ledger.read() if r.event.kind == "guarantee_weakened" and "rollback" in str(r.event)]
+    assert [(d["what"], d["reason"]) for d in said] == [
+        (
+            "the rollback of world/2 by labels that are still to come",
+            "the stage that promoted it is no part of the system any more, so nothing judges its labels",
+        )
+    ]
+    clock.advance(clock.now() + 40 * DAY)
+    live.tick()
+    assert "nothing judges its labels" in str(last(live, "promotion_confirmed").data["reason"])
+    assert live.state.confirming is None

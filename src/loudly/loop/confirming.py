@@ -26,6 +26,8 @@ from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_
 from loudly.loop.unripe import Unripe
 from loudly.loop.untaught import Untaught
 
+GONE = "the stage that promoted it is no part of the system any more, so nothing judges its labels"
+
 
 class Confirming:
     """The promotion of a Live that waits for its labels: the arm that was promoted against the champion before."""
@@ -39,6 +41,7 @@ class Confirming:
         self._duel: Duel | None = None
         self._state: dict[str, Any] = {}
         self._verdict: Verdict | None = None
+        self._unarmed = False
         self._unripe, self._untaught = Unripe(), Untaught(self._live.stores.shelf)
 
     def follow(self, state: dict[str, Any] | None = None, unripe: Unripe | None = None) -> None:
@@ -85,10 +88,14 @@ class Confirming:
         if self._duel is not None:
             self._learn(now)
             self._state, self._verdict = self._duel.advance(self._state, now)
+        elif (known := self._live.state.confirming) is not None and not self._unarmed:
+            self._unarmed = True
+            what = f"the rollback of {known.version} by labels that are still to come"
+            self._live.event("guarantee_weakened", version=known.version, what=what, reason=GONE)
 
     def _learn(self, now: int) -> None:
         known, (came, at) = self._live.state.confirming, self._untaught.take(now)
-        if known is None:
+        if known is None or self._duel is None:
             return
         spec, rows = self._live.system.rollout[known.rollout.stage], of_rollout(self._live, known.rollout, came)
         if spec.rewarded:
@@ -110,10 +117,10 @@ class Confirming:
         """What the policy may look at."""
         self._learn(self._live.clock.now())
         live, state = self._live, self._live.state.confirming
-        if state is None or self._verdict is None:
+        if state is None:
             return None
-        rollout = state.rollout
+        rollout, verdict = state.rollout, self._verdict or Verdict(Decision.UNDECIDED, "rollout", GONE, missing=GONE)
         waiting = live.book.waiting_of("_rollout", rollout.started, rollout.at)[0] + len(self._unripe)
         wait = (rollout.labels or {}).get("wait") or 0
         until = state.at + PATIENCE * max(live.system.labels.arrive_within, wait)
-        return Unconfirmed(state.version, state.previous, self._verdict, waiting, until)
+        return Unconfirmed(state.version, state.previous, verdict, waiting, until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loudly.core.values import Decision, Verdict
 from loudly.loop.arms import winner
 from loudly.loop.host import Host
 from loudly.loop.policy import Known, Underway
@@ -27,8 +28,11 @@ def known(live: Host) -> Known:
 
 def _underway(live: Host) -> Underway | None:
     rollout = live.state.rollout
+    stages = len(live.system.rollout)
+    if rollout is not None and rollout.stage >= stages:
+        gone = f"its stage {rollout.stage + 1} is no part of the system any more"
+        return Underway(rollout.version, rollout.stage, stages, Verdict(Decision.UNDECIDED, "rollout", gone, missing=gone), 0)
     if rollout is None or live.rollout_verdict is None:
         return None
-    spec = live.system.rollout[rollout.stage]
-    stages, deadline = len(live.system.rollout), rollout.stage_at + spec.deadline
+    deadline = rollout.stage_at + live.system.rollout[rollout.stage].deadline
     return Underway(rollout.version, rollout.stage, stages, live.rollout_verdict, deadline, winner(live))
