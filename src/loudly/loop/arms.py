@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from loudly.core.canon import Json
+import polars as pl
+
+from loudly.core.canon import Json, finite
 from loudly.core.clock import span
 from loudly.core.values import Arm
 from loudly.deliver.rollout import RolloutSpec
@@ -15,7 +17,7 @@ from loudly.loop.host import Host
 from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
 from loudly.loop.system import System
-from loudly.metrics.table import in_traffic
+from loudly.metrics.table import SCALED, in_traffic
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.replies import Served, arm_names
 from loudly.serve.router import Routing
@@ -69,6 +71,26 @@ def prepare(live: Host, versions: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(_weakened(live, len(versions) + 1))
 
 
+def terms(live: Host, others: Sequence[str]) -> dict[str, Json]:
+    """What the record of a rollout's beginning says of how it will go."""
+    said: dict[str, Json] = {"stages": [spec.strategy for spec in live.system.rollout]}
+    if others:
+        said["others"] = list(others)
+    if (scale := scale_of(live)) is not None:
+        said["scale"] = scale
+    return said
+
+
+def scale_of(live: Host) -> float | None:
+    """By which a margin of the system's metric is one of what is followed in traffic; None where they are the same."""
+    if live.system.metric not in SCALED:
+        return None
+    if live.system.metric == "rmse":
+        return finite(live.state.expected.get(live.state.champion or ""))
+    labels = live.retraining.reference()[live.system.label].cast(pl.Float64)
+    return finite(float(labels.filter(labels.is_finite()).to_numpy().var()))
+
+
 def _weakened(live: Host, arms: int) -> Iterator[tuple[str, str]]:
     room, asked = live.system.room, live.system.metric
     if arms < room + 2:
@@ -76,7 +98,11 @@ def _weakened(live: Host, arms: int) -> Iterator[tuple[str, str]]:
         yield f"a rollout of {room + 2} arms has fewer", why
     judged = in_traffic(asked, live.ready[live.state.champion or ""].task).name
     if judged != asked and not all(spec.rewarded for spec in live.system.rollout):
-        why = f"{asked} is no mean over rows; its margin is taken as one of {judged}, and what {judged} does not show is not found"
+        margin = f"its margin is taken as one of {judged}, and what {judged} does not show is not found"
+        if (scale := scale_of(live)) is not None:
+            what = "control's rmse was" if asked == "rmse" else "the variance of the label was"
+            margin = f"its margin is that of {judged} where {what} {scale:.4g}, as before the rollout"
+        why = f"{asked} is no mean over rows; {margin}"
         yield f"a rollout is judged by {judged}, not by {asked}", why
 
 

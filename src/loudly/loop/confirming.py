@@ -21,7 +21,7 @@ from loudly.loop.arms import arms_in, context_now
 from loudly.loop.host import Host
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.state import Promotion
-from loudly.loop.strategies import strategy_of
+from loudly.loop.strategies import scaled, strategy_of
 from loudly.loop.teaching import PATIENCE, freeze, lesson, of_rollout, ripe_for_rewards, unripe_of
 from loudly.loop.unripe import Unripe
 from loudly.loop.untaught import Untaught
@@ -65,7 +65,8 @@ class Confirming:
         if index is None:
             return
         live.adopt(known.version)
-        task, spec = live.ready[known.version].task, replace(live.system.rollout[rollout.stage], ramp=())
+        spec = replace(scaled(live.system, live.system.rollout[rollout.stage], rollout.scale), ramp=())
+        task = live.ready[known.version].task
         strategy = strategy_of(live.system, spec, task, context.features if context else 0)
         self._started, self._duel = rollout.started, Duel(strategy, arms, index)
         self._state = self._duel.init(rollout.stage_at, state)

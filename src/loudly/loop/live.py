@@ -23,7 +23,7 @@ from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering
-from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of, unlike
+from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of, terms, unlike
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
 from loudly.loop.counting import Counting
@@ -300,9 +300,7 @@ class Live:
         others = beside(self, version, named)
         for what, why in prepare(self, (version, *others)):
             self.event("guarantee_weakened", version=version, what=what, reason=why)
-        more: dict[str, Json] = {"others": list(others)} if others else {}
-        stages: Json = [spec.strategy for spec in self.system.rollout]
-        self.event("rollout_started", version=version, champion=self.state.champion, stages=stages, reason=reason, **more)
+        self.event("rollout_started", version=version, champion=self.state.champion, reason=reason, **terms(self, others))
         self.given = {}
         self.rollout_state = {}
         self._enter(version, 0, "its gate has passed")

@@ -13,9 +13,10 @@ from loudly.core.values import Dataset, Decision, ModelVersion, Recorded, datase
 class RolloutState:
     """A rollout as the ledger tells it: `started` is its position and names it.
 
-    others: candidates beside `version`.  context: what its stage chooses by, as it was when the stage began.  labels: how late they
-    come, as it was known when the first stage began that asks.  dropped: versions that have left it, and the verdict that says why.
-    strategy: of the stage.  step: which of its growing shares it has come to, and since when.
+    others: candidates beside `version`. context: what its stage chooses by, as it was when the stage began. labels: how late they
+    come, as it was known when the first stage began that asks. dropped: versions that have left it, and the verdict that says
+    why. strategy: of the stage. scale: by which margins of rmse or r2 are margins of mse, as it was known at the start. step:
+    which of its growing shares it has come to, and since when.
     """
 
     version: str
@@ -30,6 +31,7 @@ class RolloutState:
     strategy: str = ""
     step: int = 0
     step_at: int = 0
+    scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,8 @@ def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any
 
 def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     at = recorded.event.at
-    return replace(state, rollout=RolloutState(data["version"], recorded.position, at, 0, at, tuple(data.get("others", ()))))
+    begun = RolloutState(data["version"], recorded.position, at, 0, at, tuple(data.get("others", ())), scale=data.get("scale"))
+    return replace(state, rollout=begun)
 
 
 def _stage_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:

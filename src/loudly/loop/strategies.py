@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from loudly.core.seams import Merging, Strategy
 from loudly.core.values import Task
 from loudly.deliver.ab import Ab
@@ -20,7 +22,7 @@ from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.errors import ConfigError, RolloutError
 from loudly.loop.system import System
-from loudly.metrics.table import MetricSpec, in_traffic
+from loudly.metrics.table import MetricSpec, in_traffic, margin_in_traffic
 
 
 def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) -> Strategy:
@@ -63,6 +65,14 @@ def _by_name(spec: RolloutSpec, judged: MetricSpec, features: int) -> Strategy:
             return linear_thompson(features, learns)
         case unknown:
             raise RolloutError(f"There is no strategy {unknown!r}.")
+
+
+def scaled(system: System, spec: RolloutSpec, scale: float | None) -> RolloutSpec:
+    """The settings of a stage with its margins in units of the metric that is followed in traffic."""
+    if scale is None or spec.rewarded or spec.interleaves:
+        return spec
+    margin, in_slice = (margin_in_traffic(system.metric, one, scale) for one in (spec.margin, spec.slice_margin))
+    return replace(spec, margin=margin, slice_margin=in_slice)
 
 
 def merging_of(system: System, spec: RolloutSpec) -> Merging | None:

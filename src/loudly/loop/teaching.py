@@ -28,6 +28,7 @@ from loudly.loop.host import Host
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
 from loudly.loop.state import RolloutState
+from loudly.loop.strategies import scaled
 from loudly.loop.unripe import Unripe
 
 # Labels have had their time when twice the time has gone by within which nearly all come.
@@ -54,8 +55,9 @@ def lateness(live: Host, spec: RolloutSpec) -> dict[str, Json]:
 
 
 def patient(live: Host, stage: int) -> RolloutSpec:
-    """The settings of a stage, with how long its rows wait for their labels."""
-    spec, rollout = live.system.rollout[stage], live.state.rollout
+    """The settings of a stage as they are in traffic, with how long its rows wait for their labels."""
+    rollout = live.state.rollout
+    spec = scaled(live.system, live.system.rollout[stage], rollout.scale if rollout is not None else None)
     if rollout is None or rollout.labels is None or spec.rewarded:
         return spec
     told = rollout.labels

@@ -179,6 +179,19 @@ IN_TRAFFIC = {"average_precision": "roc_auc", "balanced_accuracy": "accuracy", "
               "recall": "accuracy", "rmse": "mse", "r2": "mse"}  # fmt: skip
 
 
+# Of these a margin is another one in traffic, and how large it is there hangs on a scale that is known beforehand.
+SCALED = ("rmse", "r2")
+
+
+def margin_in_traffic(name: str, margin: float, scale: float) -> float:
+    """A margin of rmse or r2 as one of mse. scale: the rmse of control, or the variance of the label.
+
+    >>> margin_in_traffic("rmse", 0.5, scale=2.0), margin_in_traffic("r2", 0.1, scale=4.0)
+    (2.25, 0.4)
+    """
+    return margin * (2 * scale + margin) if name == "rmse" else margin * scale
+
+
 def in_traffic(name: str, task: Task) -> MetricSpec:
     """The metric by which traffic is judged row by row; multiclass AUC is followed by the Brier score."""
     spec = metric(IN_TRAFFIC.get(name, name))
