@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -41,6 +42,37 @@ def test_pandas_too(tmp_path: Path) -> None:
     pd = pytest.importorskip("pandas")
     made = read_table(pd.DataFrame({"k": ["a", "b"], "x": [1.0, float("nan")]}))
     assert made["x"].null_count() == 1
+
+
+def test_what_pandas_misses_and_how_it_writes_times_and_categories() -> None:
+    pd = pytest.importorskip("pandas")
+    made = read_table(
+        pd.DataFrame(
+            {
+                "text": ["a", None],
+                "object": pd.Series([None, "b"], dtype=object),
+                "category": pd.Series(["a", float("nan")], dtype="category"),
+                "flag": pd.Series([True, None], dtype="boolean"),
+                "whole": pd.Series([1, None], dtype="Int64"),
+                "at": pd.to_datetime(["2024-01-01T12:00:00+02:00", None]),
+                "day": pd.Series([date(2024, 1, 1), None], dtype=object),
+            }
+        )
+    )
+    assert made.with_columns(pl.col("category").cast(pl.String)).rows() == [
+        ("a", None, "a", True, 1, datetime(2024, 1, 1, 10), datetime(2024, 1, 1)),
+        (None, "b", None, None, None, None, None),
+    ]
+
+
+def test_a_pandas_table_of_no_one_type_is_named() -> None:
+    pd = pytest.importorskip("pandas")
+    two = pd.DataFrame([[1, 2]], columns=["a", "a"])
+    with pytest.raises(DataError, match=r"gave no table.*\n.*Series"):
+        read_table(pd.Series([1], name="a"))
+    for source in (pd.DataFrame({"a": pd.Series(["x", 1], dtype=object)}), two):
+        with pytest.raises(DataError, match=r"The pandas table cannot be read.*\n.*\n.*one name and one type"):
+            read_table(source)
 
 
 def test_aware_times_become_utc() -> None:

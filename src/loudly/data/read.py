@@ -43,8 +43,10 @@ def sql(connection: Any, query: str) -> Sql:
 def read_table(source: object) -> pl.DataFrame:
     """The table of a source: polars, pandas, Arrow, a dict of columns, a path or glob, or `sql(connection, query)`.
 
-    Times become microseconds in UTC without a zone; keys of any type become text where they are joined.
-    Raises: DataError for a source of no known kind, a file that is not there or of an unknown ending.
+    Times become microseconds in UTC without a zone; keys of any type become text where they are joined. What pandas calls
+    missing, NaN among it, is null.
+    Raises: DataError for a source of no known kind, a file that is not there or of an unknown ending, a pandas table whose columns
+    have no one type.
     """
     match source:
         case pl.DataFrame():
@@ -75,19 +77,17 @@ def _read_files(pattern: str) -> pl.DataFrame:
 
 
 def _from_pandas(source: object) -> pl.DataFrame:
-    if type(source).__module__.split(".")[0] != "pandas":
+    if type(source).__module__.split(".")[0] != "pandas" or not hasattr(source, "columns"):
         raise DataError(
             "@app.data gave no table.",
             seen=type(source).__name__,
             do="Return polars, pandas, Arrow, a path, a glob, or loudly.data.read.sql(connection, query).",
         )
-    columns = {str(name): pl.Series(str(name), source[name].to_numpy(), strict=False) for name in source}  # type: ignore[index, attr-defined]
-    return pl.DataFrame({name: _without_nan(series) for name, series in columns.items()})
-
-
-def _without_nan(series: pl.Series) -> pl.Series:
-    """Pandas says NaN for missing; here missing is null."""
-    return series.fill_nan(None) if series.dtype.is_float() else series
+    try:
+        return pl.from_pandas(source)
+    except (ValueError, TypeError, AttributeError) as wrong:  # Arrow's errors are of these kinds
+        do = "Return a DataFrame whose columns have one name and one type each."
+        raise DataError("The pandas table cannot be read.", seen=str(wrong), do=do) from wrong
 
 
 def _in_utc(table: pl.DataFrame) -> pl.DataFrame:
