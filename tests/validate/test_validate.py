@@ -172,3 +172,20 @@ def test_a_column_without_plain_values_is_named(world: pl.DataFrame) -> None:
     with pytest.raises(DataError, match=r"'odd' holds no plain values.*\n.*List\(Int64\)"):
         infer_schema(listed, **names)
     assert infer_schema(listed, **names, ignored=["odd"]).field("odd").role is Role.IGNORED  # type: ignore[union-attr]
+
+
+def test_infinite_numbers_are_named_and_those_of_an_ignored_column_pass(world: pl.DataFrame) -> None:
+    odd = world.with_columns(z=pl.when(pl.int_range(pl.len()) < 2).then(float("-inf")).otherwise(1.5))
+    with pytest.raises(DataError, match=r"The column 'z' holds infinite numbers.*\n.*2 of "):
+        infer_schema(odd, label="y", time="at", key="id")
+    ignoring = infer_schema(odd, label="y", time="at", key="id", ignored=["z"])
+    field = ignoring.field("z")
+    assert field is not None
+    assert (field.low, field.high) == (1.5, 1.5)
+    assert ignoring.version
+
+
+def test_a_label_that_is_no_number_is_named(world: pl.DataFrame) -> None:
+    odd = world.with_columns(z=pl.when(pl.int_range(pl.len()) < 2).then(float("nan")).otherwise(1.5))
+    with pytest.raises(DataError, match=r"The label column 'z' holds NaN.*\n.*2 of .*\n.*fill_nan"):
+        infer_schema(odd, label="z", time="at", key="id")

@@ -27,8 +27,8 @@ def infer_schema(
 
     side: columns that were joined from side tables.  group: the column that names the list of a row; "" for none.
 
-    Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
-    or whose time column holds no times.
+    Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty,
+    whose time column holds no times, or that holds infinite numbers, or labels that are NaN.
     """
     if not table.columns:
         raise DataError("The table has no columns.", do="Check what @app.data returns.")
@@ -51,6 +51,18 @@ def infer_schema(
                 seen=_seen(column),
                 do="Give it one type: numbers, texts, booleans or times; or leave it out of the table.",
             )
+        if column.name not in ignored and (unbounded := _infinite(column)):
+            raise DataError(
+                f"The column {column.name!r} holds infinite numbers.",
+                seen=f"{unbounded:,} of {len(column):,} rows",
+                do="Leave them empty, for missing, or bound them; or ignore the column.",
+            )
+    if nans := _nans(table[label]):
+        raise DataError(
+            f"The label column {label!r} holds NaN.",
+            seen=f"{nans:,} of {table.height:,} rows",
+            do=f"Say null where there is no label: pl.col({label!r}).fill_nan(None).",
+        )
     roles = {
         **dict.fromkeys(ignored, Role.IGNORED),
         **dict.fromkeys(private, Role.PRIVATE),
@@ -71,14 +83,23 @@ def _seen(column: pl.Series) -> str:
     return f"values of the types {', '.join(kinds)}"
 
 
+def _infinite(column: pl.Series) -> int:
+    """How many of its numbers are infinite."""
+    return int(column.is_infinite().sum()) if column.dtype.is_float() else 0
+
+
+def _nans(column: pl.Series) -> int:
+    """How many of its numbers are NaN."""
+    return int(column.is_nan().sum()) if column.dtype.is_float() else 0
+
+
 def _field(series: pl.Series, role: Role) -> Field:
     kind = _kind(series)
-    missing = series.null_count() / len(series)
-    if series.dtype.is_float():
-        missing = int((series.is_null() | series.is_nan().fill_null(False)).sum()) / len(series)
+    missing = (series.null_count() + _nans(series)) / len(series)
     low = high = None
     if kind in (Kind.NUMBER, Kind.INTEGER):
-        numbers = series.cast(pl.Float64).drop_nulls().drop_nans()
+        numbers = series.cast(pl.Float64)
+        numbers = numbers.filter(numbers.is_finite())  # an ignored column may hold others
         low, high = _float(numbers.min()), _float(numbers.max())
     values: tuple[str, ...] = ()
     if kind is Kind.CATEGORY:
