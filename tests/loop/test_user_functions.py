@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from conftest import SINCE, make_app, make_world
 from loudly.app.app import App
@@ -56,6 +59,7 @@ def test_a_function_that_raises_is_named_by_its_line(kind: str) -> None:
         ("feature", pl.Series([1.0]), "must return a Series"),
         ("slice", [True], "must give one value a row"),
         ("rule", [0.5], "must give one score a row"),
+        ("rule", np.zeros((900, 2)), "must give one score a row"),
         ("rule", "high", "gave no numbers"),
         ("behaviour", None, "must give rows"),
     ],
@@ -64,6 +68,24 @@ def test_a_function_that_gives_something_else_is_told(kind: str, made: Any, told
     app = make_app(TABLE)
     (app.behaviour(expect="same") if kind == "behaviour" else getattr(app, kind))(odd(made))
     assert told in reason(app)
+
+
+@pytest.mark.parametrize("fit", [HistGradientBoostingRegressor(max_iter=2), DummyClassifier()])
+def test_a_model_of_another_task_is_no_model(fit: Any) -> None:
+    """One number, or two classes, for a label of three: neither has a log loss."""
+    three = TABLE.with_columns(y=pl.Series([("a", "b", "c")[i % 3] for i in range(TABLE.height)]))
+    app = App("world", label="y", time="at", key="id", metric="log_loss")
+    app.data(lambda: three)
+
+    @app.train
+    def train(X: Any, y: Any) -> Any:
+        return fit.fit(X[y < 2], y[y < 2])
+
+    live = Live(app.system, memory_stores("world"), DataClock(SINCE), key=b"key")
+    assert not found(live, three)
+    assert live.retrain("by hand", "a test") is None
+    failed = [r.event for r in live.stores.ledger.read() if r.event.kind == "retrain_failed"]
+    assert "for a label of 3 classes" in str(failed[-1].data["reason"])
 
 
 def test_an_ignored_column_that_is_not_there_is_told() -> None:

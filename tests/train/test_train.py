@@ -136,6 +136,27 @@ def test_a_model_that_cannot_answer_each_row_is_named() -> None:
             answers(Odd(made), None, 3)
 
 
+@pytest.mark.parametrize(
+    ("classes", "shape", "fits"),
+    [
+        (0, (3,), True),
+        (0, (3, 4), False),
+        (2, (3,), True),
+        (2, (3, 2), False),
+        (4, (3, 4), True),
+        (4, (3, 3), False),
+        (4, (3,), False),
+    ],
+)
+def test_answers_have_the_shape_that_the_label_asks_for(classes: int, shape: tuple[int, ...], fits: bool) -> None:
+    model = Odd(np.zeros(shape))
+    if fits:
+        assert answers(model, None, 3, classes).shape == shape
+    else:
+        with pytest.raises(TrainingError, match=r"as its label asks.*\n.*answers of shape"):
+            answers(model, None, 3, classes)
+
+
 def test_a_train_function_that_ends_the_program_is_named_by_its_line() -> None:
     def fit(X: Any, y: Any) -> Any:
         raise SystemExit(2)

@@ -115,7 +115,7 @@ def make_candidate(
     judged = _fit(trial, features, fit_rows, params, start)
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
-        score = answers(model, model_inputs(features, held_out, system), held_out.height)
+        score = answers(model, model_inputs(features, held_out, system), held_out.height, len(classes))
     report, gate, unheld = _judge(trial, score, champion, champion_saw)
     ladder = _climb(trial, features, score) if champion is None else None
     gate = _failed_by(gate, _overfit(trial, features, model, report), ladder)
@@ -266,21 +266,25 @@ def _climb(trial: Trial, features: FrozenFeatures, score: Floats) -> Verdict:
             score,
             task=trial.task,
             name=system.metric,
-            rules={rule.__name__: _ruled(rule, held_out) for rule in system.rules},
+            rules={rule.__name__: _ruled(rule, held_out, len(trial.classes)) for rule in system.rules},
             seed=system.train.seed,
         )
 
 
-def _ruled(rule: Callable[[pl.DataFrame], Any], rows: pl.DataFrame) -> Floats:
-    """(n,) or (n, classes): what a rule says. Raises: TrainingError where it fails, DataError where it is not one score a row."""
+def _ruled(rule: Callable[[pl.DataFrame], Any], rows: pl.DataFrame, classes: int) -> Floats:
+    """(n,), of more than two classes (n, classes): what a rule says.
+
+    Raises: TrainingError where it fails, DataError where it is not one score a row, or one a class.
+    """
     given = asked("rule", rule, rows)
     try:
         scores = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as wrong:
         raise DataError(f"The rule {rule.__name__!r} gave no numbers.", seen=str(wrong), do="Return one score a row.") from wrong
-    if scores.shape[:1] != (rows.height,):
+    if scores.shape != ((rows.height, classes) if classes > 2 else (rows.height,)):
         seen, do = f"shape {scores.shape} for {rows.height:,} rows", "return rows['debt'] / rows['income']"
-        raise DataError(f"The rule {rule.__name__!r} must give one score a row.", seen=seen, do=do)
+        each, do = ("row and class", f"return rows.select(...), of {classes} columns") if classes > 2 else ("row", do)
+        raise DataError(f"The rule {rule.__name__!r} must give one score a {each}.", seen=seen, do=do)
     return scores
 
 
@@ -288,7 +292,7 @@ def _overfit(trial: Trial, features: FrozenFeatures, model: Model, report: Repor
     """Whether the model is so much better on rows that it has learned from."""
     system, sample = trial.system, trial.fit_rows.tail(OVERFIT_ROWS)
     with trial.tally.spend("predict"):
-        seen = answers(model, model_inputs(features, sample, system), sample.height)
+        seen = answers(model, model_inputs(features, sample, system), sample.height, len(trial.classes))
     return overfit(trial.truth(sample), seen, report.value, system.metric, system.gate.overfit)
 
 

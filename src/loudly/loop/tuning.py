@@ -28,7 +28,7 @@ from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.skops_format import SklearnModel
-from loudly.train.fit import fit_once
+from loudly.train.fit import answers, fit_once
 
 FOLDS = 3
 Progress = Callable[[str, int, int | None], None]
@@ -72,7 +72,7 @@ class Tuned:
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """One time split, ready to fit on: features frozen on its older rows."""
+    """One time split, ready to fit on: features frozen on its older rows. classes: how many the label has, 0 for a quantity."""
 
     names: tuple[str, ...]
     categories: tuple[int, ...]
@@ -80,6 +80,7 @@ class _Fold:
     y: Floats
     X_newer: Any
     truth: Floats
+    classes: int
 
 
 @dataclass(slots=True)
@@ -168,7 +169,8 @@ def _loss(fit: Callable[..., object], seed: int, name: str, fold: _Fold, params:
     spec = metric(name)
     try:
         fitted = fit_once(fit, fold.X, fold.y, params, seed=seed, names=fold.names, categories=fold.categories)
-        return -spec.better * spec(fold.truth, SklearnModel(fitted.estimator).predict(fold.X_newer))
+        given = answers(SklearnModel(fitted.estimator), fold.X_newer, len(fold.truth), fold.classes)
+        return -spec.better * spec(fold.truth, given)
     except TrainingError as wrong:
         return wrong
 
@@ -183,5 +185,5 @@ def _folds(system: System, labelled: pl.DataFrame, side: Sequence[str]) -> tuple
         features = FeatureSet(system.features, table_schema(older, system, side)).fit(older)
         X, X_newer = (model_inputs(features, part, system) for part in (older, newer))
         y, truth = (encode(part[system.label], classes) for part in (older, newer))
-        made.append(_Fold(features.names, features.categories, X, y, X_newer, truth))
+        made.append(_Fold(features.names, features.categories, X, y, X_newer, truth, len(classes)))
     return tuple(made)

@@ -72,10 +72,11 @@ def fit_once(
     return Fitted(estimator, stopwatch() - begun)
 
 
-def answers(model: Model, X: Any, rows: int) -> Floats:
-    """(rows,) or (rows, classes): the answers of what a train function has made.
+def answers(model: Model, X: Any, rows: int, classes: int = 0) -> Floats:
+    """(rows,), of more than two classes (rows, classes): the answers of what a train function has made.
 
-    Raises: TrainingError for a model that fails or does not answer each row, ModelError from the model's format.
+    classes: how many the label has; 0 for a quantity.
+    Raises: TrainingError for a model that fails or does not answer each row so, ModelError from the model's format.
     """
     try:
         made = model.predict(X)
@@ -87,9 +88,14 @@ def answers(model: Model, X: Any, rows: int) -> Floats:
             seen=f"{type(wrong).__name__}: {wrong}",
             do="Return the fitted estimator: `return model.fit(X, y)`.",
         ) from wrong
-    if made.ndim not in (1, 2) or len(made) != rows:
-        seen = f"answers of shape {made.shape} to {rows:,} rows"
-        raise TrainingError("The model does not answer each row.", seen=seen, do="One answer a row, or one for each class.")
+    wanted = (rows, classes) if classes > 2 else (rows,)
+    if made.shape != wanted:
+        label = f"a label of {classes} classes" if classes else "a label that is a quantity"
+        seen = f"answers of shape {made.shape} to {rows:,} rows, for {label}"
+        do = f"Return a model whose answers have the shape {wanted}: " + (
+            "a classifier fitted on the y that is given." if classes else "a regressor."
+        )
+        raise TrainingError("The model does not answer each row as its label asks.", seen=seen, do=do)
     return made
 
 
