@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -17,18 +20,29 @@ def slice_rows(system: System, rows: pl.DataFrame) -> dict[str, NDArray[np.bool_
     """Slice name -> (n,) membership. A slice function that returns values makes one slice for each (at most 50)."""
     made: dict[str, NDArray[np.bool_]] = {}
     for function in system.slices:
-        given = asked("slice", function, rows)
-        series = given if isinstance(given, pl.Series) else pl.Series(function.__name__, given)
-        if len(series) != rows.height:
-            seen = f"{len(series):,} values for {rows.height:,} rows"
-            raise DataError(
-                f"The slice {function.__name__!r} must give one value a row.", seen=seen, do='return rows["region"] == "west"'
-            )
+        series = _values(function, rows)
         if series.dtype == pl.Boolean:
             made[function.__name__] = series.fill_null(False).to_numpy()
             continue
-        counts = series.cast(pl.String).value_counts(sort=True).head(MOST_VALUES)
         text = series.cast(pl.String)
+        counts = text.value_counts(sort=True).head(MOST_VALUES)
         for value in sorted(v for v in counts[series.name].to_list() if v is not None):
             made[f"{function.__name__}={value}"] = (text == value).fill_null(False).to_numpy()
     return made
+
+
+def _values(function: Callable[[pl.DataFrame], Any], rows: pl.DataFrame) -> pl.Series:
+    """(n,) what a slice function gives. Raises: TrainingError where it fails, DataError where that is not one plain value a row."""
+    given = asked("slice", function, rows)
+    what, do = f"The slice {function.__name__!r} must give one value a row.", 'return rows["region"] == "west"'
+    if isinstance(given, pl.DataFrame):
+        raise DataError(what, seen="a table", do=do)
+    try:
+        series = given if isinstance(given, pl.Series) else pl.Series(function.__name__, given)
+    except (TypeError, ValueError) as wrong:
+        raise DataError(what, seen=type(given).__name__, do=do) from wrong
+    if len(series) != rows.height:
+        raise DataError(what, seen=f"{len(series):,} values for {rows.height:,} rows", do=do)
+    if series.dtype.is_nested() or series.dtype == pl.Object:
+        raise DataError(what, seen=str(series.dtype), do=do)
+    return series
