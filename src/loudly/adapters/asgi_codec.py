@@ -74,8 +74,8 @@ class Codec:
         self.fields = asked(schema)
         self._names = tuple(f.name for f in self.fields)
         rename = {f"f{i}": name for i, name in enumerate(self._names)}
-        one = msgspec.defstruct("Row", [_member(i, f) for i, f in enumerate(self.fields)], rename=rename, gc=False)
-        many = msgspec.defstruct("Columns", [_column(i, f) for i, f in enumerate(self.fields)], rename=rename)
+        one = msgspec.defstruct("Row", [_member(i, f) for i, f in enumerate(self.fields)], rename=rename, gc=False, kw_only=True)
+        many = msgspec.defstruct("Columns", [_column(i, f) for i, f in enumerate(self.fields)], rename=rename, kw_only=True)
         self._one: Any = msgspec.json.Decoder(one)
         self._many: Any = msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
         self._columns: Any = msgspec.json.Decoder(msgspec.defstruct("Body", [("columns", many)]))
