@@ -20,7 +20,7 @@ from loudly.validate.checks import judge_table
 from loudly.validate.key_predictors import FEWEST, find_key_predictors, judge_key_predictors, key_predictor_of
 from loudly.validate.key_predictors import blocking as blocking_keys
 from loudly.validate.leakage import find_leaks
-from loudly.validate.schema import infer_schema
+from loudly.validate.schema import infer_schema, refuse_odd_numbers
 
 
 def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
@@ -32,6 +32,7 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     system = live.system
     table = pseudonymise(table, system.private, live.key)
     table = live.sides.train(table)
+    refuse_odd_numbers(table, system.label, system.ignored)
     schema = infer_schema(
         table,
         label=system.label,

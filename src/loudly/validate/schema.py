@@ -27,8 +27,8 @@ def infer_schema(
 
     side: columns that were joined from side tables.  group: the column that names the list of a row; "" for none.
 
-    Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty,
-    whose time column holds no times, or that holds infinite numbers, or labels that are NaN.
+    Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
+    or whose time column holds no times.
     """
     if not table.columns:
         raise DataError("The table has no columns.", do="Check what @app.data returns.")
@@ -51,18 +51,6 @@ def infer_schema(
                 seen=_seen(column),
                 do="Give it one type: numbers, texts, booleans or times; or leave it out of the table.",
             )
-        if column.name not in ignored and (unbounded := _infinite(column)):
-            raise DataError(
-                f"The column {column.name!r} holds infinite numbers.",
-                seen=f"{unbounded:,} of {len(column):,} rows",
-                do="Leave them empty, for missing, or bound them; or ignore the column.",
-            )
-    if nans := _nans(table[label]):
-        raise DataError(
-            f"The label column {label!r} holds NaN.",
-            seen=f"{nans:,} of {table.height:,} rows",
-            do=f"Say null where there is no label: pl.col({label!r}).fill_nan(None).",
-        )
     roles = {
         **dict.fromkeys(ignored, Role.IGNORED),
         **dict.fromkeys(private, Role.PRIVATE),
@@ -83,6 +71,26 @@ def _seen(column: pl.Series) -> str:
     return f"values of the types {', '.join(kinds)}"
 
 
+def refuse_odd_numbers(table: pl.DataFrame, label: str, ignored: Sequence[str] = ()) -> None:
+    """A table that somebody has made holds no infinite numbers and no NaN for a label. Traffic may: the monitor counts them.
+
+    Raises: DataError, naming the column.
+    """
+    for column in table.drop(ignored, strict=False):
+        if unbounded := _infinite(column):
+            raise DataError(
+                f"The column {column.name!r} holds infinite numbers.",
+                seen=f"{unbounded:,} of {len(column):,} rows",
+                do="Leave them empty, for missing, or bound them; or ignore the column.",
+            )
+    if label in table.columns and (nans := _nans(table[label])):
+        raise DataError(
+            f"The label column {label!r} holds NaN.",
+            seen=f"{nans:,} of {table.height:,} rows",
+            do=f"Say null where there is no label: pl.col({label!r}).fill_nan(None).",
+        )
+
+
 def _infinite(column: pl.Series) -> int:
     """How many of its numbers are infinite."""
     return int(column.is_infinite().sum()) if column.dtype.is_float() else 0
@@ -99,7 +107,7 @@ def _field(series: pl.Series, role: Role) -> Field:
     low = high = None
     if kind in (Kind.NUMBER, Kind.INTEGER):
         numbers = series.cast(pl.Float64)
-        numbers = numbers.filter(numbers.is_finite())  # an ignored column may hold others
+        numbers = numbers.filter(numbers.is_finite())  # an ignored column may hold others, and traffic
         low, high = _float(numbers.min()), _float(numbers.max())
     values: tuple[str, ...] = ()
     if kind is Kind.CATEGORY:
