@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from loudly.core.canon import Json, canonical, digest
 from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Verdict, plain
@@ -194,7 +195,11 @@ class Retraining:
         if fresh.is_empty():
             return pl.DataFrame(), []
         fresh, lost = self._sound(fresh, broken)
-        return fresh, [_set_aside(now, lost, "the feed was broken when they were served")] if lost else []
+        told = [_set_aside(now, lost, "the feed was broken when they were served")] if lost else []
+        bounded = fresh.filter(~pl.any_horizontal(pl.lit(False), cs.float().is_infinite()).fill_null(False))
+        if odd := fresh.height - bounded.height:  # few models take one, and the table of every later fit would have it
+            told.append(_set_aside(now, odd, "a number of theirs is infinite"))
+        return bounded, told
 
     def _key_predictors(self, state: State, now: int, fresh: pl.DataFrame) -> tuple[str, list[Event]]:
         """What became of the key predictors in new rows; why nothing may be learned from these, or nothing."""
