@@ -131,7 +131,8 @@ class LabelBook:
         return self._waiting.erase(gone)
 
     def _arrival(self, labels: pl.DataFrame, joined: pl.DataFrame, came: int | NDArray[np.int64]) -> Arrival:
-        matched = set(joined[self.key]) if self.key in joined.columns else set()
+        keys = joined[self.key].cast(pl.String) if self.key in joined.columns else pl.Series(dtype=pl.String)
+        matched = set(keys)
         unknown: list[str] = []
         duplicate: list[str] = []
         changed: list[str] = []
@@ -145,7 +146,7 @@ class LabelBook:
                 unknown.append(key)
             seen[key] = value
         if matched:
-            self._answered.add(pl.DataFrame([joined[self.key], joined[self.label]]))
+            self._answered.add(pl.DataFrame([keys.alias(self.key), joined[self.label]]))
         made = joined["_predicted_at"].to_numpy() if matched else np.zeros(0, dtype=np.int64)
         late = np.asarray(came - made if matched else made, dtype=np.int64)
         if matched:

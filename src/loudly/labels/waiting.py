@@ -22,7 +22,7 @@ NOWHERE: Places = np.zeros(0, dtype=np.int32)
 
 
 class Waiting:
-    """Tables of rows with a text in the column `key`.
+    """Tables of rows with a column `key`, of any type: it is asked for as text.
 
     shelf: where rows beyond its `room` are put; their `told` columns stay in memory beside 40 bytes a row.
 
@@ -83,13 +83,13 @@ class Waiting:
     def _with(self, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         """The rows with the other columns of the one that has their key: as a join, at the cost of a few rows."""
         place = {key: i for i, key in enumerate(found[self._key])}
-        at = [place[key] for key in rows[self._key]]
+        at = [place[key] for key in self._texts(rows)]
         beside = found if at == list(range(found.height)) else found[at]
         return rows.hstack([column for column in beside if column.name != self._key])
 
     def holds(self, keys: pl.Series) -> pl.Series:
         """(n,) which of the keys wait."""
-        waiting = {key for rows in self.find(keys) for key in rows[self._key]}
+        waiting = {key for rows in self.find(keys) for key in self._texts(rows)}
         return pl.Series([key in waiting for key in keys], dtype=pl.Boolean)
 
     def drop(self, gone: Callable[[pl.DataFrame], pl.Series]) -> int:
@@ -149,14 +149,18 @@ class Waiting:
             if not len(at):
                 continue
             rows = batch.rows(at)
-            mine = np.array([key in known for key in rows[self._key]], dtype=np.bool_)
+            mine = np.array([key in known for key in self._texts(rows)], dtype=np.bool_)
             if mine.all():
                 yield batch, at, rows
             elif mine.any():
                 yield batch, at[mine], rows.filter(mine)
 
     def _hashes(self, rows: pl.DataFrame) -> NDArray[np.uint64]:
-        return rows[self._key].cast(pl.String).hash().to_numpy()
+        return self._texts(rows).hash().to_numpy()
+
+    def _texts(self, rows: pl.DataFrame) -> pl.Series:
+        keys = rows[self._key]
+        return keys if keys.dtype == pl.String else keys.cast(pl.String)
 
     def _known_as(self, hashes: NDArray[np.uint64]) -> Ids:
         """Sorted ids under these hashes, of rows that have left too."""
