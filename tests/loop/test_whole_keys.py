@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from conftest import SINCE
+from conftest import SINCE, make_app
 from lived import first_live, live_day
-from loudly.app.verbs import memory_stores
+from loudly.app.verbs import memory_stores, replay
 from loudly.core.clock import DAY
+from loudly.loop.replay import monthly
 
 
 def told(table: pl.DataFrame) -> list[tuple[str, object]]:
@@ -25,3 +26,13 @@ def told(table: pl.DataFrame) -> list[tuple[str, object]]:
 def test_whole_keys_meet_their_labels_as_texts_do(table: pl.DataFrame) -> None:
     whole = table.with_columns(id=pl.int_range(pl.len()) + 1000)
     assert told(whole) == told(whole.with_columns(pl.col("id").cast(pl.String)))
+
+
+def test_a_history_of_whole_keys_is_replayed(table: pl.DataFrame) -> None:
+    whole = table.with_columns(id=pl.int_range(pl.len()) + 1000)
+    made = [
+        replay(make_app(t).system, since="2024-02-01", until="2024-02-06")
+        for t in (whole, whole.with_columns(pl.col("id").cast(pl.String)))
+    ]
+    assert monthly(made[0]) == monthly(made[1])
+    assert made[0].answers.equals(made[1].answers)

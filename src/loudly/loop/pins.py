@@ -116,7 +116,7 @@ class Pins:
         arrival = self._live.book.arrived(labels, now)
         followed = self._live.stores.sample.mask(arrival.unknown)
         mine = self.book.arrived(labels, now).joined if self.book.waiting else arrival.joined.clear()
-        known = set(mine[self.book.key]) if mine.height else set()
+        known = set(mine[self.book.key].cast(pl.String)) if mine.height else set()
         unknown = tuple(key for key, ours in zip(arrival.unknown, followed, strict=True) if ours and key not in known)
         return replace(arrival, unknown=unknown, unfollowed=int((~followed).sum()), strange=strange)
 

@@ -176,8 +176,9 @@ def _end(at: np.ndarray[tuple[int], np.dtype[np.int64]], since: int, until: int 
 def _result(live: Live, kept: _Kept, table: pl.DataFrame, blocked: tuple[Verdict, ...]) -> Replayed:
     answers = pl.concat(kept.answers) if kept.answers else pl.DataFrame()
     if answers.height:
-        truth = table.select(pl.col(live.system.key).cast(pl.String), live.system.label)
-        answers = answers.join(truth, on=live.system.key, how="left", maintain_order="left")
+        key = pl.col(live.system.key).cast(pl.String)
+        truth = table.select(key, live.system.label)
+        answers = answers.with_columns(key).join(truth, on=live.system.key, how="left", maintain_order="left")
     return Replayed(live.system, live.state, tuple(live.stores.ledger.read()), answers, live.tally, blocked)
 
 
