@@ -78,6 +78,15 @@ def test_it_does_not_matter_how_the_rows_are_cut_into_files_and_groups(live: Liv
     assert glob.rows == rows.height
 
 
+def test_keys_that_are_whole_numbers_are_told_as_texts(table: pl.DataFrame, tmp_path: Path) -> None:
+    whole = table.with_columns(id=pl.int_range(pl.len()))
+    live, rows = make_live(whole)[0], new_rows(whole).head(20)
+    rows.write_parquet(tmp_path / "rows.parquet")
+    done = predict(live.system, (live.stores, CONFIG), str(tmp_path / "rows.parquet"), tmp_path / "out.parquet")
+    assert (done.rows, done.aside) == (20, 0)
+    assert pl.read_parquet(tmp_path / "out.parquet")["key"].to_list() == rows["id"].cast(pl.String).to_list()
+
+
 def test_bad_rows_are_set_aside_with_their_reason_and_the_server_refuses_the_same(
     live: Live, table: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -119,7 +119,7 @@ class Scorer:
         answered = pl.DataFrame(
             {
                 "_row": numbers,
-                "key": kept[key],
+                "key": kept[key].cast(pl.String),
                 "prediction": pl.Series(answer, dtype=pl.Array(pl.Float64, answer.shape[1])).cast(pl.List(pl.Float64)),
                 "version": pl.repeat(replies.versions[0], kept.height, dtype=pl.String, eager=True),
                 "fallback": pl.Series(replies.fallback, dtype=pl.Boolean),
