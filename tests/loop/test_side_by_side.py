@@ -164,13 +164,13 @@ def test_equal_points_at_once_are_each_told(executor: Executor) -> None:
     assert [params for what, (params, *_) in said if what == "told"] == [params for what, params in said if what == "asked"]
 
 
-def test_what_is_no_error_of_training_surfaces_as_it_does_here(executor: Executor) -> None:
+def test_models_that_cannot_predict_are_an_error_of_training_wherever_they_are_judged(executor: Executor) -> None:
     class Mute:
         def predict(self, X: Any) -> Any:
             raise ZeroDivisionError("of the model, not of the fit")
 
     for place in (executor, Here()):
-        with pytest.raises(ZeroDivisionError, match="of the model"):
+        with pytest.raises(TrainingError, match=r"cannot predict.*\n.*of the model"):
             searched(system_of(lambda X, y, *, used=1: Mute(), 4, {"used": (1, 4)}), place)
 
 
