@@ -17,7 +17,7 @@ from loudly.app.app import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DataClock
 from loudly.errors import UserFileError
-from loudly.loop.founding import found
+from loudly.loop.founding import found, reopen
 from loudly.loop.live import Live
 
 TABLE = make_world(days=30)
@@ -95,3 +95,11 @@ def test_an_ignored_column_that_is_not_there_is_told() -> None:
     system = replace(make_app(TABLE).system, ignored=("x11",))
     with pytest.raises(UserFileError, match="The ignored column 'x11' is not in the table"):
         found(Live(system, memory_stores("world"), DataClock(SINCE), key=b"key"), TABLE)
+
+
+def test_another_label_than_that_of_the_newest_dataset_is_told() -> None:
+    stores = memory_stores("world")
+    assert not found(Live(make_app(TABLE).system, stores, DataClock(SINCE), key=b"key"), TABLE)
+    renamed = replace(make_app(TABLE).system, label="yy")
+    with pytest.raises(UserFileError, match=r"The label column 'yy' is not in the newest dataset.*\n.*did you mean 'y'"):
+        reopen(Live(renamed, stores, DataClock(SINCE), key=b"key"))

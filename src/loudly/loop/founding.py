@@ -92,10 +92,17 @@ def _judge_keys(live: Live, labelled: pl.DataFrame) -> tuple[Verdict, ...]:
 
 
 def reopen(live: Live) -> bool:
-    """After a restart: the dataset the ledger names is what there is to learn from. False where there is none."""
-    dataset = live.state.dataset
+    """After a restart: the dataset the ledger names is what there is to learn from. False where there is none.
+
+    Raises: UserFileError where its label, time or key is none that the dataset has.
+    """
+    dataset, system = live.state.dataset, live.system
     if dataset is None:
         return False
+    for what, name in (("label", system.label), ("time", system.time), ("key", system.key)):
+        if dataset.schema.field(name) is None:
+            told = f"The {what} column {name!r} is not in the newest dataset: it was another when this was trained."
+            raise UserFileError(told, do=f"{nearest(name, dataset.schema.names)}; or begin anew: [store] root.")
     live.retraining.begin(dataset, load(dataset, live.stores.blobs).drop_nulls(live.system.label))
     return True
 
