@@ -53,6 +53,9 @@ def test_a_second_version_goes_through_a_rollout_and_can_be_rolled_back(project:
     assert project.json("status")["rollout"] is None
     assert project.json("kill", "--reason", "a test")["killed"] is True
     assert project.json("status")["killed"] is True
+    held = project.run("ship")
+    assert held.returncode == 1
+    assert "The kill switch is on" in held.stderr
     assert project.json("kill", "--reason", "over", "--off")["killed"] is False
 
 

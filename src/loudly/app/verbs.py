@@ -235,6 +235,8 @@ def ship(system: System, opened: Opened, version: str | None, beside: Sequence[s
 
     def offered(live: Live) -> Verdict:
         ref = full_name(live.state, system.name, version)
+        if live.state.killed:
+            raise RolloutError("The kill switch is on: nothing is shipped.", do="loudly kill --off --reason ...")
         verdict = gate_of(live, ref)
         if verdict.passed:
             live.offer(ref, "somebody asked for it", [full_name(live.state, system.name, other) for other in beside])
