@@ -101,7 +101,10 @@ def test_labels_of_a_file_reach_a_running_server_and_a_second_server_is_refused(
     assert server.wait(30) == 0
     assert b"cid" in segments(project), "the log of the first goes on"
     (tmp_path / "labels.csv").write_text("loan_id,late\nbob,true\n")
-    assert project.json("feedback", "labels.csv") == {"joined": 1, "unknown": 0, "strange": 0, "spooled": 0}
+    none = {"joined": 0, "unknown": 0, "strange": 0, "repeated": 0, "changed": 0, "spooled": 0}
+    assert project.json("feedback", "labels.csv") == none | {"joined": 1}
+    (tmp_path / "labels.csv").write_text("loan_id,late\nbob,false\nann,true\n")
+    assert "2 repeated, of which 1 say otherwise" in " ".join(project.run("feedback", "labels.csv").stdout.split())
     (tmp_path / "labels.csv").write_text("loan_id,late\ncid,1\n")
     wrong = project.run("feedback", "labels.csv")
     assert wrong.returncode == 1

@@ -25,7 +25,8 @@ from loudly.store.spools import SPOOLS
 def feedback(system: System, folder: Path | None, labels: pl.DataFrame) -> Mapping[str, int]:
     """Labels for predictions of the log: how many were joined, how many unknown, how many wait for the server that runs.
 
-    strange: how many were set aside, of values that the champion does not know.
+    strange: how many were set aside, of values that the champion does not know.  repeated: of keys that have a label already, which
+    counts; `changed` of them say otherwise.
 
     Raises: DataError for a table without key or label, keys that no request has, or labels of another type than in training.
     """
@@ -42,17 +43,18 @@ def feedback(system: System, folder: Path | None, labels: pl.DataFrame) -> Mappi
     if dataset is not None:
         _held(labels[system.label], dataset.schema.field(system.label))
     if labels.is_empty():
-        return {"joined": 0, "unknown": 0, "strange": 0, "spooled": 0}
+        return {"joined": 0, "unknown": 0, "strange": 0, "repeated": 0, "changed": 0, "spooled": 0}
     root = read_config(folder).root
     if being_written(root / "traffic"):
         _spool(root / SPOOLS / f"{BY_HAND}-{os.urandom(6).hex()}", labels)
-        return {"joined": 0, "unknown": 0, "strange": 0, "spooled": labels.height}
+        return {"joined": 0, "unknown": 0, "strange": 0, "repeated": 0, "changed": 0, "spooled": labels.height}
     with verbs.using_stores(system.name, folder, traffic=True) as opened:
         live = verbs.caught_up(system, opened)
         arrival = live.feedback(labels)
         live.tick()
     counts = {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "strange": len(arrival.strange)}
-    return counts | {"spooled": 0}
+    repeated = len(arrival.duplicate) + len(arrival.changed)
+    return counts | {"repeated": repeated, "changed": len(arrival.changed), "spooled": 0}
 
 
 def _held(given: pl.Series, field: Field | None) -> None:

@@ -134,6 +134,8 @@ def feedback(file: Path, labels: Path, as_json: bool) -> None:
     told = [f"{made['joined']:,} labels joined, {made['unknown']:,} unknown"]
     if made["unknown"]:
         told.append("unknown: no logged answer with that key waits for its label; `loudly status` shows some of the keys")
+    if made["repeated"]:
+        told.append(f"{made['repeated']:,} repeated, of which {made['changed']:,} say otherwise: the first label of a key counts")
     if made["strange"]:
         told.append(
             f"LOUD {made['strange']:,} labels set aside, of values that the champion does not know: `loudly status` shows some"
