@@ -16,7 +16,7 @@ from loudly.core.values import Field
 from loudly.errors import DataError, WheelAway, nearest
 from loudly.loop import traffic
 from loudly.loop.system import System
-from loudly.loop.taking import BY_HAND
+from loudly.loop.taking import BY_HAND, outcome_of
 from loudly.serve.request import expectation, fits
 from loudly.store.segments import SegmentWriter, being_written
 from loudly.store.spools import SPOOLS
@@ -42,19 +42,18 @@ def feedback(system: System, folder: Path | None, labels: pl.DataFrame) -> Mappi
         dataset = verbs.status(opened).dataset
     if dataset is not None:
         _held(labels[system.label], dataset.schema.field(system.label))
+    nothing = {"joined": 0, "unknown": 0, "strange": 0, "repeated": 0, "changed": 0, "spooled": 0}
     if labels.is_empty():
-        return {"joined": 0, "unknown": 0, "strange": 0, "repeated": 0, "changed": 0, "spooled": 0}
+        return nothing
     root = read_config(folder).root
     if being_written(root / "traffic"):
         _spool(root / SPOOLS / f"{BY_HAND}-{os.urandom(6).hex()}", labels)
-        return {"joined": 0, "unknown": 0, "strange": 0, "repeated": 0, "changed": 0, "spooled": labels.height}
+        return nothing | {"spooled": labels.height}
     with verbs.using_stores(system.name, folder, traffic=True) as opened:
         live = verbs.caught_up(system, opened)
         arrival = live.feedback(labels)
         live.tick()
-    counts = {"joined": arrival.joined.height, "unknown": len(arrival.unknown), "strange": len(arrival.strange)}
-    repeated = len(arrival.duplicate) + len(arrival.changed)
-    return counts | {"repeated": repeated, "changed": len(arrival.changed), "spooled": 0}
+    return nothing | outcome_of(arrival)
 
 
 def _held(given: pl.Series, field: Field | None) -> None:
