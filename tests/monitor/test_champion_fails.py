@@ -219,6 +219,8 @@ def test_labels_of_no_class_are_set_aside_aloud_page_hold_training_back_and_coun
         assert [hour(again, table, n, labels=some_maybe(0.0)) for n in range(62, 64)][-1] == [
             ("alarm_cleared", VALUES, "nearly all labels are of known values again")
         ]
+        again.retrain("by hand", "a test", offer=False)
+        assert (again.retraining.reference()["y"].dtype, again.ready["world/2"].classes) == (pl.Boolean, ("false", "true"))
 
 
 @pytest.mark.parametrize(
@@ -272,3 +274,9 @@ def test_a_model_of_other_classes_meets_no_rollout_and_says_why() -> None:
     live.system = replace(live.system, rollout=())
     live.offer("world/2", "somebody asked for it")
     assert live.state.champion == "world/2"
+
+
+def test_labels_that_are_lists_or_days_are_set_aside_and_stop_nothing() -> None:
+    lists, days = pl.Series([[1], None]), pl.Series([0, None]).cast(pl.Date)
+    for label, classes in ((lists, ("a", "b")), (lists, ()), (days, ())):
+        assert known_labels(label, classes).to_list() == [False, True]

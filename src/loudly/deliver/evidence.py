@@ -23,6 +23,7 @@ from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, no
 from loudly.deliver.rollout import RolloutSpec
 from loudly.deliver.unlabelled import early, fewer, rest_of, unknown, unlabelled
 from loudly.metrics.table import MetricSpec
+from loudly.shift.estimate.labelled import sound
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.clusters import clusters_of, hashes
 from loudly.stats.confidence_sequence import Running, cautious, difference, interval
@@ -353,7 +354,7 @@ def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: M
     A decision is no number that could be missing: half of no score is class 0 to who compares, so it is asked of the scores.
     """
     score = feedback.scores[arm]
-    known = _scored(score)
+    known = sound(score)
     if _ranks(metric):
         seen = evidence["seen"][arm]
         safe = np.where(known, score, 0.0)
@@ -366,14 +367,9 @@ def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: M
     return np.where(known, -np.minimum(losses, WORST), np.nan)
 
 
-def _scored(score: Floats) -> NDArray[np.bool_]:
-    """(n,) which rows have a score. Shapes: (n,) or (n, k)."""
-    return np.isfinite(score) if score.ndim == 1 else np.asarray(np.isfinite(score).all(axis=1))
-
-
 def _judges(feedback: Feedback, paired: bool) -> NDArray[np.bool_]:
     """(n,) which rows can be judged: both versions have scored them, or the one that answered."""
-    control, candidate = (_scored(feedback.scores[arm]) for arm in (CONTROL, CANDIDATE))
+    control, candidate = (sound(feedback.scores[arm]) for arm in (CONTROL, CANDIDATE))
     return control & candidate if paired else np.where(feedback.arm == 1, candidate, control)
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Executor, Floats, Model, ModelFormat
-from loudly.core.values import Decision, Schema, Task, Verdict
+from loudly.core.values import Decision, Role, Schema, Task, Verdict
 from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
@@ -33,6 +33,7 @@ from loudly.register.bundle import pack
 from loudly.register.fast_form import Fast, fasten, none
 from loudly.train.fit import answers, fit_once
 from loudly.train.ladder import climb
+from loudly.validate.conform import DTYPES
 from loudly.validate.schema import infer_schema
 
 SMALLEST_SLICE = 300
@@ -176,8 +177,20 @@ def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
 
 def known_labels(label: pl.Series, classes: Sequence[str]) -> pl.Series:
     """(n,) which labels `encode` has a number for; a missing one is no label, and not strange."""
+    if label.dtype.is_nested() or (label.dtype.is_temporal() and not classes):
+        return label.is_null()
     known = _spelled(label, classes).is_in(classes) if classes else label.cast(pl.Float64, strict=False).is_finite()
     return label.is_null() | known.fill_null(False)
+
+
+def as_trained(label: pl.Series, ready: Ready) -> pl.Series:
+    """(n,) labels that are known, in the type that training saw: those of one column are of one type, however they were sent."""
+    field = ready.schema.role(Role.LABEL)[0]
+    wanted = DTYPES[field.kind]
+    if label.dtype == wanted:
+        return label
+    texts = _spelled(label, ready.classes) if ready.classes else label
+    return texts == "true" if wanted == pl.Boolean else texts.cast(wanted, strict=False)
 
 
 def _spelled(label: pl.Series, classes: Sequence[str]) -> pl.Series:

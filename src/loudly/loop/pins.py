@@ -13,7 +13,7 @@ import polars as pl
 
 from loudly.errors import Conflict, LoudlyError, NotFound, nearest
 from loudly.labels.book import Arrival, LabelBook
-from loudly.loop.candidate import known_labels
+from loudly.loop.candidate import as_trained, known_labels
 from loudly.loop.host import Host
 from loudly.loop.restart import refresh
 from loudly.loop.serving import Ready, open_version
@@ -121,14 +121,15 @@ class Pins:
         return replace(arrival, unknown=unknown, unfollowed=int((~followed).sum()), strange=strange)
 
     def _sifted(self, labels: pl.DataFrame, now: int) -> tuple[pl.DataFrame, tuple[str, ...]]:
-        """The labels by which the champion can be judged, and the values of the others."""
+        """The labels by which the champion can be judged, in its type of label, and the values of the others."""
         champion = self._live.ready.get(self._live.state.champion or "")
         if champion is None:
             return labels, ()
         known = known_labels(labels[self.book.label], champion.classes)
         strange = () if known.all() else tuple(map(str, labels.filter(~known)[self.book.label]))
         self._live.watch.failing.labelled(labels.height, strange, now)
-        return (labels.filter(known) if strange else labels), strange
+        labels = labels.filter(known) if strange else labels
+        return labels.with_columns(as_trained(labels[self.book.label], champion)), strange
 
     def _made(self, version: str) -> tuple[Ready, Router]:
         live = self._live

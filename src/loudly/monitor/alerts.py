@@ -13,19 +13,20 @@ from typing import Any
 
 from loudly.core.canon import Json
 from loudly.core.values import Event, Verdict, plain
-from loudly.monitor import failing, silence
+from loudly.monitor.failing import ANSWERS, VALUES
 from loudly.monitor.judged import Cause, Weight, WindowJudged
 from loudly.monitor.settings import MonitorSettings
+from loudly.monitor.silence import LABELS, MOST_LABELS, REQUESTS
 
 CALM_WINDOWS = {"feed": 2, "performance": 7, "calibration": 7, "stream": 7}
 PAGES = tuple(CALM_WINDOWS)
 # Causes of the clock, and what is said when they are over.
 OVER = {
-    silence.REQUESTS: "it is heard again",
-    silence.LABELS: "it is heard again",
-    silence.MOST_LABELS: "labels come for as many answers as is usual by now",
-    failing.ANSWERS: "the champion answers again",
-    failing.VALUES: "nearly all labels are of known values again",
+    REQUESTS: "it is heard again",
+    LABELS: "it is heard again",
+    MOST_LABELS: "labels come for as many answers as is usual by now",
+    ANSWERS: "the champion answers again",
+    VALUES: "nearly all labels are of known values again",
 }
 SHIFT = "shift: "
 BUDGET = "over the budget"
