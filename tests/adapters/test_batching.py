@@ -42,6 +42,9 @@ class Echo:
         n = rows.height
         return Answered(list(rows.columns["x"]), ["e/1"] * n, ["control"] * n, [1.0] * n, [False] * n)
 
+    def refuse(self, rows: int, why: str) -> None:
+        raise NotImplementedError
+
     def settle(self) -> None:
         self.settled += 1
 

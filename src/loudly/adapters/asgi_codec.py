@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from loudly.core.values import Field, Kind, Role, Schema
 from loudly.errors import LoudlyError
 from loudly.serve.front import Answered
-from loudly.serve.request import Problem, check
+from loudly.serve.request import Problem, check, misfit
 from loudly.serve.rows import Rows, asked, has_keys, microseconds, rows_of
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63) + 1, le=2**63 - 1)]
@@ -54,15 +54,23 @@ class Answers(msgspec.Struct, gc=False):
 class Refused(Exception):
     """A request that gets an answer other than 200: status and body, as FastAPI's clients know them.
 
-    challenge: how a key is asked for, where that is what lacks.
+    challenge: how a key is asked for, where that is what lacks.  rows: that do not fit the schema, and `why`.
     """
 
     def __init__(
-        self, status: int, content: Any, retry_after: float | None = None, allow: str = "", challenge: bytes = b"Bearer"
+        self,
+        status: int,
+        content: Any,
+        retry_after: float | None = None,
+        *,
+        allow: str = "",
+        challenge: bytes = b"Bearer",
+        rows: int = 1,
+        why: str = "the body is no rows",
     ) -> None:
         super().__init__(status)
         self.status, self.content, self.retry_after, self.allow = status, content, retry_after, allow
-        self.challenge = challenge
+        self.challenge, self.rows, self.why = challenge, rows, why
 
 
 class Codec:
@@ -124,11 +132,11 @@ class Codec:
         given = objects(body, self.most_rows, self._spread)
         problems = check(given, self.schema)
         if problems:
-            raise Refused(422, unfit(problems[:MOST_PROBLEMS], self.version))
+            raise Refused(422, unfit(problems[:MOST_PROBLEMS], self.version), rows=len(given), why=misfit(problems[0]))
         try:
             return rows_of(given, self.schema)
         except (LoudlyError, OverflowError) as wrong:
-            raise Refused(422, {"detail": str(wrong)}) from wrong
+            raise Refused(422, {"detail": str(wrong)}, rows=len(given)) from wrong
 
     def _spread(self, given: Mapping[str, Any]) -> list[Any]:
         """An object as rows: itself, or what its columns hold. Raises: Refused for columns of unequal length."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from loudly.adapters.asgi_codec import Codec, Refused, answers
 from loudly.adapters.asgi_repository import status_of
@@ -15,6 +16,10 @@ from loudly.errors import LoudlyError
 from loudly.serve.attempt import Attempt
 from loudly.serve.front import Answered, Front
 from loudly.serve.rows import Rows, version_of
+
+# A body that is no rows of the schema: of `/predict`, and of the Open Inference Protocol.
+UNFIT = (422, 400)
+A = TypeVar("A")
 
 
 class Predictor:
@@ -48,6 +53,16 @@ class Predictor:
                 self._codecs.clear()
             known = self._codecs[version] = Codec(schema, self.settings.most_rows)
         return known
+
+    def read(self, version: str, reading: Callable[[Codec], A]) -> A:
+        """What is read by the codec of a version; rows that do not fit the champion's schema are noted. Raises: Refused."""
+        codec = self.reader(version)
+        try:
+            return reading(codec)
+        except Refused as wrong:
+            if wrong.status in UNFIT and not version:
+                self.front.refuse(wrong.rows, wrong.why)
+            raise
 
     async def answer(self, rows: Rows, request: Asking) -> tuple[Answered, int]:
         """The batch's answers, and where the request's own begin. Raises: Refused."""

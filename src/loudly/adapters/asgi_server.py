@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from loudly import __version__
@@ -206,17 +207,14 @@ class Server:
         named = request.asked("version")
         if named is not None:
             request.version = named if "/" in named else f"{self.front.name}/{named}"
-        codec = self.predictor.reader(request.version)
-        if len(body) <= LARGE_BODY:
-            rows = codec.read(body)
-        else:
-            rows = await asyncio.get_running_loop().run_in_executor(None, codec.read, body)
+        read = partial(self.predictor.read, request.version, lambda codec: codec.read(body))
+        rows = read() if len(body) <= LARGE_BODY else await asyncio.get_running_loop().run_in_executor(None, read)
         return self.predictor.reply(rows, *await self.predictor.answer(rows, request))
 
     def take(self, request: Asking, body: bytes, seat: Seat) -> Rows:
         """The rows of a plain prediction, which the batcher has now; the seat is told. Raises: Refused, Full."""
         self.admit(request, "predict")
-        rows = self.predictor.reader("").read(body)
+        rows = self.predictor.read("", lambda codec: codec.read(body))
         self.predictor.take(rows, request, seat)
         return rows
 
@@ -319,7 +317,8 @@ class Server:
         try:
             body = await self._body(request)
             length = request.header(b"inference-header-content-length")
-            asking = v2.read(body, length, self.predictor.reader(request.version).schema, self.settings.most_rows)
+            most = self.settings.most_rows
+            asking = self.predictor.read(request.version, lambda codec: v2.read(body, length, codec.schema, most))
             answered, first = await self.predictor.answer(asking.rows, request)
         except Refused as refused:
             if "error" in refused.content:

@@ -19,7 +19,7 @@ from loudly.adapters.asgi_codec import Refused
 from loudly.core.values import Field, Kind, Schema
 from loudly.errors import LoudlyError, nearest
 from loudly.serve.front import Answered
-from loudly.serve.request import check, fits
+from loudly.serve.request import check, fits, misfit
 from loudly.serve.rows import Rows, asked, rows_of
 
 DATATYPES = {
@@ -48,9 +48,9 @@ class Asked:
     outputs: Mapping[str, bool]
 
 
-def broken(message: str, status: int = 400) -> Refused:
+def broken(message: str, status: int = 400, rows: int = 1, why: str = "the body is no tensors") -> Refused:
     """A refusal as the protocol words it."""
-    return Refused(status, {"error": message})
+    return Refused(status, {"error": message}, rows=rows, why=why)
 
 
 def server(version: str) -> dict[str, Any]:
@@ -203,7 +203,9 @@ def _rows(columns: dict[str, list[Any]], schema: Schema, most_rows: int) -> Rows
     if problems:
         first = problems[0]
         raise broken(
-            f"row {first.row}, input {first.field!r}: expected {first.expected}, seen {first.seen} (schema {schema.version})"
+            f"row {first.row}, input {first.field!r}: expected {first.expected}, seen {first.seen} (schema {schema.version})",
+            rows=len(given),
+            why=misfit(first),
         )
     try:
         return rows_of(given, schema)

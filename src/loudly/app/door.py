@@ -79,6 +79,7 @@ class Door:
     def stop(self) -> None:
         """Ends."""
         self._stop.set()
+        self._outpost.tell_refused()
         self._line.flush()
 
     @property
@@ -132,6 +133,9 @@ class Door:
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         self._outpost.lose(rows, attempt)
 
+    def refuse(self, rows: int, why: str) -> None:
+        self._outpost.refused.add(rows, why)
+
     def settle(self) -> None:
         """Nothing waits here: what was answered is handed over."""
 
@@ -174,6 +178,7 @@ class Door:
     def _look(self) -> None:
         """Follows what was told last; says once when the wheel goes and when it is back."""
         wrong = ""
+        self._outpost.tell_refused()
         try:
             self._outpost.follow(self._line.told())
             self._line.check()

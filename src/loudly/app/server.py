@@ -126,6 +126,9 @@ class LiveFront:
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         self.live.answering.lose(rows, attempt)
 
+    def refuse(self, rows: int, why: str) -> None:
+        self.live.asides.count.add(rows, why)
+
     def settle(self) -> None:
         self.live.answering.settle()
 
@@ -244,6 +247,7 @@ class Wheel:
         self.ticker.stop()
         with self.live.lock:
             self.live.answering.fold()
+            self.live.asides.fold()
         self.front.flush()
 
 

@@ -23,6 +23,7 @@ from loudly.errors import StoreError
 from loudly.loop import traffic
 from loudly.loop.calls import CALLS, told_of
 from loudly.loop.host import Host
+from loudly.loop.misfits import ASIDES, Aside, aside_of
 from loudly.store.erasing import Disk, Expired, Rewritten, expire, rewrite
 from loudly.store.segments import Record
 
@@ -199,6 +200,8 @@ def _without(record: Record, names: tuple[str, str], gone: Gone, rows: list[int]
     """names: of the subject, and by which it is counted from now on."""
     if record.kind == CALLS:
         return told_of(record.payload).without(*names).to_bytes()
+    if record.kind == ASIDES:
+        return record.payload
     table = traffic.from_bytes(record.payload)
     found = gone(table)
     if not found.any():
@@ -210,6 +213,8 @@ def _without(record: Record, names: tuple[str, str], gone: Gone, rows: list[int]
 def _logged_at(record: Record) -> int | None:
     if record.kind == CALLS:
         return told.at if (told := told_of(record.payload)).entries else None
+    if record.kind == ASIDES:
+        return aside.at if (aside := aside_of(record.payload)).reasons else None
     table = traffic.from_bytes(record.payload)
     return None if table.is_empty() else int(table["_at"][-1])
 
@@ -217,4 +222,6 @@ def _logged_at(record: Record) -> int | None:
 def _emptied(record: Record) -> bytes:
     if record.kind == CALLS:
         return replace(told_of(record.payload), entries=()).to_bytes()
+    if record.kind == ASIDES:
+        return Aside(aside_of(record.payload).at).to_bytes()
     return traffic.to_bytes(traffic.from_bytes(record.payload).clear())

@@ -17,6 +17,7 @@ from loudly.core.values import Event, Verdict
 from loudly.deliver.disagreement import Disagreement
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop.calls import Told
+from loudly.loop.misfits import Aside
 from loudly.loop.past import Past
 from loudly.loop.policy import Unconfirmed
 from loudly.loop.retraining import Retraining
@@ -48,6 +49,8 @@ class Answers(Protocol):
     def fold(self) -> None: ...
 
     def caught_up(self) -> int: ...
+
+    def log(self, kind: str, make: Callable[[], bytes]) -> tuple[int, bool]: ...
 
     def prepared(self, rows: Rows, version: str = "") -> tuple[Rows, list[Any], Router]: ...
 
@@ -94,6 +97,12 @@ class Confirms(Protocol):
     def known(self) -> Unconfirmed | None: ...
 
 
+class Refuses(Protocol):
+    """`asides.Asides`: rows that do not fit the schema."""
+
+    def folded(self, told: Aside, *, again: bool = False) -> None: ...
+
+
 class Host(Protocol):
     """`live.Live`."""
 
@@ -129,6 +138,9 @@ class Host(Protocol):
 
     @property
     def pins(self) -> Named: ...
+
+    @property
+    def asides(self) -> Refuses: ...
 
     @property
     def confirming(self) -> Confirms: ...

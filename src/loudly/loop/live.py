@@ -24,6 +24,7 @@ from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering
 from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of, terms, unlike
+from loudly.loop.asides import Asides
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
 from loudly.loop.counting import Counting
@@ -79,7 +80,7 @@ class Live:
         self.given: dict[str, int] = {}
         self.unripe, self.untaught = Unripe(), Untaught(stores.shelf)
         self.disagreement = Disagreement()
-        self.asides: dict[str, int] = {}
+        self.asides = Asides(self)
         self.counting = Counting(self)
         self.answering = Answering(self)
         self.pins = Pins(self)
@@ -126,7 +127,7 @@ class Live:
             logged = traffic.logged(fitted.good, replies, rollout, now)
             _, behind = self.answering.log("predictions", partial(traffic.to_bytes, logged))
         with self.lock:
-            self._aside(fitted)
+            self.asides.table(fitted.aside)
             if not behind:
                 self.fold_answers(logged, now)
             self.counting.answers(fitted.good, replies)
@@ -163,6 +164,7 @@ class Live:
         now = self.clock.now()
         with self.lock:
             self.answering.fold()
+            self.asides.fold()
             refresh(self)
             if self.past.open:
                 return Plan(now, (), AGAIN)
@@ -216,13 +218,10 @@ class Live:
         self.confirming.labels(joined, now)
         hear(self, joined, now)
 
-    def _aside(self, fitted: Conformed) -> None:
-        for reason in fitted.aside["reason"].to_list() if fitted.aside.height else ():
-            self.asides[reason] = self.asides.get(reason, 0) + 1
-
     def end(self) -> None:
         """The last tick is over: what was odd since is told."""
         with self.lock:
+            self.asides.fold()
             refresh(self)
             self._report_odd()
 
@@ -231,10 +230,8 @@ class Live:
         if told := self.unmatched.told():
             self.event("labels_unmatched", **told)
             self.unmatched = Unmatched()
-        if self.asides:
-            reasons: dict[str, Json] = dict(sorted(self.asides.items()))
-            self.event("rows_set_aside", where="traffic", rows=sum(self.asides.values()), reasons=reasons)
-            self.asides = {}
+        if aside := self.asides.told():
+            self.event("rows_set_aside", **aside)
 
     # -- doing -------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from loudly.errors import RolloutError
 from loudly.loop import traffic
 from loudly.loop.answering import Fit, notes_of, still_wanted
 from loudly.loop.live import Live
+from loudly.loop.misfits import ASIDES, Count
 from loudly.loop.pins import missing, router_of
 from loudly.loop.sampling import Notes
 from loudly.loop.serving import Ready, open_version
@@ -89,6 +90,7 @@ class Outpost:
         self._standing: Standing | None = None
         self.lost = 0
         self.raised = Raised()
+        self.refused = Count()
 
     @property
     def version(self) -> str | None:
@@ -151,6 +153,11 @@ class Outpost:
         if units and not attempt.version and self._standing is not None:
             told = (self._standing.rollout, attempt.scoring, id(attempt), units)
             self._send("given_up", msgspec.msgpack.encode(told), 0)
+
+    def tell_refused(self) -> None:
+        """Hands over how many rows were refused since the last time, where there were any."""
+        if (told := self.refused.take(moment(self._clock))) is not None:
+            self._send(ASIDES, told.to_bytes(), 0)
 
     def _asked(self, version: str) -> tuple[Router, Schema, int]:
         standing = self._standing

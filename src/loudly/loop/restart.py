@@ -19,13 +19,15 @@ from loudly.loop import traffic
 from loudly.loop.arms import decided
 from loudly.loop.calls import CALLS, Told, told_of
 from loudly.loop.host import Host
+from loudly.loop.misfits import ASIDES, Aside, aside_of
 from loudly.loop.records import KINDS, LABELS, batches
 from loudly.loop.state import State, fold
 from loudly.store.segments import FRAME_BYTES, Record, bytes_in, read_segments
 from loudly.store.spools import taken_of
 
 LOOK_EVERY = 64
-Found = pl.DataFrame | Told
+Counted = Told | Aside
+Found = pl.DataFrame | Counted
 A = TypeVar("A")
 
 
@@ -54,7 +56,7 @@ class Folding:
     def __init__(self, live: Host, folder: Path, taken: dict[str, int], progress: Callable[[int, int], None]) -> None:
         self._live, self._folder, self._taken, self._progress = live, folder, taken, progress
         self._cell: tuple[int, int] | None = None
-        self._calls: deque[Told] = deque()
+        self._counted: deque[tuple[str, Counted]] = deque()
         self._labelled = False
         self.last = 0
         live.past.size = bytes_in(folder) if folder.exists() else 0
@@ -75,12 +77,12 @@ class Folding:
         yield from self._told()
 
     def _told(self) -> Iterator[tuple[str, Found]]:
-        while self._calls:
-            yield CALLS, self._calls.popleft()
+        while self._counted:
+            yield self._counted.popleft()
 
     def passes(self, found: Found) -> bool:
         """Whether time goes by from the table before to this one, so that windows may close."""
-        return not isinstance(found, Told) and self._cell not in (None, self._live.watch.cell(int(found["_at"][0])))
+        return isinstance(found, pl.DataFrame) and self._cell not in (None, self._live.watch.cell(int(found["_at"][0])))
 
     def told_before(self) -> None:
         """All of before the restart is folded: it was told then, and of the rollout the ledger knows how far it had come."""
@@ -95,6 +97,9 @@ class Folding:
         """
         if isinstance(found, Told):
             self._live.counting.fold(found)
+            return
+        if isinstance(found, Aside):
+            self._live.asides.folded(found, again=again)
             return
         at = int(found["_at"][0])
         before, self._cell = self._cell, self._live.watch.cell(at)
@@ -113,9 +118,11 @@ class Folding:
             if record.kind == CALLS:
                 if teaches := self._teaches(told := told_of(record.payload)):
                     yield record  # all of before is told first
-                self._calls.append(told)
+                self._counted.append((CALLS, told))
                 if teaches:
                     yield record  # and this before all that comes
+            elif record.kind == ASIDES:
+                self._counted.append((ASIDES, aside_of(record.payload)))
             elif record.kind in KINDS:
                 self._labelled |= record.kind == LABELS
                 yield record

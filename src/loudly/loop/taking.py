@@ -21,6 +21,7 @@ from loudly.loop import traffic
 from loudly.loop.calls import CALLS, Told
 from loudly.loop.counting import late_call
 from loudly.loop.live import Live
+from loudly.loop.misfits import ASIDES, aside_of
 from loudly.loop.records import batches
 from loudly.loop.traffic import Entry
 from loudly.serve.replies import Replies
@@ -104,11 +105,17 @@ def _in_order(records: Iterable[Record]) -> list[Record]:
     newest: dict[str, int] = {}
     timed: list[tuple[int, Record]] = []
     for record in records:
-        one = traffic.entry(record.payload) if record.kind != "given_up" else None
         name = record.origin.rpartition(":")[0]
-        newest[name] = max(newest.get(name, 0), one.at if one is not None else 0)
+        newest[name] = max(newest.get(name, 0), _answered_at(record))
         timed.append((newest[name], record))
     return [record for _, record in sorted(timed, key=lambda pair: pair[0])]
+
+
+def _answered_at(record: Record) -> int:
+    if record.kind == ASIDES:
+        return aside_of(record.payload).at
+    one = traffic.entry(record.payload) if record.kind != "given_up" else None
+    return one.at if one is not None else 0
 
 
 def _fold(live: Live, records: Sequence[Record]) -> None:
@@ -116,7 +123,10 @@ def _fold(live: Live, records: Sequence[Record]) -> None:
     live.answering.fold()
     behind = live.answering.behind
     _given_up(live, [record for record in records if record.kind == "given_up"])
-    for kind, entries, table in batches(live, records):
+    for record in records:
+        if record.kind == ASIDES and not behind:
+            live.asides.folded(aside_of(record.payload))
+    for kind, entries, table in batches(live, [record for record in records if record.kind != ASIDES]):
         match kind:
             case "predictions":
                 if not behind:

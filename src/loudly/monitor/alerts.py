@@ -13,7 +13,7 @@ from typing import Any
 
 from loudly.core.canon import Json
 from loudly.core.values import Event, Verdict, plain
-from loudly.monitor.failing import ANSWERS, VALUES
+from loudly.monitor.failing import ANSWERS, ROWS, VALUES
 from loudly.monitor.judged import Cause, Weight, WindowJudged
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.silence import LABELS, MOST_LABELS, REQUESTS
@@ -26,6 +26,7 @@ OVER = {
     LABELS: "it is heard again",
     MOST_LABELS: "labels come for as many answers as is usual by now",
     ANSWERS: "the champion answers again",
+    ROWS: "nearly all rows fit the schema again",
     VALUES: "nearly all labels are of known values again",
 }
 SHIFT = "shift: "

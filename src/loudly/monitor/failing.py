@@ -1,7 +1,8 @@
-"""Rows that the champion has no score for, and labels that nothing can be judged by: no window tells of them, so they are counted.
+"""Rows that are refused, rows that the champion has no score for, labels of no known value: no window tells, so they are counted.
 
-A model that raises, is late or answers NaN is replaced by the constant of last resort, and a label of no known value is set aside.
-Either is well for a row; beyond one in a hundred somebody is told, at the next tick, not when the window closes.
+A row that does not fit the schema is refused; a model that raises, is late or answers NaN is replaced by the constant of last
+resort; a label of no known value is set aside. Each is well for a row; beyond one in a hundred somebody is told, at the next tick,
+not when the window closes.
 
 Counted are the hour of now and the last one before it that had rows, each of 20 rows or more. Cost: some µs a call.
 
@@ -28,7 +29,7 @@ SHARE = 0.01
 RISK = 1e-6
 FEWEST = 20
 SHOWN = 40
-ANSWERS, VALUES = "failure: answers", "feed: labels"
+ANSWERS, ROWS, VALUES = "failure: answers", "feed: rows", "feed: labels"
 Told = tuple[int, int]
 
 
@@ -70,10 +71,11 @@ class Share:
 
 
 class Failing:
-    """Both, of one champion. Another one begins anew with its answers; labels are of whoever sends them."""
+    """All of it, of one champion. Another one begins anew with its answers; rows and labels are of whoever sends them."""
 
     def __init__(self) -> None:
-        self._answers, self._labels, self._shown = Share(), Share(), ""
+        self._answers, self._rows, self._labels = Share(), Share(), Share()
+        self._shown = self._why = ""
 
     def begin(self) -> None:
         """Another champion."""
@@ -81,8 +83,14 @@ class Failing:
 
     def answered(self, table: pl.DataFrame, scores: Floats, now: int) -> None:
         """Rows were answered: those of arm 0, where `_arm` is told, by the champion. scores: its own, (n,) or (n, k)."""
+        self._rows.add(table.height, 0, now)
         asked = table["_arm"].to_numpy() == 0 if "_arm" in table.columns else np.ones(table.height, dtype=bool)
         self._answers.add(int(np.count_nonzero(asked)), int(np.count_nonzero(asked & ~sound(scores))), now)
+
+    def refused(self, rows: int, why: str, now: int) -> None:
+        """Rows were refused, most of them for one reason."""
+        self._why = why
+        self._rows.add(rows, rows, now)
 
     def labelled(self, labels: int, strange: Sequence[str], now: int) -> None:
         """Labels came. strange: the values that were set aside."""
@@ -91,13 +99,20 @@ class Failing:
 
     def causes(self) -> tuple[Cause, ...]:
         """What fails more often than it may, as of now."""
-        answers, labels = self._answers.found(), self._labels.found()
+        answers, rows, labels = self._answers.found(), self._rows.found(), self._labels.found()
         silent = f"the champion has no score for {answers.failed:,} of the newest {answers.rows:,} rows that it was to answer: "
         silent += "it raised, was late or gave no number, and a constant answered"
+        unfit = (
+            f"{rows.failed:,} of the newest {rows.rows:,} rows do not fit the schema, e.g. {self._why!r}: nobody has answered them"
+        )
         strange = f"{labels.failed:,} of the newest {labels.rows:,} labels are of no value that the champion knows, "
         strange += f"e.g. {self._shown!r}: they are set aside, and count when they are sent again rightly; a class that is new is "
         strange += "learned from a table that has it"
-        found = (("failure", ANSWERS, "answers", silent, answers), ("feed", VALUES, "labels", strange, labels))
+        found = (
+            ("failure", ANSWERS, "answers", silent, answers),
+            ("feed", ROWS, "rows", unfit, rows),
+            ("feed", VALUES, "labels", strange, labels),
+        )
         return tuple(
             Cause(kind, cause, share.verdict(subject, told)) for kind, cause, subject, told, share in found if share.low > SHARE
         )

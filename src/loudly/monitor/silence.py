@@ -148,6 +148,11 @@ class Silence:
         self._labels.answered(len(at), now, int(at.max(initial=0)))
         self.share.answered(at, now)
 
+    def refused(self, now: int) -> None:
+        """Requests came, and were not answered."""
+        self.heard["request"] = now
+        self._requests.came(now)
+
     def labelled(self, at: Ints, now: int) -> None:
         """Labels of answers came. at: (n,) event time of their rows."""
         self.heard["label"] = now

@@ -78,8 +78,7 @@ class Watch:
         self._news: list[Event] = []
         self._task: Task | None = None
         self._expected: float | None = None
-        self._since = 0
-        self._folded = 0
+        self._since = self._folded = 0
         self._unseen, self._kind = False, ""
         self._aside: Counter[str] = Counter()
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
@@ -145,6 +144,11 @@ class Watch:
         self._due.append((table, scores, now))
         if sum(rows.height for rows, _, _ in self._due) >= MOST_DUE:
             self._fold()
+
+    def refused(self, rows: int, why: str, now: int) -> None:
+        """Rows came that do not fit the schema. why: of most."""
+        self.silence.refused(now)
+        self.failing.refused(rows, why, now)
 
     def _fold(self) -> None:
         """Folds the rows that are due, all of one cell of time: few at a time would cost a hundred times as much a row."""

@@ -28,6 +28,7 @@ class Front(Protocol):
 
     `answer` may be called from many threads. What it leaves to be folded is folded by `settle`, which a server calls between
     answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
+    `refuse` takes note of rows that do not fit the champion's schema, and why.
     `version` is the champion. `schema` is of a version that is loaded, of the champion for "". `loaded` can be asked by name;
     `repository` tells of every version that is registered whether it can, and why not; `load` and `unload` change that.
     `promote` makes a version champion where the ledger is still at `position`, and raises StaleWriter where it is not.
@@ -66,6 +67,8 @@ class Front(Protocol):
     def give_up(self, rows: Rows, attempt: Attempt) -> Answered: ...
 
     def lose(self, rows: Rows, attempt: Attempt) -> None: ...
+
+    def refuse(self, rows: int, why: str) -> None: ...
 
     def settle(self) -> None: ...
 

@@ -30,6 +30,16 @@ class Problem:
     seen: str
 
 
+def misfit(problem: Problem) -> str:
+    """Why a row does not fit, without a value of it.
+
+    >>> misfit(Problem(0, "temp", "number or null (training saw 10 to 100)", "'warm'"))
+    'temp is no number'
+    """
+    lacks = problem.seen in ("null", "nothing")
+    return f"{problem.field} is missing" if lacks else f"{problem.field} is no {problem.expected.split()[0]}"
+
+
 def expectation(field: Field) -> str:
     """What a field must be, in words.
 
