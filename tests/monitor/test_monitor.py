@@ -156,6 +156,44 @@ def test_confirmed_performance_finds_harm_and_seldom_cries_wolf() -> None:
     assert "2,000 more labelled rows" in few.missing
 
 
+def test_further_below_than_is_tolerated_and_not_surely_is_no_proof_that_all_is_well() -> None:
+    """It was PASS, so a shift was held back as harmless though labels spoke of harm, and the estimate was not asked."""
+    auc, trail = metric("roc_auc"), Trail(DAY)
+    trail.add(*labelled(1, 2500, 1.5))
+    value = judge(trail, auc, 0.5, SETTINGS, 14 * DAY, 0).evidence[0].effect
+    assert value is not None
+    decided = {gap: judge(trail, auc, value + gap, SETTINGS, 14 * DAY, 0) for gap in (-0.05, 0.009, 0.011, 0.02, 0.1)}
+    assert [v.decision for v in decided.values()] == ["PASS", "PASS", "UNDECIDED", "UNDECIDED", "FAIL"]
+    assert decided[0.02].missing == "more labelled rows"
+    assert "not surely" in decided[0.02].reason
+    error = metric("mse")
+    numbers = Trail(DAY)
+    truth = np.random.default_rng(0).normal(size=2500)
+    numbers.add(truth, np.zeros(2500), np.arange(2500) * (14 * DAY // 2500))
+    mse = float((truth**2).mean())
+    assert [judge(numbers, error, mse - gap, SETTINGS, 14 * DAY, 0).decision for gap in (0.005, 0.05, 0.5)] == [
+        "PASS",
+        "UNDECIDED",
+        "FAIL",
+    ], "of a loss less is better"
+
+
+def test_a_shift_with_labels_that_are_not_sure_is_weighed_by_the_estimate(
+    table: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, now = crowned(table), START + 30 * DAY
+    open_, evidence = Decision.UNDECIDED, watch.performance(now).evidence
+    unsure = Verdict(open_, "performance", "further below, and not surely", evidence, missing="more labelled rows")
+    monkeypatch.setattr(watch, "performance", lambda _: unsure)
+    weights = {}
+    for decision in (Decision.PASS, Decision.FAIL, open_):
+        told = Verdict(decision, "estimated performance", "as scores say", missing="labels" if decision is open_ else "")
+        monkeypatch.setattr(watch, "estimate", lambda _, told=told: told)
+        weights[decision] = watch.weight(now)
+    assert [(w.pages, w.kind) for w in weights.values()] == [(False, "harmless"), (True, "harm"), (True, "unknown")]
+    assert "not surely" in weights[open_].reason
+
+
 def test_calibration_is_judged_with_days_as_clusters() -> None:
     trail = Trail(DAY)
     trail.add(*labelled(2, 6000, 1.5, level=1.2))

@@ -84,7 +84,10 @@ def _trailing(trail: Trail, settings: MonitorSettings, now: int, since: int) -> 
 
 
 def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: MonitorSettings, now: int, since: int) -> Verdict:
-    """The trailing windows (from `since` on, when the champion came) against what the gate led to expect."""
+    """The trailing windows (from `since` on, when the champion came) against what the gate led to expect.
+
+    PASS says that no harm is seen: further below than is tolerated, and not surely, is neither that nor harm.
+    """
     truth, score, _windows = _trailing(trail, settings, now, since)
     if len(truth) < settings.enough or expected is None:
         lacking = f"{settings.enough - len(truth):,} more labelled rows" if expected is not None else "an expectation"
@@ -100,6 +103,9 @@ def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: Mo
     told = f"{metric.name} {value:.4f} [{found.low:.4f}, {found.high:.4f}] over {len(truth):,} rows, expected {expected:.4f}"
     if metric.better * (best - expected) < -settings.tolerance:
         return Verdict(Decision.FAIL, SUBJECT, f"surely below what was expected: {told}", (found,))
+    if metric.better * (value - expected) < -settings.tolerance:
+        reason = f"further below what was expected than is tolerated, and not surely: {told}"
+        return Verdict(Decision.UNDECIDED, SUBJECT, reason, (found,), missing="more labelled rows")
     return Verdict(Decision.PASS, SUBJECT, told, (found,))
 
 

@@ -287,7 +287,7 @@ class Watch:
             return Weight(True, "harm", f"harm is estimated: {estimated.reason}")
         if estimated.missing == "answers":
             return Weight(False, "waiting", f"whether it does harm cannot be told yet: {estimated.reason}")
-        return Weight(True, "unknown", f"whether it does harm cannot be told without labels: {estimated.reason}")
+        return Weight(True, "unknown", f"whether it does harm cannot be told: {confirmed.reason}; {estimated.reason}")
 
     def broken_spans(self) -> tuple[tuple[int, int], ...]:
         """Event time of all windows in which the feed was broken: never data to learn from."""
