@@ -9,8 +9,10 @@ import pytest
 
 from conftest import make_app
 from lived import first_live
+from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY
 from loudly.deliver.rollout import parse_rollout
+from loudly.loop.arms import weaknesses
 from loudly.loop.live import Live
 from loudly.loop.stores import Stores
 
@@ -29,14 +31,24 @@ def offered(table: pl.DataFrame, stores: Stores, metric: str, *stages: str) -> l
     return [f"{e.data['what']}: {e.data['reason']}" for e in kinds if "judged by" in str(e.data["what"])]
 
 
-@pytest.mark.parametrize(("metric", "judged"), [("f1", "accuracy"), ("recall", "accuracy"), ("average_precision", "roc_auc")])
-def test_a_rollout_that_is_judged_by_another_metric_than_asked_says_so_aloud(
-    world: pl.DataFrame, stores: Stores, metric: str, judged: str
-) -> None:
-    said = offered(world, stores, metric, "shadow 1d", "canary 10% 100%")
+def test_a_rollout_that_is_judged_by_another_metric_than_asked_says_so_aloud(world: pl.DataFrame, stores: Stores) -> None:
+    said = offered(world, stores, "average_precision", "shadow 1d", "canary 10% 100%")
     assert len(said) == 1
-    assert said[0].startswith(f"a rollout is judged by {judged}, not by {metric}: ")
-    assert f"taken as one of {judged}" in said[0]
+    assert said[0].startswith("a rollout is judged by roc_auc, not by average_precision: ")
+    assert "taken as one of roc_auc" in said[0]
+
+
+@pytest.mark.parametrize("metric", ["f1", "recall"])
+def test_a_rollout_that_is_judged_by_a_ratio_row_by_row_says_so_and_what_where_it_cannot(
+    world: pl.DataFrame, stores: Stores, metric: str
+) -> None:
+    (said,) = offered(world, stores, metric, "shadow 1d", "canary 10% 100%")
+    assert said.startswith(f"a rollout is judged by {metric} row by row, as it changes around control's: ")
+    live, _ = first_live(world, memory_stores("world"))
+    live.system = replace(live.system, metric=metric)
+    ((what, why),) = weaknesses(live, 2, rated=False)
+    assert what == f"a rollout is judged by accuracy, not by {metric}"
+    assert "taken as one of accuracy" in why
 
 
 @pytest.mark.parametrize(("metric", "stage"), [("roc_auc", "canary 10% 100%"), ("f1", "thompson for 7d")])

@@ -109,7 +109,7 @@ def planned(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec, 
     share: of the candidate.
     """
     seen = spread(evidence)
-    deviation = seen or ASSUMED.get(metric.name, proportion_deviation())
+    deviation = seen or ASSUMED.get(metric.name, proportion_deviation() * (metric.reach or 1.0))
     if spec.margin <= 0:
         return "no size is planned for a margin of 0", None
     size = sequential(spec.margin, deviation, POWER, spec.alpha, share)

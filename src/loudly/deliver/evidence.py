@@ -5,7 +5,7 @@ Control is arm 0, the candidate arm 1. Gains are oriented: + is better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,15 +32,13 @@ from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
 
 WARM_UP = 100
-# An AUC is as uncertain as its rarer class is small, and of a handful of labels no spread can be told.
+# An AUC or F1 is as uncertain as its rarer class is small, and of a handful of labels no spread can be told.
 FEWEST_OF_CLASS = 30
 # An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and
 # the sample ratio, which rolls nothing back) take a tenth besides.
 ERRORS, GUARD = 0.5, 0.1
 SUSPECT_ERRORS = 1.64
 INFORMATIVE = 1.5
-# Metrics whose rows have values within 1 of their mean.
-BOUNDED = ("roc_auc", "accuracy", "brier")
 SUSPECT = "well overall, but suspect in a slice"
 # A loss whose square is no number any more counts as this one: it is a loss, not a row that nobody has scored.
 WORST = 1e145
@@ -63,6 +61,7 @@ def nothing_yet() -> dict[str, Any]:
         "clusters": {CONTROL: [], CANDIDATE: []},
         "before": Cuped().plain(),
         "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
+        "of_class": {CONTROL: [], CANDIDATE: []},
         "slices": {},
         "today": dict(NO_ROWS),
         "errors": ArmProcess().plain(),
@@ -90,6 +89,8 @@ def add(
     out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
     if _ranks(metric):
         out["seen"] = {arm: _seen(evidence["seen"][arm], feedback, arm) for arm in values}
+    if metric.rates:
+        out["of_class"] = {arm: _of_class(evidence["of_class"][arm], feedback, arm, len(metric.rates)) for arm in values}
     if evidence["rows"] + len(feedback.truth) <= WARM_UP and _ranks(metric):
         return out
     if paired:
@@ -264,8 +265,8 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
 
 
 def _range(evidence: Mapping[str, Any], metric: MetricSpec) -> float:
-    """How far a row's value may lie from the mean: 1 where it is bounded so, else the farthest seen."""
-    return 1.0 if metric.name in BOUNDED else float(evidence["farthest"])
+    """How far a row's value may lie from the mean, where that is bounded; else the farthest seen."""
+    return metric.reach if metric.reach is not None else float(evidence["farthest"])
 
 
 def _by_unit(evidence: Mapping[str, Any], arm: str) -> Running:
@@ -311,7 +312,9 @@ def batches_p(batches: list[float]) -> float | None:
 
 
 def _rare(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> int:
-    """Labels of the class of which an AUC has least, in the arm that has least of it; enough, where classes do not matter."""
+    """Labels of the class of which there are least, in the arm that has least of it; enough, where classes do not matter."""
+    if metric.rates:
+        return min(min(evidence["of_class"][arm], default=0) for arm in (CONTROL, CANDIDATE))
     if not _ranks(metric):
         return FEWEST_OF_CLASS
     return int(min(sum(seen) for arm in (CONTROL, CANDIDATE) for seen in evidence["seen"][arm].values()))
@@ -385,6 +388,11 @@ def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, li
         "negatives": (np.asarray(seen["negatives"]) + negatives).tolist(),
         "positives": (np.asarray(seen["positives"]) + positives).tolist(),
     }
+
+
+def _of_class(seen: Sequence[int], feedback: Feedback, arm: str, classes: int) -> list[int]:
+    came = np.bincount(feedback.truth[sound(feedback.scores[arm])].astype(np.int64), minlength=classes)
+    return [int(n) for n in came + np.asarray(seen or [0] * classes)]
 
 
 def _of(positive: Any, rows: Any) -> Any:

@@ -10,17 +10,21 @@ import polars as pl
 
 from loudly.core.canon import Json, finite
 from loudly.core.clock import span
-from loudly.core.values import Arm
+from loudly.core.values import Arm, Event
 from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import RolloutError
+from loudly.loop.candidate import encode
 from loudly.loop.host import Host
 from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
 from loudly.loop.system import System
-from loudly.metrics.table import SCALED, in_traffic
+from loudly.metrics.table import RATED, SCALED, Rate, in_traffic, rates_of
 from loudly.serve.context import Context, check_columns, context_of, fitted
 from loudly.serve.replies import Served, arm_names
 from loudly.serve.router import Routing
+
+# Of the training, for the shares of classes.
+MOST_ROWS = 20_000
 
 
 def beside(live: Host, version: str, named: Sequence[str]) -> tuple[str, ...]:
@@ -55,30 +59,31 @@ def unlike(live: Host, version: str) -> str:
     return " is not ".join(told)
 
 
-def prepare(live: Host, versions: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Whatever could refuse a rollout does so before it begins: artefacts, and columns to go by.
+def beginning(live: Host, version: str, named: Sequence[str], reason: str) -> tuple[Event, ...]:
+    """What the ledger is told when a rollout begins: what it promises less than was asked for, and how it will go.
 
-    Returns what it promises less than was asked for, and why.
+    named: as of `beside`. Whatever could refuse a rollout does so before it begins: artefacts, and columns to go by.
     """
-    for version in versions:
-        if why := unlike(live, version):
+    others, rates, now = beside(live, version, named), rates_now(live), live.clock.now()
+    for one in (version, *others):
+        if why := unlike(live, one):
             do = "Without a `rollout` in the system it becomes champion at once."
-            raise RolloutError(f"No rollout can hold {version} against the champion: {why}.", do=do)
+            raise RolloutError(f"No rollout can hold {one} against the champion: {why}.", do=do)
     for spec in live.system.rollout:
         check_columns(spec.columns, live.ready[live.state.champion or ""].schema)
         if spec.interleaves:
             ranked(live.system, live.ready[live.state.champion or ""].task)
-    return tuple(_weakened(live, len(versions) + 1))
-
-
-def terms(live: Host, others: Sequence[str]) -> dict[str, Json]:
-    """What the record of a rollout's beginning says of how it will go."""
-    said: dict[str, Json] = {"stages": [spec.strategy for spec in live.system.rollout]}
+    said: dict[str, Json] = {"version": version, "champion": live.state.champion, "reason": reason}
+    said["stages"] = [spec.strategy for spec in live.system.rollout]
     if others:
         said["others"] = list(others)
     if (scale := scale_of(live)) is not None:
         said["scale"] = scale
-    return said
+    if rates:
+        said["rates"] = [list(rate) for rate in rates]
+    weakened = weaknesses(live, len(others) + 2, bool(rates))
+    less = [Event("guarantee_weakened", now, {"version": version, "what": what, "reason": why}) for what, why in weakened]
+    return (*less, Event("rollout_started", now, said))
 
 
 def scale_of(live: Host) -> float | None:
@@ -91,13 +96,27 @@ def scale_of(live: Host) -> float | None:
     return finite(float(labels.filter(labels.is_finite()).to_numpy().var()))
 
 
-def _weakened(live: Host, arms: int) -> Iterator[tuple[str, str]]:
+def rates_now(live: Host) -> tuple[Rate, ...]:
+    """How often each class comes and is decided, as the champion answers the newest rows of its training; () where nobody asks."""
+    champion = live.state.champion or ""
+    expected, rows = live.state.expected.get(champion), live.retraining.reference().tail(MOST_ROWS)
+    if live.system.metric not in RATED or expected is None or rows.is_empty():
+        return ()
+    ready = live.ready[champion]
+    return rates_of(live.system.metric, encode(rows[live.system.label], ready.classes), ready.predict(rows), expected)
+
+
+def weaknesses(live: Host, arms: int, rated: bool) -> Iterator[tuple[str, str]]:
+    """What a rollout of so many arms promises less than was asked for, and why. rated: whether there are rates to judge by."""
     room, asked = live.system.room, live.system.metric
     if arms < room + 2:
         why = f"{arms}, for no other version has passed its gate and was not judged yet"
         yield f"a rollout of {room + 2} arms has fewer", why
     judged = in_traffic(asked, live.ready[live.state.champion or ""].task).name
-    if judged != asked and not all(spec.rewarded for spec in live.system.rollout):
+    if rated and not all(spec.rewarded for spec in live.system.rollout):
+        why = "the classes are taken to come as often as before it, and of a large change the size is told less exactly"
+        yield f"a rollout is judged by {asked} row by row, as it changes around control's", why
+    if judged != asked and not rated and not all(spec.rewarded for spec in live.system.rollout):
         margin = f"its margin is taken as one of {judged}, and what {judged} does not show is not found"
         if (scale := scale_of(live)) is not None:
             what = "control's rmse was" if asked == "rmse" else "the variance of the label was"

@@ -67,7 +67,7 @@ class Confirming:
         live.adopt(known.version)
         spec = replace(scaled(live.system, live.system.rollout[rollout.stage], rollout.scale), ramp=())
         task = live.ready[known.version].task
-        strategy = strategy_of(live.system, spec, task, context.features if context else 0)
+        strategy = strategy_of(live.system, spec, task, context.features if context else 0, rollout.rates)
         self._started, self._duel = rollout.started, Duel(strategy, arms, index)
         self._state = self._duel.init(rollout.stage_at, state)
         self._verdict = Verdict(Decision.UNDECIDED, strategy.name, "promoted; labels are still to come", missing="labels")

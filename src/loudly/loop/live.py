@@ -23,7 +23,7 @@ from loudly.errors import RolloutError
 from loudly.labels.book import Arrival, LabelBook
 from loudly.loop import traffic
 from loudly.loop.answering import Answering
-from loudly.loop.arms import advance, arms_of, beside, context_now, decided, new_context, prepare, rivals, routing_of, terms, unlike
+from loudly.loop.arms import advance, arms_of, beginning, context_now, decided, new_context, rivals, routing_of, unlike
 from loudly.loop.asides import Asides
 from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
@@ -294,10 +294,7 @@ class Live:
             return
         if self.state.rollout is not None:
             raise RolloutError("A rollout is running; one at a time.", seen=self.state.rollout.version)
-        others = beside(self, version, named)
-        for what, why in prepare(self, (version, *others)):
-            self.event("guarantee_weakened", version=version, what=what, reason=why)
-        self.event("rollout_started", version=version, champion=self.state.champion, reason=reason, **terms(self, others))
+        self.record(*beginning(self, version, named, reason))
         self.given = {}
         self.rollout_state = {}
         self._enter(version, 0, "its gate has passed")
@@ -357,7 +354,8 @@ class Live:
         spec, arms, context = patient(self, stage), arms_of(self), context_now(self.state.rollout)
         for arm in arms:
             self.adopt(arm.version)
-        self.strategy = strategy_of(self.system, spec, self.ready[arms[1].version].task, context.features if context else 0)
+        task, rates = self.ready[arms[1].version].task, self.state.rollout.rates if self.state.rollout is not None else ()
+        self.strategy = strategy_of(self.system, spec, task, context.features if context else 0, rates)
         self.rollout_state = decided(self, self.strategy.init(arms, at, carry))
         self.unripe = unripe_of(self, spec) if spec.rewarded or carry is None else self.unripe
         self.rollout_verdict = Verdict(Decision.UNDECIDED, spec.strategy, "just begun", missing="labels")

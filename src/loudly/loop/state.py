@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loudly.core.values import Dataset, Decision, ModelVersion, Recorded, dataset_of, version_of
+from loudly.metrics.table import Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,9 @@ class RolloutState:
 
     others: candidates beside `version`. context: what its stage chooses by, as it was when the stage began. labels: how late they
     come, as it was known when the first stage began that asks. dropped: versions that have left it, and the verdict that says
-    why. strategy: of the stage. scale: by which margins of rmse or r2 are margins of mse, as it was known at the start. step:
-    which of its growing shares it has come to, and since when.
+    why. strategy: of the stage. scale: by which margins of rmse or r2 are margins of mse, rates: by which F1 and its like
+    are means over rows (`metrics.table.by_rows`), both as known at the start. step: which of its growing shares it has come to, and
+    since when.
     """
 
     version: str
@@ -32,6 +34,7 @@ class RolloutState:
     step: int = 0
     step_at: int = 0
     scale: float | None = None
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,9 @@ def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any
 
 def _rollout_started(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     at = recorded.event.at
-    begun = RolloutState(data["version"], recorded.position, at, 0, at, tuple(data.get("others", ())), scale=data.get("scale"))
+    rates = tuple((share, said, value) for share, said, value in data.get("rates", ()))
+    others, scale = tuple(data.get("others", ())), data.get("scale")
+    begun = RolloutState(data["version"], recorded.position, at, 0, at, others, scale=scale, rates=rates)
     return replace(state, rollout=begun)
 
 

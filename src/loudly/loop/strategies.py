@@ -22,17 +22,19 @@ from loudly.deliver.thompson import thompson
 from loudly.deliver.ucb1 import ucb1
 from loudly.errors import ConfigError, RolloutError
 from loudly.loop.system import System
-from loudly.metrics.table import MetricSpec, in_traffic, margin_in_traffic
+from loudly.metrics.table import MetricSpec, Rate, in_traffic, margin_in_traffic
 
 
-def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int) -> Strategy:
-    """Judging by the metric that can be followed row by row, or, a bandit, by rewards. features: of the context.
+def strategy_of(system: System, spec: RolloutSpec, task: Task, features: int, rates: tuple[Rate, ...] = ()) -> Strategy:
+    """Judging by the metric that can be followed row by row, or, a bandit, by rewards.
+
+    features: of the context.  rates: as of `in_traffic`.
 
     Raises: RolloutError for a strategy that does not exist, ConfigError for lists of answers that are no ranking.
     """
     if spec.interleaves:
         return _interleaving(system, spec, task)
-    made = _by_name(spec, in_traffic(system.metric, task), features)
+    made = _by_name(spec, in_traffic(system.metric, task, rates), features)
     if not spec.ramp:
         return made
     if not spec.experiments:

@@ -7,7 +7,8 @@ task and orientation. `oriented` makes + mean better everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ sk = late("sklearn.metrics")
 OF_SEVERAL = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "precision", "recall", "r2")
 # Of several classes these are means over the classes.
 MACRO = {"f1": "f1_score", "precision": "precision_score", "recall": "recall_score"}
+# Of a class: the share of rows that are of it, the share decided to be, and the metric's value for it.
+Rate = tuple[float, float, float]
 BINARY, MULTI, NUMBER = Task.BINARY, Task.MULTICLASS, Task.REGRESSION
 
 
@@ -33,6 +36,7 @@ class MetricSpec:
     reads: "score" (probabilities) or "class" (decisions at 0.5 or the likeliest class).
     loss: per-row losses (n,) whose mean the metric is, where there is such a thing; lower is better.
     counts: the metric of binary decisions from (tn, fp, fn, tp), vectorised, where it depends on those alone.
+    reach: between the least and the largest loss of a row, where that is bounded.  rates: as of `by_rows`.
     """
 
     name: str
@@ -42,10 +46,12 @@ class MetricSpec:
     reads: str
     loss: Callable[[Floats, Floats], Floats] | None = None
     counts: Callable[[Floats, Floats, Floats, Floats], Floats] | None = None
+    reach: float | None = None
+    rates: tuple[Rate, ...] = ()
 
-    def __reduce__(self) -> tuple[Callable[[str], MetricSpec], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[..., MetricSpec], tuple[Any, ...]]:
         """By name: a strategy that judges by it travels to workers, and its functions do not."""
-        return metric, (self.name,)
+        return (by_rows, (self.name, self.rates)) if self.rates else (metric, (self.name,))
 
     def __call__(self, truth: Floats, prediction: Floats, weight: Floats | None = None) -> float:
         """The value; NaN where the rows cannot tell (no rows, one class or value only, a NaN among the predictions)."""
@@ -130,7 +136,7 @@ def _balanced_counts(tn: Floats, fp: Floats, fn: Floats, tp: Floats) -> Floats:
 METRICS: dict[str, MetricSpec] = {
     m.name: m
     for m in (
-        MetricSpec("roc_auc", _auc, +1, (BINARY, MULTI), "score"),
+        MetricSpec("roc_auc", _auc, +1, (BINARY, MULTI), "score", reach=1.0),
         MetricSpec(
             "average_precision",
             _average_precision,
@@ -139,8 +145,16 @@ METRICS: dict[str, MetricSpec] = {
             "score",
         ),
         MetricSpec("log_loss", _log_loss, -1, (BINARY, MULTI), "score", _log_losses),
-        MetricSpec("brier", _mean_of(_squares), -1, (BINARY, MULTI), "score", _squares),
-        MetricSpec("accuracy", lambda t, s, w: sk.accuracy_score(t, s, sample_weight=w), +1, (BINARY, MULTI), "class", _wrongs),
+        MetricSpec("brier", _mean_of(_squares), -1, (BINARY, MULTI), "score", _squares, reach=1.0),
+        MetricSpec(
+            "accuracy",
+            lambda t, s, w: sk.accuracy_score(t, s, sample_weight=w),
+            +1,
+            (BINARY, MULTI),
+            "class",
+            _wrongs,
+            reach=1.0,
+        ),
         MetricSpec(
             "balanced_accuracy",
             lambda t, s, w: sk.balanced_accuracy_score(t, s, sample_weight=w),
@@ -192,7 +206,76 @@ def margin_in_traffic(name: str, margin: float, scale: float) -> float:
     return margin * (2 * scale + margin) if name == "rmse" else margin * scale
 
 
-def in_traffic(name: str, task: Task) -> MetricSpec:
-    """The metric by which traffic is judged row by row; multiclass AUC is followed by the Brier score."""
+# Of these a row has a value, once it is known how often each class comes and is decided, and what control is worth.
+RATED = ("balanced_accuracy", "f1", "precision", "recall")
+
+
+def rates_of(name: str, truth: Floats, answers: Floats, expected: float) -> tuple[Rate, ...]:
+    """The rates of each class by labels (n,) and answers (n,) or (n, k), with values in proportion to what is expected of them all.
+
+    Empty where the rows have too few of a class to tell: none of it, or none decided to be of it.
+    """
+    classes = answers.shape[1] if answers.ndim == 2 else 2
+    known = np.isfinite(truth) & np.isfinite(answers).reshape(len(answers), -1).all(axis=1)
+    truth, given, found = truth[known], decided(answers[known]), list[Rate]()
+    for kind in range(classes):
+        true, told = truth == kind, given == kind
+        if not true.any() or (name == "precision" and not told.any()):
+            return ()
+        both, share, said = float((true & told).mean()), float(true.mean()), float(told.mean())
+        value = {"f1": 2 * both / (share + said), "precision": both / said if said else 0.0}.get(name, 0.0)
+        found.append((share, said, value))
+    mean = found[1][2] if classes == 2 else sum(value for *_, value in found) / classes
+    part = expected / mean if mean > 0 else 0.0
+    return tuple((share, said, min(1.0, value * part)) for share, said, value in found)
+
+
+def by_rows(name: str, rates: tuple[Rate, ...]) -> MetricSpec:
+    """F1, precision, recall or balanced accuracy as a mean over rows: as it changes around what control is expected to do.
+
+    A ratio of counts moves by (moved part - value x moved whole) / whole, to first order; whole and value are those of `rates`, one
+    for each class. Two arms are told apart as they are by the ratio itself where the change is small, and in the same order where
+    it is not. Of two classes F1, precision and recall are those of the second; else they are means over the classes.
+
+    >>> truth, all_no, perfect = np.array([0.0, 0, 0, 1]), np.zeros(4), np.array([0.0, 0, 0, 1])
+    >>> spec = by_rows("recall", ((0.75, 0.75, 0.9), (0.25, 0.25, 0.9)))
+    >>> float(spec.loss(truth, all_no).mean() - spec.loss(truth, perfect).mean())
+    1.0
+    """
+    first = 1 if len(rates) == 2 and name != "balanced_accuracy" else 0
+    kinds = range(first, len(rates))
+    worth = np.array([_worth(name, rates[kind]) for kind in kinds]) / len(kinds)
+
+    def value(true: Floats, given: Floats) -> Floats:
+        of = np.zeros(len(true))
+        for kind, (both, come, told) in zip(kinds, worth, strict=True):
+            came, said = true == kind, given == kind
+            of += both * (came & said) + come * came + told * said
+        return of
+
+    every = np.arange(len(rates), dtype=np.float64)
+    possible = value(np.repeat(every, len(every)), np.tile(every, len(every)))
+    return replace(
+        metric(name), loss=lambda truth, score: -value(truth, decided(score)), reach=float(np.ptp(possible)), rates=rates
+    )
+
+
+def _worth(name: str, rate: Rate) -> tuple[float, float, float]:
+    """What a row of a class counts that is found, that came, and that was decided to be of it."""
+    share, said, value = rate
+    match name:
+        case "f1":
+            whole = share + said
+            return 2 / whole, -value / whole, -value / whole
+        case "precision":
+            return 1 / said, 0.0, -value / said
+        case _:
+            return 1 / share, 0.0, 0.0
+
+
+def in_traffic(name: str, task: Task, rates: tuple[Rate, ...] = ()) -> MetricSpec:
+    """The metric by which traffic is judged row by row; multiclass AUC is followed by the Brier score. rates: where known."""
+    if rates:
+        return by_rows(name, rates)
     spec = metric(IN_TRAFFIC.get(name, name))
     return metric("brier") if spec.name == "roc_auc" and task is Task.MULTICLASS else spec
