@@ -38,6 +38,26 @@ def test_leakage_false_alarms_under_the_null_are_rare() -> None:
     assert fired == 0
 
 
+def test_a_column_that_is_said_to_be_known_before_the_event_passes_with_its_evidence_unless_it_is_missing_with_the_label() -> None:
+    table = make_world(days=30)
+    strong = table.with_columns(
+        lag=pl.col("y").cast(pl.Float64) + 0.2 * pl.Series(np.random.default_rng(0).normal(size=table.height))
+    )
+    schema = infer_schema(strong, label="y", time="at", key="id")
+    (leak,) = find_leaks(strong, schema, label="y", time="at")
+    assert leak.failed
+    said, rest = find_leaks(strong, schema, label="y", time="at", known_before=["lag"])
+    assert (said.decision, said.subject, said.evidence) == ("PASS", leak.subject, leak.evidence)
+    assert "nobody has checked" in said.reason
+    assert (rest.decision, rest.reason[:16]) == ("PASS", "none of 3 inputs")
+    late = strong.with_columns(y=pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.col("y")))
+    late = late.with_columns(lag=pl.when(pl.col("y").is_not_null()).then(pl.col("lag")))
+    found = find_leaks(late, schema, label="y", time="at", known_before=["lag"])
+    assert [v.decision for v in found] == ["FAIL", "PASS"], (
+        "what is missing with the label is known after it, whoever says otherwise"
+    )
+
+
 def test_a_numeric_leak_and_a_categorical_one_are_found() -> None:
     table = make_world(days=30)
     rng = np.random.default_rng(0)

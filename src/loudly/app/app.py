@@ -42,6 +42,7 @@ from loudly.monitor.streams import parse_stream
 from loudly.plugins import names, resolve
 
 F = TypeVar("F", bound=Callable[..., Any])
+Columns = Sequence[str]
 TRIGGERS = ("performance", "calibration", "estimate")
 
 
@@ -71,6 +72,7 @@ class App:
         self._data: Callable[[], object] | None = None
         self._private: tuple[str, ...] = ()
         self._ignored: tuple[str, ...] = ()
+        self._known_before: tuple[str, ...] = ()
         self._train: TrainSpec | None = None
         self._sides: list[Side] = []
         self._lists: dict[str, list[Callable[..., Any]]] = {"feature": [], "rule": [], "slice": [], "recipe": []}
@@ -87,20 +89,24 @@ class App:
     @overload
     def data(self, function: F, /) -> F: ...
     @overload
-    def data(self, function: None = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Callable[[F], F]: ...
-    def data(self, function: Any = None, /, *, private: Sequence[str] = (), ignored: Sequence[str] = ()) -> Any:
+    def data(
+        self, function: None = None, /, *, private: Columns = (), ignored: Columns = (), known_before: Columns = ()
+    ) -> Callable[[F], F]: ...
+    def data(self, function: Any = None, /, *, private: Columns = (), ignored: Columns = (), known_before: Columns = ()) -> Any:
         """The table: a dataframe (polars, pandas, Arrow), a path, a glob, or an SQL source.
 
-        private: columns that are pseudonymised before anything is written.  ignored: columns that are not inputs.
+        private: columns that are pseudonymised before anything is written.  ignored: columns that are not inputs.  known_before:
+        columns that are known before the event, though one of them alone predicts the label as only a leak does.
         """
 
         def register(given: F) -> F:
             only_once("data", self._data)
             takes("data", given, 0)
-            for what, listed in (("private", private), ("ignored", ignored)):
+            for what, listed in (("private", private), ("ignored", ignored), ("known_before", known_before)):
                 if isinstance(listed, str):
                     raise UserFileError(f"{what} is a list of columns.", seen=repr(listed), do=f"{what}=[{listed!r}]")
             self._data, self._private, self._ignored = given, tuple(private), tuple(ignored)
+            self._known_before = tuple(known_before)
             return given
 
         return register if function is None else register(function)
@@ -338,6 +344,7 @@ class App:
             train=self._train,
             private=self._private,
             ignored=self._ignored,
+            known_before=self._known_before,
             sides=tuple(self._sides),
             features=tuple(self._lists["feature"]),
             recipes=tuple(self._lists["recipe"]),

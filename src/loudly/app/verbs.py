@@ -218,7 +218,13 @@ def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> st
     blocking = found(live, table_of(system))
     if blocking:
         told = "\n        ".join(reasons(blocking))
-        raise LoudlyError("The table is refused.", seen=told, do="Mend the table, or list such columns in ignored=[...].")
+        leaks = any(verdict.subject.startswith("leakage of ") for verdict in blocking)
+        do = (
+            "List in ignored=[...] what leaks, or in known_before=[...] what is known before the event."
+            if leaks
+            else "Mend the table."
+        )
+        raise LoudlyError("The table is refused.", seen=told, do=do)
     version = live.retrain("by hand", "somebody asked for it", offer=False)
     live.stores.tracker.flush()
     if version is None:

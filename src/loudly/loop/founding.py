@@ -44,8 +44,9 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         group=system.group,
     )
     known = {*table.columns, *_columns_before(live)}  # one that has gone may be ignored on purpose
-    for name in [name for name in system.ignored if name not in known]:
-        raise UserFileError(f"The ignored column {name!r} is not in the table.", do=nearest(name, table.columns))
+    for what, name in (*(("ignored", n) for n in system.ignored), *(("known_before", n) for n in system.known_before)):
+        if name not in known:
+            raise UserFileError(f"The column {name!r} in {what}=[...] is not in the table.", do=nearest(name, table.columns))
     labelled = table.drop_nulls(system.label)
     if labelled.is_empty():
         raise DataError("No row of the table has a label.", seen=f"{table.height:,} rows", do="Check the label column.")
@@ -60,7 +61,7 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         stopped = blocking_keys(kept)
         keys = find_key_predictors(table, schema, label=system.label, time=system.time)
         judged = (*judge_table(table, schema, now=now), *kept)
-        leaks = find_leaks(table, schema, label=system.label, time=system.time)
+        leaks = find_leaks(table, schema, label=system.label, time=system.time, known_before=system.known_before)
     frozen = list(live.state.key_predictors) if stopped else [key.plain() for key in keys]
     named: dict[str, Json] = {"schema_version": schema.version, "columns": len(schema.fields), "key_predictors": frozen}
     insist_all(
@@ -69,6 +70,7 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         Event("schema_frozen", now, named),
         *(Event("table_judged", now, {"verdict": plain(verdict)}) for verdict in judged),
         *(Event("leakage_found", now, {"verdict": plain(verdict)}) for verdict in leaks),
+        *(Event("guarantee_weakened", now, {"what": v.subject, "reason": v.reason}) for v in leaks if v.passed and v.evidence),
     )
     blocking = (*(v for v in (*judged, *leaks) if v.failed and v not in kept), *stopped)
     if not blocking:

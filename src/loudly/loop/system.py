@@ -65,6 +65,7 @@ class System:
     """Everything one Python file of the user's says. Functions are the user's own and stay callable by themselves.
 
     group: the column that names the list (a search query) that a row is a part of, where scores are places in it; "" for none.
+    known_before: inputs that the user says are known before the event, however well they predict the label.
     recipes: other ways to make a model than `train`, tried beside it where the rollout has arms for what they make.
     """
 
@@ -78,6 +79,7 @@ class System:
     group: str = ""
     private: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    known_before: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
     features: tuple[Callable[..., Any], ...] = ()
     recipes: tuple[Callable[..., Any], ...] = ()
