@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from loudly.app.server import LiveFront
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, DataClock, iso
 from loudly.errors import WheelAway
+from loudly.loop.founding import reopen
 from loudly.loop.live import Live
 from loudly.loop.overview import STORY, VERSIONS, Overview
 
@@ -44,8 +46,29 @@ def test_quality_by_window_is_that_of_its_labelled_rows() -> None:
         assert told["rows"] == rows.height
         assert told["own"]
         assert told["value"] == pytest.approx(roc_auc_score(rows["y"].to_numpy(), champion.predict(rows)))
-    assert (seen["quality"]["metric"], seen["quality"]["expected"]) == ("roc_auc", live.state.expected["world/1"])
+    assert (seen["quality"]["metric"], seen["quality"]["expected"]) == ("roc_auc", live.state.expects("world/1", "roc_auc"))
     assert [w["rows"] for w in seen["windows"]] == [120] * 3, "the last day is not over"
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "accuracy", "f1"])
+def test_another_metric_than_that_of_the_training_has_its_own_expectation(metric: str) -> None:
+    """The number of the old one stood under the name of the new, and labels were held against it: harm that was none."""
+    before = lived(4)
+    system = replace(before.system, metric=metric, monitor=replace(before.system.monitor, enough=400, tolerance=0.08))
+    now = Live(system, before.stores, DataClock(before.clock.now()), key=b"key")
+    reopen(now)
+    now.watch.crown(now.ready["world/1"], now.retraining.reference(), now.state.expects("world/1", metric), SINCE)
+    for day in range(4, 9):
+        live_day(now, TABLE, day)
+    finished = next(r.event.data["run"] for r in before.stores.ledger.read() if r.event.kind == "run_finished")
+    seen: Any = Overview(now).plain()
+    assert seen["quality"]["metric"] == metric
+    assert seen["quality"]["expected"] == seen["versions"][-1]["expected"] == finished["metrics"][metric]  # type: ignore[index,call-overload]
+    confirmed = now.watch.performance(now.clock.now())
+    assert confirmed.passed
+    assert f"expected {finished['metrics'][metric]:.4f}" in confirmed.reason  # type: ignore[index,call-overload]
+    assert now.state.expects("world/1", "average_precision") != now.state.expects("world/1", "roc_auc")
+    assert now.state.expects("world/9", metric) is None
 
 
 def test_what_is_seen_is_plain_and_what_ran_is_in_it() -> None:

@@ -81,7 +81,7 @@ def test_who_is_worse_by_more_than_the_margin_is_rolled_back_and_who_is_not_is_p
     assert rolled(name, scale, wanted, off=0.0).state.champion == "world/2"
     begun = next(r.event.data for r in bad.stores.ledger.read() if r.event.kind == "rollout_started")
     labels = bad.retraining.reference()["y"].to_numpy()
-    expected = bad.state.expected["world/1"] if name == "rmse" else labels.var()
+    expected = bad.state.expects("world/1", name) if name == "rmse" else labels.var()
     assert begun["scale"] == pytest.approx(expected)
     weakened = [str(r.event.data["reason"]) for r in bad.stores.ledger.read() if r.event.kind == "guarantee_weakened"]
     assert any("its margin is that of mse where" in reason for reason in weakened)

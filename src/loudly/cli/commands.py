@@ -232,7 +232,7 @@ def status(file: Path, as_json: bool) -> None:
         state, last = verbs.status(opened), verbs.events(opened)[-LAST:]
         past = returning.told(state.catching_up, being_written(opened[1].root / "traffic"))
     rows = [
-        (v.ref, standing(state, v.ref), iso(v.at), f"{state.trained_rows[v.ref]:,}", state.expected[v.ref])
+        (v.ref, standing(state, v.ref), iso(v.at), f"{state.trained_rows[v.ref]:,}", state.expects(v.ref, app.system.metric))
         for v in state.versions.values()
     ]
     data = {

@@ -91,7 +91,7 @@ def scale_of(live: Host) -> float | None:
     if live.system.metric not in SCALED:
         return None
     if live.system.metric == "rmse":
-        return finite(live.state.expected.get(live.state.champion or ""))
+        return finite(live.state.expects(live.state.champion, "rmse"))
     labels = live.retraining.reference()[live.system.label].cast(pl.Float64)
     return finite(float(labels.filter(labels.is_finite()).to_numpy().var()))
 
@@ -99,7 +99,7 @@ def scale_of(live: Host) -> float | None:
 def rates_now(live: Host) -> tuple[Rate, ...]:
     """How often each class comes and is decided, as the champion answers the newest rows of its training; () where nobody asks."""
     champion = live.state.champion or ""
-    expected, rows = live.state.expected.get(champion), live.retraining.reference().tail(MOST_ROWS)
+    expected, rows = live.state.expects(champion, live.system.metric), live.retraining.reference().tail(MOST_ROWS)
     if live.system.metric not in RATED or expected is None or rows.is_empty():
         return ()
     ready = live.ready[champion]

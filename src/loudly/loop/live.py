@@ -374,7 +374,8 @@ class Live:
 
     def crown(self, version: str) -> None:
         """A new champion changes what is expected; alarms about the old one end."""
-        self.watch.crown(self.ready[version], self.retraining.reference(), self.state.expected.get(version), self.clock.now())
+        expected = self.state.expects(version, self.system.metric)
+        self.watch.crown(self.ready[version], self.retraining.reference(), expected, self.clock.now())
         self.record(*self.alerts.reset(self.state.alarms, self.clock.now()))
 
     def route(self) -> None:

@@ -54,7 +54,7 @@ class Overview:
             "rollout": self._rollout(state, verdict),
             "quality": self._quality(state, labelled, confirmed),
             "windows": [{"at": iso(start), "rows": answered.get(start, 0)} for start in self._windows(answered)],
-            "versions": _versions(state),
+            "versions": _versions(state, self._live.system.metric),
             "alarms": [_alarm(alarm) for alarm in state.alarms.values()],
             "story": self._story(state),
         }
@@ -85,7 +85,7 @@ class Overview:
         ]
         return {
             "metric": metric.name,
-            "expected": state.expected.get(state.champion or ""),
+            "expected": state.expects(state.champion, metric.name),
             "tolerance": monitor.tolerance,
             "windows": windows,
             "verdict": plain(confirmed) if confirmed is not None else None,
@@ -112,7 +112,7 @@ class Overview:
         return [{"at": iso(r.event.at), "kind": r.event.kind, "text": tell(r.event)} for r in reversed(recorded)]
 
 
-def _versions(state: State) -> list[Json]:
+def _versions(state: State, metric: str) -> list[Json]:
     newest = list(state.versions.values())[: -VERSIONS - 1 : -1]
     return [
         {
@@ -120,7 +120,7 @@ def _versions(state: State) -> list[Json]:
             "standing": standing(state, v.ref),
             "format": v.format,
             "rows": state.trained_rows.get(v.ref),
-            "expected": finite(state.expected.get(v.ref)),
+            "expected": finite(state.expects(v.ref, metric)),
             "registered": iso(v.at),
         }
         for v in newest

@@ -147,9 +147,8 @@ def watch_again(live: Host) -> None:
     """The champion is watched from when it became one; alarms that are open stay open."""
     champion = live.state.champion
     if champion is not None and live.retraining.reference().height:
-        live.watch.crown(
-            live.ready[champion], live.retraining.reference(), live.state.expected.get(champion), live.state.champion_since
-        )
+        expected = live.state.expects(champion, live.system.metric)
+        live.watch.crown(live.ready[champion], live.retraining.reference(), expected, live.state.champion_since)
     live.alerts.reopen(live.state.alarms, live.state.held)
 
 

@@ -62,7 +62,8 @@ class State:
     `versions` by ref; `held`: causes of alarms that are held back, and why in one word; `evidence` maps a version to the positions
     of the events that speak about it; `forgetting`: subjects that somebody asked to forget and that are not erased yet, and
     whether old training data of theirs goes too; `passed`: versions that have passed their gate and that no traffic has judged yet,
-    the newest last; `loaded`: versions that answer whoever names them, beside the routing.
+    the newest last; `expected`: what held-out rows have shown of a version, by metric; `loaded`: versions that answer whoever names
+    them, beside the routing.
     """
 
     position: int = 0
@@ -76,7 +77,7 @@ class State:
     previous: str | None = None
     fitted_at: Mapping[str, int] = field(default_factory=dict)
     trained_rows: Mapping[str, int] = field(default_factory=dict)
-    expected: Mapping[str, float] = field(default_factory=dict)
+    expected: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     refits: tuple[int, ...] = ()
     rollout: RolloutState | None = None
     confirming: Promotion | None = None
@@ -89,6 +90,10 @@ class State:
     passed: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
     catching_up: CatchingUp | None = None
+
+    def expects(self, ref: str | None, metric: str) -> float | None:
+        """What the held-out rows of a version led to expect of it, by that metric; None where they could not tell."""
+        return self.expected.get(ref or "", {}).get(metric)
 
 
 def fold(state: State, recorded: Recorded) -> State:
@@ -133,12 +138,13 @@ def _run_finished(state: State, recorded: Recorded, data: Mapping[str, Any]) -> 
 
 def _version_registered(state: State, recorded: Recorded, data: Mapping[str, Any]) -> State:
     version = version_of(data["model_version"])
+    measured = state.runs.get(version.run, {}).get("metrics", {})
     return replace(
         state,
         versions={**state.versions, version.ref: version},
         fitted_at={**state.fitted_at, version.ref: data["fitted_at"]},
         trained_rows={**state.trained_rows, version.ref: data["trained_rows"]},
-        expected={**state.expected, version.ref: data["expected"]},
+        expected={**state.expected, version.ref: {**measured, data["metric"]: data["expected"]}},
     )
 
 
