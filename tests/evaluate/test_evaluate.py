@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from loudly.core.values import Decision, Evidence, ModelVersion, Run, Task, Verdict
 from loudly.errors import ConfigError
@@ -24,6 +25,18 @@ def test_unknown_metrics_name_the_nearest() -> None:
     assert in_traffic("f1", Task.BINARY).name == "accuracy"
     assert in_traffic("roc_auc", Task.MULTICLASS).name == "brier"
     assert decided(np.array([[0.1, 0.9], [0.8, 0.2]])).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_auc_of_several_classes_is_that_of_scikit_learn_and_asks_for_no_probabilities(weighted: bool) -> None:
+    """Scores of a function need not sum to one; scikit-learn raises for them, in the middle of a training."""
+    rng = np.random.default_rng(0)
+    truth, raw = rng.integers(0, 3, 400).astype(float), rng.random((400, 3))
+    score, weight = raw / raw.sum(axis=1, keepdims=True), rng.random(400) if weighted else None
+    judge = roc_auc_score(truth, score, multi_class="ovr", sample_weight=weight)
+    assert metric("roc_auc")(truth, score, weight) == pytest.approx(judge)
+    assert metric("roc_auc")(truth, raw * [1, 5, 20], weight) == pytest.approx(metric("roc_auc")(truth, raw, weight))
+    assert np.isnan(metric("roc_auc")(np.minimum(truth, 1), score)), "of a class that did not come nothing can be told"
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "log_loss", "accuracy", "f1"])

@@ -73,8 +73,9 @@ def decided(prediction: Floats) -> Floats:
 
 
 def _auc(truth: Floats, score: Floats, weight: Floats | None) -> float:
+    """Of several classes the mean over each against the rest, whatever their scores sum to."""
     if score.ndim == 2:
-        return float(sk.roc_auc_score(truth, score, sample_weight=weight, multi_class="ovr", labels=np.arange(score.shape[1])))
+        return float(np.mean([_auc((truth == kind).astype(float), score[:, kind], weight) for kind in range(score.shape[1])]))
     return area(truth, score) if weight is None else float(sk.roc_auc_score(truth, score, sample_weight=weight))
 
 
