@@ -96,7 +96,7 @@ def test_killed_at_every_append_of_a_bandit_rollout_and_resumed_it_ends_with_the
     system = ungated(table, "thompson among 3 for 14d", margin=0.6)
     whole, left = survivors(lambda stores: run(system, table, offering, stores=stores), plain_stores())
     assert of_kind(whole, "champion_changed")[-1].data["version"] != "world/1"
-    assert len(left) > 12
+    assert len(left) >= 12
     for n, stores in enumerate(left):
         assert chains(run(system, table, offering, stores=stores)) == chains(whole), f"killed after append {n}"
 
