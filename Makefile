@@ -54,6 +54,7 @@ bench: $(STAMP)  ## Figures of the README: each benchmark prints ratios against 
 papers: $(STAMP)  ## Long simulations and published figures: shift detection, error rates of verdicts, bandits, estimates without labels, alarms on real data.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py
 	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/ratios.py
 	$(BIN)/python benchmarks/looking.py
 	$(BIN)/python benchmarks/bandits.py
 	$(BIN)/python benchmarks/interleaving.py

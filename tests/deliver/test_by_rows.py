@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
 from loudly.core.clock import DAY
 from loudly.core.seams import Feedback, Floats
 from loudly.core.values import Arm, Decision, Task, Verdict
 from loudly.deliver.canary import Canary
-from loudly.deliver.evidence import FEWEST_OF_CLASS
+from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, nothing_counted, rated
 from loudly.deliver.rollout import parse_rollout
 from loudly.metrics.table import RATED, MetricSpec, by_rows, in_traffic, metric, rates_of
 
@@ -114,16 +115,18 @@ def f1_of(hit: float, false: float) -> float:
     return 2 * found / (SHARE + said)
 
 
-def spec_of() -> MetricSpec:
+def spec_of(share: float = SHARE) -> MetricSpec:
     hit, false = GOOD
-    said = SHARE * hit + (1 - SHARE) * false
-    return by_rows("f1", ((1 - SHARE, 1 - said, 0.9), (SHARE, said, f1_of(hit, false))))
+    said = share * hit + (1 - share) * false
+    return by_rows("f1", ((1 - share, 1 - said, 0.9), (share, said, 2 * share * hit / (share + said))))
 
 
-def judged(seed: int, candidate: tuple[float, float], margin: float, days: int, share: float = SHARE) -> Verdict:
+def judged(
+    seed: int, candidate: tuple[float, float], margin: float, days: int, share: float = SHARE, before: float = SHARE
+) -> Verdict:
     """The first verdict that decides, looked at every day; models agree as far as their rates allow."""
     rng = np.random.default_rng(seed)
-    canary = Canary(parse_rollout("canary 10% 100%", margin=margin), spec_of())
+    canary = Canary(parse_rollout("canary 10% 100%", margin=margin), spec_of(before))
     state = canary.init(ARMS, 0)
     found = Verdict(Decision.UNDECIDED, "canary", "nothing yet")
     for day in range(days):
@@ -154,6 +157,49 @@ def test_who_is_worse_by_the_margin_is_seldom_promoted_and_who_is_as_good_is_sel
     as_good = [judged(seed, (0.71, 0.0105), margin, 15) for seed in range(60)]
     assert sum(v.failed for v in as_good) <= 6
     assert sum(v.passed for v in as_good) >= 50, "and it can tell"
+
+
+@pytest.mark.parametrize("before", [0.01, 0.02, 0.1, 0.2])
+def test_the_rates_are_those_of_the_rollout_where_the_class_came_otherwise_before(before: float) -> None:
+    """By weights of a time when it came four times as often the deaf one had lost .05 of its .74, within the margin."""
+    found = [judged(seed, DEAF, 0.1, 20, before=before) for seed in range(10)]
+    assert all(v.failed for v in found)
+    effects = [v.evidence[0].effect for v in found]
+    assert all(e is not None and e < -0.2 for e in effects), effects
+    good = [judged(seed, (0.71, 0.0105), 0.1, 25, before=before) for seed in range(20)]
+    assert sum(v.passed for v in good) >= 18
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_what_control_shows_is_counted_once(paired: bool) -> None:
+    rng = np.random.default_rng(0)
+    seen: Any = nothing_counted()
+    truth, arm = rng.integers(0, 3, 600).astype(float), rng.integers(0, 2, 600)
+    scores = {name: answered(rng, truth, 3, 0.3) for name in ("control", "candidate")}
+    scores["candidate"][:50] = np.nan
+    for cut in (slice(0, 200), slice(200, 600)):
+        rows = {name: score[cut] for name, score in scores.items()}
+        seen = counted(seen, Feedback(0, [""] * len(truth[cut]), arm[cut], truth[cut], rows, {}, [0]), 3, paired)
+    for index, name in enumerate(("control", "candidate")):
+        mine = np.isfinite(scores[name]).all(axis=1) & (paired | (arm == index))
+        matrix = confusion_matrix(truth[mine], scores[name][mine].argmax(axis=1))
+        assert seen[name] == np.stack((matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)), axis=1).tolist()
+
+
+@pytest.mark.parametrize("name", RATED)
+def test_rates_that_agree_with_what_is_seen_stay_and_many_rows_outweigh_those_of_before(name: str) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.choice(3, 100_000, p=[0.6, 0.3, 0.1]).astype(float)
+    answers = answered(rng, truth, 3, 0.3)
+    true = rates_of(name, truth, answers, metric(name)(truth, answers))
+    rows = Feedback(0, [""] * len(truth), np.zeros(len(truth), dtype=np.int64), truth, {n.name: answers for n in ARMS}, {}, [0])
+    for before in (true, ((0.2, 0.3, 0.9), (0.3, 0.3, 0.2), (0.5, 0.4, 0.9))):
+        now = rated(by_rows(name, before), counted(nothing_counted(), rows, 3, True)).rates
+        np.testing.assert_allclose(np.array(now)[:, :2], np.array(true)[:, :2], rtol=0.02)
+        if name in ("f1", "precision"):
+            np.testing.assert_allclose(np.array(now)[:, 2], np.array(true)[:, 2], rtol=0.02)
+    plain = metric("accuracy")
+    assert rated(plain, nothing_counted()) is plain
 
 
 def test_labels_of_a_class_that_has_hardly_come_decide_nothing() -> None:

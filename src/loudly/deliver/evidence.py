@@ -5,7 +5,7 @@ Control is arm 0, the candidate arm 1. Gains are oriented: + is better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
 from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
+from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, nothing_counted, rarest, rated
 from loudly.deliver.rollout import RolloutSpec
 from loudly.deliver.unlabelled import early, fewer, rest_of, unknown, unlabelled
 from loudly.metrics.table import MetricSpec
@@ -32,8 +33,6 @@ from loudly.stats.gains import Gains, gains_of
 from loudly.stats.placement import BINS, count, placements
 
 WARM_UP = 100
-# An AUC or F1 is as uncertain as its rarer class is small, and of a handful of labels no spread can be told.
-FEWEST_OF_CLASS = 30
 # An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and
 # the sample ratio, which rolls nothing back) take a tenth besides.
 ERRORS, GUARD = 0.5, 0.1
@@ -61,7 +60,7 @@ def nothing_yet() -> dict[str, Any]:
         "clusters": {CONTROL: [], CANDIDATE: []},
         "before": Cuped().plain(),
         "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
-        "of_class": {CONTROL: [], CANDIDATE: []},
+        "rates": nothing_counted(),
         "slices": {},
         "today": dict(NO_ROWS),
         "errors": ArmProcess().plain(),
@@ -81,7 +80,10 @@ def add(
     if feedback.ripe:
         rows = replace(feedback, ripe=False, awaited=None)
         return {**evidence, "ripe": add(evidence.get("ripe") or nothing_yet(), rows, metric, paired, before)}
-    values = {arm: _values(evidence, feedback, arm, metric) for arm in (CONTROL, CANDIDATE)}
+    by = rated(metric, evidence["rates"])
+    if by.rates:
+        evidence = {**evidence, "farthest": max(evidence["farthest"], by.reach or 0.0)}
+    values = {arm: _values(evidence, feedback, arm, by) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
     out["rows"] = evidence["rows"] + len(feedback.truth)
     out["unscored"] = evidence["unscored"] + int((~_judges(feedback, paired)).sum())
@@ -90,7 +92,7 @@ def add(
     if _ranks(metric):
         out["seen"] = {arm: _seen(evidence["seen"][arm], feedback, arm) for arm in values}
     if metric.rates:
-        out["of_class"] = {arm: _of_class(evidence["of_class"][arm], feedback, arm, len(metric.rates)) for arm in values}
+        out["rates"] = counted(evidence["rates"], feedback, len(metric.rates), paired)
     if evidence["rows"] + len(feedback.truth) <= WARM_UP and _ranks(metric):
         return out
     if paired:
@@ -266,7 +268,7 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
 
 def _range(evidence: Mapping[str, Any], metric: MetricSpec) -> float:
     """How far a row's value may lie from the mean, where that is bounded; else the farthest seen."""
-    return metric.reach if metric.reach is not None else float(evidence["farthest"])
+    return metric.reach if metric.reach is not None and not metric.rates else float(evidence["farthest"])
 
 
 def _by_unit(evidence: Mapping[str, Any], arm: str) -> Running:
@@ -314,7 +316,7 @@ def batches_p(batches: list[float]) -> float | None:
 def _rare(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) -> int:
     """Labels of the class of which there are least, in the arm that has least of it; enough, where classes do not matter."""
     if metric.rates:
-        return min(min(evidence["of_class"][arm], default=0) for arm in (CONTROL, CANDIDATE))
+        return rarest(evidence["rates"])
     if not _ranks(metric):
         return FEWEST_OF_CLASS
     return int(min(sum(seen) for arm in (CONTROL, CANDIDATE) for seen in evidence["seen"][arm].values()))
@@ -388,11 +390,6 @@ def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, li
         "negatives": (np.asarray(seen["negatives"]) + negatives).tolist(),
         "positives": (np.asarray(seen["positives"]) + positives).tolist(),
     }
-
-
-def _of_class(seen: Sequence[int], feedback: Feedback, arm: str, classes: int) -> list[int]:
-    came = np.bincount(feedback.truth[sound(feedback.scores[arm])].astype(np.int64), minlength=classes)
-    return [int(n) for n in came + np.asarray(seen or [0] * classes)]
 
 
 def _of(positive: Any, rows: Any) -> Any:

@@ -114,7 +114,7 @@ def weaknesses(live: Host, arms: int, rated: bool) -> Iterator[tuple[str, str]]:
         yield f"a rollout of {room + 2} arms has fewer", why
     judged = in_traffic(asked, live.ready[live.state.champion or ""].task).name
     if rated and not all(spec.rewarded for spec in live.system.rollout):
-        why = "the classes are taken to come as often as before it, and of a large change the size is told less exactly"
+        why = "of a large change the sign is told, and the size less exactly"
         yield f"a rollout is judged by {asked} row by row, as it changes around control's", why
     if judged != asked and not rated and not all(spec.rewarded for spec in live.system.rollout):
         margin = f"its margin is taken as one of {judged}, and what {judged} does not show is not found"

@@ -16,9 +16,9 @@ class RolloutState:
 
     others: candidates beside `version`. context: what its stage chooses by, as it was when the stage began. labels: how late they
     come, as it was known when the first stage began that asks. dropped: versions that have left it, and the verdict that says
-    why. strategy: of the stage. scale: by which margins of rmse or r2 are margins of mse, rates: by which F1 and its like
-    are means over rows (`metrics.table.by_rows`), both as known at the start. step: which of its growing shares it has come to, and
-    since when.
+    why. strategy: of the stage. scale: by which margins of rmse or r2 are margins of mse, and rates: by which F1 and its like
+    begin as means over rows (`metrics.table.by_rows`), both as known at the start. step: which of its growing shares it has come
+    to, and since when.
     """
 
     version: str

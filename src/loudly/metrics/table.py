@@ -224,11 +224,21 @@ def rates_of(name: str, truth: Floats, answers: Floats, expected: float) -> tupl
         if not true.any() or (name == "precision" and not told.any()):
             return ()
         both, share, said = float((true & told).mean()), float(true.mean()), float(told.mean())
-        value = {"f1": 2 * both / (share + said), "precision": both / said if said else 0.0}.get(name, 0.0)
-        found.append((share, said, value))
+        found.append((share, said, value_of(name, share, said, both)))
     mean = found[1][2] if classes == 2 else sum(value for *_, value in found) / classes
     part = expected / mean if mean > 0 else 0.0
     return tuple((share, said, min(1.0, value * part)) for share, said, value in found)
+
+
+def value_of(name: str, share: float, said: float, both: float) -> float:
+    """The ratio of a class, of which so many came, were decided to be of it, and both: its recall but for F1 and precision."""
+    match name:
+        case "f1":
+            return 2 * both / (share + said)
+        case "precision":
+            return both / said if said else 0.0
+        case _:
+            return both / share
 
 
 def by_rows(name: str, rates: tuple[Rate, ...]) -> MetricSpec:

@@ -1,0 +1,60 @@
+"""Which rates a ratio is followed by row by row: those of before the rollout, and what control shows in it.
+
+A class may come more or less often than in the training; weights of then would make a large loss small. So rows are weighted by
+what was known before their batch: the rates of before count as if 30 rows of the rarest class had shown them, and those of the
+rollout as their rows. What is learned from a batch weights the next ones alone, as the placements of an AUC do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from loudly.core.seams import Feedback
+from loudly.deliver.latency import CANDIDATE, CONTROL
+from loudly.metrics.table import MetricSpec, Rate, by_rows, decided, value_of
+from loudly.shift.estimate.labelled import sound
+
+# Rows of the rarest class that the rates of before count as; and those without which nothing is judged.
+FEWEST_OF_CLASS = 30
+Counts = Sequence[Sequence[int]]
+
+
+def nothing_counted() -> dict[str, list[list[int]]]:
+    """Of each arm, for each class: how many came, were said to be of it, and both."""
+    return {CONTROL: [], CANDIDATE: []}
+
+
+def counted(seen: Mapping[str, Counts], feedback: Feedback, classes: int, paired: bool) -> dict[str, list[list[int]]]:
+    """With a batch more: all rows that an arm has scored, or, unpaired, those that it has answered."""
+    out = {}
+    for index, arm in enumerate((CONTROL, CANDIDATE)):
+        rows = sound(feedback.scores[arm]) if paired else sound(feedback.scores[arm]) & (feedback.arm == index)
+        truth, said = feedback.truth[rows].astype(np.int64), decided(feedback.scores[arm][rows]).astype(np.int64)
+        found = (np.bincount(of, minlength=classes) for of in (truth, said, truth[truth == said]))
+        fresh = np.stack(tuple(found), axis=1)
+        out[arm] = (fresh + np.asarray(seen[arm] or np.zeros_like(fresh))).tolist()
+    return out
+
+
+def rated(metric: MetricSpec, seen: Mapping[str, Counts]) -> MetricSpec:
+    """The metric by the rates of now; itself where it has none."""
+    if not metric.rates or not seen[CONTROL]:
+        return metric
+    before = FEWEST_OF_CLASS / min(share for share, _, _ in metric.rates)
+    rows = before + sum(came for came, _, _ in seen[CONTROL])
+    now = (_mixed(metric.name, rate, before, of, rows) for rate, of in zip(metric.rates, seen[CONTROL], strict=True))
+    return by_rows(metric.name, tuple(now))
+
+
+def rarest(seen: Mapping[str, Counts]) -> int:
+    """Labels of the class of which there are least, in the arm that has least of it."""
+    return min((came for of in seen.values() for came, _, _ in of), default=0)
+
+
+def _mixed(name: str, rate: Rate, before: float, of: Sequence[int], rows: float) -> Rate:
+    share, said, value = rate
+    both = value * {"f1": (share + said) / 2, "precision": said}.get(name, share)
+    came, told, found = (before * old + new for old, new in zip((share, said, both), of, strict=True))
+    return came / rows, told / rows, value_of(name, came, told, found)
