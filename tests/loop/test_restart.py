@@ -71,6 +71,22 @@ def test_a_restarted_server_goes_on_with_the_rollout_and_its_evidence(stores: St
     assert again.book.waiting == live.book.waiting
 
 
+def test_a_restart_learns_no_row_again_that_the_dataset_has(stores: Stores, tmp_path: Path) -> None:
+    live = begin(stores)
+    for number in range(3):
+        live_day(live, TABLE, number)
+    assert live.retrain("by hand", "new labels", offer=False) is not None
+    live_day(live, TABLE, 3)
+    assert stores.traffic is not None
+    stores.traffic.flush()
+    again = start(stores, SINCE + 3 * DAY)
+    catch_up(again, tmp_path / "traffic")
+    assert again.retraining.new_rows == live.retraining.new_rows == 120
+    assert again.retrain("by hand", "once more", offer=False) is not None
+    keys = again.retraining.reference()["id"]
+    assert keys.n_unique() == len(keys)
+
+
 def test_a_restart_keeps_the_share_that_a_canary_has_come_to(stores: Stores, tmp_path: Path) -> None:
     stages = (parse_rollout("canary 5% 25% 100% every 1d", days=20, deadline=30 * DAY),)
     live = begin(stores, stages)

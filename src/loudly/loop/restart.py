@@ -88,6 +88,7 @@ class Folding:
         """All of before the restart is folded: it was told then, and of the rollout the ledger knows how far it had come."""
         self._live.watch.told()
         self._live.watch.silence.told_before(self._live.state.alarms)
+        self._live.retraining.told_before()
         self._live.rollout_state = decided(self._live, self._live.rollout_state)
 
     def fold(self, kind: str, found: Found, *, again: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import polars.selectors as cs
+from numpy.typing import NDArray
 
 from loudly.core.canon import Json, canonical, digest
 from loudly.core.values import Dataset, Decision, Event, Evidence, ModelVersion, Role, Run, Verdict, plain
@@ -90,6 +91,26 @@ class Retraining:
     def learned(self, joined: pl.DataFrame) -> None:
         """Labelled rows have come."""
         self._fresh.add(joined.drop([c for c in joined.columns if c.startswith("_")]))
+
+    def told_before(self) -> None:
+        """A restart has folded all labels again: rows that the dataset has are not new, and are let go.
+
+        Cost: one sort of the dataset's rows, and a binary search for each that was folded.
+        """
+        if self._base is None or self._base.is_empty():
+            return
+        had = np.sort(self._hashes(self._base))
+
+        def again(rows: pl.DataFrame) -> pl.Series:
+            mine = self._hashes(rows)
+            return pl.Series(had[np.searchsorted(had, mine).clip(max=len(had) - 1)] == mine)
+
+        self._fresh.erase(again)
+
+    def _hashes(self, rows: pl.DataFrame) -> NDArray[np.uint64]:
+        """(n,) of key and time: which row it is, by this process."""
+        key, time = pl.col(self.system.key).cast(pl.String), pl.col(self.system.time).cast(pl.Datetime("us"))
+        return rows.select(key, time).hash_rows().to_numpy()
 
     def reference(self) -> pl.DataFrame:
         """The rows the newest fit has seen: what windows are compared with."""
