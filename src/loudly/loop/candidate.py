@@ -89,7 +89,7 @@ def make_candidate(
     champion: Ready | None,
     champion_saw: int,
     params: Mapping[str, Json],
-    start: object | None,
+    start: Callable[[], object] | None,
     clean: pl.DataFrame | None = None,
     side: Sequence[str] = (),
     fast: FastForms | None = None,
@@ -98,6 +98,7 @@ def make_candidate(
 
     executor: where the model is fitted; all else is done here.
     champion_saw: event time of the newest row the champion has learned from; it is compared on newer rows only.
+    start: makes the estimator to continue from, anew for each fit: a fit may change what it is given.
     side: columns that were joined from side tables.
     fast: forms of which the first that answers as the model does is stored beside it and serves; none by default.
     clean: in a rehearsal `labelled` is damaged; the held-out rows that judge are then taken from here.
@@ -224,9 +225,12 @@ def model_inputs(features: FrozenFeatures, table: pl.DataFrame, system: System) 
     return features.frame(table) if system.train.frame == "polars" else features.matrix(table)
 
 
-def _fit(trial: Trial, features: FrozenFeatures, rows: pl.DataFrame, params: Mapping[str, Json], start: object | None) -> object:
+def _fit(
+    trial: Trial, features: FrozenFeatures, rows: pl.DataFrame, params: Mapping[str, Json], start: Callable[[], object] | None
+) -> object:
     system, X, y = trial.system, model_inputs(features, rows, trial.system), trial.truth(rows)
-    asks: dict[str, Any] = {"seed": system.train.seed, "start": start, "names": features.names, "categories": features.categories}
+    asks: dict[str, Any] = {"seed": system.train.seed, "start": start() if start is not None else None}
+    asks |= {"names": features.names, "categories": features.categories}
     fit = partial(fit_once, system.train.fit, X, y, params, **asks)
     with trial.tally.spend("fit"):
         return trial.executor.map(call, [fit])[0].estimator

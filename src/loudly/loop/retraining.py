@@ -165,11 +165,11 @@ class Retraining:
                 made = made.beside(Made((Event("retrain_failed", now, failed),)))
         return made
 
-    def _start(self, now: int, champion: Ready | None) -> tuple[object | None, list[Event]]:
+    def _start(self, now: int, champion: Ready | None) -> tuple[Callable[[], object] | None, list[Event]]:
         """What stateful training continues from; nothing, aloud, where it cannot."""
         why = "there is no champion to continue from"
         if champion is not None and takes_start(self.system.train.fit) and not champion.bundle.meta.get("recipe"):
-            return champion.estimator(), []
+            return champion.estimator, []
         if champion is not None:
             recipe = champion.bundle.meta.get("recipe")
             why = f"the recipe {recipe} has made the champion" if recipe else "the train function takes no `start`"
@@ -184,7 +184,7 @@ class Retraining:
         harm: Callable[[pl.DataFrame], pl.DataFrame] | None,
         train: TrainSpec,
         params: Mapping[str, Json],
-        start: object | None,
+        start: Callable[[], object] | None,
         number: int,
     ) -> Made:
         """One candidate, fitted, judged and registered. Raises: one of FAILURES."""
