@@ -118,7 +118,7 @@ def make_candidate(
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
         score = answers(model, model_inputs(features, held_out, system), held_out.height, len(classes))
-    report, gate, unheld = _judge(trial, score, champion, champion_saw)
+    report, gate, unheld = _judge(trial, score, champion, champion_saw, continued=start is not None)
     ladder = _climb(trial, features, score) if champion is None else None
     gate = _failed_by(gate, _overfit(trial, features, model, report), ladder)
     if gate.passed:
@@ -322,21 +322,30 @@ def _failed_by(gate: Verdict, *others: Verdict | None) -> Verdict:
 
 
 def _judge(
-    trial: Trial, score: Floats, champion: Ready | None, champion_saw: int
+    trial: Trial, score: Floats, champion: Ready | None, champion_saw: int, *, continued: bool
 ) -> tuple[Report, Verdict, tuple[tuple[str, str], ...]]:
-    """The report, the gate's verdict, and what could not be held against the champion."""
+    """The report, the gate's verdict, and what could not be held against the champion.
+
+    continued: from the champion, so rows that it has learned from are no news to the candidate either, and no part of the report.
+    """
     system, rows, task, classes, truth = trial.system, trial.held_out, trial.task, trial.classes, trial.truth(trial.held_out)
-    slices = {name: inside for name, inside in slice_rows(system, rows).items() if inside.sum() >= SMALLEST_SLICE}
-    report = evaluate(truth, score, task=task, main=system.metric, classes=classes, slices=slices)
+    new = (rows[system.time].dt.epoch("us") > champion_saw).to_numpy()
+    enough = new.sum() >= system.gate.rows
+    told = new if continued and enough else np.ones(len(truth), dtype=np.bool_)
+    slices = {name: inside for name, inside in slice_rows(system, rows).items() if inside[told].sum() >= SMALLEST_SLICE}
+    shown = {name: inside[told] for name, inside in slices.items()}
+    report = evaluate(truth[told], score[told], task=task, main=system.metric, classes=classes, slices=shown)
     if not np.isfinite(score).all():
         return report, Verdict(Decision.FAIL, "gate", "the candidate answers NaN on held-out rows"), ()
     if champion is None:
         return report, system.gate.judge(None, held_out=len(truth)), ()
     if champion.classes != classes:
         return report, *_unheld(trial, "the champion knows other classes")
-    new = (rows[system.time].dt.epoch("us") > champion_saw).to_numpy()
-    if new.sum() < system.gate.rows:
-        return report, *_unheld(trial, f"only {int(new.sum())} held-out rows are new to the champion; the rollout must judge")
+    if not enough:
+        why = f"only {int(new.sum())} held-out rows are new to the champion; the rollout must judge"
+        verdict, weakened = _unheld(trial, why)
+        known = f"it continues from the champion, which has learned from {int((~new).sum()):,} of the {len(new):,} held-out rows"
+        return report, verdict, (*weakened, *((("its expected quality", known),) if continued else ()))
     rows, truth, score = rows.filter(new), truth[new], score[new]
     slices = {name: inside[new] for name, inside in slices.items() if inside[new].sum() >= SMALLEST_SLICE}
     with trial.tally.spend("predict"):
