@@ -83,6 +83,16 @@ def test_one_label_that_is_no_number_hides_no_leak_and_no_key_predictor(label: f
     assert kept.passed
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_column_that_comes_with_the_label_leaks_however_it_says_missing(missing: float | None) -> None:
+    open_rows = pl.int_range(pl.len()) % 3 == 0
+    table = make_world(days=30).with_columns(
+        y=pl.when(~open_rows).then("y"), after=pl.when(open_rows).then(pl.lit(missing, pl.Float64)).otherwise("x2")
+    )
+    schema = infer_schema(table, label="y", time="at", key="id")
+    assert [v.subject for v in find_leaks(table, schema, label="y", time="at") if v.failed] == ["leakage of after"]
+
+
 def test_newer_labels_that_are_all_alike_clear_no_column_of_leakage() -> None:
     table = make_world(days=30).sort("at").with_columns(y=pl.col("y") & (pl.int_range(pl.len()) < pl.len() // 2))
     (verdict,) = find_leaks(table, infer_schema(table, label="y", time="at", key="id"), label="y", time="at")

@@ -72,7 +72,8 @@ def _alone(values: pl.Series, truth: Floats, known_before: bool) -> Verdict | No
 
 def _after(table: pl.DataFrame, name: str, label: str) -> Verdict | None:
     """Missing in most rows without a label and in nearly none with one."""
-    missing, open_rows = table[name].is_null(), ~has_label(table[label])
+    column, open_rows = table[name], ~has_label(table[label])
+    missing = column.is_null() | column.is_nan().fill_null(False) if column.dtype.is_float() else column.is_null()
     unlabelled = int(open_rows.sum())
     if unlabelled < FEWEST:
         return None
