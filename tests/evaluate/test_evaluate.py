@@ -74,6 +74,15 @@ def test_paired_comparison_rarely_tells_equals_apart_and_finds_a_worse_one(name:
     assert found == runs
 
 
+@pytest.mark.parametrize("name", ["f1", "precision", "recall", "balanced_accuracy", "roc_auc", "average_precision"])
+@pytest.mark.parametrize("only", [0.0, 1.0])
+def test_rows_of_one_class_cannot_tell_two_models_apart(name: str, only: float) -> None:
+    rng = np.random.default_rng(0)
+    found = compare(np.full(1000, only), rng.random(1000), rng.random(1000), name)
+    assert (found.effect, found.low, found.high) == (None, None, None)
+    assert Gate().judge(found, held_out=1000).decision is Decision.UNDECIDED
+
+
 def test_a_candidate_broken_in_one_slice_passes_the_mean_and_fails_the_gate_by_that_slice() -> None:
     rng = np.random.default_rng(3)
     n = 12_000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loudly.core.canon import finite
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence
-from loudly.metrics.table import MetricSpec, decided, metric
+from loudly.metrics.table import OF_SEVERAL, MetricSpec, decided, metric
 from loudly.stats.auc import auc_difference, normal_interval
 
 BOOTSTRAPS = 200
@@ -37,7 +37,8 @@ def compare(
     """
     spec = metric(name)
     about = about or name
-    if len(truth) < FEWEST or not (np.isfinite(candidate).all() and np.isfinite(champion).all()):
+    alike = name in OF_SEVERAL and len(np.unique(truth)) < 2
+    if len(truth) < FEWEST or alike or not (np.isfinite(candidate).all() and np.isfinite(champion).all()):
         return Evidence(f"paired {name}", None, None, None, len(truth), about, name, confidence)
     if name == "roc_auc" and candidate.ndim == 1:
         method, (effect, error) = "paired DeLong", auc_difference(truth, candidate, champion)
