@@ -204,6 +204,13 @@ def test_a_column_without_plain_values_is_named(world: pl.DataFrame) -> None:
     assert infer_schema(listed, **names, ignored=["odd"]).field("odd").role is Role.IGNORED  # type: ignore[union-attr]
 
 
+def test_a_column_named_as_those_that_are_logged_is_refused_and_may_be_ignored(world: pl.DataFrame) -> None:
+    table = world.rename({"x1": "_x1"})
+    with pytest.raises(DataError, match="'_x1' begins with an underscore"):
+        infer_schema(table, label="y", time="at", key="id")
+    assert infer_schema(table, label="y", time="at", key="id", ignored=["_x1"]).role(Role.IGNORED)[0].name == "_x1"
+
+
 def test_infinite_numbers_are_named_and_those_of_an_ignored_column_pass(world: pl.DataFrame) -> None:
     odd = world.with_columns(z=pl.when(pl.int_range(pl.len()) < 2).then(float("-inf")).otherwise(1.5))
     with pytest.raises(DataError, match=r"The column 'z' holds infinite numbers.*\n.*2 of "):

@@ -27,8 +27,8 @@ def infer_schema(
 
     side: columns that were joined from side tables.  group: the column that names the list of a row; "" for none.
 
-    Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty
-    or whose time column holds no times.
+    Raises: UserFileError for a named column that is not there (with the nearest), DataError for a table that is empty,
+    whose time column holds no times, or whose columns have no plain values or names that are taken.
     """
     if not table.columns:
         raise DataError("The table has no columns.", do="Check what @app.data returns.")
@@ -44,6 +44,9 @@ def infer_schema(
             seen=str(table[time].dtype),
             do="Parse it: pl.col(...).str.to_datetime().",
         )
+    if taken := [name for name in table.columns if name.startswith("_") and name not in ignored]:
+        told = f"The column {taken[0]!r} begins with an underscore, as do those in which it is logged how a row was answered."
+        raise DataError(told, seen=", ".join(taken), do="Rename it, or ignore it.")
     for column in table.iter_columns():
         if column.dtype == pl.Object or (column.dtype.is_nested() and column.name not in ignored):
             raise DataError(
