@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import polars as pl
 
 from conftest import SINCE, make_world
@@ -25,3 +27,20 @@ def test_an_infinite_number_is_answered_and_left_out_of_training_aloud() -> None
     told = [r.event.data["reasons"] for r in live.stores.ledger.read() if r.event.kind == "rows_set_aside"]
     assert told == [{"a number of theirs is infinite": count}]
     assert not live.retraining.reference()["x1"].is_infinite().any()
+
+
+def test_a_row_of_the_year_2100_is_left_out_of_training_aloud() -> None:
+    """A champion that had learned from it would be newer than every row that could judge its successors."""
+    table = make_world(days=50)
+    live, clock = first_live(table, memory_stores("world"))
+    live_day(live, table, 0)
+    odd = (
+        table.filter(WHEN >= SINCE).head(1).with_columns(id=pl.lit("odd"), at=pl.lit(datetime(2100, 1, 1)).cast(pl.Datetime("us")))
+    )
+    live.answer(odd.drop("y"))
+    assert live.feedback(odd.select("id", "y")).joined.height == 1
+    live_day(live, table, 1)
+    assert live.retrain("by hand", "a test", offer=False) == "world/2"
+    assert live.state.fitted_at["world/2"] <= clock.now()
+    told = [r.event.data["reasons"] for r in live.stores.ledger.read() if r.event.kind == "rows_set_aside"]
+    assert {"their time is after now": 1} in told

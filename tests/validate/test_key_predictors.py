@@ -113,9 +113,12 @@ def test_what_cannot_be_told_is_undecided(keys: tuple[KeyPredictor, ...]) -> Non
 
 
 def live_of(table: pl.DataFrame) -> Live:
-    live = Live(make_app(table).system, memory_stores("world"), DataClock(SINCE), key=b"k")
+    """A wheel that was founded at SINCE, thirty days later."""
+    clock = DataClock(SINCE)
+    live = Live(make_app(table).system, memory_stores("world"), clock, key=b"k")
     assert not found(live, table.filter(pl.col("at").dt.epoch("us") < SINCE))
     live.retrain("first training", "there is no model yet")
+    clock.advance(SINCE + 30 * DAY)
     return live
 
 
@@ -151,9 +154,6 @@ def test_a_collapse_is_told_and_the_gate_judges(world: pl.DataFrame) -> None:
 
 def test_a_table_that_has_lost_one_is_refused_until_it_is_ignored_on_purpose(world: pl.DataFrame) -> None:
     live = live_of(world)
-    clock = live.clock
-    assert isinstance(clock, DataClock)
-    clock.advance(SINCE + 30 * DAY)
     for _ in range(2):
         blocked = found(live, world.drop("x1"))
         assert [v.subject for v in blocked] == ["key predictor x1"]

@@ -211,14 +211,17 @@ class Retraining:
         return tuple(f.name for f in self._dataset.schema.role(Role.SIDE)) if self._dataset is not None else ()
 
     def _taken(self, now: int, broken: Sequence[Span]) -> tuple[pl.DataFrame, list[Event]]:
-        """The labelled rows since the last fit, less those of broken windows."""
+        """The labelled rows since the last fit, less those of broken windows and those that would spoil every later fit."""
         fresh = self._fresh.take()
         if fresh.is_empty():
             return pl.DataFrame(), []
         fresh, lost = self._sound(fresh, broken)
         told = [_set_aside(now, lost, "the feed was broken when they were served")] if lost else []
-        bounded = fresh.filter(~pl.any_horizontal(pl.lit(False), cs.float().is_infinite()).fill_null(False))
-        if odd := fresh.height - bounded.height:  # few models take one, and the table of every later fit would have it
+        known = fresh.filter(pl.col(self.system.time).dt.epoch("us") <= now)
+        if early := fresh.height - known.height:  # a champion that had learned from one would never meet a newer row
+            told.append(_set_aside(now, early, "their time is after now"))
+        bounded = known.filter(~pl.any_horizontal(pl.lit(False), cs.float().is_infinite()).fill_null(False))
+        if odd := known.height - bounded.height:  # few models take one, and the table of every later fit would have it
             told.append(_set_aside(now, odd, "a number of theirs is infinite"))
         return bounded, told
 
