@@ -17,10 +17,17 @@ with warnings.catch_warnings():  # MLflow warns about itself when it is imported
     warnings.simplefilter("ignore")
     mlflow = pytest.importorskip("mlflow", reason="LOUD: mlflow is not installed; the mirror is not tested")
     pd = pytest.importorskip("pandas")
+    from loudly.adapters.mlflow_model import PyfuncModel
     from loudly.adapters.mlflow_tracker import MlflowTracker
+
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from conftest import SINCE, make_app, make_world
 from loudly.app.verbs import formats, memory_stores
+from loudly.core.clock import DataClock
+from loudly.errors import DataError
+from loudly.loop.founding import found
+from loudly.loop.live import Live
 from loudly.loop.mirror import mirror
 from loudly.loop.replay import replay
 from loudly.loop.serving import open_version
@@ -76,6 +83,29 @@ def test_its_client_reads_our_runs_and_its_loader_answers_as_we_do(tmp_path: Pat
     assert len(anew.search_model_versions("name='world'")) == len(client.search_model_versions("name='world'"))
     assert anew.get_model_version_by_alias("world", "champion").tags == alias.tags
     assert isinstance(raw, pl.DataFrame)
+
+
+def fit(X: Any, y: Any) -> Any:
+    return HistGradientBoostingClassifier(max_iter=5).fit(X, y)
+
+
+def test_each_row_of_a_frame_is_answered_or_the_frame_is_refused() -> None:
+    table = make_world(days=31).with_columns(count=pl.int_range(pl.len()) % 7)
+    system = make_app(table).system
+    live = Live(
+        replace(system, features=(), train=replace(system.train, fit=fit)), memory_stores("world"), DataClock(SINCE), key=b"k"
+    )
+    assert not found(live, table)
+    live.retrain("first training", "none yet")
+    with live.stores.blobs.open(live.state.versions["world/1"].model) as stream:
+        model = PyfuncModel(stream.read())
+    frame = table.head(6).select("x1", "x2", "group", "count").to_pandas()
+    gap = frame.assign(count=[0, 1, float("nan"), 3, 4, 5])
+    known = np.arange(6) != 2
+    assert model.predict(gap).shape == (6,)
+    assert np.array_equal(model.predict(gap)[known], model.predict(frame)[known])
+    with pytest.raises(DataError, match="1 of 6 rows, the first: count is no integer"):
+        model.predict(frame.assign(count=[0, 1, 2.5, 3, 4, 5]))
 
 
 def _runs(client: Any) -> dict[str, tuple[dict[str, str], dict[str, float]]]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import polars as pl
 
 from loudly.app.project import load_app
 from loudly.app.verbs import formats
+from loudly.data.read import read_table
+from loudly.errors import DataError
 from loudly.loop.serving import make_ready
 from loudly.register.bundle import unpack
 from loudly.validate.conform import conform
@@ -31,9 +32,15 @@ class PyfuncModel:
         self._ready = make_ready(data, definitions, formats(), vouched=False)
 
     def predict(self, frame: pd.DataFrame) -> Any:
-        """Scores of raw rows: (n,) or (n, k)."""
-        table = pl.DataFrame({str(name): pl.Series(frame[name].to_numpy(), strict=False) for name in frame})
-        return self._ready.predict(conform(table, self._ready.schema, keys=False).good)
+        """Scores of raw rows: (n,) or (n, k).
+
+        Raises: DataError where a row does not fit the schema: answers of fewer rows would be taken for those of others.
+        """
+        fitted = conform(read_table(frame.rename(columns=str)), self._ready.schema, keys=False)
+        if fitted.aside.height:
+            seen = f"{fitted.aside.height:,} of {len(frame):,} rows, the first: {fitted.aside['reason'][0]}"
+            raise DataError("Rows do not fit the schema.", seen=seen, do="Mend them, or leave them out.")
+        return self._ready.predict(fitted.good)
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
