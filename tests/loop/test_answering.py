@@ -145,6 +145,10 @@ def test_rows_of_an_older_schema_are_answered_by_the_new_champion() -> None:
     twin = Rows(replace(rows.schema), rows.columns, 3)
     assert live.answering.answer(twin, Attempt((3,))).answer.tolist() == live.answering.answer(rows, Attempt((3,))).answer.tolist()
     assert live.answering.answer(without, Attempt((3,))).fallback.all(), "a logistic regression has no answer to a missing value"
+    texts = tuple(replace(f, kind=Kind.TEXT) if f.name == "x1" else f for f in rows.schema.fields)
+    misfit = Rows(replace(rows.schema, fields=texts), {**rows.columns, "x1": ["1.5", "much", "2.5"]}, 3)
+    with pytest.raises(DataError, match="x1 is no number"):  # two answers would be taken for those of three rows
+        live.answering.answer(misfit, Attempt((3,)))
     no_key = Rows(rows.schema, {**rows.columns, "id": [None, "b", "c"]}, 3)
     nullable = tuple(replace(f, nullable=True) if f.role is Role.KEY else f for f in rows.schema.fields)
     with pytest.raises(DataError, match="key"):

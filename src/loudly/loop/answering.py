@@ -22,7 +22,7 @@ import polars as pl
 from loudly.core.clock import moment, stopwatch
 from loudly.core.values import Role, Schema
 from loudly.data.pseudonym import pseudonym
-from loudly.errors import RolloutError, WheelAway
+from loudly.errors import DataError, RolloutError, WheelAway
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
 from loudly.loop.counting import late_call
@@ -57,7 +57,10 @@ class Fit:
         """Raises: DataError where the rows do not fit."""
         private = self._system.private
         if rows.schema is not schema:
-            rows = checked(of_table(conform(rows.table(), schema, keys=False).good, schema))
+            fitted = conform(rows.table(), schema, keys=False)
+            if fitted.aside.height:  # answers of the others would be taken for theirs
+                raise DataError("A row could not be cast.", seen=str(fitted.aside["reason"][0]))
+            rows = checked(of_table(fitted.good, schema))
         if private:
             hidden = {name: _hidden(rows.columns[name], self._key) for name in private if name in rows.columns}
             rows = Rows(rows.schema, {**rows.columns, **hidden}, rows.height)
