@@ -47,7 +47,7 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     for what, name in (*(("ignored", n) for n in system.ignored), *(("known_before", n) for n in system.known_before)):
         if name not in known:
             raise UserFileError(f"The column {name!r} in {what}=[...] is not in the table.", do=nearest(name, table.columns))
-    labelled = table.drop_nulls(system.label)
+    labelled = in_time(table.drop_nulls(system.label), system.time)
     if labelled.is_empty():
         raise DataError("No row of the table has a label.", seen=f"{table.height:,} rows", do="Check the label column.")
     with live.tally.spend("data"):
@@ -78,6 +78,11 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     return blocking
 
 
+def in_time(rows: pl.DataFrame, time: str) -> pl.DataFrame:
+    """Rows in the order of their time, as each fit that follows has them: what is told of the newest is told of the last."""
+    return rows.sort(time, maintain_order=True)
+
+
 def _columns_before(live: Live) -> set[str]:
     """The columns of all tables that the ledger knows."""
     told: list[Any] = [r.event.data["dataset"] for r in live.stores.ledger.read() if r.event.kind == "dataset_versioned"]
@@ -105,7 +110,7 @@ def reopen(live: Live) -> bool:
         if dataset.schema.field(name) is None:
             told = f"The {what} column {name!r} is not in the newest dataset: it was another when this was trained."
             raise UserFileError(told, do=f"{nearest(name, dataset.schema.names)}; or begin anew: [store] root.")
-    live.retraining.begin(dataset, load(dataset, live.stores.blobs).drop_nulls(live.system.label))
+    live.retraining.begin(dataset, in_time(load(dataset, live.stores.blobs).drop_nulls(system.label), system.time))
     return True
 
 
