@@ -145,6 +145,22 @@ def test_behaviours() -> None:
     assert Behaviour("cut", lambda t: t[:3], "same").judge(predict, rows).failed
 
 
+@pytest.mark.parametrize("expect", ["same", "up", "down", "minimum"])
+def test_a_model_without_a_number_for_changed_rows_breaks_each_behaviour(expect: str) -> None:
+    rows = pl.DataFrame({"x": [0.1, 0.5, 0.9]})
+    lost = Behaviour("x is lost", lambda given: given.with_columns(x=pl.lit(None, pl.Float64)), expect, 0.2)
+    assert lost.judge(lambda given: given["x"].fill_null(float("nan")).to_numpy(), rows).failed
+
+    def strict(given: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        if given["x"].null_count():
+            raise ValueError("Input X contains NaN.")
+        return given["x"].to_numpy()
+
+    found = lost.judge(strict, rows)
+    assert found.failed
+    assert "Input X contains NaN" in found.reason
+
+
 def test_report_and_card_are_plain_and_legible() -> None:
     rng = np.random.default_rng(5)
     truth = (rng.random(3000) < 0.3).astype(float)

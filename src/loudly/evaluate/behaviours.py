@@ -34,7 +34,7 @@ class Behaviour:
     tolerance: float = 0.0
 
     def judge(self, predict: Callable[[pl.DataFrame], Floats], rows: pl.DataFrame) -> Verdict:
-        """PASS when at most 1 % of the rows break the expectation; the effect is that share.
+        """PASS when at most 1 % of the rows break the expectation, as an answer that is no number does; the effect is that share.
 
         Raises: TrainingError where `change` fails, DataError where it gives no table.
         """
@@ -46,7 +46,11 @@ class Behaviour:
             raise DataError(
                 f"The behaviour {self.name!r} must give rows.", seen=type(given).__name__, do="return rows.with_columns(...)"
             )
-        changed = predict(given)
+        try:
+            changed = predict(given)
+        except Exception as wrong:  # noqa: BLE001 - a model may raise anything where its input is changed
+            told = f"the model does not answer the changed rows: {type(wrong).__name__}: {wrong}".splitlines()[0]
+            return Verdict(Decision.FAIL, subject, told)
         if self.expect == "minimum":
             mean = float(np.mean(changed))
             return self._verdict(subject, mean >= self.tolerance, mean, f"mean score {mean:.3f}", len(changed))
@@ -60,11 +64,12 @@ class Behaviour:
     def _broken(self, moved: Floats) -> Floats:
         match self.expect:
             case "same":
-                out = np.abs(moved) > self.tolerance
+                kept = np.abs(moved) <= self.tolerance
             case "up":
-                out = moved < -self.tolerance
+                kept = moved >= -self.tolerance
             case _:
-                out = moved > self.tolerance
+                kept = moved <= self.tolerance
+        out = ~kept  # no number keeps nothing
         return np.asarray(out.reshape(len(out), -1).any(axis=1), dtype=np.float64)
 
     def _verdict(self, subject: str, good: bool, effect: float, reason: str, n: int) -> Verdict:
