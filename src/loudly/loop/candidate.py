@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from loudly.core.canon import Json
 from loudly.core.seams import Executor, Floats, Model, ModelFormat
@@ -346,13 +347,28 @@ def _judge(
         verdict, weakened = _unheld(trial, why)
         known = f"it continues from the champion, which has learned from {int((~new).sum()):,} of the {len(new):,} held-out rows"
         return report, verdict, (*weakened, *((("its expected quality", known),) if continued else ()))
-    rows, truth, score = rows.filter(new), truth[new], score[new]
+    before, sound, why = _of_champion(trial, champion, rows.filter(new))
+    if sound.sum() < system.gate.rows:
+        return report, *_unheld(trial, f"{why}; the rollout must judge")
+    new[new] = sound
     slices = {name: inside[new] for name, inside in slices.items() if inside[new].sum() >= SMALLEST_SLICE}
-    with trial.tally.spend("predict"):
-        before = champion.predict(rows)
-    against = compare(truth, score, before, system.metric)
-    by_slice = compare_slices(truth, score, before, system.metric, slices)
-    return report, system.gate.judge(against, by_slice, held_out=len(truth)), ()
+    against = compare(truth[new], score[new], before[sound], system.metric)
+    by_slice = compare_slices(truth[new], score[new], before[sound], system.metric, slices)
+    left_out = (("the gate's comparison with the champion", f"{why}: they are left out"),) if why else ()
+    return report, system.gate.judge(against, by_slice, held_out=int(new.sum())), left_out
+
+
+def _of_champion(trial: Trial, champion: Ready, rows: pl.DataFrame) -> tuple[Floats, NDArray[np.bool_], str]:
+    """What the champion answers to rows, (n,) where that is a number, and why it is not everywhere."""
+    try:
+        with trial.tally.spend("predict"):
+            before = champion.predict(rows)
+    except Exception as wrong:  # noqa: BLE001 - a model may raise anything; one that is to be replaced keeps nobody out
+        why = f"the champion does not answer the held-out rows ({type(wrong).__name__}: {wrong})".splitlines()[0]
+        return np.zeros(rows.height), np.zeros(rows.height, dtype=np.bool_), why
+    sound = np.asarray(np.isfinite(before if before.ndim == 1 else before.sum(axis=1)))
+    lost = rows.height - int(sound.sum())
+    return before, sound, f"the champion has no answer to {lost:,} of {rows.height:,} held-out rows" if lost else ""
 
 
 def _unheld(trial: Trial, why: str) -> tuple[Verdict, tuple[tuple[str, str], ...]]:
