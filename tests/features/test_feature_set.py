@@ -82,6 +82,17 @@ def test_unseen_and_missing_are_nan_and_codes_stay() -> None:
     assert features.matrix(later.drop("x")).shape == matrix.shape
 
 
+def test_a_number_made_of_a_category_of_the_same_name_is_a_number() -> None:
+    def c(c: pl.Series) -> pl.Series:
+        return c.str.len_chars()
+
+    table = table_of([{"x": 1.0, "n": 1, "c": c, "b": True, "t": datetime(2020, 1, 1)} for c in ("a", "abc")])
+    features = FeatureSet([c], infer_schema(table, label="y", time="t", key="id")).fit(table)
+    assert features.codes == {}
+    later = table_of([{"x": 1.0, "n": 1, "c": c, "b": True, "t": datetime(2020, 1, 1)} for c in ("ab", "abcdefghijk")])
+    assert features.matrix(later)[:, features.names.index("c")].tolist() == [2.0, 11.0]
+
+
 def test_mistakes_in_definitions_are_named() -> None:
     table = table_of([{"x": 1.0, "n": 1, "c": "a", "b": True, "t": datetime(2020, 1, 1)}])
     schema = infer_schema(table, label="y", time="t", key="id")

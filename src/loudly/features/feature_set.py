@@ -107,7 +107,8 @@ class FeatureSet:
         known = loose.derive({name: _column(table, name) for name in self._inputs}, table.height)
         series = {**{name: _column(table, name) for name in raw}, **{name: known[name] for name in made}}
         columns = (*raw, *(d.__name__ for d in self.definitions))
-        codes = {name: _values(s) for name, s in series.items() if _is_category(s, self.schema, name)}
+        kinds = {field.name: field.kind for field in self.schema.fields if field.name not in made}
+        codes = {name: _values(s) for name, s in series.items() if _is_category(s, kinds.get(name))}
         return FrozenFeatures(columns, codes, self._inputs, self.definitions)
 
     def thaw(self, state: Mapping[str, Any]) -> FrozenFeatures:
@@ -125,10 +126,10 @@ def _column(table: pl.DataFrame, name: str) -> pl.Series:
     return table[name] if name in table.columns else pl.Series(name, [None] * table.height, dtype=pl.Float64)
 
 
-def _is_category(series: pl.Series, schema: Schema, name: str) -> bool:
-    field = schema.field(name)
-    if field is not None:
-        return field.kind is Kind.CATEGORY
+def _is_category(series: pl.Series, kind: Kind | None) -> bool:
+    """kind: of a column of the table; of what a definition makes its type tells, whatever column had that name."""
+    if kind is not None:
+        return kind is Kind.CATEGORY
     return series.dtype in (pl.String, pl.Categorical, pl.Enum)
 
 
