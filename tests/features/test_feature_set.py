@@ -93,6 +93,17 @@ def test_a_number_made_of_a_category_of_the_same_name_is_a_number() -> None:
     assert features.matrix(later)[:, features.names.index("c")].tolist() == [2.0, 11.0]
 
 
+@pytest.mark.parametrize("make", ["x - x.mean()", "x.rank()", "x.shift(1)", "x > x.median()", "x.cum_sum()"])
+def test_a_feature_that_reads_other_rows_is_named_before_it_is_served(make: str) -> None:
+    made: dict[str, Any] = {}
+    exec(f"def odd(x):\n    return {make}", made)
+    table = table_of([{"x": float(i), "n": i, "c": "ab"[i % 2], "b": True, "t": datetime(2020, 1, 1)} for i in range(50)])
+    schema = infer_schema(table, label="y", time="t", key="id")
+    with pytest.raises(DataError, match="'odd' makes another value of a row alone"):
+        FeatureSet([made["odd"]], schema).fit(table).refuse_skew(table)
+    FeatureSet([night, hour, letter], schema).fit(table).refuse_skew(table)
+
+
 def test_mistakes_in_definitions_are_named() -> None:
     table = table_of([{"x": 1.0, "n": 1, "c": "a", "b": True, "t": datetime(2020, 1, 1)}])
     schema = infer_schema(table, label="y", time="t", key="id")

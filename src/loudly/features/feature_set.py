@@ -22,6 +22,7 @@ from loudly.core.whence import asked
 from loudly.errors import DataError, UserFileError, nearest
 
 Definition = Callable[..., pl.Series]
+ALONE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,22 @@ class FrozenFeatures:
     def matrix(self, table: pl.DataFrame) -> Floats:
         """(n, d) float64, C-contiguous: what the model sees. A row gives the same bytes alone or in a table."""
         return np.ascontiguousarray(self.frame(table).to_numpy(), dtype=np.float64)
+
+    def refuse_skew(self, table: pl.DataFrame) -> None:
+        """Holds some rows of the table alone against the same rows together: alone is how they are served.
+
+        Raises: DataError for a definition that makes another value of a row alone (a mean, a rank, the row before).
+        """
+        some = table.gather_every(max(1, table.height // ALONE)).head(ALONE)
+        whole = self.matrix(some)
+        for i in range(some.height) if self.definitions else ():
+            alone = self.matrix(some[i])[0]
+            for place in np.flatnonzero(~np.isclose(alone, whole[i], rtol=1e-9, atol=0.0, equal_nan=True)):
+                raise DataError(
+                    f"The feature {self.columns[place]!r} makes another value of a row alone, as rows are served.",
+                    seen=f"{alone[place]:g} alone, {whole[i, place]:g} among {some.height} rows",
+                    do="Compute each row from itself alone; write means and bounds down as constants, or leave them to the model.",
+                )
 
     def plain(self) -> dict[str, Json]:
         """The frozen state as plain JSON (the functions stay in the user's file)."""

@@ -115,6 +115,7 @@ def make_candidate(
     task, classes = task_of(labelled[system.label], system)
     trial = Trial(system, fit_rows, held_out, task, classes, tally, executor)
     features = FeatureSet(system.features, schema).fit(fit_rows)
+    features.refuse_skew(held_out)
     judged = _fit(trial, features, fit_rows, params, start)
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
