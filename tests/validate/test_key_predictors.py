@@ -69,6 +69,8 @@ def test_a_key_predictor_that_is_gone_or_constant_fails_and_blocks(keys: tuple[K
         (new.with_columns(x1=pl.lit(None, pl.Float64)), "key predictor gone"),
         (new.with_columns(x1=pl.lit(float("nan"))), "key predictor gone"),
         (new.with_columns(x1=pl.lit(0.0)), "key predictor constant"),
+        (new.with_columns(x1=pl.when(pl.int_range(pl.len()) % 50 > 0).then(0.0)), "key predictor constant"),
+        (new.with_columns(x1=pl.when(pl.int_range(pl.len()) % 50 > 0).then(0.0).otherwise(float("nan"))), "key predictor constant"),
     ):
         (verdict,) = judge(keys, harmed)
         assert verdict.failed

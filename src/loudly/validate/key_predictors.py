@@ -119,7 +119,7 @@ def _judge(key: KeyPredictor, rows: pl.DataFrame, label: str) -> Verdict:
     lost = column.null_count() + (int(column.is_nan().sum()) if column.dtype.is_float() else 0)
     if lost / n >= GONE > key.missing:
         return _gone(key, rows, lost / n, n)
-    sound = column.drop_nulls()
+    sound = column.drop_nulls().drop_nans() if column.dtype.is_float() else column.drop_nulls()
     if key.still < len(sound) and sound.n_unique() == 1:
         return _constant(key, sound)
     return _skill(key, column, rows[label])
