@@ -41,6 +41,18 @@ def test_a_folder_without_dvc_is_named(tmp_path: Path, world: pl.DataFrame) -> N
         write_pointer(snapshot(world, blobs, "w", schema), blobs, tmp_path, "data")
 
 
+@pytest.mark.parametrize("known", ["", "build/data\n", "*.log", "/data\n"])
+def test_git_keeps_no_data_whatever_it_ignores_already(tmp_path: Path, world: pl.DataFrame, known: str) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".gitignore").write_text(known)
+    blobs = MemoryBlobs()
+    write_pointer(snapshot(world, blobs, "w", infer_schema(world, label="y", time="at", key="id")), blobs, tmp_path, "data")
+    assert (tmp_path / ".gitignore").read_text().splitlines() == [
+        *(line for line in known.splitlines() if line != "/data"),
+        "/data",
+    ]
+
+
 @pytest.mark.slow
 def test_status_push_and_pull_in_a_fresh_clone(tmp_path: Path, world: pl.DataFrame) -> None:
     if not DVC.exists():

@@ -78,7 +78,7 @@ def _pointer(directory: str, size: int, files: int, path: str, dataset: Dataset)
 def _ignore(folder: Path) -> None:
     """Git keeps the pointer, not the data."""
     path = folder.parent / ".gitignore"
-    line = f"/{folder.name}\n"
-    known = path.read_text() if path.exists() else ""
+    line = f"/{folder.name}"
+    known = path.read_text().splitlines() if path.exists() else []
     if line not in known:
-        path.write_text(known + line)
+        path.write_text("\n".join([*known, line]) + "\n")
