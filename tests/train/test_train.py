@@ -7,6 +7,7 @@ import pytest
 
 from loudly.core.values import Task
 from loudly.errors import LoudlyError, TrainingError, UserFileError
+from loudly.train import ladder
 from loudly.train.fit import answers, fit_once, takes_start
 from loudly.train.ladder import climb
 from loudly.train.random_search import RandomSearch
@@ -77,6 +78,19 @@ def test_the_ladder_stops_a_model_that_a_rule_beats() -> None:
     beaten = climb(*given, features[held, 1], task=Task.BINARY, name="roc_auc", rules={"strong": features[held, 0]}, seed=0)
     assert beaten.failed
     assert "rule strong" in beaten.reason
+
+
+def test_the_simple_rung_knows_a_class_that_the_newest_rows_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "SIMPLE_ROWS", 100)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 2))
+    y = (X[:, 0] > 0.5).astype(float)
+    y[-100:] = 0.0
+    score = 1 / (1 + np.exp(-X[:, 0]))
+    found = climb(X, y, X[:400], y[:400], score[:400], task=Task.BINARY, name="roc_auc", rules={}, seed=0)
+    simple = next(e.effect for e in found.evidence if e.about == "simple")
+    assert simple is not None
+    assert simple > 0.95
 
 
 @pytest.mark.parametrize("space", [{"a": (3, 1)}, {"a": (0, 1, "log")}, {"a": "x"}, {"a": []}, {"a": (1, 2, "exp")}, {"a": 3}])
