@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from loudly.errors import Conflict, SegmentUnreadable
 from loudly.store.segments import SegmentWriter, read_segments
+from loudly.store.spools import Spools
 
 
 def test_records_come_back_in_order_over_rotated_segments(tmp_path: Path) -> None:
@@ -172,3 +174,27 @@ def test_a_log_has_one_writer_and_a_second_leaves_it_as_it_is(tmp_path: Path) ->
     writer.close()
     assert [r.payload for r in read_segments(tmp_path)] == [b"one", b"two"]
     SegmentWriter(tmp_path).close()
+
+
+def test_a_record_that_comes_while_a_segment_is_sealed_is_not_replaced_by_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits when the next segment is begun, so that is named by it; and whoever reads along misses none."""
+    writer, spools, begin = SegmentWriter(tmp_path / "a"), Spools(tmp_path), SegmentWriter._begin
+
+    def begin_late(self: SegmentWriter) -> FileIO:
+        self.append("p", b"meanwhile")
+        return begin(self)
+
+    writer.append("p", b"first")
+    with monkeypatch.context() as patched:
+        patched.setattr(SegmentWriter, "_begin", begin_late)
+        writer.seal()
+    writer.seal()
+    read = spools.read()
+    writer.append("p", b"last")
+    writer.seal()
+    read += spools.read()
+    writer.close()
+    for found in (list(read_segments(tmp_path / "a")), read):
+        assert [record.payload for record in found] == [b"first", b"meanwhile", b"last"]

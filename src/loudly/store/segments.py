@@ -201,8 +201,10 @@ class SegmentWriter:
         return sealed
 
     def _begin(self) -> FileIO:
-        name = self.root / f"{self._sequence + 1:020d}{OPEN}"
-        return FileIO(name, "ab")
+        """Named by the first record that it will hold, which may wait already: a name by a later one could come again."""
+        with self._lock:
+            first = self._sequence + 1 - len(self._buffer)
+        return FileIO(self.root / f"{first:020d}{OPEN}", "ab")
 
 
 def read_segments(root: Path | str, after: int = 0) -> Iterator[Record]:
