@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loudly.errors import Conflict, SegmentUnreadable
-from loudly.store.segments import SegmentWriter, read_segments
+from loudly.store.segments import Record, SegmentWriter, read_segments
 from loudly.store.spools import Spools
+from waiting import until
 
 
 def test_records_come_back_in_order_over_rotated_segments(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_disk_that_refuses_keeps_the_server_going_and_counts(tmp_path: Path, m
 def test_a_file_that_may_not_grow_takes_whole_batches_or_nothing(tmp_path: Path, room: int) -> None:
     """A process of its own under a real limit on file size: what is read back is whole, and the rest still waits in memory."""
     script = (
-        "import resource, signal, sys\nfrom loudly.store.segments import SegmentWriter, read_segments\n"
+        "import resource, signal, sys\nfrom loudly.store.segments import Record, SegmentWriter, read_segments\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nw = SegmentWriter(sys.argv[1])\n"
         "w.append('p', b'first' * 100); w.flush()\nbefore = w._file.tell()\n"
         "soft = (before + int(sys.argv[2]), resource.RLIM_INFINITY)\nresource.setrlimit(resource.RLIMIT_FSIZE, soft)\n"
@@ -198,3 +199,50 @@ def test_a_record_that_comes_while_a_segment_is_sealed_is_not_replaced_by_a_late
     writer.close()
     for found in (list(read_segments(tmp_path / "a")), read):
         assert [record.payload for record in found] == [b"first", b"meanwhile", b"last"]
+
+
+@pytest.mark.parametrize("refusing", ["_begin", "replace"])
+def test_where_no_segment_can_be_sealed_the_log_goes_on_in_this_one_and_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusing: str
+) -> None:
+    """As where connections have taken all the files that a process may open."""
+    writer = SegmentWriter(tmp_path, rotate=100)
+
+    def refuse(*_: object) -> FileIO:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*(SegmentWriter, refusing) if refusing == "_begin" else ("loudly.store.segments.os.replace",), refuse)
+        for number in range(20):
+            writer.append("p", b"%d" % number * 10)
+            writer.flush()
+        with pytest.raises(OSError, match="Too many open files"):
+            writer.seal()
+    assert caplog.text.count("cannot be sealed and grows on: OSError: [Errno 24] Too many open files") == 1
+    until(lambda: len(list(tmp_path.glob("*.seg"))) == 1, "the thread seals it once there is room")
+    writer.append("p", b"last")
+    writer.close()
+    assert [record.sequence for record in read_segments(tmp_path)] == list(range(1, 22))
+
+
+def test_a_segment_is_read_and_deleted_although_the_next_one_was_seen_before_it_was_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, spools, begin = SegmentWriter(tmp_path / "a", through=True), Spools(tmp_path), SegmentWriter._begin
+    read: list[Record] = []
+
+    def begin_and_look(self: SegmentWriter) -> FileIO:
+        made = begin(self)
+        read.extend(spools.read())
+        return made
+
+    writer.append("p", b"one")
+    with monkeypatch.context() as patched:
+        patched.setattr(SegmentWriter, "_begin", begin_and_look)
+        writer.seal()
+    writer.append("p", b"two")
+    read += spools.read()
+    spools.drop()
+    assert [record.payload for record in read] == [b"one", b"two"]
+    assert not list((tmp_path / "a").glob("*.seg"))
+    writer.close()

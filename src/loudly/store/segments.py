@@ -81,7 +81,7 @@ class SegmentWriter:
         self.before: Callable[[bool], None] = lambda whole: None
         self._present = _only_writer(self.root)
         self._rotate, self._through, self._seal_every, self._most = rotate, through, seal_every, most
-        self._sealed = 0
+        self._sealed, self._unsealed = 0, False
         self._lock, self._disk = threading.Lock(), threading.Lock()
         self._buffer: list[bytes] = []
         self._waiting = 0
@@ -118,7 +118,7 @@ class SegmentWriter:
         self._write(sync=True)
 
     def seal(self) -> Path | None:
-        """Closes the segment under its final name and begins another; None where it was empty."""
+        """Closes the segment under its final name and begins another; None where it was empty. Raises: OSError where it cannot."""
         self.flush()
         with self._disk:
             return self._seal()
@@ -143,7 +143,9 @@ class SegmentWriter:
                 self._sealed = bytes_in(self.root)
             if rounds * WRITE_EVERY >= self._seal_every:
                 rounds = 0
-                self.seal()
+                self.flush()
+                with self._disk:
+                    self._try_to_seal()
 
     def _ask_before(self, failed: int) -> int:
         """Asks for what is kept back; a failure is told once, until it goes well again. Returns how often it has failed so far."""
@@ -170,7 +172,7 @@ class SegmentWriter:
             if sync or self._file.tell() >= self._rotate:
                 self._sync()
             if self._file.tell() >= self._rotate and not self.refused:
-                self._seal()
+                self._try_to_seal()
 
     def _sync(self) -> None:
         try:
@@ -192,13 +194,31 @@ class SegmentWriter:
         return not self.refused
 
     def _seal(self) -> Path | None:
+        """Raises: OSError where there can be no next segment, or none under the final name; then this one grows on."""
         if self._file.tell() == 0:
             return None
-        self._file.close()
-        sealed = Path(self._file.name).with_suffix(SEALED)
-        os.replace(self._file.name, sealed)
-        self._file = self._begin()
-        return sealed
+        name, following = Path(self._file.name), self._begin()
+        try:
+            self._file.close()
+            os.replace(name, name.with_suffix(SEALED))
+        except OSError:
+            following.close()
+            Path(following.name).unlink(missing_ok=True)
+            self._file = FileIO(name, "ab")
+            raise
+        self._file = following
+        return name.with_suffix(SEALED)
+
+    def _try_to_seal(self) -> None:
+        """Where it cannot be, for want of a file or of leave, that is told once, and tried again."""
+        try:
+            self._seal()
+        except OSError as wrong:
+            if not self._unsealed:
+                LOG.warning("LOUD a segment of the log cannot be sealed and grows on: %s: %s", type(wrong).__name__, wrong)
+            self._unsealed = True
+        else:
+            self._unsealed = False
 
     def _begin(self) -> FileIO:
         """Named by the first record that it will hold, which may wait already: a name by a later one could come again."""

@@ -69,6 +69,8 @@ class Spools:
             if path.suffix == SEALED:
                 place.done.append(path)
                 place.stem, place.offset = f"{path.stem}~", 0
+            elif not place.gone:  # what comes after it is of the next time, when it has its final name
+                break
         return [Record(r.sequence, r.kind, r.payload, f"{folder.name}:{r.sequence}") for r in found if self._new(folder.name, r)]
 
     def _new(self, name: str, record: Record) -> bool:
