@@ -153,3 +153,38 @@ def test_control_alone_is_logged_as_it_always_was() -> None:
     assert failed.answer.tolist() == [0.1] * 3
     assert failed.fallback.all()
     assert failed.failed == {"control": 3, "candidate": 0}
+
+
+@pytest.mark.parametrize("arms", [1, 2])
+@pytest.mark.parametrize("hot", [True, False], ids=["rows", "table"])
+@given(n=st.integers(1, 200), poisoned=st.sets(st.integers(0, 199), max_size=1))
+def test_a_row_at_which_a_model_raises_fails_itself_and_no_other_of_its_batch(
+    arms: int, hot: bool, n: int, poisoned: set[int]
+) -> None:
+    def refusing(rows: pl.DataFrame) -> Any:
+        if poisoned & set(rows["x"].cast(int)):
+            raise ValueError("unknown category")
+        return rows["x"].to_numpy() / 1000
+
+    given_rows = table(n)
+    asked = of_table(given_rows, infer_schema(given_rows, label="y", time="at", key="id")) if hot else given_rows
+    made = routing(*(Served(f"m/{i}", refusing) for i in range(arms))) if arms > 1 else Routing(Served("m/0", refusing))
+    replies = Router(made).answer(asked, units(n))
+    bad = [i in poisoned for i in range(n)]
+    assert replies.fallback.tolist() == bad
+    assert replies.answer.tolist() == [made.fallback if worse else i / 1000 for i, worse in enumerate(bad)]
+    assert sum(replies.failed.values()) == sum(bad)
+    assert len(replies.errors) == (1 if any(bad) else 0)
+
+
+def test_a_model_that_always_raises_is_not_asked_again_and_again() -> None:
+    asked: list[int] = []
+
+    def fails(rows: pl.DataFrame) -> Any:
+        asked.append(rows.height)
+        raise RuntimeError("out of order")
+
+    replies = Router(Routing(Served("m/0", fails))).answer(table(64), units(64))
+    assert replies.fallback.all()
+    assert len(asked) == 1 + 8 + 1
+    assert replies.errors == ("m/0: RuntimeError: out of order",)

@@ -5,6 +5,7 @@ A `Routing` is an immutable snapshot; swapping it is one assignment, so a new ve
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,6 +25,8 @@ from loudly.serve.rows import Rows
 Timer = Callable[[], float]
 # Batches have few sizes, and what is alike for all of a size is made once.
 KNOWN_SIZES = 128
+# Halves of a batch that a model raised at are asked until so many more calls have raised, and one more for each 64 rows.
+MOST_RAISED, ROWS_A_RAISE = 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Router:
     ) -> Replies:
         """Answers rows of the frozen schema. Shapes: table (n, columns), units (n,).
 
-        A model that raises or answers NaN is replaced by control, control by the constant fallback; both are counted.
+        A model that raises or answers NaN is replaced by control, control by the constant fallback; both are counted. Where it
+        raises at several rows, those at which it does not have their answer.
         attempt: is told which arm is at work.  behind: where control answers all of the rows, candidates that only shadow are
         not asked but owed.
         """
@@ -168,12 +172,41 @@ def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) 
 
 
 def _try(served: Served, table: pl.DataFrame | Rows, errors: list[str]) -> Floats | None:
-    """Scores of all rows; None where the model raised, which is noted."""
+    """Scores of all rows, NaN for those at which the model raised, which is noted; None where it raised at all of them."""
     try:
         return served.score(table)
     except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the client still gets an answer
         errors.append(f"{served.version}: {type(wrong).__name__}: {wrong}")
+        return _apart(served, table)
+
+
+def _apart(served: Served, table: pl.DataFrame | Rows) -> Floats | None:
+    """Scores where the model raised at the whole: it is asked for halves, and their halves, so that no row fails for another.
+
+    What still waits when it has raised too often has failed together.
+    """
+    n = table.height
+    parts, left = deque(_halves(np.arange(n))), MOST_RAISED + n // ROWS_A_RAISE
+    found: list[tuple[Ints, Floats]] = []
+    while parts and left:
+        part = parts.popleft()
+        try:
+            found.append((part, served.score(table.filter(np.isin(np.arange(n), part)))))
+        except Exception:  # noqa: BLE001 - as it raised at the whole, which is noted
+            left -= 1
+            parts.extend(_halves(part))
+    if not found:
         return None
+    out = np.full((n, *found[0][1].shape[1:]), np.nan)
+    for part, scores in found:
+        if scores.shape[1:] == out.shape[1:]:
+            out[part] = scores
+    return out
+
+
+def _halves(rows: Ints) -> Sequence[Ints]:
+    """None of a single row. Shapes: rows (n,)."""
+    return (rows[: len(rows) // 2], rows[len(rows) // 2 :]) if len(rows) > 1 else ()
 
 
 def _score(served: Served, table: pl.DataFrame | Rows, asked: Any, errors: list[str]) -> Floats:
