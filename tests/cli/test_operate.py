@@ -12,6 +12,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
 from command_line import ROW, Project, free_port  # noqa: E402
+from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
 from waiting import until  # noqa: E402
 
 
@@ -45,6 +46,33 @@ def test_exports_are_written(project: Project) -> None:
     made = project.json("export", "kubernetes", "-o", "deploy", "--image", "loans:1")["made"]
     assert all(Path(p).exists() for p in made)
     assert {Path(p).name for p in made} >= {"deployment.yaml", "service.yaml", "autoscaler.yaml", "disruption.yaml"}
+
+
+@pytest.mark.slow
+def test_what_a_killed_server_left_in_a_spool_is_forgotten_by_the_next_one(shipped: Project, tmp_path: Path) -> None:
+    project = shipped.copy(tmp_path)
+    project.edit("loudly.toml", "[server]", "[server]\ntick = 0.3")
+    port = free_port()
+    server = project.serve(port)
+    assert httpx.post(f"http://127.0.0.1:{port}/predict", json={**ROW, "loan_id": "subject-dan"}).status_code == 200
+    until(lambda: b"subject-dan" in segments(project), "it is logged")
+    server.kill()
+    server.wait()
+    spool = project.folder / ".loudly" / "spools" / "worker-1-abc"
+    spool.mkdir(parents=True)
+    for path in (project.folder / ".loudly" / "traffic").glob("*.open"):
+        path.rename(spool / path.name)  # as if a worker had answered, and nobody had taken it over
+    asked = project.run("forget", "subject-dan", "--reason", "asked to")
+    assert asked.returncode == 3, asked.stdout
+    assert "the next one takes over what a killed one left in spools" in asked.stdout
+    server = project.serve(port)
+    ledger = SqliteLedger(project.folder / ".loudly" / "ledger.db")
+    until(lambda: any(r.event.kind == "subject_erased" for r in ledger.read()), "it is erased")
+    assert [r.event.data["rows"] for r in ledger.read() if r.event.kind == "subject_erased"] == [1]
+    ledger.close()
+    server.send_signal(signal.SIGTERM)
+    server.wait(30)
+    assert b"subject-dan" not in segments(project)
 
 
 @pytest.mark.slow

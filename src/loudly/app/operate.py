@@ -19,15 +19,19 @@ from loudly.loop.system import System
 from loudly.plugins import names, resolve
 from loudly.store.erasing import Expired
 from loudly.store.segments import SegmentWriter, being_written
+from loudly.store.spools import SPOOLS, waiting
 
 
 def forget(
     system: System, opened: Opened, name: str, reason: str, *, hidden: bool = False, purge: bool = False
 ) -> tuple[Wish, tuple[Erased, ...]]:
-    """Forgets a subject. Nothing is erased yet where a server runs: it erases at its next tick, for the log is its own."""
+    """Forgets a subject. Nothing is erased yet where a server runs: it erases at its next tick, for the log is its own.
+
+    Nor is it where one was killed that had not taken all spools over: what they hold comes into the log with the next server.
+    """
     live, root = open_live(system, opened), opened[1].root / "traffic"
     wish = ask(live, name, reason, hidden=hidden, purge=purge)
-    if being_written(root):
+    if being_written(root) or waiting(opened[1].root / SPOOLS):
         return wish, ()
     return wish, carry_out(live, root, lambda: _seal(root))
 

@@ -315,7 +315,8 @@ def forget(file: Path, key: str, reason: str, hidden: bool, purge: bool, as_json
         before = verbs.status(opened).position
         wish, erased = operate.forget(app.system, opened, key, reason, hidden=hidden, purge=purge)
         new = [tell(r.event) for r in opened[0].ledger.read(before)]
-    later = [] if erased else ["a server writes the traffic log: it erases at its next tick; `loudly status` tells when it has"]
+    whose = "a server writes the traffic log, or the next one takes over what a killed one left in spools"
+    later = [] if erased else [f"{whose}: it erases at its next tick; `loudly status` tells when it has"]
     chained = [f"LOUD ledger event {at} names the key itself; the chain keeps it" for at in wish.named]
     data = {**plain(wish), "erased": [plain(e) for e in erased], "events": new}
     say(data, as_json, lambda: lines((*new, *later, *chained)))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loudly.store.segments import SEALED, Record, being_written, parse, segment_files
+from loudly.store.segments import SEALED, Record, being_written, bytes_in, parse, segment_files
 
 SPOOLS = "spools"
 GONE_LOOKS = 50  # a writer that has just made its folder has not locked it yet
@@ -79,6 +79,11 @@ class Spools:
     def _left(self, folder: Path, place: _Place) -> bool:
         """Whether there are bytes that were not read; a torn tail is none of them, for nobody was answered by it."""
         return any(path.suffix == SEALED or path.stem != place.stem for path in segment_files(folder, place.stem))
+
+
+def waiting(root: Path) -> bool:
+    """Whether spools under a folder hold records that may not be taken over yet."""
+    return root.exists() and any(bytes_in(folder) for folder in root.iterdir() if folder.is_dir())
 
 
 def lane(kind: str, name: str) -> str:
