@@ -103,6 +103,28 @@ def test_labels_of_a_file_that_cannot_be_joined_are_told_by_the_ledger(place: Pl
         assert len(found) == told, "a worker's client is told by its answer"
 
 
+def test_answers_that_cannot_be_folded_cost_no_label_that_came_with_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a slice of the user's raises at an odd row: that is counted and told, and labels were acknowledged."""
+    place.ask(0, 0, 10)
+    place.taking.drain()
+    place.ask(0, 10, 20)
+    origin = place.label(1, 0, 5)
+
+    def raises(*_: Any) -> None:
+        raise ValueError("an odd row")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place.live, "fold_answers", raises)
+        assert place.taking.outcome(origin) == {"joined": 5, "unknown": 0, "repeated": 0}
+    assert place.live.answering.uncounted == 10
+    assert place.live.answering.raised_by_fold.fresh() == ["wheel: ValueError: an odd row"]
+    place.label(1, 5, 8)
+    place.die_and_return()
+    assert place.live.book.waiting == 20 - 5
+    place.taking.drain()
+    assert place.live.book.waiting == 20 - 8
+
+
 @pytest.mark.parametrize("moment", ["before", "after the log", "after the fold"])
 def test_a_wheel_that_dies_anywhere_takes_each_record_once(place: Place, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place.ask(0, 0, 10)

@@ -192,8 +192,12 @@ class Answering:
         try:
             self._fold(group)
         except Exception as wrong:  # noqa: BLE001 - whatever it is, answers go on
-            self.uncounted += sum(one.rows.height for one in group)
-            self.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
+            self.unfolded(sum(one.rows.height for one in group), wrong)
+
+    def unfolded(self, rows: int, wrong: Exception) -> None:
+        """So many rows could not be folded."""
+        self.uncounted += rows
+        self.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
 
     def _fold(self, group: list[Waiting]) -> None:
         live = self._live

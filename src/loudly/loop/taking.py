@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 
 from loudly.core.clock import moment
 from loudly.errors import DataError, LoudlyError
@@ -119,26 +120,31 @@ def _answered_at(record: Record) -> int:
 
 
 def _fold(live: Live, records: Sequence[Record]) -> None:
-    """As answers of our own. Those of a rollout that is over count no more."""
+    """As answers of our own. Those of a rollout that is over count no more; what cannot be folded is counted, and told."""
     live.answering.fold()
-    behind = live.answering.behind
     _given_up(live, [record for record in records if record.kind == "given_up"])
-    for record in records:
-        if record.kind == ASIDES and not behind:
+    for record in records if not live.answering.behind else ():
+        if record.kind == ASIDES:
             live.asides.folded(aside_of(record.payload))
     for kind, entries, table in batches(live, [record for record in records if record.kind != ASIDES]):
-        match kind:
-            case "predictions":
-                if not behind:
-                    live.fold_answers(table, int(table["_at"][-1]))
-                if live.state.rollout is not None and entries and entries[0].rollout == live.state.rollout.started:
-                    replies = traffic.replies_of(table)
-                    live.counting.answers(table, replies, tuple(_calls(replies, table[live.system.key].to_list(), entries)))
-            case "pinned" if not behind:
-                live.pins.predicted(table)
-            case _:
-                continue
+        try:
+            _fold_table(live, kind, entries, table)
+        except Exception as wrong:  # noqa: BLE001 - whatever it is, the other records are folded, and labels joined
+            live.answering.unfolded(table.height, wrong)
     live.counting.log()
+
+
+def _fold_table(live: Live, kind: str, entries: Sequence[Entry], table: pl.DataFrame) -> None:
+    behind = live.answering.behind
+    match kind:
+        case "predictions":
+            if not behind:
+                live.fold_answers(table, int(table["_at"][-1]))
+            if live.state.rollout is not None and entries and entries[0].rollout == live.state.rollout.started:
+                replies = traffic.replies_of(table)
+                live.counting.answers(table, replies, tuple(_calls(replies, table[live.system.key].to_list(), entries)))
+        case "pinned" if not behind:
+            live.pins.predicted(table)
 
 
 def _calls(replies: Replies, units: list[Any], entries: Sequence[Entry]) -> Iterator[tuple[Replies, list[Any]]]:
