@@ -246,3 +246,24 @@ def test_a_segment_is_read_and_deleted_although_the_next_one_was_seen_before_it_
     assert [record.payload for record in read] == [b"one", b"two"]
     assert not list((tmp_path / "a").glob("*.seg"))
     writer.close()
+
+
+@pytest.mark.parametrize("at", [0, 120])
+def test_what_is_logged_behind_a_damaged_segment_neither_replaces_it_nor_takes_its_numbers(tmp_path: Path, at: int) -> None:
+    for number in range(2):
+        writer = SegmentWriter(tmp_path)
+        for _ in range(5):
+            writer.append("p", b"%d" % number * 50)
+        writer.close()
+    newest = max(tmp_path.glob("*.seg"))
+    sound = newest.read_bytes()
+    newest.write_bytes(sound[:at] + b"!!!!!!!!" + sound[at + 8 :])
+    for _ in range(2):
+        writer = SegmentWriter(tmp_path)
+        writer.append("p", b"later")
+        writer.close()
+        with pytest.raises(SegmentUnreadable, match=newest.name):
+            list(read_segments(tmp_path))
+    newest.write_bytes(sound)  # out of a backup, as the error asks
+    assert [r.payload for r in read_segments(tmp_path, after=5)] == [b"1" * 50] * 5 + [b"later"] * 2
+    assert len({r.sequence for r in read_segments(tmp_path)}) == 12

@@ -86,7 +86,7 @@ class SegmentWriter:
         self._buffer: list[bytes] = []
         self._waiting = 0
         self.recovery = _recover(self.root)
-        self._sequence = next((r.sequence for r in newest_first(self.root)), 0)
+        self._sequence = _last(self.root)
         self._file = self._begin()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep_writing, name="loudly-segments", daemon=True)
@@ -252,6 +252,15 @@ def newest_first(root: Path) -> Iterator[Record]:
     """Records of sealed segments, the newest first; a damaged one is read as far as it goes. Cost: one segment at a time."""
     for path in sorted(root.glob(f"*{SEALED}"), reverse=True):
         yield from reversed(parse(path.read_bytes())[1])
+
+
+def _last(root: Path) -> int:
+    """The sequence that a log goes on after: of its newest record, or behind damage one that none there can have."""
+    path = max(root.glob(f"*{SEALED}"), default=None)
+    if path is None:
+        return 0
+    whole, records = parse(data := path.read_bytes())
+    return max([int(path.stem), *(r.sequence for r in records[-1:])]) + (len(data) - whole) // FRAME_BYTES
 
 
 def segment_files(root: Path, first: str = "") -> list[Path]:
