@@ -91,6 +91,18 @@ def test_labels_meet_predictions_of_every_worker_that_were_acknowledged_before(p
     assert sorted(place.logged().values()) == [1] * 40
 
 
+def test_a_damaged_spool_is_told(place: Place) -> None:
+    place.ask(0, 0, 10)
+    sealed = place.spools[0].seal()
+    assert sealed is not None
+    sealed.write_bytes(sealed.read_bytes()[:-1])
+    assert place.taking.drain() == 9
+    assert place.taking.drain() == 0
+    (told,) = place.live.answering.raised_by_log.fresh()
+    assert told.startswith(f"spool a/{sealed.name}: offset ")
+    assert told.endswith("damaged, and its rest is not taken over; it is kept")
+
+
 def test_labels_of_a_file_that_cannot_be_joined_are_told_by_the_ledger(place: Place) -> None:
     place.ask(0, 0, 5)
     for name, told in (("by-hand-1", 1), ("c", 1)):

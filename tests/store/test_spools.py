@@ -90,6 +90,26 @@ def test_the_spool_of_a_dead_writer_is_read_to_its_last_whole_record_and_then_de
     writer._file.close()
 
 
+def test_a_damaged_file_of_a_spool_is_named_and_kept_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GONE_LOOKS", 2)
+    writer = SegmentWriter(tmp_path / "a", through=True)
+    for i in range(6):
+        writer.append("predictions", b"%d" % i * 50)
+        if i == 2:
+            sealed = writer.seal()
+    writer.close()
+    assert sealed is not None
+    data = sealed.read_bytes()
+    sealed.write_bytes(data[:100] + b"!" + data[101:])
+    reader = Spools(tmp_path)
+    assert [r.sequence for r in reader.read()] == [1, 4, 5, 6]
+    assert reader.damaged == [f"a/{sealed.name}: offset {len(data) // 3} of {len(data)} bytes"]
+    for _ in range(3):
+        reader.drop()
+        assert reader.read() == []
+    assert [path.name for path in (tmp_path / "a").glob("*.seg")] == [sealed.name]
+
+
 def test_a_spool_that_nobody_reads_is_bounded_and_counts_what_it_loses(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path / "a", through=True, rotate=1000, most=5000)
     writer._sealed = 0

@@ -69,6 +69,8 @@ class Taking:
             while new:
                 found += new
                 new = self._spools.read() if any(record.kind == "labels" for record in new) else []
+            for where in self._spools.damaged:
+                self._live.answering.raised_by_log.note([f"spool {where}: damaged, and its rest is not taken over; it is kept"])
             if found:
                 told = take(self._live, found)
                 self._say_refused(told)

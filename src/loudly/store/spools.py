@@ -19,20 +19,28 @@ GONE_LOOKS = 50  # a writer that has just made its folder has not locked it yet
 
 @dataclass(slots=True)
 class _Place:
-    """How far a spool is read: whole files, and the offset in the next. gone: looks in a row that found no writer."""
+    """How far a spool is read: whole files, and the offset in the next. gone: looks in a row that found no writer.
+
+    kept: whether a file of it is damaged.
+    """
 
     done: list[Path] = field(default_factory=list)
     stem: str = ""
     offset: int = 0
     gone: int = 0
+    kept: bool = False
 
 
 class Spools:
-    """Reads all the spools under a folder. taken: origins ("NAME") -> the last sequence taken over before, asked at each look."""
+    """Reads all the spools under a folder. taken: origins ("NAME") -> the last sequence taken over before, asked at each look.
+
+    damaged: where sealed files could not be read to their end; these are kept.
+    """
 
     def __init__(self, root: Path, taken: Mapping[str, int] | None = None) -> None:
         self._root, self._taken = root, {} if taken is None else taken
         self._places: dict[str, _Place] = {}
+        self.damaged: list[str] = []
 
     def read(self) -> list[Record]:
         """All that is new, spool by spool, in the order in which it was written; each record tells its origin."""
@@ -47,7 +55,7 @@ class Spools:
             for path in place.done:
                 path.unlink(missing_ok=True)
             place.done.clear()
-            if place.gone >= GONE_LOOKS and not self._left(folder, place):
+            if place.gone >= GONE_LOOKS and not (place.kept or self._left(folder, place)):
                 shutil.rmtree(folder, ignore_errors=True)
                 del self._places[name]
 
@@ -67,7 +75,11 @@ class Spools:
             place.stem, place.offset = path.stem, begun + whole
             found += records
             if path.suffix == SEALED:
-                place.done.append(path)
+                if whole < len(data):
+                    self.damaged.append(f"{folder.name}/{path.name}: offset {begun + whole:,} of {begun + len(data):,} bytes")
+                    place.kept = True
+                else:
+                    place.done.append(path)
                 place.stem, place.offset = f"{path.stem}~", 0
             elif not place.gone:  # what comes after it is of the next time, when it has its final name
                 break
