@@ -83,11 +83,16 @@ class SpoolLine:
         self._spool.append(kind, payload)
 
     def labels(self, table: pl.DataFrame) -> Mapping[str, Any]:
-        """Where the wheel is away, or its disk refuses, they wait in the spool, and that is said."""
+        """Where the wheel is away, or its disk refuses, they wait in the spool, and that is said.
+
+        Raises: WheelAway where the spool does not take them either: what is acknowledged is on disk.
+        """
         now = moment(self._clock)
         sequence = self._spool.append("labels", traffic.labels_to_bytes(table, now))
         if not sequence:
             raise WheelAway("The wheel is away and the spool is full.", do="Send the labels again later.")
+        if self.refused:
+            raise WheelAway("The disk does not take the labels.", seen=self.refused, do="Send them again later.")
         waiting = {"joined": 0, "unknown": 0, "repeated": 0, "spooled": table.height}
         try:
             told: Mapping[str, Any] = self.ask("labels", f"{self._spool.root.name}:{sequence}")
