@@ -105,12 +105,14 @@ def changed(tensor: dict[str, Any], **what: Any) -> dict[str, Any]:
         (lambda t: [changed(t[0], shape=[6], data=t[0]["data"][:6]), *t[1:]], "same number of rows"),
         (lambda t: [*t[:2], changed(t[2], data=["high"] * 7), *t[3:]], "x1"),
         (lambda t: [*t[:2], changed(t[2], parameters={"binary_data_size": 56}), *t[3:]], "bytes are left"),
+        (lambda t: [changed(t[0], shape="\ud800"), *t[1:]], "seen '\\ud800'"),
+        (lambda t: [changed(t[0], parameters={"binary_data_size": "\ud800"}), *t[1:]], "binary_data_size is '\\ud800'"),
         (lambda t: ["x"], "an object with a name"),
         (lambda t: {}, "inputs"),
     ],
 )
 def test_broken_requests_are_refused_by_name(server: Server, rows: list[dict[str, Any]], spoil: Any, told: str) -> None:
-    answer = httpx.post(f"{server.url}{INFER}", json={"inputs": spoil(tensors(rows))})
+    answer = httpx.post(f"{server.url}{INFER}", content=json.dumps({"inputs": spoil(tensors(rows))}))
     assert answer.status_code == 400
     assert told in answer.json()["error"]
 

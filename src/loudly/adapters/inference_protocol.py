@@ -131,14 +131,14 @@ def _tensor(tensor: Any, tail: bytes, at: int, fields: Mapping[str, Field], most
     if not isinstance(kind, str) or not (kind == "BYTES" or kind in NUMPY):
         raise broken(f"input {name!r}: the datatype {str(kind)[:20]!r} is not known; {nearest(str(kind), [*NUMPY, 'BYTES'])}")
     if not isinstance(shape, list) or not _is_shape(shape):
-        raise broken(f"input {name!r}: the shape is [n] or [n, 1], seen {str(shape)[:80]}")
+        raise broken(f"input {name!r}: the shape is [n] or [n, 1], seen {shape!r:.80}")
     count = shape[0]
     if count > most_rows:
         raise Refused(413, {"error": f"a request may have {most_rows:,} rows at most"})
     size = _parameters(tensor).get("binary_data_size")
     if size is not None:
         if not isinstance(size, int) or size < 0 or at + size > len(tail):
-            raise broken(f"input {name!r}: binary_data_size is {str(size)[:20]}, {len(tail) - at:,} bytes are left")
+            raise broken(f"input {name!r}: binary_data_size is {size!r:.20}, {len(tail) - at:,} bytes are left")
         values = _unpacked(name, kind, tail[at : at + size], count)
         return name, _fit(values, fields[name]), at + size
     data = tensor.get("data")
