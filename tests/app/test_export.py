@@ -118,6 +118,20 @@ def test_a_pod_is_told_what_the_file_reads_from_the_environment(tmp_path: Path) 
     assert variables(container) == {"LOUDLY_KEY": True}
 
 
+def test_grpc_is_installed_and_reached_where_the_project_serves_it(tmp_path: Path) -> None:
+    asked = Exporting("loans", Path("/project/app.py"), Config(server=ServerConfig(grpc_port=9000)), "loans:1")
+    made = {path.name: path.read_text() for path in export("docker", asked, tmp_path)}
+    assert made["requirements.txt"].startswith("loudly[grpc,serve]==")
+    assert "EXPOSE 8000 9000\n" in made["Dockerfile"]
+    manifests = written("kubernetes", asked, tmp_path)
+    (container,) = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"http": 8000, "grpc": 9000}
+    served = manifests["Service"]["spec"]["ports"]
+    assert {port["targetPort"]: port["port"] for port in served} == {"http": 80, "grpc": 9000}
+    (container,) = written("kserve", asked, tmp_path)["InferenceService"]["spec"]["predictor"]["containers"]
+    assert [port["name"] for port in container["ports"]] == ["http"]
+
+
 def test_many_pods_over_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="postgres"):
         export("kubernetes", Exporting("m", Path("app.py"), Config(), "m:1", 3), tmp_path)

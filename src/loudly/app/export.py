@@ -23,7 +23,7 @@ PORT = 8000
 USER = 10001
 DRAIN = 10
 GRACE = 60
-STORE = "store"
+STORE, POD = "store", "loudly"
 SHARED_LEDGERS, SHARED_BLOBS = ("postgres",), ("fsspec",)
 Manifest = dict[str, Any]
 
@@ -47,6 +47,12 @@ class Exporting:
     def shared(self) -> bool:
         """Whether there may be several pods."""
         return self.replicas > 1
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Where the server listens in its pod."""
+        grpc = self.config.server.grpc_port
+        return {"http": PORT, "grpc": grpc} if grpc else {"http": PORT}
 
     @property
     def root(self) -> str:
@@ -86,7 +92,7 @@ def docker(asked: Exporting, folder: Path) -> dict[str, str]:
         "COPY . /app",
         f"RUN mkdir -p {asked.root} && chown {USER}:{USER} {asked.root}",
         f"USER {USER}:{USER}",
-        f"EXPOSE {PORT}",
+        f"EXPOSE {' '.join(map(str, asked.ports.values()))}",
         f"VOLUME {asked.root}",
         'HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-c", '
         f"\"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/health', timeout=2)\"]",
@@ -135,7 +141,7 @@ def deployment(asked: Exporting) -> Manifest:
         "replicas": 1,
         "selector": {"matchLabels": _selector(asked)},
         "strategy": {"type": "Recreate"},
-        "template": {"metadata": {"labels": _labels(asked)}, "spec": _pod(asked, "loudly", [_claimed(asked)])},
+        "template": {"metadata": {"labels": _labels(asked)}, "spec": _pod(asked, POD, [_claimed(asked)])},
     }
     return _manifest(asked, "apps/v1", "Deployment", spec)
 
@@ -146,7 +152,7 @@ def stateful(asked: Exporting) -> Manifest:
         "serviceName": asked.label,
         "podManagementPolicy": "Parallel",
         "selector": {"matchLabels": _selector(asked)},
-        "template": {"metadata": {"labels": _labels(asked)}, "spec": _pod(asked, "loudly", [])},
+        "template": {"metadata": {"labels": _labels(asked)}, "spec": _pod(asked, POD, [])},
         "volumeClaimTemplates": [{"metadata": {"name": STORE}, "spec": _disk()}],
     }
     return _manifest(asked, "apps/v1", "StatefulSet", spec)
@@ -154,7 +160,10 @@ def stateful(asked: Exporting) -> Manifest:
 
 def service(asked: Exporting) -> Manifest:
     """One address for the pods."""
-    ports = [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}]
+    ports = [
+        {"name": name, "port": 80 if name == "http" else port, "targetPort": name, "protocol": "TCP"}
+        for name, port in asked.ports.items()
+    ]
     return _manifest(asked, "v1", "Service", {"selector": _selector(asked), "ports": ports})
 
 
@@ -244,6 +253,7 @@ def _extras(config: Config) -> set[str]:
         "s3": config.store.blobs == "fsspec",
         "mlflow": config.tracker.kind == "mlflow",
         "ray": config.executor.kind == "ray",
+        "grpc": config.server.grpc_port > 0,
     }
     return {name for name, needed in asked.items() if needed}
 
@@ -291,12 +301,13 @@ def _pod(asked: Exporting, container: str, disks: list[Manifest]) -> Manifest:
 
 
 def _container(asked: Exporting, name: str) -> Manifest:
+    ports = asked.ports if name == POD else {"http": PORT}  # a container of KServe has one
     return {
         "name": name,
         "image": asked.image,
         "args": ["serve", "--file", asked.file.name, "--host", "0.0.0.0", "--port", str(PORT)],
         "env": _variables(asked),
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": port, "containerPort": number, "protocol": "TCP"} for port, number in ports.items()],
         "startupProbe": _probe("/health", period=2, failures=60),
         "livenessProbe": _probe("/health", period=10, failures=3),
         "readinessProbe": _probe("/ready", period=5, failures=2),
