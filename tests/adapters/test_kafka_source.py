@@ -189,6 +189,10 @@ def test_messages_that_are_no_rows_are_counted_and_named(cluster: Cluster) -> No
     assert source.unreadable == 3
     assert [(u.partition, u.offset) for u in source.refused] == [(0, 1), (0, 2), (0, 3)]
     assert "no value" in source.refused[1].reason
+    cluster.send("mixed", [b"{"], partition=0)
+    for _ in range(3):  # nothing behind it carries the checkpoint past it
+        assert not list(source.read({"mixed/0": 5}))
+    assert source.unreadable == len(source.refused) == 4
     source.close()
 
 

@@ -88,6 +88,7 @@ class KafkaSource:
         self._decode, self._schema, self._batch, self._patience = decode, schema, batch, patience
         self.unreadable = 0
         self.refused: list[Unreadable] = []
+        self._counted: dict[int, int] = {}  # the newest of each partition: behind the last row they are read again
         self._consumer = Consumer({"group.id": "loudly", **settings, **FIXED})
 
     @property
@@ -153,9 +154,11 @@ class KafkaSource:
                 raise DataError("A message has no value.", seen="a tombstone")
             return self._decode(value)
         except (ValueError, DataError) as wrong:
-            self.unreadable += 1
             found = Unreadable(int(message.partition() or 0), int(message.offset() or 0), str(wrong).splitlines()[0])
-            self.refused = [*self.refused[-99:], found]
+            if found.offset > self._counted.get(found.partition, -1):
+                self._counted[found.partition] = found.offset
+                self.unreadable += 1
+                self.refused = [*self.refused[-99:], found]
             return None
 
     def _at_end(self, message: Message) -> bool:
