@@ -112,6 +112,30 @@ def test_a_key_is_erased_with_its_labels_and_never_written_into_the_ledger(live:
         ask(live, key, f"{key} asked us to")
 
 
+def test_a_private_key_meets_its_labels_and_is_written_nowhere(table: pl.DataFrame, tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path / "traffic")
+    system = replace(make_app(table).system, private=("id",))
+    live = Live(system, replace(memory_stores("world"), traffic=writer), DataClock(SINCE), key=SECRET)
+    at = table["at"].dt.epoch("us")
+    assert not found(live, table.filter(at < SINCE))
+    live.retrain("first training", "there is no model yet")
+    rows = table.filter((at >= SINCE) & (at < SINCE + DAY))
+    live.answer(rows.drop("y"))
+    assert live.feedback(rows.select("id", "y")).joined.height == rows.height
+    live.feedback(pl.DataFrame({"id": ["nobody-knows"], "y": [True]}))
+    live.tick()
+    writer.seal()
+    stored = b"".join(p.read_bytes() for p in (tmp_path / "traffic").iterdir())
+    told = "".join(str(r.event) for r in live.stores.ledger.read())
+    for key in (rows["id"][3], "nobody-knows"):
+        assert key.encode() not in stored
+        assert key not in told
+        assert pseudonym(key, SECRET).encode() in stored
+    (done,) = (ask(live, rows["id"][3], "by law"), carry_out(live, tmp_path / "traffic", writer.seal))[1]
+    assert done.rows == 2, "the answer and its label"
+    writer.close()
+
+
 def test_labelled_rows_that_wait_for_a_rollout_to_learn_are_forgotten(live: Live, table: pl.DataFrame, tmp_path: Path) -> None:
     clock: Any = live.clock
     clock.advance(SINCE + 6 * DAY)

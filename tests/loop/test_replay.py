@@ -49,6 +49,17 @@ def test_it_turns_all_the_way_round(once: Replayed) -> None:
     assert all(v is not None and v > 0.75 for v in monthly(once).values())
 
 
+def test_rows_with_a_private_key_meet_their_labels(world: pl.DataFrame) -> None:
+    system = replace(make_app(world).system, private=("id",))
+    hidden = replay(system, world, memory_stores("world"), since=SINCE, until=SINCE + 4 * DAY)
+    open_ = replay(make_app(world).system, world, memory_stores("world"), since=SINCE, until=SINCE + 4 * DAY)
+    assert monthly(hidden) == monthly(open_)
+    assert hidden.answers["y"].null_count() == 0
+    assert [r.event.data for r in hidden.events if r.event.kind == "window_judged"] == [
+        r.event.data for r in open_.events if r.event.kind == "window_judged"
+    ]
+
+
 def test_the_same_replay_twice_gives_the_same_ledger_byte_for_byte(once: Replayed, world: pl.DataFrame) -> None:
     again = replay(make_app(world).system, world, memory_stores("world"), since=SINCE)
     assert chains(again) == chains(once)

@@ -13,6 +13,7 @@ from loudly.app import verbs
 from loudly.config import read_config
 from loudly.core.clock import WallClock
 from loudly.core.values import Field
+from loudly.data.pseudonym import pseudonymise
 from loudly.errors import DataError, WheelAway, nearest
 from loudly.loop import traffic
 from loudly.loop.system import System
@@ -45,9 +46,11 @@ def feedback(system: System, folder: Path | None, labels: pl.DataFrame) -> Mappi
     nothing = {"joined": 0, "unknown": 0, "strange": 0, "repeated": 0, "changed": 0, "spooled": 0}
     if labels.is_empty():
         return nothing
-    root = read_config(folder).root
+    config = read_config(folder)
+    root = config.root
     if being_written(root / "traffic"):
-        _spool(root / SPOOLS / f"{BY_HAND}-{os.urandom(6).hex()}", labels)
+        hidden = pseudonymise(labels, system.private, verbs.private_key(config))
+        _spool(root / SPOOLS / f"{BY_HAND}-{os.urandom(6).hex()}", hidden)
         return nothing | {"spooled": labels.height}
     with verbs.using_stores(system.name, folder, traffic=True) as opened:
         live = verbs.caught_up(system, opened)

@@ -12,7 +12,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from loudly.app.server import application
 from loudly.app.wheel import LINE, TOLD, follow_life
 from loudly.core.clock import WallClock, moment
 from loudly.core.saying import speak
+from loudly.data.pseudonym import pseudonymise
 from loudly.errors import LoudlyError, WheelAway
 from loudly.loop import traffic
 from loudly.loop.outpost import Told
@@ -42,10 +43,13 @@ CHECK_SECONDS = 10.0
 
 
 class SpoolLine:
-    """The wheel of the same machine: a spool, a file with the routing, and a socket for questions."""
+    """The wheel of the same machine: a spool, a file with the routing, and a socket for questions.
 
-    def __init__(self, spool: SegmentWriter, folder: Path) -> None:
-        self._spool, self._folder, self._clock = spool, folder, WallClock()
+    private, key: columns that are pseudonyms under the key before they are written, of which the key of the rows may be one.
+    """
+
+    def __init__(self, spool: SegmentWriter, folder: Path, private: Sequence[str], key: bytes) -> None:
+        self._spool, self._folder, self._private, self._key, self._clock = spool, folder, private, key, WallClock()
         self._known: tuple[tuple[int, int], Told | None] = ((0, 0), None)
         self._looks = 0
         self._gone: WheelAway | None = None
@@ -87,8 +91,8 @@ class SpoolLine:
 
         Raises: WheelAway where the spool does not take them either: what is acknowledged is on disk.
         """
-        now = moment(self._clock)
-        sequence = self._spool.append("labels", traffic.labels_to_bytes(table, now))
+        hidden = pseudonymise(table, self._private, self._key)
+        sequence = self._spool.append("labels", traffic.labels_to_bytes(hidden, moment(self._clock)))
         if not sequence:
             raise WheelAway("The wheel is away and the spool is full.", do="Send the labels again later.")
         if self.refused:
@@ -117,7 +121,9 @@ def main(words: str) -> None:
     spool = SegmentWriter(
         config.root / SPOOLS / name, rotate=ROTATE_BYTES, through=True, seal_every=SEAL_SECONDS, most=config.server.most_spooled
     )
-    door = Door(app.system, stores, verbs.private_key(config), SpoolLine(spool, folder), said["name"], FOLLOW_SECONDS)
+    key = verbs.private_key(config)
+    line = SpoolLine(spool, folder, app.system.private, key)
+    door = Door(app.system, stores, key, line, said["name"], FOLLOW_SECONDS)
     server = application([(door, door.start, partial(_end, door, spool), config.server)], said["host"])
     follow_life(int(said["life"]), lambda: os.kill(os.getpid(), signal.SIGTERM))
     listening = socket.socket(fileno=int(said["door"]))

@@ -139,7 +139,7 @@ class Live:
 
         While the past is folded they are put on disk, and joined after it. Raises: WheelAway where the disk does not take them.
         """
-        now = moment(self.clock)
+        now, labels = moment(self.clock), pseudonymise(labels, self.system.private, self.key)  # the key may be private
         told = partial(traffic.labels_to_bytes, labels, now)
         sequence, behind = self.answering.log("labels", told) if self.answering.behind else (0, False)
         if behind:

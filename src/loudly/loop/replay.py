@@ -11,6 +11,7 @@ import polars as pl
 from loudly.core.canon import finite
 from loudly.core.clock import DAY, DataClock, iso, span
 from loudly.core.values import Recorded, Verdict
+from loudly.data.pseudonym import pseudonymise
 from loudly.errors import ReplayError
 from loudly.loop.candidate import encode, task_of
 from loudly.loop.founding import found, reasons
@@ -135,7 +136,7 @@ def _arrive(
     picked = np.sort(order[first:last])
     if len(picked):
         labels = table[picked].select(system.key, system.label).drop_nulls(system.label)
-        served = live.book.expects(labels[system.key])
+        served = live.book.expects(pseudonymise(labels, system.private, live.key)[system.key])
         if served.any():
             live.feedback(labels.filter(served))
             teach(live, now)  # a server tells the time within seconds
@@ -177,7 +178,7 @@ def _result(live: Live, kept: _Kept, table: pl.DataFrame, blocked: tuple[Verdict
     answers = pl.concat(kept.answers) if kept.answers else pl.DataFrame()
     if answers.height:
         key = pl.col(live.system.key).cast(pl.String)
-        truth = table.select(key, live.system.label)
+        truth = pseudonymise(table, live.system.private, live.key).select(key, live.system.label)
         answers = answers.with_columns(key).join(truth, on=live.system.key, how="left", maintain_order="left")
     return Replayed(live.system, live.state, tuple(live.stores.ledger.read()), answers, live.tally, blocked)
 
