@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from loudly.app import verbs
 from loudly.app.server import LiveFront
 from loudly.app.verbs import memory_stores
 from loudly.config import Config
-from loudly.core.clock import WallClock
+from loudly.core.clock import DAY, DataClock, WallClock
 from loudly.core.values import Event, Recorded
 from loudly.errors import Conflict, LoudlyError, StaleWriter
+from loudly.loop.founding import reopen
 from loudly.loop.live import Live
-from loudly.loop.restart import refresh
+from loudly.loop.restart import refresh, watch_again
 from loudly.loop.state import fold_all
 from loudly.loop.stores import Stores
 from loudly.serve.attempt import Attempt
@@ -99,6 +101,31 @@ def test_a_rollback_gives_the_traffic_back_whenever_somebody_else_writes(two: St
     stores = replace(two, ledger=began)
     found = [*everywhere(stores, tmp_path, lambda stores, config: verbs.rollback(system, (stores, config), "a test"))]
     assert [kinds(events) for events in found] == [["version_rolled_back"]]
+
+
+def test_an_alarm_is_raised_once_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:
+    """A window is judged once: what came of it is written although somebody trains beside the server meanwhile."""
+
+    def watch(stores: Stores, _: Config) -> None:
+        live, at = Live(make_app(TABLE).system, stores, DataClock(SINCE), key=b"replay"), TABLE["at"].dt.epoch("us")
+        reopen(live)
+        watch_again(live)
+        for day in range(3):
+            rows = TABLE.filter((at >= SINCE + day * DAY) & (at < SINCE + (day + 1) * DAY))
+            live.answer(rows.drop("y").with_columns(pl.col("x1") * 1000))
+            live.clock.advance(SINCE + (day + 1) * DAY)  # type: ignore[attr-defined]
+            with contextlib.suppress(StaleWriter):  # the ticker says it and goes on
+                live.tick()
+
+    def raised(events: Iterable[Event]) -> list[Any]:
+        return [event.data["cause"] for event in events if event.kind == "alarm_raised"]
+
+    watch(replace(two, ledger=(ledger := ledger_of(two))), Config())
+    alone = raised(recorded.event for recorded in ledger.read())
+    assert alone
+    beside = [raised(written) for written in everywhere(two, tmp_path, watch)]
+    assert beside
+    assert all(causes == alone for causes in beside)
 
 
 def test_the_kill_switch_is_set_once_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:

@@ -174,7 +174,9 @@ class Live:
                 judged = self.watch.close(now)
                 of_clock = self.alerts.by_clock(self.watch.by_clock(now), now, self.state.champion)
                 alarms = (*self.watch.told(), *of_clock, *self.alerts.events(judged, now, self.state.champion))
-                self.record(*(Event("window_judged", now, w.plain()) for w in judged if w.worth_telling), *alarms)
+                told = *(Event("window_judged", now, w.plain()) for w in judged if w.worth_telling), *alarms
+                if told:  # a window is judged once
+                    insist_all(self, *told)
         page(self.stores.notify, alarms)  # a door may be slow, and others answer meanwhile
         with self.lock:
             if self.strategy is not None:
@@ -226,7 +228,8 @@ class Live:
             self._report_odd()
 
     def _report_odd(self) -> None:
-        self.record(*self.sides.report(self.clock.now()))
+        if of_sides := self.sides.report(self.clock.now()):
+            insist_all(self, *of_sides)
         if told := self.unmatched.told():
             self.event("labels_unmatched", **told)
             self.unmatched = Unmatched()
