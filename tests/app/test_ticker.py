@@ -14,9 +14,11 @@ from loudly.app.ticker import Ticker
 from loudly.core.clock import DAY
 from loudly.labels.book import LabelBook
 from loudly.loop.past import Past
+from loudly.loop.state import State
 from loudly.loop.system import Labels
 from loudly.serve.raised import Raised
 from loudly.shift.feed import FeedJudge
+from loudly.store.memory_ledger import MemoryLedger
 from loudly.store.shelf import Shelf
 
 
@@ -33,10 +35,12 @@ def live(tick: Any) -> Any:
         book=book,
         system=SimpleNamespace(labels=Labels(), name="loans"),
         answering=SimpleNamespace(shadows=shadows, raised=Raised(), raised_by_log=Raised(), raised_by_fold=Raised()),
-        stores=SimpleNamespace(traffic=None, shelf=None),
+        stores=SimpleNamespace(traffic=None, shelf=None, ledger=MemoryLedger()),
+        lock=threading.RLock(),
+        state=State(),
         sides=SimpleNamespace(refresh=lambda now: None),
         clock=SimpleNamespace(now=lambda: 0),
-        event=lambda kind, **data: events.append((kind, data)),
+        record=lambda *told: events.extend((event.kind, dict(event.data)) for event in told),
         events=events,
     )
 

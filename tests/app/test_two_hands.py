@@ -17,6 +17,7 @@ from conftest import SINCE, make_app, make_world
 from lived import first_live, ledger_of, sent
 from loudly.app import verbs
 from loudly.app.server import LiveFront
+from loudly.app.ticker import Ticker
 from loudly.app.verbs import memory_stores
 from loudly.config import Config
 from loudly.core.clock import DAY, DataClock, WallClock
@@ -126,6 +127,18 @@ def test_an_alarm_is_raised_once_whenever_somebody_else_writes(two: Stores, tmp_
     beside = [raised(written) for written in everywhere(two, tmp_path, watch)]
     assert beside
     assert all(causes == alone for causes in beside)
+
+
+def test_what_went_wrong_is_recorded_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:
+    def look(stores: Stores, _: Config) -> None:
+        live = Live(make_app(TABLE).system, stores, DataClock(SINCE), key=b"replay")
+        live.answering.raised.note(["world/1: ValueError: row 3", "world/1: KeyError: x"])
+        with contextlib.suppress(StaleWriter):
+            Ticker(live, 1.0)._look_at_the_models()
+
+    written = list(everywhere(two, tmp_path, look))
+    assert len(written) == 2
+    assert [kinds(events) for events in written] == [["guarantee_weakened"] * 2] * 2
 
 
 def test_the_kill_switch_is_set_once_whenever_somebody_else_writes(two: Stores, tmp_path: Path) -> None:

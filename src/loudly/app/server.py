@@ -315,13 +315,13 @@ def _tell_forms(live: Live) -> None:
     """What each version is served from; one that was loaded and cannot be, or a fast form that cannot be read, is said aloud."""
     for ref, reason in live.pins.failed.items():
         loud(live.system.name, f"{ref} was loaded and cannot be loaded again: {reason}")
-        live.event("guarantee_weakened", version=ref, what="a loaded version", reason=reason)
+        insist(live, "guarantee_weakened", version=ref, what="a loaded version", reason=reason)
     for ref, ready in live.ready.items():
         say(live.system.name, f"{ref} is served from {ready.served}: {ready.told}")
         lost = live.stores.fast and ready.served == ORIGINAL and ready.bundle.meta.get("fast", {}).get("passed")
         if lost:
             loud(live.system.name, f"{ref}: {ready.told}")
-            live.event("guarantee_weakened", version=ref, what="serving from a fast form", reason=ready.told)
+            insist(live, "guarantee_weakened", version=ref, what="serving from a fast form", reason=ready.told)
 
 
 def _tell_sample(live: Live) -> None:
@@ -340,4 +340,4 @@ def _tell_recovery(live: Live) -> None:
     """What a killed server left of its last segment goes into the ledger, where bytes had to be cut."""
     log = live.stores.traffic
     if isinstance(log, SegmentWriter) and log.recovery.bytes_lost:
-        live.event("segment_recovered", records=log.recovery.records, bytes_lost=log.recovery.bytes_lost)
+        insist(live, "segment_recovered", records=log.recovery.records, bytes_lost=log.recovery.bytes_lost)

@@ -9,6 +9,7 @@ from loudly.core.clock import DAY
 from loudly.core.saying import loud
 from loudly.errors import LoudlyError
 from loudly.loop.live import Live
+from loudly.loop.restart import insist
 
 
 class Ticker:
@@ -68,7 +69,7 @@ class Ticker:
         waits = f"{log.refused}; answers go on, records wait in memory, {log.lost:,} are lost"
         reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
         self._say(f"traffic log: {reason}")
-        self._live.event("guarantee_weakened", what="traffic log", reason=reason)
+        insist(self._live, "guarantee_weakened", what="traffic log", reason=reason)
 
     def _look_at_the_shelf(self) -> None:
         """Says and records it once when rows that wait stay in memory, for the disk refuses them, and when it takes them again."""
@@ -78,7 +79,7 @@ class Ticker:
         self._unshelved = shelf.refused
         reason = f"{shelf.refused}; rows that wait for labels stay in memory" if shelf.refused else "the disk takes rows again"
         self._say(f"memory: {reason}")
-        self._live.event("guarantee_weakened", what="bounded memory", reason=reason)
+        insist(self._live, "guarantee_weakened", what="bounded memory", reason=reason)
 
     def _look_at_the_shadows(self) -> None:
         """Says and records it when a shadow hangs, or is spared rows because it cannot keep up."""
@@ -88,7 +89,7 @@ class Ticker:
         self._spared = (shadows.shed, shadows.stuck)
         reason = f"{shadows.shed:,} rows were not scored, for it could not keep up; {shadows.stuck} of its calls did not come back"
         self._say(f"shadow: {reason}")
-        self._live.event("guarantee_weakened", what="shadow", reason=reason)
+        insist(self._live, "guarantee_weakened", what="shadow", reason=reason)
 
     def _look_at_the_models(self) -> None:
         """Says and records once what each version raises, and what keeps answers out of the log or the counts, by kind."""
@@ -100,7 +101,7 @@ class Ticker:
         ):
             for reason in raised.fresh():
                 self._say(f"{text}: {reason}")
-                self._live.event("guarantee_weakened", what=what, reason=reason)
+                insist(self._live, "guarantee_weakened", what=what, reason=reason)
 
     def _look_at_the_labels(self) -> None:
         """Says and records when answers are forgotten that waited too long for their label, and when their number has doubled."""
@@ -111,7 +112,7 @@ class Ticker:
         days = self._live.system.labels.keep / DAY
         reason = f"{overdue:,} answers waited {days:.0f} days for their label and are forgotten; a label of theirs is unknown now"
         self._say(f"labels: {reason}")
-        self._live.event("guarantee_weakened", what="late labels", reason=reason)
+        insist(self._live, "guarantee_weakened", what="late labels", reason=reason)
 
     def _say(self, text: str) -> None:
         loud(self._live.system.name, text)

@@ -23,6 +23,7 @@ from loudly.config import read_config
 from loudly.core.saying import loud, speak
 from loudly.errors import LoudlyError
 from loudly.loop.outpost import routing_of
+from loudly.loop.restart import insist
 
 PUMP_SECONDS = 0.05
 LOCK, LINE, TOLD = "wheel.lock", "wheel", "told"
@@ -40,7 +41,7 @@ class Turning:
     def run(self, stop: threading.Event, name: str, reason: str) -> None:
         """Until it is told to stop; then all that was spooled is taken over."""
         if reason:
-            self._wheel.live.event("process_restarted", what=name, reason=reason)
+            insist(self._wheel.live, "process_restarted", what=name, reason=reason)
         self._tell()
         close = listen(self._folder / LINE, self._answer)
         self._wheel.start()
@@ -81,7 +82,7 @@ class Turning:
             case "labels":
                 return self._outcome(str(given[0]))
             case "died":
-                self._wheel.live.event("process_restarted", what=given[0], reason=given[1])
+                insist(self._wheel.live, "process_restarted", what=given[0], reason=given[1])
                 return True
             case "status" | "overview":
                 self._wheel.taking.drain()

@@ -24,6 +24,7 @@ from loudly.loop import traffic
 from loudly.loop.calls import CALLS, told_of
 from loudly.loop.host import Host
 from loudly.loop.misfits import ASIDES, Aside, aside_of
+from loudly.loop.restart import insist
 from loudly.store.erasing import Disk, Expired, Rewritten, expire, rewrite
 from loudly.store.segments import Record
 
@@ -89,7 +90,7 @@ def retain(live: Host, root: Path, keep: int, disk: Disk | None = None) -> Expir
     before = live.clock.now() - keep
     made = expire(root, before, _logged_at, _emptied, disk) if root.exists() else Expired(0, 0)
     if made.segments:
-        live.event("segments_expired", segments=made.segments, bytes=made.bytes, before=iso(before))
+        insist(live, "segments_expired", segments=made.segments, bytes=made.bytes, before=iso(before))
     return made
 
 
@@ -108,7 +109,8 @@ def _erase(live: Host, subject: str, purge: bool, root: Path, seal: Callable[[],
             waiting.forget(gone)
     deleted = _purge(live, gone) if purge else 0
     stays = _stays(done, purge, deleted)
-    live.event(
+    insist(
+        live,
         "subject_erased",
         subject=subject,
         rows=rows[0],

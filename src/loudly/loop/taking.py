@@ -24,6 +24,7 @@ from loudly.loop.counting import late_call
 from loudly.loop.live import Live
 from loudly.loop.misfits import ASIDES, aside_of
 from loudly.loop.records import batches
+from loudly.loop.restart import insist
 from loudly.loop.traffic import Entry
 from loudly.serve.replies import Replies
 from loudly.store.segments import Record
@@ -85,7 +86,7 @@ class Taking:
     def _say_refused(self, told: Mapping[str, Outcome]) -> None:
         for origin, made in told.items():
             if isinstance(made, LoudlyError) and origin.startswith(BY_HAND):
-                self._live.event("guarantee_weakened", what="labels of a file are not joined", reason=str(made))
+                insist(self._live, "guarantee_weakened", what="labels of a file are not joined", reason=str(made))
 
     def outcome(self, origin: str) -> Outcome:
         """What became of labels; they are taken over now where they were not yet."""
