@@ -14,6 +14,7 @@ pytest.importorskip("uvicorn")
 from conftest import make_world  # noqa: E402
 from live_server import Server, make_live  # noqa: E402
 from loudly.adapters.asgi_document import document  # noqa: E402
+from loudly.config import ServerConfig  # noqa: E402
 from loudly.deliver.analysis import ASKED  # noqa: E402
 from loudly.deliver.analysis import ROOT as ANALYSIS  # noqa: E402
 
@@ -111,3 +112,12 @@ def bodies(told: dict[str, Any], operation: dict[str, Any]) -> list[Any]:
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     names = [one["$ref"].rpartition("/")[2] for one in schema.get("anyOf", [schema]) if "$ref" in one]
     return [told["components"]["schemas"][name]["example"] for name in names]
+
+
+def test_where_keys_are_asked_for_no_row_is_shown_to_who_has_none(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN", "secret")
+    row = server.front.example()
+    with Server(server.live, ServerConfig(keys=("admin=env:ADMIN",))) as keyed:
+        for path in ("/openapi.json", "/docs"):
+            assert row["id"] in httpx.get(f"{server.url}{path}").text
+            assert row["id"] not in httpx.get(f"{keyed.url}{path}").text

@@ -78,13 +78,14 @@ def page(front: Front) -> str:
         for path, item in _paths(front, 1, 1).items()
         for method, operation in item.items()
     )
-    example = html.escape(json.dumps(dict(front.example()), indent=2, default=str))
+    row = front.example()
+    example = f"<h2>For example</h2><pre>{html.escape(json.dumps(dict(row), indent=2, default=str))}</pre>" if row else ""
     name = html.escape(front.name)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>loudly: {name}</title>'
         "<style>:root{color-scheme:light dark}body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
         "td{padding:.1em 1em .1em 0}pre{background:#8882;padding:1em;overflow:auto}</style>"
-        f"<h1>{name}</h1><h2>A row for POST /predict</h2><table>{rows}</table><h2>For example</h2><pre>{example}</pre>"
+        f"<h1>{name}</h1><h2>A row for POST /predict</h2><table>{rows}</table>{example}"
         f"<h2>All that is answered</h2><ul>{paths}</ul></html>"
     )
 

@@ -13,6 +13,20 @@ from loudly.serve.rows import asked
 ONE_OF_A_KIND: Mapping[Kind, Any] = {Kind.NUMBER: 1.5, Kind.INTEGER: 1, Kind.BOOLEAN: True}
 
 
+class Unshown:
+    """A front as it is, but that it shows no row of the training table: who has no key reads the document, too."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._front, name)
+
+    def example(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+
 def examples(front: Front, label: Field | None) -> dict[str, Any]:
     """Component -> example. The row's own, and those of columns and tensors, are there once there is a champion."""
     schema, row = front.schema(), front.example()

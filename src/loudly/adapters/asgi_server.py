@@ -20,6 +20,7 @@ from loudly.adapters import inference_protocol as v2
 from loudly.adapters.admission import Door, keys_of
 from loudly.adapters.asgi_codec import Refused, objects
 from loudly.adapters.asgi_document import document, page
+from loudly.adapters.asgi_examples import Unshown
 from loudly.adapters.asgi_explain import Explainer
 from loudly.adapters.asgi_labels import held
 from loudly.adapters.asgi_predict import Predictor
@@ -58,6 +59,7 @@ class Server:
 
     def __init__(self, front: Front, on_start: Callable[[], None], on_stop: Callable[[], None], settings: ServerConfig) -> None:
         self.front, self.settings, self.draining = front, settings, False
+        self._told: Any = Unshown(front) if settings.keys else front
         self.door = Door(keys_of(settings.keys), settings.rate, settings.burst)
         self.meters = Meters()
         self.predictor = Predictor(front, settings, self.meters)
@@ -285,12 +287,12 @@ class Server:
         schema = self.front.schema()
         if self._document is None or self._document[0] is not schema:
             most = self.settings.most_rows, self.settings.explain_rows
-            made = await self._aside(lambda: document(self.front, *most, bool(self.settings.keys)))
+            made = await self._aside(lambda: document(self._told, *most, bool(self.settings.keys)))
             self._document = (schema, encoded(made))
         return Reply(200, self._document[1])
 
     async def _docs(self, _: Request) -> Reply:
-        return Reply(200, (await self._aside(lambda: page(self.front))).encode(), status_page.HTML)
+        return Reply(200, (await self._aside(lambda: page(self._told))).encode(), status_page.HTML)
 
     # -- Open Inference Protocol -------------------------------------------------------------------------------------
 

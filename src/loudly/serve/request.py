@@ -61,11 +61,12 @@ def check(rows: Sequence[Mapping[str, Any]], schema: Schema) -> tuple[Problem, .
 
 
 def json_schema(schema: Schema, example: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema of one row, with a real row as its example."""
+    """The JSON schema of one row, with a real row as its example, where there is one to show."""
     fields = schema.sent
     properties = {f.name: _property(f) for f in fields}
     required = [f.name for f in fields if not f.nullable]
-    return {"type": "object", "title": "Row", "properties": properties, "required": required, "example": dict(example)}
+    shown = {"example": dict(example)} if example else {}
+    return {"type": "object", "title": "Row", "properties": properties, "required": required, **shown}
 
 
 def _property(field: Field) -> dict[str, Any]:
