@@ -81,7 +81,7 @@ class FrozenFeatures:
         whole = self.matrix(some)
         for i in range(some.height) if self.definitions else ():
             alone = self.matrix(some[i])[0]
-            for place in np.flatnonzero(~np.isclose(alone, whole[i], rtol=1e-9, atol=0.0, equal_nan=True)):
+            for place in np.flatnonzero(~np.isclose(alone, whole[i], rtol=1e-9, atol=1e-12, equal_nan=True)):
                 raise DataError(
                     f"The feature {self.columns[place]!r} makes another value of a row alone, as rows are served.",
                     seen=f"{alone[place]:g} alone, {whole[i, place]:g} among {some.height} rows",

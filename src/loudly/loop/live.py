@@ -234,7 +234,7 @@ class Live:
             self.event("labels_unmatched", **told)
             self.unmatched = Unmatched()
         if aside := self.asides.told():
-            self.event("rows_set_aside", **aside)
+            insist(self, "rows_set_aside", **aside)  # it is told once
 
     # -- doing -------------------------------------------------------------------------------------------------------
 
