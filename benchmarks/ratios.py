@@ -4,7 +4,7 @@ Two models of a class of one row in twenty or in a hundred, 3,000 labelled rows 
 as good, wrong on other rows. *worse*: by exactly the margin, found less often. *deaf*: never says yes. The weights begin with
 control's rates, or with those of a time when the class came twice as often. By accuracy the margin is the same.
 
-Run: python benchmarks/ratios.py  (400 runs a cell, some ten minutes on one core; --runs N)
+Run: python benchmarks/ratios.py  (400 runs a cell, some five minutes on one core; --runs N)
 """
 
 from __future__ import annotations
