@@ -10,10 +10,10 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.values import Event, Verdict, plain
 from loudly.data.pseudonym import pseudonymise
-from loudly.data.snapshot import load, snapshot
+from loudly.data.snapshot import snapshot
 from loudly.errors import DataError, UserFileError, nearest
 from loudly.loop.live import Live
-from loudly.loop.restart import insist_all
+from loudly.loop.restart import in_time, insist_all, rows_of
 from loudly.loop.retraining import policy_digest
 from loudly.serve.context import check_columns
 from loudly.validate.checks import judge_table
@@ -78,11 +78,6 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
     return blocking
 
 
-def in_time(rows: pl.DataFrame, time: str) -> pl.DataFrame:
-    """Rows in the order of their time, as each fit that follows has them: what is told of the newest is told of the last."""
-    return rows.sort(time, maintain_order=True)
-
-
 def _columns_before(live: Live) -> set[str]:
     """The columns of all tables that the ledger knows."""
     told: list[Any] = [r.event.data["dataset"] for r in live.stores.ledger.read() if r.event.kind == "dataset_versioned"]
@@ -110,7 +105,7 @@ def reopen(live: Live) -> bool:
         if dataset.schema.field(name) is None:
             told = f"The {what} column {name!r} is not in the newest dataset: it was another when this was trained."
             raise UserFileError(told, do=f"{nearest(name, dataset.schema.names)}; or begin anew: [store] root.")
-    live.retraining.begin(dataset, in_time(load(dataset, live.stores.blobs).drop_nulls(system.label), system.time))
+    live.retraining.begin(dataset, rows_of(live, dataset))
     return True
 
 

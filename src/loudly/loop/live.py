@@ -33,7 +33,7 @@ from loudly.loop.past import Past
 from loudly.loop.pins import Pins
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step
 from loudly.loop.policy import decide
-from loudly.loop.restart import insist, insist_all, refresh
+from loudly.loop.restart import insist, insist_all, learn_from, refresh
 from loudly.loop.retraining import Retraining, not_taken
 from loudly.loop.serving import Ready, open_version
 from loudly.loop.sides import Sides
@@ -270,11 +270,16 @@ class Live:
         """
         now, before = self.clock.now(), (self.state.champion, self.state.rollout is None)
         champion = self.ready.get(self.state.champion or "")
-        made = self.retraining.run(
-            self.state, now, trigger, reason, champion, stateful=stateful, broken=self.watch.broken_spans(), harm=harm
-        )
+        self.retraining.fitting = True
+        try:
+            made = self.retraining.run(
+                self.state, now, trigger, reason, champion, stateful=stateful, broken=self.watch.broken_spans(), harm=harm
+            )
+        finally:
+            self.retraining.fitting = False
         with self.lock:
             insist_all(self, *made.events, sound=lambda: not_taken(self.state, made.ready))
+            learn_from(self)  # somebody else may have made a dataset during the fit
             self.ready.update(made.ready)
             if offer and made.passed:
                 moved = before != (self.state.champion, self.state.rollout is None)

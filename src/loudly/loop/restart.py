@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from loudly.core.canon import Json
-from loudly.core.values import Event
+from loudly.core.values import Dataset, Event
+from loudly.data.snapshot import load
 from loudly.errors import StaleWriter
 from loudly.loop import traffic
 from loudly.loop.arms import decided
@@ -203,6 +204,28 @@ def insist_all(live: Host, *events: Event, sound: Callable[[], None] = lambda: N
         persist(live, record)
 
 
+def in_time(rows: pl.DataFrame, time: str) -> pl.DataFrame:
+    """Rows in the order of their time, as each fit that follows has them: what is told of the newest is told of the last."""
+    return rows.sort(time, maintain_order=True)
+
+
+def rows_of(live: Host, dataset: Dataset) -> pl.DataFrame:
+    """The labelled rows of a version of the dataset. Raises: as `data.snapshot.load`."""
+    return in_time(load(dataset, live.stores.blobs).drop_nulls(live.system.label), live.system.time)
+
+
+def learn_from(live: Host) -> None:
+    """What there is to learn from, and to compare with, is the dataset that the ledger names, whoever has made it.
+
+    One of another label, time or key is for a server that reads another file of the user's: this one keeps its own.
+    """
+    dataset, system = live.state.dataset, live.system
+    if dataset is None or dataset == live.retraining.dataset or live.retraining.fitting:  # after the fit then
+        return
+    if all(dataset.schema.field(name) is not None for name in (system.label, system.time, system.key)):
+        live.retraining.follow(dataset, rows_of(live, dataset))
+
+
 def persist(live: Host, decide: Callable[[], A]) -> A:
     """What is decided on what the ledger says now; once more where somebody else has appended meanwhile, on that.
 
@@ -231,6 +254,8 @@ def refresh(live: Host) -> bool:
     for version in asked(state) if (state.champion, state.rollout) != (before.champion, before.rollout) else ():
         live.adopt(version, state)
     live.state = state
+    if state.dataset != before.dataset:
+        learn_from(live)
     if live.state.loaded != before.loaded:
         live.pins.tidy()
     champion = live.state.champion

@@ -57,7 +57,7 @@ class Made:
 class Retraining:
     """Keeps the labelled rows: the dataset as of the last fit and what labels have brought since.
 
-    `tuning` says how the next training tunes; somebody at the command line sets it.
+    `tuning` says how the next training tunes; somebody at the command line sets it. fitting: whether a training is under way.
     """
 
     def __init__(self, system: System, stores: Stores, tally: Tally) -> None:
@@ -65,7 +65,9 @@ class Retraining:
         self.tuning = Tuning()
         self._base: pl.DataFrame | None = None
         self._fresh = Pile(stores.shelf)
+        self.fitting = False
         self._dataset: Dataset | None = None
+        self._brought = np.zeros(0, dtype=np.uint64)  # of the base's rows those that traffic has, by their hash
 
     @property
     def new_rows(self) -> int:
@@ -74,8 +76,16 @@ class Retraining:
 
     def begin(self, dataset: Dataset, labelled: pl.DataFrame) -> None:
         """The first table: a dataset version and its labelled rows."""
-        self._dataset, self._base = dataset, labelled
+        self._dataset, self._base, self._brought = dataset, labelled, np.zeros(0, dtype=np.uint64)
         self._fresh.take()
+
+    def follow(self, dataset: Dataset, labelled: pl.DataFrame) -> None:
+        """Goes on from a dataset that another process has made. Rows that traffic has brought and that it lacks are new again."""
+        base, brought = self._base, self._brought
+        self._dataset, self._base, self._brought = dataset, labelled, np.zeros(0, dtype=np.uint64)
+        if base is not None and len(brought):
+            self._fresh.add(base.filter(np.isin(self._hashes(base), brought)))
+        self.told_before()
 
     @property
     def dataset(self) -> Dataset | None:
@@ -103,7 +113,9 @@ class Retraining:
 
         def again(rows: pl.DataFrame) -> pl.Series:
             mine = self._hashes(rows)
-            return pl.Series(had[np.searchsorted(had, mine).clip(max=len(had) - 1)] == mine)
+            found = had[np.searchsorted(had, mine).clip(max=len(had) - 1)] == mine
+            self._brought = np.append(self._brought, mine[found])
+            return pl.Series(found)
 
         self._fresh.erase(again)
 
@@ -244,6 +256,7 @@ class Retraining:
             label = self.system.label  # a JSON 1 is a 1.0 of the table
             fresh = fresh.with_columns(fresh[label].cast(self._base[label].dtype, strict=False))
             self._dataset = extend(self._dataset, fresh, self.stores.blobs, self.system.time)
+            self._brought = np.append(self._brought, self._hashes(fresh))
             self._base = pl.concat([self._base, fresh], how="diagonal_relaxed").sort(self.system.time, maintain_order=True)
         if state.dataset == self._dataset:
             return self._base, []
