@@ -21,6 +21,7 @@ from command_line import ROW, Project, free_port  # noqa: E402
 from conftest import SINCE  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.adapters.grpc_messages import MESSAGES, SERVICE, kind  # noqa: E402
+from loudly.adapters.grpc_server import _answer  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
 
@@ -124,6 +125,11 @@ def test_the_messages_are_those_of_tritons_generated_code() -> None:
             ours, other = ours.nested_types_by_name[inner], other.nested_types_by_name[inner]
         assert ours.full_name == other.full_name
         assert told(ours).items() <= told(other).items(), name
+
+
+def test_a_fallback_is_a_parameter_of_the_answer() -> None:
+    message = _answer({}, b'{"model_name":"w","model_version":"1","id":"","outputs":[],"parameters":{"fallback":true}}')
+    assert message.parameters["fallback"].bool_param is True
 
 
 def test_typed_contents_are_answered_typed(server: Server, rows: list[dict[str, Any]]) -> None:

@@ -15,6 +15,8 @@ httpx = pytest.importorskip("httpx")
 from conftest import SINCE, make_world  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
+from loudly.serve.replies import Served  # noqa: E402
+from loudly.serve.router import Routing  # noqa: E402
 
 INFER = "/v2/models/world/infer"
 
@@ -61,6 +63,22 @@ def test_json_tensors(server: Server, rows: list[dict[str, Any]]) -> None:
     named = {"inputs": tensors(rows), "outputs": [{"name": "fallback"}]}
     only = httpx.post(f"{server.url}/v2/models/world/versions/1/infer", json=named).json()["outputs"]
     assert [(o["name"], o["data"]) for o in only] == [("fallback", [False] * len(rows))]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_fallback_is_marked_whatever_outputs_are_asked_for(rows: list[dict[str, Any]], binary: bool) -> None:
+    """Who asked for the prediction alone was given the constant as if it were the model's."""
+    live = make_live(make_world(days=50))[0]
+    asked = {"inputs": tensors(rows), "outputs": [{"name": "prediction", "parameters": {"binary_data": binary}}]}
+    with Server(live) as running:
+        sound = httpx.post(f"{running.url}{INFER}", json=asked)
+        live.router.swap(Routing(Served("world/1", lambda table: np.full(table.height, np.nan)), fallback=0.25))  # type: ignore[union-attr]
+        marked = httpx.post(f"{running.url}{INFER}", json=asked)
+    heads = [
+        json.loads(a.content[: int(a.headers.get("inference-header-content-length", len(a.content)))]) for a in (sound, marked)
+    ]
+    assert [head.get("parameters") for head in heads] == [None, {"fallback": True}]
+    assert [o["name"] for o in heads[1]["outputs"]] == ["prediction"]
 
 
 def test_the_triton_client_in_json_and_in_binary(server: Server, rows: list[dict[str, Any]]) -> None:

@@ -62,7 +62,9 @@ def test_a_pod_is_hardened_probed_and_drained(kind: str, tmp_path: Path) -> None
     assert container["livenessProbe"]["httpGet"]["path"] == "/health"
     assert {"requests", "limits"} <= set(container["resources"])
     assert container["lifecycle"]["preStop"]["exec"]["command"][0] == "sleep"
-    assert int(container["lifecycle"]["preStop"]["exec"]["command"][1]) < pod["terminationGracePeriodSeconds"]
+    assert (
+        int(container["lifecycle"]["preStop"]["exec"]["command"][1]) + ServerConfig().drain < pod["terminationGracePeriodSeconds"]
+    )
     mounts = {m["mountPath"] for m in container["volumeMounts"]}
     assert mounts == {"/app/.loudly", "/tmp"}, "all that is written to, under a root that may not be"
 

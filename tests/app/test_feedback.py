@@ -36,6 +36,16 @@ def test_labels_wait_in_a_spool_where_the_disk_takes_them_and_are_refused_where_
             feedback(system, tmp_path, LABELS)
 
 
+def test_labels_wait_beside_what_a_killed_server_has_left_in_spools(tmp_path: Path) -> None:
+    """Their answers stand there, acknowledged and in no log yet: the labels were counted as unknown, and lost."""
+    system = make_app(make_world(days=2)).system
+    with closing(SegmentWriter(tmp_path / ".loudly" / "spools" / "worker-1", through=True)) as left:
+        left.append("predictions", b"some answers")
+        left.flush()
+    assert feedback(system, tmp_path, LABELS) == NONE | {"spooled": 2}
+    assert len(list((tmp_path / ".loudly" / "spools").iterdir())) == 2
+
+
 def test_a_file_without_labels_is_none_and_keys_that_no_request_has_are_refused(tmp_path: Path) -> None:
     system = make_app(make_world(days=2)).system
     with closing(SegmentWriter(tmp_path / ".loudly" / "traffic")):

@@ -117,7 +117,7 @@ def test_labels_of_a_file_reach_a_running_server_and_a_second_server_is_refused(
     (tmp_path / "labels.csv").write_text("loan_id,late\nann,true\nnobody,false\n")
     told = project.run("feedback", "labels.csv")
     assert told.returncode == 3, "not yet"
-    assert "2 labels wait for the running server" in told.stdout
+    assert "2 labels wait for the server" in told.stdout
     until(lambda: httpx.get(f"{ask}/status").json()["waiting_for_labels"] == 1, "the server has joined it")
     until(lambda: "nobody" in project.run("status").stdout, "the unknown key is told")
     second = project.alone("serve", "--port", str(free_port()))

@@ -206,6 +206,8 @@ def _answer(headers: Mapping[bytes, bytes], body: bytes) -> Any:
     at = int(length) if length is not None else len(body)
     said = json.loads(body[:at])
     made = kind("ModelInferResponse")(model_name=said["model_name"], model_version=said["model_version"], id=said["id"])
+    for name, value in said.get("parameters", {}).items():
+        made.parameters[name].bool_param = value
     for tensor in said["outputs"]:
         output = made.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
         if length is not None:

@@ -101,15 +101,18 @@ def told(asking: Asked, name: str, version: str, answered: Answered, first: int,
     for output, binary in asking.outputs.items():
         values, kind = given[output], OUTPUTS[output]
         shape = list(values.shape) if isinstance(values, np.ndarray) else [last - first]
-        made: dict[str, Any] = {"name": output, "datatype": kind, "shape": shape}
+        tensor: dict[str, Any] = {"name": output, "datatype": kind, "shape": shape}
         if binary:
             raw = _packed(values)
-            made["parameters"] = {"binary_data_size": len(raw)}
+            tensor["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
         else:
-            made["data"] = values.ravel().tolist() if isinstance(values, np.ndarray) else list(values)
-        tensors.append(made)
-    head = msgspec.json.encode({"model_name": name, "model_version": version, "id": asking.id, "outputs": tensors})
+            tensor["data"] = values.ravel().tolist() if isinstance(values, np.ndarray) else list(values)
+        tensors.append(tensor)
+    made: dict[str, Any] = {"model_name": name, "model_version": version, "id": asking.id, "outputs": tensors}
+    if any(answered.fallbacks[span]):  # also for whoever asks for the prediction alone
+        made["parameters"] = {"fallback": True}
+    head = msgspec.json.encode(made)
     return head + b"".join(tail), len(head) if tail else None
 
 

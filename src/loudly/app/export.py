@@ -7,6 +7,7 @@ are a StatefulSet, whose pods find their disk again.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ KINDS = ("docker", "kubernetes", "kserve")
 PORT = 8000
 USER = 10001
 DRAIN = 10
-GRACE = 60
+LEFT = 45
 STORE, POD = "store", "loudly"
 SHARED_LEDGERS, SHARED_BLOBS = ("postgres",), ("fsspec",)
 Manifest = dict[str, Any]
@@ -287,7 +288,7 @@ def _variables(asked: Exporting) -> list[Manifest]:
 def _pod(asked: Exporting, container: str, disks: list[Manifest]) -> Manifest:
     return {
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": GRACE,
+        "terminationGracePeriodSeconds": DRAIN + math.ceil(asked.config.server.drain) + LEFT,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

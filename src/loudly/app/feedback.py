@@ -20,7 +20,7 @@ from loudly.loop.system import System
 from loudly.loop.taking import BY_HAND, outcome_of
 from loudly.serve.request import expectation, fits
 from loudly.store.segments import SegmentWriter, being_written
-from loudly.store.spools import SPOOLS
+from loudly.store.spools import SPOOLS, waiting
 
 
 def feedback(system: System, folder: Path | None, labels: pl.DataFrame) -> Mapping[str, int]:
@@ -48,7 +48,7 @@ def feedback(system: System, folder: Path | None, labels: pl.DataFrame) -> Mappi
         return nothing
     config = read_config(folder)
     root = config.root
-    if being_written(root / "traffic"):
+    if being_written(root / "traffic") or waiting(root / SPOOLS):  # their answers may stand in a spool still
         hidden = pseudonymise(labels, system.private, verbs.private_key(config))
         _spool(root / SPOOLS / f"{BY_HAND}-{os.urandom(6).hex()}", hidden)
         return nothing | {"spooled": labels.height}

@@ -141,7 +141,7 @@ def feedback(file: Path, labels: Path, as_json: bool) -> None:
             f"LOUD {made['strange']:,} labels set aside, of values that the champion does not know: `loudly status` shows some"
         )
     if made["spooled"]:
-        told = [f"{made['spooled']:,} labels wait for the running server: it joins them at its next tick; `loudly status` tells"]
+        told = [f"{made['spooled']:,} labels wait for the server: it joins them at its next tick, or start; `loudly status` tells"]
     say(made, as_json, lambda: lines(told))
     raise SystemExit(3 if made["spooled"] else 0 if made["joined"] else 1)
 

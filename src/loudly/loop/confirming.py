@@ -90,9 +90,9 @@ class Confirming:
             self._learn(now)
             self._state, self._verdict = self._duel.advance(self._state, now)
         elif (known := self._live.state.confirming) is not None and not self._unarmed:
-            self._unarmed = True
             what = f"the rollback of {known.version} by labels that are still to come"
             self._live.event("guarantee_weakened", version=known.version, what=what, reason=GONE)
+            self._unarmed = True  # told once; again where somebody else has written meanwhile
 
     def _learn(self, now: int) -> None:
         known, (came, at) = self._live.state.confirming, self._untaught.take(now)
