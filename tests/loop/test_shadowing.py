@@ -199,9 +199,34 @@ def triple(table: pl.DataFrame) -> Any:
     return np.full((table.height, 3), 0.3)
 
 
+def test_a_row_at_which_a_shadow_raises_costs_the_others_no_score_in_a_restart(tmp_path: Path) -> None:
+    live = with_a_shadow(tmp_path)
+    count = answer_a_day(live)
+    again = start(replace(live.stores, traffic=None))
+    reopen(again)
+    assert again.router is not None
+    routing = again.router.routing
+    known: list[str] = []
+
+    def one_in_a_hundred(table: pl.DataFrame) -> Any:
+        """Raises at a few rows."""
+        if table["id"].str.ends_with("77").any():
+            raise ValueError("an unknown row")
+        known.extend(table["id"].to_list())
+        return np.full(table.height, 0.3)
+
+    again.router.swap(replace(routing, candidates=(Served(routing.versions[1], one_in_a_hundred),)))
+    assert catch_up(again, tmp_path) == count
+    labels = TABLE.filter((when >= SINCE) & (when < SINCE + DAY)).select("id", "y")
+    joined = again.book.arrived(labels, SINCE + DAY).joined
+    lacking = joined.filter(joined["_candidate"].is_nan())
+    assert lacking.height < 0.2 * count, "few halves hold one of those"
+    assert joined.filter(pl.col("id").is_in(known))["_candidate"].is_finite().all()
+
+
 @pytest.mark.parametrize(
     ("predict", "told"),
-    [(broken, "ValueError: out of order"), (triple, "ValueError: cannot reshape")],
+    [(broken, "ValueError: out of order"), (triple, "scores of another shape: (")],
 )
 def test_a_shadow_that_fails_in_a_restart_is_told_and_recorded(
     predict: Predict, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

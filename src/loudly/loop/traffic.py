@@ -19,6 +19,7 @@ from loudly.core.seams import Floats, Ints
 from loudly.core.values import Field, Kind, Schema
 from loudly.errors import DataError
 from loudly.serve.replies import Replies, Served, arm_names
+from loudly.serve.router import tried
 from loudly.serve.rows import Rows, asked, series
 
 MAGIC, MAGIC_OF_LABELS = b"loud1", b"labels1"
@@ -64,17 +65,19 @@ def column(rows: pl.DataFrame, name: str) -> Floats:
 
 
 def rescored(rows: pl.DataFrame, arm: str, served: Served, note: Callable[[list[str]], None]) -> pl.DataFrame:
-    """Logged rows with the scores of an arm where they were missing; where the model raises they stay so, and that is noted."""
+    """Logged rows with the scores of an arm where they were missing; those at which the model raises stay so, and that is noted."""
     scores = column(rows, f"_{arm}").copy()
     lacking = np.asarray(~np.isfinite(scores.reshape(rows.height, -1)).all(axis=1))
     if not lacking.any():
         return rows
-    try:
-        scores[lacking] = served.score(rows.filter(lacking)).reshape(scores[lacking].shape)
-    except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the rows were answered without it
-        said = f"{served.version}: {type(wrong).__name__}: {wrong}"
-        note([f"{said} ({lacking.sum():,} logged rows stay without its scores)"])
-        return rows
+    errors: list[str] = []
+    made = tried(served, rows.filter(lacking), errors)
+    if made is not None and made.size != scores[lacking].size:
+        errors, made = [f"{served.version}: scores of another shape: {made.shape}"], None
+    if made is not None:
+        scores[lacking] = made.reshape(scores[lacking].shape)
+    left = int((~np.isfinite(scores.reshape(rows.height, -1)).all(axis=1)).sum())
+    note([f"{said} ({left:,} logged rows stay without its scores)" for said in errors])
     return rows.with_columns(_scores(f"_{arm}", scores))
 
 

@@ -129,7 +129,7 @@ def _alone(
     if attempt is not None:
         attempt.scoring = CONTROL
     everything = assigned or _to_control(n)
-    score = _try(routing.control, table, errors)
+    score = tried(routing.control, table, errors)
     nothing = _nothing((n,) if score is None else score.shape)
     scores = {CONTROL: nothing if score is None else score, **dict.fromkeys(routing.names[1:], nothing)}
     if errors or not np.isfinite(scores[CONTROL]).all():
@@ -171,7 +171,7 @@ def _assign(routing: Routing, table: pl.DataFrame | Rows, units: Sequence[Any]) 
     return routing.strategy.assign(routing.state, draws, None if routing.context is None else routing.context.of(table))
 
 
-def _try(served: Served, table: pl.DataFrame | Rows, errors: list[str]) -> Floats | None:
+def tried(served: Served, table: pl.DataFrame | Rows, errors: list[str]) -> Floats | None:
     """Scores of all rows, NaN for those at which the model raised, which is noted; None where it raised at all of them."""
     try:
         return served.score(table)
@@ -212,7 +212,7 @@ def _halves(rows: Ints) -> Sequence[Ints]:
 def _score(served: Served, table: pl.DataFrame | Rows, asked: Any, errors: list[str]) -> Floats:
     """The arm's answers for the rows that ask it; NaN elsewhere and where it failed. Shapes: asked (n,)."""
     n, count = len(asked), int(np.count_nonzero(asked))
-    made = _try(served, table if count == n else table.filter(asked), errors) if count else None
+    made = tried(served, table if count == n else table.filter(asked), errors) if count else None
     if made is None:
         return np.full(n, np.nan)
     if count == n:
