@@ -28,7 +28,7 @@ from loudly.stats.sample_ratio import SampleRatio, sample_ratio_of
 POWER = 0.8
 MISMATCH = "sample ratio mismatch"
 # What the plan takes for granted before there are labels: an AUC of 0.75 with 20 % positives, else a proportion at its widest.
-ASSUMED = {"roc_auc": auc_deviation(0.75, 0.2)}
+ASSUMED = {"roc_auc": auc_deviation(0.75, 0.2), "average_precision": 2.0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from loudly.core.canon import finite
 from loudly.core.clock import DAY
@@ -22,15 +21,15 @@ from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, nothing_counted, rarest, rated
 from loudly.deliver.rollout import RolloutSpec
+from loudly.deliver.row_values import by_scores_seen, judged, ranks, values_of, with_seen
 from loudly.deliver.unlabelled import early, fewer, rest_of, unknown, unlabelled
 from loudly.metrics.table import MetricSpec
-from loudly.shift.estimate.labelled import sound
 from loudly.stats.arm_process import ArmProcess, arm_process_of
 from loudly.stats.clusters import clusters_of, hashes
 from loudly.stats.confidence_sequence import Running, cautious, difference, interval
 from loudly.stats.cuped import Cuped, cuped_of
 from loudly.stats.gains import Gains, gains_of
-from loudly.stats.placement import BINS, count, placements
+from loudly.stats.placement import BINS
 
 WARM_UP = 100
 # An interval errs on one side with half of the risk, so errors may take the other half of that of a wrong rollback. Latency (and
@@ -39,8 +38,6 @@ ERRORS, GUARD = 0.5, 0.1
 SUSPECT_ERRORS = 1.64
 INFORMATIVE = 1.5
 SUSPECT = "well overall, but suspect in a slice"
-# A loss whose square is no number any more counts as this one: it is a loss, not a row that nobody has scored.
-WORST = 1e145
 NO_ROWS: dict[str, Any] = {"day": None, "truth": [], CONTROL: [], CANDIDATE: [], "slices": {}}
 
 
@@ -83,29 +80,29 @@ def add(
     by = rated(metric, evidence["rates"])
     if by.rates:
         evidence = {**evidence, "farthest": max(evidence["farthest"], by.reach or 0.0)}
-    values = {arm: _values(evidence, feedback, arm, by) for arm in (CONTROL, CANDIDATE)}
+    values = {arm: values_of(evidence, feedback, arm, by) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
     out["rows"] = evidence["rows"] + len(feedback.truth)
-    out["unscored"] = evidence["unscored"] + int((~_judges(feedback, paired)).sum())
+    out["unscored"] = evidence["unscored"] + int((~judged(feedback, paired)).sum())
     out["arrived"] = arrived(evidence["arrived"], feedback)
     out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
-    if _ranks(metric):
-        out["seen"] = {arm: _seen(evidence["seen"][arm], feedback, arm) for arm in values}
+    if by_scores_seen(metric):
+        out["seen"] = {arm: with_seen(evidence["seen"][arm], feedback, arm) for arm in values}
     if metric.rates:
         out["rates"] = counted(evidence["rates"], feedback, len(metric.rates), paired)
-    if evidence["rows"] + len(feedback.truth) <= WARM_UP and _ranks(metric):
+    if evidence["rows"] + len(feedback.truth) <= WARM_UP and by_scores_seen(metric):
         return out
     if paired:
         gains = values[CANDIDATE] - values[CONTROL]
         known = np.isfinite(gains)
-        positive = _of(feedback.truth > 0.5 if _ranks(metric) else None, known)
+        positive = _of(feedback.truth > 0.5 if ranks(metric) else None, known)
         gain = gains_of(evidence["gain"]).add(gains[known], positive)
         out["gain"], out["farthest"] = gain.plain(), max(evidence["farthest"], _farthest(gains[known] - gain.mean))
         out["bursts"] = clusters_of(evidence["bursts"]).add(gains[known], hashes(feedback.units)[known], positive).plain()
-        scores = feedback.scores if _ranks(metric) else values
+        scores = feedback.scores if ranks(metric) else values
         out["today"] = today_with(out["today"], feedback, scores, known)
         return out
-    return out | _unpaired(evidence, feedback, values, _ranks(metric), before)
+    return out | _unpaired(evidence, feedback, values, ranks(metric), before)
 
 
 def _unpaired(
@@ -134,11 +131,11 @@ def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[st
     today = evidence["today"]
     if today["day"] is None or at // DAY <= today["day"]:
         return dict(evidence)
-    told = day_gap(today, slice(None), _ranks(metric))
+    told = day_gap(today, slice(None), ranks(metric))
     batches = evidence["batches"] if told is None else [*evidence["batches"], told.gap]
     slices = {**evidence["slices"]}
     for name, inside in today["slices"].items():
-        found = day_gap(today, np.asarray(inside, dtype=bool), _ranks(metric))
+        found = day_gap(today, np.asarray(inside, dtype=bool), ranks(metric))
         if found is not None:
             slices[name] = with_day(slices.get(name), found)
     return {**evidence, "batches": batches, "slices": slices, "today": dict(NO_ROWS)}
@@ -317,7 +314,7 @@ def _rare(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec) ->
     """Labels of the class of which there are least, in the arm that has least of it; enough, where classes do not matter."""
     if metric.rates:
         return rarest(evidence["rates"])
-    if not _ranks(metric):
+    if not by_scores_seen(metric):
         return FEWEST_OF_CLASS
     return int(min(sum(seen) for arm in (CONTROL, CANDIDATE) for seen in evidence["seen"][arm].values()))
 
@@ -349,47 +346,8 @@ def _lacking_until(evidence: Mapping[str, Any], spec: RolloutSpec, rare: int) ->
     return max(known) if known else None
 
 
-def _ranks(metric: MetricSpec) -> bool:
-    return metric.name == "roc_auc"
-
-
-def _values(evidence: Mapping[str, Any], feedback: Feedback, arm: str, metric: MetricSpec) -> Floats:
-    """Per row a value whose mean is the metric, oriented: placements for AUC, minus the loss otherwise; NaN without a score.
-
-    A decision is no number that could be missing: half of no score is class 0 to who compares, so it is asked of the scores.
-    """
-    score = feedback.scores[arm]
-    known = sound(score)
-    if _ranks(metric):
-        seen = evidence["seen"][arm]
-        safe = np.where(known, score, 0.0)
-        placed = placements(feedback.truth, safe, np.asarray(seen["negatives"]), np.asarray(seen["positives"]))
-        return np.where(known, placed, np.nan)
-    if metric.loss is None:
-        raise ValueError(metric.name)
-    with np.errstate(over="ignore"):
-        losses = metric.loss(feedback.truth, score)
-    return np.where(known, -np.minimum(losses, WORST), np.nan)
-
-
-def _judges(feedback: Feedback, paired: bool) -> NDArray[np.bool_]:
-    """(n,) which rows can be judged: both versions have scored them, or the one that answered."""
-    control, candidate = (sound(feedback.scores[arm]) for arm in (CONTROL, CANDIDATE))
-    return control & candidate if paired else np.where(feedback.arm == 1, candidate, control)
-
-
 def _farthest(gaps: Floats) -> float:
     return float(np.abs(gaps).max(initial=0.0))
-
-
-def _seen(seen: Mapping[str, Any], feedback: Feedback, arm: str) -> dict[str, list[int]]:
-    score = feedback.scores[arm]
-    known = np.isfinite(score)
-    negatives, positives = count(feedback.truth[known], score[known])
-    return {
-        "negatives": (np.asarray(seen["negatives"]) + negatives).tolist(),
-        "positives": (np.asarray(seen["positives"]) + positives).tolist(),
-    }
 
 
 def _of(positive: Any, rows: Any) -> Any:

@@ -190,7 +190,7 @@ def metrics_for(task: Task) -> tuple[MetricSpec, ...]:
 
 
 # A metric that is no mean over rows is followed in traffic by the nearest one that is, and the verdict says which.
-IN_TRAFFIC = {"average_precision": "roc_auc", "balanced_accuracy": "accuracy", "f1": "accuracy", "precision": "accuracy",
+IN_TRAFFIC = {"balanced_accuracy": "accuracy", "f1": "accuracy", "precision": "accuracy",
               "recall": "accuracy", "rmse": "mse", "r2": "mse"}  # fmt: skip
 
 

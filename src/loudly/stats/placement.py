@@ -1,8 +1,9 @@
-"""AUC as a stream of bounded values: each new row's placement among the rows of the other class seen so far.
+"""AUC, and average precision, as a stream of values: each new row's placement among the rows of the other class seen so far.
 
 A positive's placement is the share of earlier negatives that score below it, a negative's the share of earlier positives
 that score above it (ties count half). Given the past, its expectation is the AUC against what was seen, so the running
-mean of paired placement differences is the difference of two AUCs, row by row, in [-1, 1].
+mean of paired placement differences is the difference of two AUCs, row by row, in [-1, 1]. Of average precision a row is worth what
+it changes, to first order, given the scores seen so far.
 
 Source: placement values as in DeLong 1988 and Pepe & Cai 2004, taken predictably (each row against its past only).
 
@@ -24,6 +25,8 @@ BINS = 4096
 EVEN = 1024
 INSIDE, FINEST, FINE = 16, -40, -8
 OUTSIDE, NEAREST, FARTHEST = 24, -10, 32
+# Of each class: an average precision is a ratio of small counts, and by fewer its change with a row means nothing.
+FEWEST = 30
 
 
 def grid(score: Floats) -> Ints:
@@ -55,6 +58,33 @@ def placements(truth: Floats, score: Floats, negatives: Ints, positives: Ints) -
         over = total_positives - above[bins] + positives[bins] / 2
         out[~positive] = over[~positive] / total_positives
     return out
+
+
+def precision_values(truth: Floats, score: Floats, negatives: Ints, positives: Ints) -> Floats:
+    """(n,) values whose mean is the average precision, to first order, against counts seen so far; NaN while a class has few.
+
+    A row moves the precision at each threshold below its score, and a positive adds its own: the influence function of AP as a
+    functional of the scores of both classes and the share of positives. Ties count as above the threshold, as in scikit-learn; of
+    scores above all that were seen the precision is that of the highest.  Cost: some sums over the grid, and one lookup a row.
+    """
+    m, n = int(positives.sum()), int(negatives.sum())
+    if m < FEWEST or n < FEWEST:
+        return np.full(len(truth), np.nan)
+    share, bins, positive = m / (m + n), grid(score), truth > 0.5
+    weight = positives / m
+    found, wrong = (np.cumsum(counts[::-1])[::-1] / total for counts, total in ((positives, m), (negatives, n)))
+    above = share * found + (1 - share) * wrong
+    top = int(np.flatnonzero(above)[-1])
+    above[top + 1 :], found[top + 1 :], wrong[top + 1 :] = above[top], found[top], wrong[top]
+    precision = share * found / above
+    value = float(weight @ precision)
+    by_found, by_wrong = (weight * share * (1 - share) * other / above**2 for other in (wrong, found))
+    by_share = float(weight @ (found * wrong / above**2))
+    of_positive = precision - value + np.cumsum(by_found) - float(by_found @ found)
+    of_negative = float(by_wrong @ wrong) - np.cumsum(by_wrong)
+    moved = (of_negative / (1 - share) - share * by_share)[bins]
+    moved[positive] = (of_positive / share + (1 - share) * by_share)[bins[positive]]
+    return value + moved
 
 
 def count(truth: Floats, score: Floats) -> tuple[Ints, Ints]:
