@@ -93,7 +93,7 @@ def test_a_model_of_another_task_is_no_model(fit: Any) -> None:
 
 def test_an_ignored_column_that_is_not_there_is_told() -> None:
     system = replace(make_app(TABLE).system, ignored=("x11",))
-    with pytest.raises(UserFileError, match="The ignored column 'x11' is not in the table"):
+    with pytest.raises(UserFileError, match=r"The column 'x11' in ignored=.* is not in the table"):
         found(Live(system, memory_stores("world"), DataClock(SINCE), key=b"key"), TABLE)
 
 
