@@ -253,19 +253,16 @@ def by_rows(name: str, rates: tuple[Rate, ...]) -> MetricSpec:
     >>> float(spec.loss(truth, all_no).mean() - spec.loss(truth, perfect).mean())
     1.0
     """
-    first = 1 if len(rates) == 2 and name != "balanced_accuracy" else 0
-    kinds = range(first, len(rates))
-    worth = np.array([_worth(name, rates[kind]) for kind in kinds]) / len(kinds)
+    judged = (1,) if len(rates) == 2 and name != "balanced_accuracy" else range(len(rates))
+    worth = np.zeros((len(rates), 3))
+    worth[list(judged)] = [_worth(name, rates[kind]) for kind in judged]
+    both, came, said = worth.T / len(judged)
 
-    def value(true: Floats, given: Floats) -> Floats:
-        of = np.zeros(len(true))
-        for kind, (both, come, told) in zip(kinds, worth, strict=True):
-            came, said = true == kind, given == kind
-            of += both * (came & said) + come * came + told * said
-        return of
+    def value(truth: Floats, given: Floats) -> Floats:
+        true, told = truth.astype(np.int64), given.astype(np.int64)
+        return np.asarray(came[true] + said[told] + np.where(true == told, both[true], 0.0))
 
-    every = np.arange(len(rates), dtype=np.float64)
-    possible = value(np.repeat(every, len(every)), np.tile(every, len(every)))
+    possible = came[:, None] + said + np.diag(both)
     return replace(
         metric(name), loss=lambda truth, score: -value(truth, decided(score)), reach=float(np.ptp(possible)), rates=rates
     )
