@@ -391,3 +391,19 @@ def test_answers_are_folded_beside_the_answers_and_what_goes_wrong_there_is_told
     answered()
     assert live.book.waiting == 1200, "the next fold is as before"
     assert live.answering._rows == 0
+
+
+def test_a_batch_in_sixteen_is_timed_and_no_more_than_twenty_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, _ = made_live()
+    now = [100.0]
+    monkeypatch.setattr("loudly.loop.answering.stopwatch", lambda: now[0])
+
+    def timed(batches: int, seconds: float) -> int:
+        found = 0
+        for _ in range(batches):
+            now[0] += seconds / batches
+            found += live.answering._is_timed()
+        return found
+
+    assert timed(1600, 160.0) == 100, "ten batches a second: one in sixteen"
+    assert 150 <= timed(50_000, 10.0) <= 200, "5,000 batches a second"

@@ -267,3 +267,46 @@ def test_what_is_logged_behind_a_damaged_segment_neither_replaces_it_nor_takes_i
     newest.write_bytes(sound)  # out of a backup, as the error asks
     assert [r.payload for r in read_segments(tmp_path, after=5)] == [b"1" * 50] * 5 + [b"later"] * 2
     assert len({r.sequence for r in read_segments(tmp_path)}) == 12
+
+
+def test_where_nothing_comes_the_thread_of_the_log_sleeps_and_what_comes_then_is_written(tmp_path: Path) -> None:
+    writer, asked = SegmentWriter(tmp_path), list[bool]()
+    writer.before = asked.append
+    for number in range(1, 6):
+        until(lambda: writer._asleep, "its sleep")
+        seen = len(asked)
+        time.sleep(0.05)  # twenty of its rounds
+        assert len(asked) == seen, "the thread was at work, and nothing had come"
+        writer.append("p", b"%d" % number)
+        until(lambda: len(list(read_segments(tmp_path))) == number, "the record")  # noqa: B023 - asked at once
+    until(lambda: writer._asleep, "its sleep")
+    seen = len(asked)
+    writer.stir()
+    until(lambda: len(asked) > seen, "a round")
+    until(lambda: writer._asleep, "its sleep")
+    writer.close()  # wakes it, and ends
+
+
+def test_records_that_come_at_any_moment_of_falling_asleep_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loudly.store.segments.QUIET_ROUNDS", 1)
+    writer = SegmentWriter(tmp_path)
+    for number in range(200):
+        time.sleep(number % 40 * 0.0002)
+        writer.append("p", b"x")
+        if number % 10 == 9:
+            until(lambda: not writer._buffer, "its writing")
+    writer.close()
+    assert len(list(read_segments(tmp_path))) == 200
+
+
+def test_a_full_log_takes_records_again_although_its_thread_sleeps_when_segments_are_taken_away(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path, rotate=100, most=1000)
+    for _ in range(40):
+        writer.append("p", b"x" * 100)
+        writer.flush()
+    until(lambda: not writer.append("p", b"x"), "a full log")
+    until(lambda: writer._asleep, "its sleep")
+    for sealed in tmp_path.glob("*.seg"):
+        sealed.unlink()
+    until(lambda: writer.append("p", b"again"), "room")
+    writer.close()

@@ -41,8 +41,9 @@ from loudly.validate.conform import conform
 FOLD_ROWS, FOLD_SECONDS, MOST_WAITING = 512, 0.25, 32_768
 MOST_FRESH, FRESH_SECONDS = 256, 0.0025
 MOST_ROWS = 4096
-# One batch in so many is scored by all arms on the spot and timed, for only calls alike tell which arm is slow.
-TIMED = 16
+# One batch in so many, and one in so many seconds, is scored by all arms on the spot and timed, for only calls alike tell which
+# arm is slow.
+TIMED, TIMED_SECONDS = 16, 0.05
 
 
 class Fit:
@@ -97,7 +98,7 @@ class Answering:
         self.unlogged = self.uncounted = 0
         self.behind = False
         self.shadows = Shadows(self._take, self.raised.note)
-        self._batches = counted()
+        self._batches, self._timed = counted(), 0.0
         self._lost: deque[tuple[Attempt, list[Any]]] = deque()
         self._rows, self._folding, self._folded = 0, False, 0.0
         self._fresh: deque[Waiting] = deque()
@@ -114,12 +115,19 @@ class Answering:
         the champion has changed and its schema does not fit.
         """
         rows, units, router = self.prepared(rows, attempt.version)
-        replies = router.answer(rows, units, attempt, behind=next(self._batches) % TIMED > 0)
+        replies = router.answer(rows, units, attempt, behind=not self._is_timed())
         self.raised.note(replies.errors)
         kept = still_wanted(rows, replies, attempt)
         if kept is not None:
             self._log(*kept, attempt)
         return replies
+
+    def _is_timed(self) -> bool:
+        """Whether a shadow is asked on the spot this time."""
+        if next(self._batches) % TIMED or (now := stopwatch()) - self._timed < TIMED_SECONDS:
+            return False
+        self._timed = now
+        return True
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and logs that."""
@@ -245,6 +253,8 @@ class Answering:
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
         if not self._fresh:
             self._fresh_since = stopwatch()
+            if live.stores.traffic is not None:
+                live.stores.traffic.stir()
         self._fresh.append(Waiting(rows, replies, rollout, now, kind, pinned, notes))
 
     def log(self, kind: str, make: Callable[[], bytes]) -> tuple[int, bool]:

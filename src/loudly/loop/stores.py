@@ -15,7 +15,7 @@ class Traffic(Protocol):
     """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps.
 
     `refused`: why the disk refuses now, or "".  `lost`: records that had no room.  `before`: is called before each write.
-    `sequence`: of the newest record.
+    `sequence`: of the newest record.  `stir`: says that something is kept back for `before`.
     """
 
     before: Callable[[bool], None]
@@ -30,6 +30,8 @@ class Traffic(Protocol):
     def sequence(self) -> int: ...
 
     def append(self, kind: str, payload: bytes, origin: str = "") -> int: ...
+
+    def stir(self) -> None: ...
 
     def flush(self) -> None: ...
 

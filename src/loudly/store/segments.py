@@ -2,7 +2,8 @@
 
 A record is: length (4 bytes), CRC-32 of the rest (4), sequence (8), kind (1 + n), payload; a kind "labels@NAME:7" says that the
 record is the 7th of another log, NAME, and was taken over. A writer puts records into a buffer (about a µs); a thread writes every
-2.5 ms (survives `kill -9`) and syncs every 50 ms (survives a power cut). A writer that is `through` writes before `append` returns.
+2.5 ms (survives `kill -9`) and syncs every 50 ms (survives a power cut); where nothing comes it sleeps. A writer that is `through`
+writes before `append` returns.
 A torn tail is cut at the first bad record and reported. Segments rotate by size; whole ones are sealed by name.
 """
 
@@ -22,6 +23,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
+from loudly.core.clock import stopwatch
 from loudly.core.late import late
 from loudly.errors import Conflict, SegmentUnreadable
 
@@ -31,6 +33,8 @@ LOG = logging.getLogger("loudly.store")
 WRITE_EVERY = 0.0025
 SYNC_EVERY = 0.050
 LOOK_EVERY = 0.5
+# After so many rounds in which nothing came the thread sleeps: all is written and synced then, and an idle server is idle.
+QUIET_ROUNDS = 2 * round(SYNC_EVERY / WRITE_EVERY)
 ASK_EVERY, ASKS = 0.01, 100
 ROTATE_BYTES = 64 * 2**20
 BUFFER_BYTES = 64 * 2**20
@@ -85,9 +89,11 @@ class SegmentWriter:
         self._lock, self._disk = threading.Lock(), threading.Lock()
         self._buffer: list[bytes] = []
         self._waiting = 0
+        self._stirred = self._asleep = self._unsynced = False
+        self._wake = threading.Event()
         self.recovery = _recover(self.root)
         self._sequence = _last(self.root)
-        self._file = self._begin()
+        self._file, self._size = self._begin(), 0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep_writing, name="loudly-segments", daemon=True)
         self._thread.start()
@@ -110,7 +116,14 @@ class SegmentWriter:
             self._waiting += len(frame)
         if self._through:
             self._write(sync=False)
+        self.stir()
         return sequence
+
+    def stir(self) -> None:
+        """Something was appended, or is kept back for `before` to append: the thread is not to sleep on."""
+        self._stirred = True
+        if self._asleep:
+            self._wake.set()
 
     def flush(self) -> None:
         """Everything taken so far is on disk and synced when this returns."""
@@ -126,6 +139,7 @@ class SegmentWriter:
     def close(self) -> None:
         """Flushes, seals and stops."""
         self._closed.set()
+        self._wake.set()
         self._thread.join()
         self.seal()
         with self._disk:
@@ -134,18 +148,32 @@ class SegmentWriter:
         self._present.close()
 
     def _keep_writing(self) -> None:
-        rounds = failed = 0
+        rounds = failed = quiet = 0
+        sealed = looked = stopwatch()
         while not self._closed.wait(WRITE_EVERY):
-            rounds += 1
+            rounds, stirred, self._stirred = rounds + 1, self._stirred, False
             failed = self._ask_before(failed)
-            self._write(sync=rounds % round(SYNC_EVERY / WRITE_EVERY) == 0)
-            if self._most < math.inf and rounds % round(LOOK_EVERY / WRITE_EVERY) == 0:
-                self._sealed = bytes_in(self.root)
-            if rounds * WRITE_EVERY >= self._seal_every:
-                rounds = 0
+            self._write(sync=self._unsynced and rounds % round(SYNC_EVERY / WRITE_EVERY) == 0)
+            now = stopwatch()
+            if self._most < math.inf and now - looked >= LOOK_EVERY:
+                self._sealed, looked = bytes_in(self.root), now
+            if now - sealed >= self._seal_every:
+                sealed = now
                 self.flush()
                 with self._disk:
                     self._try_to_seal()
+            quiet = 0 if stirred or failed or self._waiting or self._unsynced else quiet + 1
+            if quiet >= QUIET_ROUNDS:
+                self._sleep()
+
+    def _sleep(self) -> None:
+        """Until something comes, or a look at the segments or their sealing is due."""
+        self._asleep = True
+        if not self._stirred:
+            every = min(self._seal_every, LOOK_EVERY if self._most < math.inf else math.inf)
+            self._wake.wait(None if every == math.inf else every)
+        self._asleep = False
+        self._wake.clear()
 
     def _ask_before(self, failed: int) -> int:
         """Asks for what is kept back; a failure is told once, until it goes well again. Returns how often it has failed so far."""
@@ -169,33 +197,38 @@ class SegmentWriter:
                 return
             with self._lock:
                 self._waiting -= sum(map(len, frames))
-            if sync or self._file.tell() >= self._rotate:
+            if sync or self._size >= self._rotate:
                 self._sync()
-            if self._file.tell() >= self._rotate and not self.refused:
+            if self._size >= self._rotate and not self.refused:
                 self._try_to_seal()
 
     def _sync(self) -> None:
+        self._unsynced = False
         try:
             os.fdatasync(self._file.fileno())
         except OSError as wrong:
-            self.refused = f"{type(wrong).__name__}: {wrong}"
+            self.refused, self._unsynced = f"{type(wrong).__name__}: {wrong}", True
 
     def _put(self, data: bytes) -> bool:
-        """Writes all of it or, where the disk refuses, none of it."""
-        begun = self._file.tell()
+        """Writes all of it or, where the disk refuses, none of it. Does not ask the file where it stands: whatever lets go of the
+        interpreter here waits for it, and holds up who answers meanwhile.
+        """
         try:
             written = self._file.write(data)
             self.refused = "" if written == len(data) else f"short write: {written:,} of {len(data):,} bytes"
         except OSError as wrong:
             self.refused = f"{type(wrong).__name__}: {wrong}"
         if self.refused:
-            self._file.truncate(begun)
-            self._file.seek(begun)
-        return not self.refused
+            self._file.truncate(self._size)
+            self._file.seek(self._size)
+            return False
+        self._size += len(data)
+        self._unsynced = True
+        return True
 
     def _seal(self) -> Path | None:
         """Raises: OSError where there can be no next segment, or none under the final name; then this one grows on."""
-        if self._file.tell() == 0:
+        if not self._size:
             return None
         name, following = Path(self._file.name), self._begin()
         try:
@@ -206,7 +239,7 @@ class SegmentWriter:
             Path(following.name).unlink(missing_ok=True)
             self._file = FileIO(name, "ab")
             raise
-        self._file = following
+        self._file, self._size = following, 0
         return name.with_suffix(SEALED)
 
     def _try_to_seal(self) -> None:
