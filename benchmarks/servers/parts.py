@@ -166,12 +166,11 @@ def by_part(n: int) -> Mapping[str, float]:
         def rows() -> Any:
             return joined([codec.read(BODY) for _ in range(n)])
 
-        batch = rows()
+        batch, rollout = rows(), live.router.routing.rollout
         units = list(batch.columns["id"])
         attempt = Attempt((1,) * n, (NOTE,) * n)
         replies = live.router.answer(batch, units, attempt, behind=True)
         answered = answered_of(replies, attempt)
-        notes = Attempt((1,) * n, (NOTE,) * n)
 
         def fresh() -> Rows:
             return Rows(schema, None, n, batch.records)
@@ -180,7 +179,7 @@ def by_part(n: int) -> Mapping[str, float]:
             for _ in range(max(1, FOLDED // n)):
                 scored = fresh()
                 scored._numbers = batch.numbers
-                live.answering._log(scored, replies, [(*NOTE, 1)] * n, notes)
+                live.answering._log(scored, replies, [(*NOTE, 1)] * n, "", rollout)
             live.answering.fold()
 
         def admitted() -> None:

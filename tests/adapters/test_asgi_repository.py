@@ -171,7 +171,7 @@ def test_a_named_version_that_hangs_or_fails_holds_nobody_else_up(server: Server
     ready = live.pins.of("world/2")[0]
 
     def with_model(predict: Any) -> Router:
-        return Router(Routing(Served("world/2", predict)))
+        return Router(Routing(Served("world/2", predict), schema=ready.schema))
 
     def hangs(rows: Any) -> Any:
         release.wait(60)

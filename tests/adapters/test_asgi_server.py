@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from loudly.config import ServerConfig  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
 from loudly.errors import ConfigError  # noqa: E402
 from loudly.serve.replies import Served  # noqa: E402
-from loudly.serve.router import Routing  # noqa: E402
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 Predict = Any
@@ -38,7 +38,7 @@ def served(table: pl.DataFrame, predict: Predict | None = None, **settings: Any)
     live = make_live(table)[0]
     if predict is not None:
         assert live.router is not None
-        live.router.swap(Routing(Served("world/1", predict), fallback=0.25))
+        live.router.swap(replace(live.router.routing, control=Served("world/1", predict), fallback=0.25))
     with Server(live, ServerConfig(**settings)) as running:
         yield running
 

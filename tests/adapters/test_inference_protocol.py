@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from conftest import SINCE, make_world  # noqa: E402
 from live_server import Server, make_live, rows_of  # noqa: E402
 from loudly.core.clock import DAY  # noqa: E402
 from loudly.serve.replies import Served  # noqa: E402
-from loudly.serve.router import Routing  # noqa: E402
 
 INFER = "/v2/models/world/infer"
 
@@ -72,7 +72,9 @@ def test_a_fallback_is_marked_whatever_outputs_are_asked_for(rows: list[dict[str
     asked = {"inputs": tensors(rows), "outputs": [{"name": "prediction", "parameters": {"binary_data": binary}}]}
     with Server(live) as running:
         sound = httpx.post(f"{running.url}{INFER}", json=asked)
-        live.router.swap(Routing(Served("world/1", lambda table: np.full(table.height, np.nan)), fallback=0.25))  # type: ignore[union-attr]
+        assert live.router is not None
+        unsound = Served("world/1", lambda table: np.full(table.height, np.nan))
+        live.router.swap(replace(live.router.routing, control=unsound, fallback=0.25))
         marked = httpx.post(f"{running.url}{INFER}", json=asked)
     heads = [
         json.loads(a.content[: int(a.headers.get("inference-header-content-length", len(a.content)))]) for a in (sound, marked)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -25,7 +26,6 @@ from loudly.adapters.asgi_request import Request  # noqa: E402
 from loudly.adapters.otel_spans import Spans, spans  # noqa: E402
 from loudly.config import ServerConfig  # noqa: E402
 from loudly.serve.replies import Served  # noqa: E402
-from loudly.serve.router import Routing  # noqa: E402
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "mine"}
@@ -87,7 +87,7 @@ def test_a_batch_has_a_span_for_each_of_its_requests(table: pl.DataFrame, rows: 
 
     router = made.server.live.router
     assert router is not None
-    router.swap(Routing(Served("world/1", slow)))
+    router.swap(replace(router.routing, control=Served("world/1", slow)))
 
     async def ask() -> None:
         async with httpx.AsyncClient(base_url=made.server.url, timeout=30) as client:
@@ -109,7 +109,7 @@ def test_a_batch_has_a_span_for_each_of_its_requests(table: pl.DataFrame, rows: 
 def test_a_model_that_raises_is_a_fallback_in_the_span(spanned: Spanned, rows: list[dict[str, Any]]) -> None:
     router = spanned.server.live.router
     assert router is not None
-    router.swap(Routing(Served("world/1", lambda _: 1 / 0), fallback=0.25))
+    router.swap(replace(router.routing, control=Served("world/1", lambda _: 1 / 0), fallback=0.25))
     httpx.post(f"{spanned.server.url}/predict", json=rows[0])
     (model,) = spanned.named("model")
     assert (model.attributes["loudly.fallback"], model.attributes["loudly.fallback_rows"]) == (True, 1)
@@ -132,7 +132,7 @@ def test_a_deadline_that_is_over_stands_in_the_request(table: pl.DataFrame, rows
 
     router = made.server.live.router
     assert router is not None
-    router.swap(Routing(Served("world/1", stuck), fallback=0.25))
+    router.swap(replace(router.routing, control=Served("world/1", stuck), fallback=0.25))
     with made.server:
         assert httpx.post(f"{made.server.url}/predict", json=rows[0]).json()["answers"][0]["fallback"] is True
         release.set()

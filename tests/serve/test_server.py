@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from loudly.loop.founding import found  # noqa: E402
 from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.replay import replay  # noqa: E402
 from loudly.serve.replies import Served  # noqa: E402
-from loudly.serve.router import Routing  # noqa: E402
 from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
 
 
@@ -110,7 +110,7 @@ def test_a_model_that_raises_is_answered_by_a_marked_fallback(server: Server, ta
         raise RuntimeError("out of order")
 
     assert server.live.router is not None
-    server.live.router.swap(Routing(Served("world/1", broken), fallback=0.25))
+    server.live.router.swap(replace(server.live.router.routing, control=Served("world/1", broken), fallback=0.25))
     answer = httpx.post(f"{server.url}/predict", json=rows_of(table, SINCE, SINCE + DAY)[0])
     assert answer.status_code == 200
     assert answer.json()["answers"][0] | {"version": ""} == {
@@ -140,7 +140,7 @@ def test_a_swap_under_load_fails_no_request(server: Server, table: pl.DataFrame)
     assert router is not None
     before = router.routing
     for i in range(200):
-        router.swap(Routing(Served(f"world/{i}", before.control.predict)))
+        router.swap(replace(before, control=Served(f"world/{i}", before.control.predict)))
         time.sleep(0.005)
     stop.set()
     for thread in threads:

@@ -34,7 +34,7 @@ from loudly.loop.system import System
 from loudly.serve.attempt import Attempt
 from loudly.serve.raised import Raised
 from loudly.serve.replies import Replies
-from loudly.serve.router import Router
+from loudly.serve.router import Router, Routing
 from loudly.serve.rows import Rows, checked, joined, of_table
 from loudly.validate.conform import conform
 
@@ -54,9 +54,10 @@ class Fit:
         self._wide: tuple[Schema, Schema] | None = None
         self._known: tuple[Schema, bool] | None = None
 
-    def rows(self, rows: Rows, schema: Schema) -> Rows:
-        """Raises: DataError where the rows do not fit."""
-        private = self._system.private
+    def rows(self, rows: Rows, routing: Routing) -> Rows:
+        """As control takes them. Raises: DataError where the rows do not fit."""
+        private, schema = self._system.private, routing.schema
+        assert schema is not None
         if rows.schema is not schema:
             fitted = conform(rows.table(), schema, keys=False)
             if fitted.aside.height:  # answers of the others would be taken for theirs
@@ -119,7 +120,7 @@ class Answering:
         self.raised.note(replies.errors)
         kept = still_wanted(rows, replies, attempt)
         if kept is not None:
-            self._log(*kept, attempt)
+            self._log(*kept, attempt.version, router.routing.rollout)
         return replies
 
     def _is_timed(self) -> bool:
@@ -133,7 +134,7 @@ class Answering:
         """Answers by the constant fallback, at once, and logs that."""
         rows, units, router = self.prepared(rows, attempt.version)
         replies = router.give_up(rows, units, attempt.scoring)
-        self._log(rows, replies, notes_of(attempt), attempt)
+        self._log(rows, replies, notes_of(attempt), attempt.version, router.routing.rollout)
         return replies
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
@@ -230,26 +231,24 @@ class Answering:
         return [(late_call(replies.names, attempt.scoring, len(units)), units) for attempt, units in lost.items()]
 
     def prepared(self, rows: Rows, version: str = "") -> tuple[Rows, list[Any], Router]:
-        """Rows as a version takes them (pseudonyms, side columns), their units, and who answers. Raises: as `answer`."""
+        """Rows as a version takes them (pseudonyms, side columns), their units, and who answers, by the routing of now: another
+        champion may come meanwhile, and another schema with it. Raises: as `answer`.
+        """
         live = self._live
-        router, champion = live.router, live.state.champion
-        if version:
-            ready, router = live.pins.of(version)
-        elif router is None or champion is None:
+        router = live.pins.of(version)[1] if version else live.router
+        if router is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
-        else:
-            ready = live.ready[champion]
-        rows = self._fit.rows(rows, ready.schema)
+        router = router.held()
+        rows = self._fit.rows(rows, router.routing)
         return rows, rows.column(live.system.key), router
 
-    def _log(self, rows: Rows, replies: Replies, notes: Notes, attempt: Attempt) -> None:
+    def _log(self, rows: Rows, replies: Replies, notes: Notes, pinned: str, rollout: int) -> None:
         live = self._live
         part = live.stores.sample.part(rows, replies, notes, live.system.key)
         if part is None:
             return
         rows, replies, notes = part
-        now, pinned = moment(live.clock), attempt.version
-        rollout = 0 if pinned else _rollout(live)
+        now = moment(live.clock)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
         if not self._fresh:
             self._fresh_since = stopwatch()

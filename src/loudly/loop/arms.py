@@ -205,13 +205,21 @@ def routing_of(live: Host, champion: str) -> Routing:
     """Who answers from now on."""
     rollout = live.state.rollout
     if rollout is None or live.strategy is None:
-        return Routing(_served(live, champion))
+        return Routing(_served(live, champion), schema=live.ready[champion].schema)
     control, *candidates = (_served(live, arm.version) for arm in arms_of(live))
     spec = live.system.rollout[rollout.stage]
     context, merging = context_now(rollout) if spec.contextual else None, merging_of(live.system, spec)
-    salt = str(rollout.started)
-    state = decided(live, live.rollout_state)
-    return Routing(control, tuple(candidates), live.strategy, state, salt, context=context, merging=merging)
+    return Routing(
+        control,
+        tuple(candidates),
+        live.strategy,
+        decided(live, live.rollout_state),
+        salt=str(rollout.started),
+        context=context,
+        merging=merging,
+        schema=live.ready[champion].schema,
+        rollout=rollout.started,
+    )
 
 
 def new_context(live: Host, spec: RolloutSpec) -> dict[str, Json]:

@@ -112,19 +112,17 @@ class Live:
 
         Raises: RolloutError while there is no champion.
         """
-        if self.router is None or self.state.champion is None:
+        router = self.router.held() if self.router is not None else None
+        if router is None or (schema := router.routing.schema) is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
         with self.tally.spend("conform"):
-            ready = self.ready[self.state.champion]
-            fitted = conform(pseudonymise(rows, self.system.private, self.key), ready.schema)
-            fitted = self.sides.live(fitted, ready.schema)
+            fitted = self.sides.live(conform(pseudonymise(rows, self.system.private, self.key), schema), schema)
             units = fitted.good[self.system.key].to_list()
         with self.tally.spend("predict"):
-            replies = self.router.answer(fitted.good, units)
+            replies = router.answer(fitted.good, units)
         now = moment(self.clock)
         with self.tally.spend("log"):
-            rollout = self.state.rollout.started if self.state.rollout is not None else 0
-            logged = traffic.logged(fitted.good, replies, rollout, now)
+            logged = traffic.logged(fitted.good, replies, router.routing.rollout, now)
             _, behind = self.answering.log("predictions", partial(traffic.to_bytes, logged))
         with self.lock:
             self.asides.table(fitted.aside)

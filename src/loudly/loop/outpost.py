@@ -72,9 +72,7 @@ class Standing:
     """Who answers now, in one piece that is swapped whole. named: the versions that can be asked by name."""
 
     router: Router
-    schema: Schema
-    rollout: int
-    named: Mapping[str, tuple[Ready, Router]]
+    named: Mapping[str, Router]
 
 
 class Outpost:
@@ -102,7 +100,7 @@ class Outpost:
         standing = self._standing
         if standing is None or (version and version not in standing.named):
             return None
-        return standing.named[version][0].schema if version else standing.schema
+        return (standing.named[version] if version else standing.router).routing.schema
 
     def loaded(self) -> tuple[str, ...]:
         """All that can be asked by name."""
@@ -117,10 +115,19 @@ class Outpost:
             return
         candidates = tuple(map(self._served, told.candidates))
         control = self._served(told.control)
-        salt = str(told.rollout)
-        routing = Routing(control, candidates, told.strategy, told.state, salt, context=told.context, merging=told.merging)
-        named = {v.ref: (self._open(v), router_of(v.ref, self._open(v))) for v in told.loaded}
-        self._standing = Standing(Router(routing, self._timer), self._open(told.control).schema, told.rollout, named)
+        routing = Routing(
+            control,
+            candidates,
+            told.strategy,
+            told.state,
+            salt=str(told.rollout),
+            context=told.context,
+            merging=told.merging,
+            schema=self._open(told.control).schema,
+            rollout=told.rollout,
+        )
+        named = {v.ref: router_of(v.ref, self._open(v)) for v in told.loaded}
+        self._standing = Standing(Router(routing, self._timer), named)
         wanted = {told.control.ref, *(v.ref for v in told.candidates), *named}
         for gone in [ref for ref in self._ready if ref not in wanted]:
             del self._ready[gone]
@@ -130,28 +137,28 @@ class Outpost:
 
         Raises: RolloutError before anything was told, NotFound where a version is named that is not loaded.
         """
-        router, schema, rollout = self._asked(attempt.version)
-        rows = self._fit.rows(rows, schema)
+        router = self._asked(attempt.version)
+        rows = self._fit.rows(rows, router.routing)
         replies = router.answer(rows, list(rows.columns[self._system.key]), attempt)
         self.raised.note(replies.errors)
         kept = still_wanted(rows, replies, attempt)
         if kept is not None:
-            self._give(*kept, rollout, attempt.version)
+            self._give(*kept, router.routing.rollout, attempt.version)
         return replies
 
     def give_up(self, rows: Rows, attempt: Attempt) -> Replies:
         """Answers by the constant fallback, at once, and hands that over. Raises: as `answer`."""
-        router, schema, rollout = self._asked(attempt.version)
-        rows = self._fit.rows(rows, schema)
+        router = self._asked(attempt.version)
+        rows = self._fit.rows(rows, router.routing)
         replies = router.give_up(rows, list(rows.columns[self._system.key]), attempt.scoring)
-        self._give(rows, replies, notes_of(attempt), rollout, attempt.version)
+        self._give(rows, replies, notes_of(attempt), router.routing.rollout, attempt.version)
         return replies
 
     def lose(self, rows: Rows, attempt: Attempt) -> None:
         """Tells of rows whose client was told that no answer came in time: the arm that was at work has failed them."""
         units = self._stores.sample.followed(rows.column(self._system.key))
         if units and not attempt.version and self._standing is not None:
-            told = (self._standing.rollout, attempt.scoring, id(attempt), units)
+            told = (self._standing.router.routing.rollout, attempt.scoring, id(attempt), units)
             self._send("given_up", msgspec.msgpack.encode(told), 0)
 
     def tell_refused(self) -> None:
@@ -159,16 +166,15 @@ class Outpost:
         if (told := self.refused.take(moment(self._clock))) is not None:
             self._send(ASIDES, told.to_bytes(), 0)
 
-    def _asked(self, version: str) -> tuple[Router, Schema, int]:
+    def _asked(self, version: str) -> Router:
         standing = self._standing
         if standing is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
         if not version:
-            return standing.router, standing.schema, standing.rollout
+            return standing.router
         if version not in standing.named:
             raise missing(version, self.loaded())
-        ready, router = standing.named[version]
-        return router, ready.schema, 0
+        return standing.named[version]
 
     def _give(self, rows: Rows, replies: Replies, notes: Notes, rollout: int, version: str) -> None:
         part = self._stores.sample.part(rows, replies, notes, self._system.key)

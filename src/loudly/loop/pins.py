@@ -143,7 +143,7 @@ class Pins:
 
 def router_of(version: str, ready: Ready) -> Router:
     """A router that asks one version, whoever comes."""
-    return Router(Routing(Served(version, ready.predict, ready.quick)))
+    return Router(Routing(Served(version, ready.predict, ready.quick), schema=ready.schema))
 
 
 def missing(version: str, loaded: Sequence[str]) -> NotFound:

@@ -16,6 +16,7 @@ import polars as pl
 
 from loudly.core.canon import unit_draw
 from loudly.core.seams import Assignment, Floats, Ints, Merging, Strategy
+from loudly.core.values import Schema
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
 from loudly.serve.merging import merged
@@ -35,6 +36,7 @@ class Routing:
 
     candidates: the arms after control, in their order.  fallback: the constant answer of last resort, marked as such.
     context: what a strategy that chooses by context sees of the rows.  merging: the strategy, where it merges rankings.
+    schema: of the rows that control takes.  rollout: its number, 0 without one.
     """
 
     control: Served
@@ -45,6 +47,8 @@ class Routing:
     fallback: float = 0.0
     context: Context | None = None
     merging: Merging | None = None
+    schema: Schema | None = None
+    rollout: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +70,10 @@ class Router:
     @property
     def routing(self) -> Routing:
         return self._routing
+
+    def held(self) -> Router:
+        """The same with the routing of now, whatever is swapped meanwhile: for rows that are brought into its schema first."""
+        return Router(self._routing, self._timer)
 
     def swap(self, routing: Routing) -> None:
         """The next request sees the new routing; those under way finish with the old."""
