@@ -55,6 +55,7 @@ papers: $(STAMP)  ## Long simulations and published figures: shift detection, er
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failing_loudly.py
 	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/ratios.py
+	$(BIN)/python benchmarks/gate.py
 	$(BIN)/python benchmarks/looking.py
 	$(BIN)/python benchmarks/bandits.py
 	$(BIN)/python benchmarks/interleaving.py

@@ -181,7 +181,7 @@ def test_the_paired_difference_covers_zero_and_is_antisymmetric() -> None:
         truth = (rng.random(500) < 0.3).astype(float)
         shared = rng.normal(truth, 1)
         a, b = shared + rng.normal(0, 0.7, 500), shared + rng.normal(0, 0.7, 500)
-        gap, error = auc_difference(truth, a, b)
+        gap, error, _ = auc_difference(truth, a, b)
         assert auc_difference(truth, b, a)[0] == pytest.approx(-gap)
         low, high = normal_interval(gap, error, 0.95)
         covered += low <= 0 <= high

@@ -60,7 +60,7 @@ def day_gap(today: Mapping[str, Any], inside: Any, ranks: bool) -> DayGap | None
     m = int((truth > 0.5).sum())
     if m < 2 or len(truth) - m < 2:
         return None
-    gap, error = auc_difference(truth, candidate, control)
+    gap, error, _ = auc_difference(truth, candidate, control)
     return DayGap(gap, error, m * (len(truth) - m) / len(truth), len(truth))
 
 

@@ -57,4 +57,4 @@ def _mixed(name: str, rate: Rate, before: float, of: Sequence[int], rows: float)
     share, said, value = rate
     both = value * {"f1": (share + said) / 2, "precision": said}.get(name, share)
     came, told, found = (before * old + new for old, new in zip((share, said, both), of, strict=True))
-    return came / rows, told / rows, value_of(name, came, told, found)
+    return came / rows, told / rows, float(value_of(name, came, told, found))

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from loudly.core.canon import finite
 from loudly.core.seams import Floats
-from loudly.core.values import Evidence
-from loudly.metrics.table import OF_SEVERAL, MetricSpec, decided, metric
+from loudly.core.values import Evidence, Task
+from loudly.evaluate.resampled import interval
+from loudly.metrics.table import FEWEST_OF_A_CLASS, OF_SEVERAL, RATED, MetricSpec, metric
 from loudly.stats.auc import auc_difference, normal_interval
 
 BOOTSTRAPS = 200
-COUNT_BOOTSTRAPS = 2000
 FEWEST = 30
 
 
@@ -31,25 +31,26 @@ def compare(
     """The paired difference of a metric.
 
     Shapes: truth (n,), predictions (n,) or (n, k), row by row the same rows.  Method: DeLong for AUC, the mean of per-row
-    loss differences where the metric is a mean; for binary decisions a bootstrap over the eight joint confusion counts; else a
-    paired bootstrap (200, seeded).
+    loss differences where the metric is a mean, for ratios of decisions a bootstrap over joint confusion counts, else a paired
+    bootstrap (200, seeded). Intervals of decisions count with some rows that were decided otherwise (`resampled`).
     An effect of None means that the rows cannot tell (too few, one class only).
     """
     spec = metric(name)
     about = about or name
-    alike = name in OF_SEVERAL and len(np.unique(truth)) < 2
-    if len(truth) < FEWEST or alike or not (np.isfinite(candidate).all() and np.isfinite(champion).all()):
+    sound = np.isfinite(candidate).all() and np.isfinite(champion).all()
+    if len(truth) < FEWEST or not sound or _cannot_tell(spec, truth, candidate.ndim):
         return Evidence(f"paired {name}", None, None, None, len(truth), about, name, confidence)
     if name == "roc_auc" and candidate.ndim == 1:
-        method, (effect, error) = "paired DeLong", auc_difference(truth, candidate, champion)
-        low, high = normal_interval(effect, error, confidence)
+        effect, error, freedom = auc_difference(truth, candidate, champion)
+        method, (low, high) = "paired DeLong", normal_interval(effect, error, confidence, freedom)
     elif spec.loss is not None:
         method, (effect, low, high) = "paired mean", _mean_difference(spec, truth, candidate, champion, confidence)
-    elif spec.counts is not None and candidate.ndim == 1:
-        method = "paired multinomial bootstrap"
-        effect, low, high = _count_bootstrap(spec, truth, candidate, champion, confidence, seed)
     else:
-        method, (effect, low, high) = "paired bootstrap", _bootstrap(spec, truth, candidate, champion, confidence, seed)
+        effect = spec.better * (spec(truth, candidate) - spec(truth, champion))
+        if name in RATED:
+            method, (low, high) = "paired multinomial bootstrap", interval(spec, truth, (candidate, champion), confidence, seed)
+        else:
+            method, (low, high) = "paired bootstrap", _bootstrap(spec, truth, candidate, champion, confidence, seed)
     return Evidence(method, finite(effect), finite(low), finite(high), len(truth), about, name, confidence)
 
 
@@ -70,42 +71,28 @@ def compare_slices(
     )
 
 
+def _cannot_tell(spec: MetricSpec, truth: Floats, dimensions: int) -> bool:
+    """Whether the rows are all of one class or value, or of two classes have too few of one to say how well scores order them."""
+    if spec.name not in OF_SEVERAL:
+        return False
+    counts = np.unique(truth, return_counts=True)[1]
+    ordered = dimensions == 1 and spec.reads == "score" and Task.BINARY in spec.tasks
+    return len(counts) < 2 or bool(ordered and counts.min() < FEWEST_OF_A_CLASS)
+
+
 def _mean_difference(
     spec: MetricSpec, truth: Floats, candidate: Floats, champion: Floats, confidence: float
 ) -> tuple[float, float, float]:
     assert spec.loss is not None
     gains = spec.loss(truth, champion) - spec.loss(truth, candidate)
-    effect, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    return (effect, *normal_interval(effect, error, confidence))
-
-
-def _count_bootstrap(
-    spec: MetricSpec, truth: Floats, candidate: Floats, champion: Floats, confidence: float, seed: int
-) -> tuple[float, float, float]:
-    """Resamples the joint counts of (truth, candidate, champion) instead of the rows: the same distribution, far cheaper."""
-    cells = (4 * truth + 2 * decided(candidate) + decided(champion)).astype(int)
-    counts = np.bincount(cells, minlength=8)
-    drawn = np.random.default_rng(seed).multinomial(len(truth), counts / len(truth), COUNT_BOOTSTRAPS)
-    gain = float(_gain(spec, counts[None, :].astype(float))[0])
-    return (gain, *normal_interval(gain, float(_gain(spec, drawn.astype(float)).std(ddof=1)), confidence))
-
-
-def _gain(spec: MetricSpec, cells: Floats) -> Floats:
-    """The oriented gain of rows of the eight joint counts, indexed by 4 truth + 2 candidate + champion."""
-    assert spec.counts is not None
-    c = cells.reshape(len(cells), 2, 2, 2)
-    candidate, champion = c.sum(axis=3), c.sum(axis=2)
-    return spec.better * (_of_counts(spec, candidate) - _of_counts(spec, champion))
-
-
-def _of_counts(spec: MetricSpec, table: Floats) -> Floats:
-    assert spec.counts is not None
-    return spec.counts(table[:, 0, 0], table[:, 0, 1], table[:, 1, 0], table[:, 1, 1])
+    doubted = np.append(gains, [1.0, -1.0]) if spec.reads == "class" else gains  # as in `resampled`, of all rows as one class
+    error = float(doubted.std(ddof=1) / np.sqrt(len(doubted)))
+    return (float(gains.mean()), *normal_interval(float(doubted.mean()), error, confidence))
 
 
 def _bootstrap(
     spec: MetricSpec, truth: Floats, candidate: Floats, champion: Floats, confidence: float, seed: int
-) -> tuple[float, float, float]:
+) -> tuple[float, float]:
     def gain(rows: NDArray[np.int64]) -> float:
         return spec.better * (spec(truth[rows], candidate[rows]) - spec(truth[rows], champion[rows]))
 
@@ -113,4 +100,4 @@ def _bootstrap(
     drawn = np.array([gain(rng.integers(0, n, n)) for _ in range(BOOTSTRAPS)])
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail])
-    return gain(np.arange(n)), float(low), float(high)
+    return float(low), float(high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loudly.core.values import Decision, Evidence, Verdict, worst
+from loudly.metrics.table import FEWEST_OF_A_CLASS
 
 AGAINST = "against the champion"
 
@@ -62,7 +63,8 @@ def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) ->
     worse, and by more than the margin as far as one can tell."""
     if evidence.effect is None or evidence.low is None or evidence.high is None:
         if strict:
-            return Verdict(Decision.UNDECIDED, subject, "the rows cannot tell", (evidence,), missing="rows of both classes")
+            missing = f"held-out rows of both classes, {FEWEST_OF_A_CLASS} of each for a metric of scores"
+            return Verdict(Decision.UNDECIDED, subject, "the rows cannot tell", (evidence,), missing=missing)
         return Verdict(Decision.PASS, subject, f"too few rows to judge ({evidence.n})", (evidence,))
     told = f"{evidence.effect:+.4f} [{evidence.low:+.4f}, {evidence.high:+.4f}] against -{margin:g}"
     surely = evidence.high < -margin if strict else evidence.high < 0 and evidence.effect < -margin

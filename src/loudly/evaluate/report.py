@@ -12,14 +12,14 @@ from loudly.core.canon import finite
 from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Task
-from loudly.metrics.table import MetricSpec, decided, metric, metrics_for
+from loudly.evaluate.resampled import interval
+from loudly.metrics.table import RATED, MetricSpec, decided, metric, metrics_for
 from loudly.stats.auc import auc, normal_interval
 
 sklearn = late("sklearn")
 
 BINS = 10
 BOOTSTRAPS = 100
-COUNT_BOOTSTRAPS = 2000
 FEWEST = 30
 
 
@@ -87,8 +87,8 @@ def measure(spec: MetricSpec, truth: Floats, score: Floats, confidence: float = 
     elif spec.loss is not None:
         losses = spec.loss(truth, score)
         method, bounds = "normal", normal_interval(value, float(losses.std(ddof=1) / np.sqrt(len(losses))), confidence)
-    elif spec.counts is not None and score.ndim == 1:
-        method, bounds = "multinomial bootstrap", _count_bootstrap(spec, truth, score, confidence, seed)
+    elif spec.name in RATED:
+        method, bounds = "multinomial bootstrap", interval(spec, truth, (score,), confidence, seed)
     else:
         method, bounds = "bootstrap", _bootstrap(spec, truth, score, confidence, seed)
     return Evidence(method, finite(value), finite(bounds[0]), finite(bounds[1]), len(truth), spec.name, spec.name, confidence)
@@ -105,16 +105,6 @@ def _named(evidence: Evidence, name: str) -> Evidence:
         evidence.unit,
         evidence.confidence,
     )
-
-
-def _count_bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float, seed: int) -> tuple[float, float]:
-    """Resamples the four confusion counts instead of the rows: the same distribution at a thousandth of the cost."""
-    assert spec.counts is not None
-    cells = (2 * truth + decided(score)).astype(int)
-    shares = np.bincount(cells, minlength=4) / len(truth)
-    drawn = np.random.default_rng(seed).multinomial(len(truth), shares, COUNT_BOOTSTRAPS).astype(float)
-    values = spec.counts(drawn[:, 0], drawn[:, 1], drawn[:, 2], drawn[:, 3])
-    return normal_interval(spec(truth, score), float(values.std(ddof=1)), confidence)
 
 
 def _bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float, seed: int) -> tuple[float, float]:

@@ -22,6 +22,8 @@ sk = late("sklearn.metrics")
 
 # Rows of one class only (or of one value, for r2) say nothing of these.
 OF_SEVERAL = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "precision", "recall", "r2")
+# Fewer rows of a class say nothing of a score's order that an interval could tell.
+FEWEST_OF_A_CLASS = 20
 # Of several classes these are means over the classes.
 MACRO = {"f1": "f1_score", "precision": "precision_score", "recall": "recall_score"}
 # Of a class: the share of rows that are of it, the share decided to be, and the metric's value for it.
@@ -35,7 +37,6 @@ class MetricSpec:
 
     reads: "score" (probabilities) or "class" (decisions at 0.5 or the likeliest class).
     loss: per-row losses (n,) whose mean the metric is, where there is such a thing; lower is better.
-    counts: the metric of binary decisions from (tn, fp, fn, tp), vectorised, where it depends on those alone.
     reach: between the least and the largest loss of a row, where that is bounded.  rates: as of `by_rows`.
     """
 
@@ -45,7 +46,6 @@ class MetricSpec:
     tasks: tuple[Task, ...]
     reads: str
     loss: Callable[[Floats, Floats], Floats] | None = None
-    counts: Callable[[Floats, Floats, Floats, Floats], Floats] | None = None
     reach: float | None = None
     rates: tuple[Rate, ...] = ()
 
@@ -122,16 +122,8 @@ def _of_two(name: str) -> Callable[[Floats, Floats, Floats | None], float]:
     return lambda truth, given, weight: float(getattr(sk, MACRO[name])(truth, given, sample_weight=weight, zero_division=0.0))
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def _ratio(part: Floats | float, whole: Floats | float) -> Floats:
     return np.asarray(part / np.maximum(whole, 1e-300))
-
-
-def _f1_counts(tn: Floats, fp: Floats, fn: Floats, tp: Floats) -> Floats:
-    return _ratio(2 * tp, 2 * tp + fp + fn)
-
-
-def _balanced_counts(tn: Floats, fp: Floats, fn: Floats, tp: Floats) -> Floats:
-    return (_ratio(tp, tp + fn) + _ratio(tn, tn + fp)) / 2
 
 
 METRICS: dict[str, MetricSpec] = {
@@ -162,13 +154,10 @@ METRICS: dict[str, MetricSpec] = {
             +1,
             (BINARY, MULTI),
             "class",
-            counts=_balanced_counts,
         ),
-        MetricSpec("f1", _of_two("f1"), +1, (BINARY, MULTI), "class", counts=_f1_counts),
-        MetricSpec(
-            "precision", _of_two("precision"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fp)
-        ),
-        MetricSpec("recall", _of_two("recall"), +1, (BINARY, MULTI), "class", counts=lambda tn, fp, fn, tp: _ratio(tp, tp + fn)),
+        MetricSpec("f1", _of_two("f1"), +1, (BINARY, MULTI), "class"),
+        MetricSpec("precision", _of_two("precision"), +1, (BINARY, MULTI), "class"),
+        MetricSpec("recall", _of_two("recall"), +1, (BINARY, MULTI), "class"),
         MetricSpec("mae", _mean_of(_absolutes), -1, (NUMBER,), "score", _absolutes),
         MetricSpec("mse", _mean_of(_squares), -1, (NUMBER,), "score", _squares),
         MetricSpec("rmse", lambda t, s, w: float(np.sqrt(np.average(_squares(t, s), weights=w))), -1, (NUMBER,), "score"),
@@ -224,21 +213,40 @@ def rates_of(name: str, truth: Floats, answers: Floats, expected: float) -> tupl
         if not true.any() or (name == "precision" and not told.any()):
             return ()
         both, share, said = float((true & told).mean()), float(true.mean()), float(told.mean())
-        found.append((share, said, value_of(name, share, said, both)))
+        found.append((share, said, float(value_of(name, share, said, both))))
     mean = found[1][2] if classes == 2 else sum(value for *_, value in found) / classes
     part = expected / mean if mean > 0 else 0.0
     return tuple((share, said, min(1.0, value * part)) for share, said, value in found)
 
 
-def value_of(name: str, share: float, said: float, both: float) -> float:
-    """The ratio of a class, of which so many came, were decided to be of it, and both: its recall but for F1 and precision."""
+def value_of(name: str, came: Floats | float, said: Floats | float, both: Floats | float) -> Floats:
+    """The ratio of a class, of which so many came, were decided to be of it, and both: its recall but for F1 and precision.
+
+    Of any one shape; 0 where there is nothing to divide by.
+    """
     match name:
         case "f1":
-            return 2 * both / (share + said)
+            return _ratio(2 * both, came + said)
         case "precision":
-            return both / said if said else 0.0
+            return _ratio(both, said)
         case _:
-            return both / share
+            return _ratio(both, came)
+
+
+def ratio_of(name: str, came: Floats, said: Floats, both: Floats, *, several: bool) -> Floats:
+    """One of `RATED` from the counts of each class, as of `value_of`. Shapes: (m, k) -> (m,).
+
+    Of two classes F1, precision and recall are those of the second; else they are means over the classes that came.
+
+    >>> came, said, both = np.array([[6.0, 4.0]]), np.array([[7.0, 3.0]]), np.array([[5.0, 2.0]])
+    >>> ratio_of("recall", came, said, both, several=False), ratio_of("recall", came, said, both, several=True).round(3)
+    (array([0.5]), array([0.667]))
+    """
+    values = value_of(name, came, said, both)
+    if not several and name != "balanced_accuracy":
+        return np.asarray(values[:, 1])
+    there = came > 0
+    return _ratio((values * there).sum(axis=1), there.sum(axis=1))
 
 
 def by_rows(name: str, rates: tuple[Rate, ...]) -> MetricSpec:

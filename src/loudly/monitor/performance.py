@@ -12,7 +12,7 @@ import numpy as np
 from loudly.core.canon import finite
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Evidence, Task, Verdict
-from loudly.metrics.table import OF_SEVERAL, MetricSpec
+from loudly.metrics.table import FEWEST_OF_A_CLASS, OF_SEVERAL, MetricSpec
 from loudly.monitor.settings import MonitorSettings
 from loudly.shift.estimate.labelled import sound
 from loudly.stats.auc import auc
@@ -21,7 +21,6 @@ from loudly.stats.confidence_sequence import radius
 SUBJECT = "performance"
 BIAS_ERRORS = 2.0
 FEWEST_WINDOWS = 3
-FEWEST_OF_A_CLASS = 20
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ Source: DeLong, DeLong & Clarke-Pearson 1988; midranks as in Sun & Xu 2014.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,19 +82,28 @@ def average_precision(truth: Floats, score: Floats) -> float:
     return float((np.diff(hits, prepend=0) * (hits / (ends + 1))).sum() / hits[-1])
 
 
-def auc_difference(truth: Floats, a: Floats, b: Floats) -> tuple[float, float]:
-    """AUC of `a` minus AUC of `b` on the same rows, and its standard error."""
+def auc_difference(truth: Floats, a: Floats, b: Floats) -> tuple[float, float, float]:
+    """AUC of `a` minus AUC of `b` on the same rows, its standard error, and that error's degrees of freedom (Welch 1947).
+
+    The error of twenty positives is a guess: with normal quantiles an interval of 95 % held the difference in 90 % of cases.
+    """
     first, second = auc(truth, a), auc(truth, b)
     if not len(first.positives):
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), 1.0
     d1, d0 = first.positives - second.positives, first.negatives - second.negatives
-    variance = _variance(d1) / len(d1) + _variance(d0) / len(d0)
-    return first.value - second.value, float(np.sqrt(variance))
+    parts = np.array([_variance(d1) / len(d1), _variance(d0) / len(d0)])
+    variance = float(parts.sum())
+    if not variance:
+        return first.value - second.value, 0.0, math.inf
+    freedom = variance**2 / float((parts**2 / np.maximum([len(d1) - 1, len(d0) - 1], 1)).sum())
+    return first.value - second.value, math.sqrt(variance), freedom
 
 
-def normal_interval(value: float, error: float, confidence: float) -> tuple[float, float]:
-    """value ± z · error."""
-    reach = float(scipy.special.ndtri(0.5 + confidence / 2)) * error
+def normal_interval(value: float, error: float, confidence: float, freedom: float = math.inf) -> tuple[float, float]:
+    """value ± z · error, or ± t · error where the error itself is an estimate of so many degrees of freedom."""
+    share = 0.5 + confidence / 2
+    quantile = scipy.special.ndtri(share) if freedom == math.inf else scipy.special.stdtrit(freedom, share)
+    reach = float(quantile) * error
     return value - reach, value + reach
 
 
