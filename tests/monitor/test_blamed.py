@@ -99,6 +99,37 @@ def test_a_loss_that_labels_confirm_is_blamed_on_the_rows_that_go_wrong_and_on_a
     assert watch.blamed("schedule", "old") == "old", "nothing went wrong"
 
 
+def test_of_several_classes_a_loss_is_blamed_on_the_rows_that_go_wrong_too() -> None:
+    """Champions of several classes kept no examples, so nobody could say which rows, or which kind of shift."""
+
+    class OfThree(Champion):
+        def predict(self, table: pl.DataFrame) -> np.ndarray:
+            one = super().predict(table)
+            weights = np.stack([one, 1 - one, np.full(len(one), 0.4)], axis=1)
+            return weights / weights.sum(axis=1, keepdims=True)
+
+    schema = infer_schema(TABLE, label="y", time="at", key="id")
+    champion = OfThree(schema, Task.MULTICLASS, tilt=3.0)
+    cumulated = champion.predict(TABLE).cumsum(axis=1)
+    kinds = pl.Series("y", (np.random.default_rng(1).random(TABLE.height)[:, None] > cumulated).sum(axis=1))
+    turned = (pl.col("at") >= pl.lit("2024-02-10").str.to_datetime()) & (pl.col("group") == "b")
+    table = TABLE.with_columns(kinds).with_columns(y=pl.when(turned).then((pl.col("y") + 1) % 3).otherwise("y"))
+    watch = Watch(MonitorSettings(enough=500, trailing=10), metric="accuracy", time="at", key="id")
+    watch.crown(
+        champion, table[:HELD], float((champion.predict(TABLE).argmax(axis=1) == kinds.to_numpy()).mean()), START + 20 * DAY
+    )
+    raised = None
+    for number in range(20, 58):
+        for window in day(watch, champion, number, table):
+            losses = [c for c in window.causes if c.kind == "performance"]
+            raised = raised or ((losses[0], window) if losses and number > 48 else None)
+    assert raised is not None
+    verdict, blame = watch.explain(*raised)
+    assert "group is b" in str(blame["rules"])
+    assert "errors are worst where group is b" in verdict.reason
+    assert str(blame["kind"]).startswith("concept shift")
+
+
 def test_a_broken_feed_is_dated_to_the_hour() -> None:
     begins = "2024-01-25 09:00"
     table = TABLE.with_columns(x2=pl.when(pl.col("at") >= pl.lit(begins).str.to_datetime()).then(None).otherwise("x2"))

@@ -14,6 +14,7 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.clock import HOUR, iso
+from loudly.core.seams import Floats
 from loudly.errors import DataError
 from loudly.monitor.examples import KEPT, ON, SCORE, TRUTH, Examples
 from loudly.monitor.judged import APART, HOURS
@@ -218,7 +219,7 @@ class Case:
         if min(past.height, rows.height) < FEWEST:
             return ""
         try:
-            found = kind_of_shift(past[SCORE], past[TRUTH], rows[SCORE], window_truth=rows[TRUTH])
+            found = kind_of_shift(_scores(past), past[TRUTH], _scores(rows), window_truth=rows[TRUTH])
         except DataError as lacking:
             return f"{UNTOLD} ({lacking})"
         match found.kind:
@@ -230,6 +231,14 @@ class Case:
                 return f"{found.kind.value} ({found.reason.removesuffix(f': {found.kind.value}')})"
 
 
-def _loss(rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _scores(rows: pl.DataFrame) -> Floats:
+    """(n,) scores, or (n, k) of several classes."""
+    return np.asarray(rows[SCORE].to_numpy(), dtype=np.float64)
+
+
+def _loss(rows: pl.DataFrame) -> Floats:
     """Squared errors: of probabilities the Brier score, of numbers the squared error."""
-    return np.asarray((rows[TRUTH] - rows[SCORE]).to_numpy() ** 2, dtype=np.float64)
+    truth, score = rows[TRUTH].to_numpy(), _scores(rows)
+    if score.ndim == 1:
+        return np.asarray((truth - score) ** 2)
+    return np.asarray(((score - np.eye(score.shape[1])[truth.astype(np.int64)]) ** 2).sum(axis=1))

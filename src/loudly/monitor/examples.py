@@ -7,6 +7,7 @@ import polars as pl
 
 from loudly.core.seams import Floats, Ints
 from loudly.monitor.settings import MonitorSettings
+from loudly.shift.estimate.labelled import sound
 from loudly.shift.hashing import text_hash
 
 DRAW, TRUTH, SCORE, ON = "(draw)", "(truth)", "(score)", "(day)"
@@ -29,8 +30,8 @@ class Examples:
         self._columns, self._rows, self._due = columns, {}, []
 
     def add(self, rows: pl.DataFrame, truth: Floats, score: Floats, at: Ints) -> None:
-        """Labelled rows. Shapes: truth, score, at (n,)."""
-        if score.ndim != 1 or self._key not in rows.columns or not self._columns:
+        """Labelled rows. Shapes: truth, at (n,), score (n,) or (n, k)."""
+        if self._key not in rows.columns or not self._columns:
             return
         self._due.append((rows, truth, score, at))
         if len(self._due) >= MOST_DUE:
@@ -43,9 +44,10 @@ class Examples:
         tables, *arrays = zip(*self._due, strict=True)
         self._due, rows = [], pl.concat(tables, how="diagonal_relaxed")
         truth, score, at = map(np.concatenate, arrays)
+        told = sound(score) & np.isfinite(truth)
         draw = text_hash(rows[self._key].cast(pl.String))
         for start in np.unique(at // self._window * self._window).tolist():
-            picked = np.flatnonzero((at // self._window * self._window == start) & np.isfinite(score) & np.isfinite(truth))
+            picked = np.flatnonzero((at // self._window * self._window == start) & told)
             picked = picked[np.argsort(draw[picked], kind="stable")[: self._keep]]
             new = rows.select(c for c in self._columns if c in rows.columns)[picked].with_columns(
                 pl.Series(DRAW, draw[picked]),
