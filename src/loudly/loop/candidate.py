@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loudly.core.canon import Json
-from loudly.core.seams import Executor, Floats, Model, ModelFormat
+from loudly.core.seams import Executor, Floats, ModelFormat
 from loudly.core.values import Decision, Role, Schema, Task, Verdict
 from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
@@ -32,6 +32,7 @@ from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.bundle import pack
 from loudly.register.fast_form import Fast, fasten, none
+from loudly.stats.held_out import held_out_scores
 from loudly.train.fit import answers, fit_once
 from loudly.train.ladder import climb
 from loudly.validate.conform import DTYPES
@@ -41,7 +42,7 @@ SMALLEST_SLICE = 300
 MAX_HELD_OUT_SHARE = 0.3
 FEWEST_ROWS = 100
 MOST_CLASSES, MOST_FLOATS = 1000, 20
-OVERFIT_ROWS = 5_000
+SEEN_ROWS = 5_000
 FAST_ROWS = 20_000
 FAST_ALREADY = ("onnx",)
 
@@ -122,7 +123,11 @@ def make_candidate(
         score = answers(model, model_inputs(features, held_out, system), held_out.height, len(classes))
     report, gate, unheld = _judge(trial, score, champion, champion_saw, continued=start is not None)
     ladder = _climb(trial, features, score) if champion is None else None
-    gate = _failed_by(gate, _overfit(trial, features, model, report), ladder)
+    seen_rows = fit_rows.tail(SEEN_ROWS)
+    with tally.spend("predict"):
+        seen_score = answers(model, model_inputs(features, seen_rows, system), seen_rows.height, len(classes))
+    learned = overfit(trial.truth(seen_rows), seen_score, report.value, system.metric, system.gate.overfit)
+    gate = _failed_by(gate, learned, ladder)
     if gate.passed:
         features = FeatureSet(system.features, schema).fit(labelled)
         judged = _fit(trial, features, labelled, params, start)
@@ -132,6 +137,8 @@ def make_candidate(
     if system.train.recipe:
         meta["recipe"] = system.train.recipe
     said: dict[str, Json] = {**meta, "params": dict(params), "fast": quick.plain()}
+    if usual := held_out_scores(seen_score, score):
+        said["held_out_scores"] = [*usual]
     data = pack(model_bytes, form.name, schema, features.plain(), said, quick.data)
     ready = make_ready(data, system.features, formats, True, fast)
     if gate.passed:
@@ -305,14 +312,6 @@ def _ruled(rule: Callable[[pl.DataFrame], Any], rows: pl.DataFrame, classes: int
         each, do = ("row and class", f"return rows.select(...), of {classes} columns") if classes > 2 else ("row", do)
         raise DataError(f"The rule {rule.__name__!r} must give one score a {each}.", seen=seen, do=do)
     return scores
-
-
-def _overfit(trial: Trial, features: FrozenFeatures, model: Model, report: Report) -> Verdict:
-    """Whether the model is so much better on rows that it has learned from."""
-    system, sample = trial.system, trial.fit_rows.tail(OVERFIT_ROWS)
-    with trial.tally.spend("predict"):
-        seen = answers(model, model_inputs(features, sample, system), sample.height, len(trial.classes))
-    return overfit(trial.truth(sample), seen, report.value, system.metric, system.gate.overfit)
 
 
 def _failed_by(gate: Verdict, *others: Verdict | None) -> Verdict:

@@ -381,7 +381,8 @@ class Live:
     def crown(self, version: str) -> None:
         """A new champion changes what is expected; alarms about the old one end."""
         expected = self.state.expects(version, self.system.metric)
-        self.watch.crown(self.ready[version], self.retraining.reference(), expected, self.clock.now())
+        ready = self.ready[version]
+        self.watch.crown(ready, self.retraining.reference(), expected, self.clock.now(), ready.usual)
         self.record(*self.alerts.reset(self.state.alarms, self.clock.now()))
 
     def route(self) -> None:

@@ -150,7 +150,8 @@ def watch_again(live: Host) -> None:
     champion = live.state.champion
     if champion is not None and live.retraining.reference().height:
         expected = live.state.expects(champion, live.system.metric)
-        live.watch.crown(live.ready[champion], live.retraining.reference(), expected, live.state.champion_since)
+        ready = live.ready[champion]
+        live.watch.crown(ready, live.retraining.reference(), expected, live.state.champion_since, ready.usual)
     live.alerts.reopen(live.state.alarms, live.state.held)
 
 

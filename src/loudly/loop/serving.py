@@ -75,6 +75,11 @@ class Ready:
             self.assemblers[id(schema)] = known = (schema, _assembler_of(self.features, schema))
         return known[1]
 
+    @property
+    def usual(self) -> tuple[float, ...]:
+        """Quantiles of its scores of held-out rows, where those of rows that it has learned from are otherwise."""
+        return tuple(self.bundle.meta.get("held_out_scores", ()))
+
     def estimator(self) -> object:
         """The fitted estimator itself, to continue training from."""
         return self.format.restore(self.bundle.model)

@@ -36,6 +36,7 @@ from loudly.shift.feed import FEWEST_ROWS, FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
+from loudly.stats.held_out import Quantiles, as_held_out
 from loudly.stats.threads import OneThread
 
 FEW_VALUES = 8
@@ -86,8 +87,8 @@ class Watch:
 
     # -- the champion ------------------------------------------------------------------------------------------------
 
-    def crown(self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int) -> None:
-        """A champion and the rows it has learned from: what windows are compared with from the next one on."""
+    def crown(self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int, usual: Quantiles = ()) -> None:
+        """A champion, the rows it has learned from, and its usual scores: what windows are compared with from the next one on."""
         self._fold()
         self._task, self._expected, self._since = champion.task, expected, now
         watched = [f for f in champion.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
@@ -97,19 +98,18 @@ class Watch:
         self.feed.look_back()
         thin = Plan({name: bins for name, bins in fresh.items() if name not in self.feed.history}, cells, MOST_DISTINCT)
         if champion.task is not Task.MULTICLASS and fresh:
-            sample = sample.with_columns(pl.Series(PREDICTION, champion.predict(sample)))
+            sample = sample.with_columns(pl.Series(PREDICTION, as_held_out(champion.predict(sample), usual)))
             fresh[PREDICTION] = bins_of(sample[PREDICTION])
         fresh[HOURS] = bins_of(pl.Series(HOURS, [0]))
         if thin.bins:
             self.feed.begin(self._training_windows(reference, thin))
-        spread = tuple(n for n in fresh if n not in APART)[:8]
-        plan = Plan(fresh, cells, MOST_DISTINCT, keep=self.settings.sample, key=self._key, spread=spread)
+        spread = tuple(n for n in fresh if n not in APART)
+        plan = Plan(fresh, cells, MOST_DISTINCT, keep=self.settings.sample, key=self._key, spread=spread[:8])
         strata = strata_of(sample, self.settings.context, self.time, plan) if self.settings.context else None
-        kept = reference_sample(sample, plan)
-        self._plan, self._reference = plan, table_of(kept, plan)
+        self._plan, self._reference = plan, table_of(kept := reference_sample(sample, plan), plan)
         self.eras.begin(plan, strata, now)
         self.shifts.begin(plan, strata)
-        self.examples.begin(tuple(n for n in fresh if n not in APART))
+        self.examples.begin(spread)
         self.checked.begin(self._folded)
         self.failing.begin()
         self.streams.begin(champion.task, champion.schema, now)
