@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import ks_2samp
 
 from conftest import SINCE, make_world
 from loudly import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import instant
 from loudly.loop.replay import Replayed, replay
-from loudly.stats.held_out import QUANTILES, as_held_out, held_out_scores
+from loudly.stats.held_out import QUANTILES, as_held_out, quantiles_of
 
 sklearn = pytest.importorskip("sklearn.ensemble")
 
@@ -48,16 +49,32 @@ def test_its_answers_are_still_seen_to_move() -> None:
     assert any("x1" in told or "score" in told for told in shifts(lived(moved)))
 
 
-def test_scores_are_given_the_shape_of_held_out_ones_in_their_order() -> None:
+def test_scores_of_seen_rows_are_given_the_shape_of_held_out_ones_in_their_order() -> None:
     rng = np.random.default_rng(0)
     seen, held = rng.beta(0.1, 0.1, 5000), rng.beta(4, 2, 2000)
-    quantiles = held_out_scores(seen, held)
-    assert len(quantiles) == QUANTILES
+    quantiles = quantiles_of(seen, held)
+    assert [len(q) for q in quantiles] == [QUANTILES, QUANTILES]
     made = as_held_out(seen, quantiles)
-    assert (np.argsort(made, kind="stable") == np.argsort(seen, kind="stable")).all()
-    at = np.linspace(0, 1, 50)
-    assert np.abs(np.mean(made[:, None] <= np.quantile(held, at), axis=0) - at).max() < 0.01
+    assert (np.diff(made[np.argsort(seen, kind="stable")]) >= 0).all()
+    assert ks_2samp(made, held).statistic < 0.02
     assert as_held_out(seen, ()) is seen
+
+
+def test_scores_of_a_forest_have_few_values_and_become_as_smooth_as_held_out_ones() -> None:
+    rng = np.random.default_rng(1)
+    seen, held = np.round(rng.beta(0.1, 0.1, 5000), 1), rng.beta(4, 2, 2000)
+    assert ks_2samp(as_held_out(seen, quantiles_of(seen, held)), held).statistic < 0.03
+
+
+def test_rows_of_another_season_stay_as_far_from_the_newest_ones_as_they_were() -> None:
+    """A map of scores, not of ranks: who learned by heart from numbers that grow keeps the small ones of long ago in mind."""
+    rng = np.random.default_rng(2)
+    newest, held = rng.normal(100, 10, 5000), rng.normal(100, 5, 2000)
+    quantiles = quantiles_of(newest, held)
+    made = as_held_out(np.append(rng.normal(20, 10, 3000), newest), quantiles)
+    assert abs(np.median(made[:3000]) - 20) < 30, "below all of the newest they are moved as the least of these"
+    assert made[:3000].max() < np.quantile(made[3000:], 0.05)
+    assert ks_2samp(made[3000:], held).statistic < 0.03
 
 
 @pytest.mark.parametrize(
@@ -66,4 +83,4 @@ def test_scores_are_given_the_shape_of_held_out_ones_in_their_order() -> None:
     ids=["few", "of several classes", "not a number"],
 )
 def test_where_held_out_scores_cannot_tell_there_are_none(held: np.ndarray) -> None:
-    assert held_out_scores(np.linspace(0, 1, 500), held) == []
+    assert quantiles_of(np.linspace(0, 1, 500), held) == []

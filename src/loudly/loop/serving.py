@@ -17,6 +17,7 @@ from loudly.features.quick import Quick, quick
 from loudly.register.bundle import Bundle, unpack
 from loudly.register.fast_form import Guarded
 from loudly.serve.rows import Rows, asked, places_of_numbers
+from loudly.stats.held_out import Quantiles
 
 MOST_ASSEMBLERS = 16
 
@@ -76,9 +77,9 @@ class Ready:
         return known[1]
 
     @property
-    def usual(self) -> tuple[float, ...]:
-        """Quantiles of its scores of held-out rows, where those of rows that it has learned from are otherwise."""
-        return tuple(self.bundle.meta.get("held_out_scores", ()))
+    def usual(self) -> Quantiles:
+        """Quantiles of its scores of seen and of held-out rows, where they are otherwise."""
+        return list(self.bundle.meta.get("held_out_scores", ()))
 
     def estimator(self) -> object:
         """The fitted estimator itself, to continue training from."""

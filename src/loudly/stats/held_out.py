@@ -1,8 +1,8 @@
 """How a model scores rows that it has not learned from, told by those that were held out.
 
 A forest is nearly sure of the rows that it has learned from and of no others, so in a world that stands still its answers would
-look shifted from the first day on. The shape that its scores had on held-out rows is kept with it, as quantiles, and the scores of
-its training rows are given that shape, each in its rank, before answers are compared with them.
+look shifted from the first day on. How the scores of held-out rows lie beside those of the seen rows next to them is kept with
+the model, as quantiles of both, and scores of training rows are moved by it before answers are compared with them.
 """
 
 from __future__ import annotations
@@ -14,34 +14,54 @@ import scipy
 
 from loudly.core.seams import Floats
 
-Quantiles = Sequence[float]
 QUANTILES, FEWEST = 257, 200
 # The Kolmogorov-Smirnov distance from which on scores of seen and of held-out rows are taken as different.
 APART = 0.05
 
+# Scores of seen rows and of held-out ones, at the same ranks; nothing where they are alike.
+Quantiles = Sequence[Sequence[float]]
 
-def held_out_scores(seen: Floats, held_out: Floats) -> list[float]:
-    """Quantiles of the scores of held-out rows; none where they are as those of seen rows, are few, or are of several classes.
+
+def quantiles_of(seen: Floats, held_out: Floats) -> list[list[float]]:
+    """Both at 257 ranks; nothing where they are alike, or are few, or of several classes.
 
     >>> rng = np.random.default_rng(0)
-    >>> len(held_out_scores(rng.beta(0.2, 0.2, 4000), rng.random(1000))), held_out_scores(rng.random(4000), rng.random(4000))
-    (257, [])
+    >>> len(quantiles_of(rng.beta(0.2, 0.2, 4000), rng.random(1000))), quantiles_of(rng.random(4000), rng.random(4000))
+    (2, [])
     """
     if held_out.ndim != 1 or min(len(seen), len(held_out)) < FEWEST or not np.isfinite(np.append(seen, held_out)).all():
         return []
     if scipy.stats.ks_2samp(seen, held_out, method="asymp").statistic <= APART:
         return []
-    return [float(q) for q in np.quantile(held_out, np.linspace(0, 1, QUANTILES))]
+    at = np.linspace(0, 1, QUANTILES)
+    return [np.quantile(scores, at).tolist() for scores in (seen, held_out)]
 
 
 def as_held_out(score: Floats, quantiles: Quantiles) -> Floats:
-    """The scores in the shape of held-out ones, in their order; as they are without quantiles. Shapes: (n,) -> (n,).
+    """What held-out rows of the same ranks score, in the order of the scores; as they are without quantiles. Shapes: (n,) -> (n,).
 
-    >>> as_held_out(np.array([0.99, 0.01, 1.0]), [0.2, 0.4, 0.6]).round(2)
-    array([0.4 , 0.27, 0.53])
+    Beyond the quantiles they are moved as the outermost are. Equal scores share the ranks that seen rows of that score had.
+
+    >>> as_held_out(np.array([0.0, 0.5, 1.0, 1.0]), [[0.0, 1.0, 1.0], [0.2, 0.4, 0.8]]).round(2)
+    array([0.2, 0.3, 0.5, 0.7])
     """
     if not quantiles:
         return score
-    places = np.empty(len(score))
-    places[np.argsort(score, kind="stable")] = (np.arange(len(score)) + 0.5) / len(score)
-    return np.interp(places, np.linspace(0, 1, len(quantiles)), quantiles)
+    seen, held_out = map(np.asarray, quantiles)
+    at = np.linspace(0, 1, len(seen))
+    left, right = np.searchsorted(seen, score, "left"), np.searchsorted(seen, score, "right")
+    alike = right - left > 1  # a score that many seen rows had
+    rank = np.interp(score, seen, at)
+    rank[alike] = at[left[alike]] + (at[right[alike] - 1] - at[left[alike]]) * _shares(score)[alike]
+    moved = np.interp(rank, at, held_out)
+    beyond = np.minimum(score - seen[0], 0.0) + np.maximum(score - seen[-1], 0.0)
+    return np.asarray(moved + beyond)
+
+
+def _shares(score: Floats) -> Floats:
+    """Where each score stands among those equal to it, in (0, 1), in the order in which they come."""
+    order = np.argsort(score, kind="stable")
+    _, first, count = np.unique(score[order], return_index=True, return_counts=True)
+    shares = np.empty(len(score))
+    shares[order] = (np.arange(len(score)) - np.repeat(first, count) + 0.5) / np.repeat(count, count)
+    return shares
