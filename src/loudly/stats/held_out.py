@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
-from loudly.core.seams import Floats
+from loudly.core.seams import Floats, Ints
 
 QUANTILES, FEWEST = 257, 200
 # The Kolmogorov-Smirnov distance from which on scores of seen and of held-out rows are taken as different.
 APART = 0.05
+# Scores as far apart as this share of the largest are equal: the mean of a hundred ones may be a little less than one.
+SAME = 1e-9
 
 # Scores of seen rows and of held-out ones, at the same ranks; nothing where they are alike.
 Quantiles = Sequence[Sequence[float]]
@@ -48,19 +50,20 @@ def as_held_out(score: Floats, quantiles: Quantiles) -> Floats:
     if not quantiles:
         return score
     seen, held_out = map(np.asarray, quantiles)
-    at = np.linspace(0, 1, len(seen))
+    unit, at = float(np.abs(seen).max()) * SAME or 1.0, np.linspace(0, 1, len(seen))
+    order = np.argsort(score, kind="stable")
+    score, seen = (np.round(scores / unit) * unit for scores in (score, seen))
     left, right = np.searchsorted(seen, score, "left"), np.searchsorted(seen, score, "right")
     alike = right - left > 1  # a score that many seen rows had
     rank = np.interp(score, seen, at)
-    rank[alike] = at[left[alike]] + (at[right[alike] - 1] - at[left[alike]]) * _shares(score)[alike]
+    rank[alike] = at[left[alike]] + (at[right[alike] - 1] - at[left[alike]]) * _shares(score, order)[alike]
     moved = np.interp(rank, at, held_out)
     beyond = np.minimum(score - seen[0], 0.0) + np.maximum(score - seen[-1], 0.0)
     return np.asarray(moved + beyond)
 
 
-def _shares(score: Floats) -> Floats:
-    """Where each score stands among those equal to it, in (0, 1), in the order in which they come."""
-    order = np.argsort(score, kind="stable")
+def _shares(score: Floats, order: Ints) -> Floats:
+    """Where each score stands among those equal to it, in (0, 1). order: (n,) of all of them."""
     _, first, count = np.unique(score[order], return_index=True, return_counts=True)
     shares = np.empty(len(score))
     shares[order] = (np.arange(len(score)) - np.repeat(first, count) + 0.5) / np.repeat(count, count)
