@@ -26,6 +26,7 @@ from loudly.serve.replies import Served
 from loudly.serve.router import Routing
 from loudly.serve.rows import Rows
 from loudly.store.segments import SegmentWriter, read_segments
+from waiting import until
 
 TABLE = make_world(days=45)
 when = pl.col("at").dt.epoch("us")
@@ -353,3 +354,14 @@ def test_rows_meet_the_routing_whose_schema_they_were_brought_into(tmp_path: Pat
     live.stores.traffic.flush()  # type: ignore[union-attr]
     told = [traffic.entry(record.payload) for record in read_segments(tmp_path)]
     assert {one.rollout for one in told if one is not None} == {0}, "nor do they count for a rollout that began meanwhile"
+
+
+def test_an_answer_after_which_nothing_comes_is_on_disk_although_the_log_had_fallen_asleep(tmp_path: Path) -> None:
+    live, _ = made_live(tmp_path)
+    log = live.stores.traffic
+    assert isinstance(log, SegmentWriter)
+    row = sent(TABLE.filter(when >= SINCE)[:1], live)
+    for number in range(1, 4):
+        until(lambda: log._asleep, "its sleep")
+        live.answering.answer(row, Attempt((1,)))
+        until(lambda: len(list(read_segments(tmp_path))) == number, "the record")  # noqa: B023 - asked at once

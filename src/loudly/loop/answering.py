@@ -250,11 +250,11 @@ class Answering:
         rows, replies, notes = part
         now = moment(live.clock)
         kind = (id(rows.schema), rollout, replies.versions, replies.answer.ndim, pinned, *live.watch.cell(now))
-        if not self._fresh:
+        if first := not self._fresh:
             self._fresh_since = stopwatch()
-            if live.stores.traffic is not None:
-                live.stores.traffic.stir()
         self._fresh.append(Waiting(rows, replies, rollout, now, kind, pinned, notes))
+        if first and live.stores.traffic is not None:
+            live.stores.traffic.stir()
 
     def log(self, kind: str, make: Callable[[], bytes]) -> tuple[int, bool]:
         """Logs what is made, behind all that was answered before it. Returns its sequence, 0 without one, and what `behind` was."""
