@@ -15,7 +15,7 @@ from loudly.stats.auc import auc_difference, normal_interval
 RUNS = 300
 
 
-def worse_by(name: str, drop: float, positives: int, n: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def worse_by(drop: float, positives: int, n: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """The champion finds 8 in 10 positives; the candidate misses `drop` of all positives that the champion finds, and no more."""
     truth = np.zeros(n)
     truth[:positives] = 1.0
@@ -33,7 +33,7 @@ def test_a_model_that_is_worse_by_the_margin_rarely_passes_however_few_positives
     """By intervals of the rows alone, which have no width where both decide alike, most such models passed (benchmarks/gate.py)."""
     rng, passed = np.random.default_rng(0), 0
     for seed in range(RUNS):
-        truth, candidate, champion = worse_by(name, margin / half, positives, 1000, rng)
+        truth, candidate, champion = worse_by(margin / half, positives, 1000, rng)
         found = compare(truth, candidate, champion, name, seed=seed)
         passed += Gate(margin=margin).judge(found, held_out=1000).passed
     assert passed / RUNS <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / RUNS)

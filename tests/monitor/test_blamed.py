@@ -130,6 +130,18 @@ def test_of_several_classes_a_loss_is_blamed_on_the_rows_that_go_wrong_too() -> 
     assert str(blame["kind"]).startswith("concept shift")
 
 
+def test_of_more_classes_than_ten_no_rows_are_kept_and_the_blame_says_so() -> None:
+    watch, _ = watched()
+    low = START + 20 * DAY
+    rows = TABLE.filter((pl.col("at").dt.epoch("us") >= low) & (pl.col("at").dt.epoch("us") < low + DAY))
+    at = rows["at"].dt.epoch("us").to_numpy()
+    for classes, kept in ((10, rows.height), (11, 0)):
+        watch.examples.begin(("x1",))
+        watch.examples.add(rows, np.zeros(rows.height), np.full((rows.height, classes), 1 / classes), at)
+        assert watch.examples.between(0, low + DAY).height == min(kept, watch.settings.sample)
+    assert "up to 10 classes" in watch._case().loss([], "").told
+
+
 def test_a_broken_feed_is_dated_to_the_hour() -> None:
     begins = "2024-01-25 09:00"
     table = TABLE.with_columns(x2=pl.when(pl.col("at") >= pl.lit(begins).str.to_datetime()).then(None).otherwise("x2"))

@@ -31,15 +31,10 @@ def interval(spec: MetricSpec, truth: Floats, predictions: Sequence[Floats], con
     rows, draws = int(counts.sum()), DRAWS_OF_SEVERAL if several else DRAWS
     drawn = np.random.default_rng(seed).multinomial(rows, counts / rows, draws)
     weights = np.vstack([counts, drawn]).astype(np.float64)
-    of = np.eye(kinds)
+    true, of = alike[0], np.eye(kinds)
+    came = weights @ of[true]
     values = [
-        ratio_of(
-            spec.name,
-            weights @ of[alike[0]],
-            weights @ of[told],
-            weights @ (of[told] * (told == alike[0])[:, None]),
-            several=several,
-        )
+        ratio_of(spec.name, came, weights @ of[told], weights @ (of[told] * (told == true)[:, None]), several=several)
         for told in alike[1:]
     ]
     value = values[0] if len(values) == 1 else spec.better * (values[0] - values[1])

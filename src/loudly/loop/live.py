@@ -112,9 +112,11 @@ class Live:
 
         Raises: RolloutError while there is no champion.
         """
-        router = self.router.held() if self.router is not None else None
-        if router is None or (schema := router.routing.schema) is None:
+        if self.router is None:
             raise RolloutError("Nothing answers yet: there is no champion.", do="Run `loudly train`, then `loudly ship`.")
+        router = self.router.held()
+        schema = router.routing.schema
+        assert schema is not None
         with self.tally.spend("conform"):
             fitted = self.sides.live(conform(pseudonymise(rows, self.system.private, self.key), schema), schema)
             units = fitted.good[self.system.key].to_list()

@@ -16,7 +16,7 @@ from loudly.core.canon import Json
 from loudly.core.clock import HOUR, iso
 from loudly.core.seams import Floats
 from loudly.errors import DataError
-from loudly.monitor.examples import KEPT, ON, SCORE, TRUTH, Examples
+from loudly.monitor.examples import KEPT, MOST_CLASSES, ON, SCORE, TRUTH, Examples
 from loudly.monitor.judged import APART, HOURS
 from loudly.monitor.sampled import table_of
 from loudly.monitor.settings import MonitorSettings
@@ -37,6 +37,7 @@ FEWEST = 300
 MOST_PAST = 3000
 UNTOLD = "the kind of shift cannot be told yet"
 NO_PAST = f"{UNTOLD} (too few labelled rows of this champion from before)"
+TOO_WIDE = f"the kind of shift and the rows that go wrong are told of up to {MOST_CLASSES} classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ class Case:
     def shift(self, columns: Sequence[str], kind: str) -> Blame:
         """Of a shift of these columns."""
         found = self._columns(columns, self.settings.shift)
-        return Blame(found, self._slices(found), (), kind or NO_PAST)
+        return Blame(found, self._slices(found), (), kind or self._untold)
 
     def loss(self, columns: Sequence[str], kind: str) -> Blame:
         """Of a loss that labels confirm: what moved among these columns, and which rows go wrong."""
         found = self._columns(columns, SMALL * self.settings.shift)
-        return Blame(found, self._slices(found), self._rules(), kind or NO_PAST)
+        return Blame(found, self._slices(found), self._rules(), kind or self._untold)
 
     def feed(self, column: str, start: int) -> Blame:
         """Of a broken column, in the window that begins at `start`."""
@@ -114,6 +115,10 @@ class Case:
             return Blame()
         found = self._hour(column, [start])
         return Blame((ColumnBlamed(column, "feed", None, None, None, *found),)) if found else Blame()
+
+    @property
+    def _untold(self) -> str:
+        return TOO_WIDE if self.examples.wide else NO_PAST
 
     # -- which columns, since when -----------------------------------------------------------------------------------
 

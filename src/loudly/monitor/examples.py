@@ -14,24 +14,31 @@ DRAW, TRUTH, SCORE, ON = "(draw)", "(truth)", "(score)", "(day)"
 KEPT = (DRAW, TRUTH, SCORE, ON)
 MOST_WINDOWS = 64
 MOST_DUE = 64
+# Scores of more are megabytes a window, and the kind of their shift takes half a second a class.
+MOST_CLASSES = 10
 
 
 class Examples:
-    """At most `sample` labelled rows of each window, those whose keys hash lowest, whatever the order in which labels come."""
+    """At most `sample` labelled rows of each window, those whose keys hash lowest, whatever the order in which labels come.
+
+    wide: whether the champion has more than ten classes, of which none are kept.
+    """
 
     def __init__(self, settings: MonitorSettings, key: str) -> None:
         self._window, self._keep, self._key, self._block = settings.window, settings.sample, key, settings.block
         self._columns: tuple[str, ...] = ()
         self._rows: dict[int, pl.DataFrame] = {}
         self._due: list[tuple[pl.DataFrame, Floats, Floats, Ints]] = []
+        self.wide = False
 
     def begin(self, columns: tuple[str, ...]) -> None:
         """A new champion: its own rows only."""
-        self._columns, self._rows, self._due = columns, {}, []
+        self._columns, self._rows, self._due, self.wide = columns, {}, [], False
 
     def add(self, rows: pl.DataFrame, truth: Floats, score: Floats, at: Ints) -> None:
         """Labelled rows. Shapes: truth, at (n,), score (n,) or (n, k)."""
-        if self._key not in rows.columns or not self._columns:
+        self.wide = score.ndim == 2 and score.shape[1] > MOST_CLASSES
+        if self.wide or self._key not in rows.columns or not self._columns:
             return
         self._due.append((rows, truth, score, at))
         if len(self._due) >= MOST_DUE:

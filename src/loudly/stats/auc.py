@@ -85,7 +85,7 @@ def average_precision(truth: Floats, score: Floats) -> float:
 def auc_difference(truth: Floats, a: Floats, b: Floats) -> tuple[float, float, float]:
     """AUC of `a` minus AUC of `b` on the same rows, its standard error, and that error's degrees of freedom (Welch 1947).
 
-    The error of twenty positives is a guess: with normal quantiles an interval of 95 % held the difference in 90 % of cases.
+    The error of twenty positives is a guess itself: with normal quantiles an interval of 95 % holds the difference less often.
     """
     first, second = auc(truth, a), auc(truth, b)
     if not len(first.positives):

@@ -15,8 +15,8 @@ import scipy
 from loudly.core.seams import Floats, Ints
 
 QUANTILES, FEWEST = 257, 200
-# The Kolmogorov-Smirnov distance from which on scores of seen and of held-out rows are taken as different.
-APART = 0.05
+# Scores of seen and of held-out rows are taken as different from this Kolmogorov-Smirnov distance on, where it is none of chance.
+APART, BY_CHANCE = 0.05, 0.01
 # Scores as far apart as this share of the largest are equal: the mean of a hundred ones may be a little less than one.
 SAME = 1e-9
 
@@ -33,7 +33,8 @@ def quantiles_of(seen: Floats, held_out: Floats) -> list[list[float]]:
     """
     if held_out.ndim != 1 or min(len(seen), len(held_out)) < FEWEST or not np.isfinite(np.append(seen, held_out)).all():
         return []
-    if scipy.stats.ks_2samp(seen, held_out, method="asymp").statistic <= APART:
+    found = scipy.stats.ks_2samp(seen, held_out, method="asymp")
+    if found.statistic <= APART or found.pvalue > BY_CHANCE:
         return []
     at = np.linspace(0, 1, QUANTILES)
     return [np.quantile(scores, at).tolist() for scores in (seen, held_out)]

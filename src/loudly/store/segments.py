@@ -93,7 +93,8 @@ class SegmentWriter:
         self._wake = threading.Event()
         self.recovery = _recover(self.root)
         self._sequence = _last(self.root)
-        self._file, self._size = self._begin(), 0
+        self._file = self._begin()
+        self._size = self._file.tell()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep_writing, name="loudly-segments", daemon=True)
         self._thread.start()
@@ -151,7 +152,9 @@ class SegmentWriter:
         rounds = failed = quiet = 0
         sealed = looked = stopwatch()
         while not self._closed.wait(WRITE_EVERY):
-            rounds, stirred, self._stirred = rounds + 1, self._stirred, False
+            rounds += 1
+            if stirred := self._stirred:  # never cleared unseen: it may be set in between
+                self._stirred = False
             failed = self._ask_before(failed)
             self._write(sync=self._unsynced and rounds % round(SYNC_EVERY / WRITE_EVERY) == 0)
             now = stopwatch()
