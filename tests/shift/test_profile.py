@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import math
 import pickle
+import threading
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from loudly.errors import DataError
 from loudly.shift import fold as folding
-from loudly.shift.bins import STEP_BITS, Bins, bins_of, cells_of, lookup_of
+from loudly.shift.bins import SPECIAL, STEP_BITS, Bins, bins_of, cells_of, lookup_of
 from loudly.shift.categories import codes_of
 from loudly.shift.embedding import GRID, Embedding, projections
 from loudly.shift.hashing import number_hash, text_hash
@@ -92,6 +93,35 @@ def test_spans_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     assert to_bytes(made_of_all) == to_bytes(total(parts)) == to_bytes(whole), "tables and searches agree, and so do samples"
 
 
+@pytest.mark.parametrize("features", [0, 16])
+def test_threads_do_not_change_a_byte(features: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns are taken by whoever is free; far values too are told in the order of the columns."""
+    rng = np.random.default_rng(2)
+    n = folding.SPAN + 9_000
+    columns: dict[str, object] = {f"x{i}": rng.standard_cauchy(n) for i in range(6)}
+    rows = pl.DataFrame(columns | {"c": rng.choice(["a", "b", "z"], n), "n": rng.integers(-2, 9, n)})
+    reference = Reference.fit(rows.head(20_000), features=features, keep=0)
+    made = set()
+
+    def numbers_of(*given: Any) -> Any:
+        own = threading.current_thread().name
+        if own not in ran:
+            ran.add(own)
+            meet.wait()
+        return numbers(*given)
+
+    numbers = folding._numbers
+    monkeypatch.setattr(folding, "_numbers", numbers_of)
+    for cores in (1, 2, 2, 2, 2):
+        monkeypatch.setattr("loudly.stats.threads._cores", lambda cores=cores: cores)
+        ran, meet = set[str](), threading.Barrier(cores, timeout=60)
+        found = reference.profile(rows)
+        made.add((to_bytes(found), tuple(found.far)))
+        assert len(ran) == cores
+    assert len(made) == 1
+    assert len(found.far) == 6
+
+
 @pytest.mark.parametrize("n", [2**16 - 1, 2**16, 2**17 - 1, 2**17, 2**18])
 @pytest.mark.parametrize("end", [-1.0, 1.0])
 def test_the_fullest_bin_is_counted_and_summed_exactly(n: int, end: float) -> None:
@@ -141,8 +171,12 @@ REFERENCES = {
 
 def by_table(bins: Bins, probe: Floats) -> tuple[NDArray[np.bool_], Ints]:
     """Which numbers the table tells of, and the bin of each of these."""
-    lookup = lookup_of(bins)
-    code = lookup.table[cells_of(probe, bins.centre, bins.exponent)] >> STEP_BITS
+    lookup, cells = lookup_of(bins), cells_of(probe, bins.centre, bins.exponent)
+    code = lookup.table[cells]
+    scores = (np.arange(bins.size + SPECIAL + 1) % 251 - 125).astype(np.int8)
+    both = lookup_of(bins, scores).table[cells]
+    assert (both >> STEP_BITS == code).all(), "with an embedding the steps stand below"
+    assert (both.astype(np.int8) == np.where(code, scores[code - 1], both.astype(np.int8))).all()
     if lookup.atoms is not None:
         code = code + (probe > lookup.atoms[code]) - (probe < lookup.atoms[code])
     return code > 0, code.astype(np.int64) - 1

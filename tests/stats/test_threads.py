@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 from loudly.shift import fold as folding
 from loudly.shift.bins import FEW
 from loudly.shift.reference import Reference
-from loudly.stats.threads import OneThread
+from loudly.stats.threads import OneThread, together
 
 SCRIPT = """
 import json
@@ -123,3 +123,34 @@ def test_calls_that_overlap_on_threads_leave_blas_as_it_was(first_out: int, monk
         assert counts() == {1}
         leave.pop()()
         assert counts() == {2}
+
+
+def test_works_are_done_side_by_side_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loudly.stats.threads._cores", lambda: 2)
+    meet = threading.Barrier(2, timeout=60)
+
+    def work(i: int) -> int:
+        meet.wait()
+        return i
+
+    assert together([lambda: work(0), lambda: work(1)]) == [0, 1]
+    monkeypatch.setattr("loudly.stats.threads._cores", lambda: 1)
+    assert together([threading.get_ident, threading.get_ident]) == [threading.get_ident()] * 2
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_what_a_work_raises_comes_once_all_have_ended(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loudly.stats.threads._cores", lambda: 2)
+    told, done = threading.Event(), []
+
+    def breaks() -> None:
+        told.set()
+        raise ValueError("broken")
+
+    def goes_on() -> None:
+        assert told.wait(60)
+        done.append(True)
+
+    with pytest.raises(ValueError, match="broken"):
+        together([breaks, goes_on] if fails == 0 else [goes_on, breaks])
+    assert done

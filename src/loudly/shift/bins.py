@@ -250,7 +250,7 @@ def _number(ordered: NDArray[np.uint64]) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
-    """cell -> bin + 1 (0: look closer), and below it the bin's step in the embedding.
+    """cell -> bin + 1 (0: look closer), and below it, where there is an embedding, the bin's step in it.
 
     lost: the entry of what is missing.  atoms (size + 4,): see `lookup_of`.  whole: no cell of an atom holds two whole numbers.
     """
@@ -282,9 +282,11 @@ def lookup_of(bins: Bins, scores: NDArray[np.int8] | None = None) -> Lookup:
     code[where[known]] = np.where(alone, edge + above + 1, 0)[known]
     # Pages that are never written take no memory, and read as "look closer".
     table = np.frombuffer(mmap.mmap(-1, 4 << CELL_BITS, access=mmap.ACCESS_COPY), dtype=np.int32)
-    steps = np.zeros(bins.size + SPECIAL + 1, dtype=np.int8) if scores is None else scores
-    table[NEAR] = code << STEP_BITS | steps[code - 1].view(np.uint8)
-    table[LOST] = lost = (bins.size + NAN + 1) << STEP_BITS | int(steps[bins.size + NAN].view(np.uint8))
+    entry = np.arange(bins.size + SPECIAL + 1)
+    if scores is not None:
+        entry = entry << STEP_BITS | np.roll(scores, 1).view(np.uint8)
+    table[NEAR] = entry[code]
+    table[LOST] = lost = int(entry[bins.size + NAN + 1])
     if not bins.atoms.any():
         return Lookup(table, lost, None, True)
     values = np.full(bins.size + SPECIAL + 1, np.nan)

@@ -13,11 +13,13 @@ Source: Rahimi & Recht 2007; Gretton et al. 2012 (MMD); Keriven, Garreau & Poli 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loudly.core.seams import Floats, Ints
+from loudly.stats.threads import LONG, together
 
 Singles = NDArray[np.float32]
 Steps = NDArray[np.int8]
@@ -50,6 +52,11 @@ class Embedding:
 
     def sums(self, steps: Steps) -> Ints:
         """(2D,) sums over rows, in units of 2**-10, of the features of rows given as columns of steps (d, n)."""
+        parts = np.array_split(steps, 2 if steps.shape[1] >= LONG else 1, axis=1)
+        made: Ints = np.sum(together([partial(self._sums, part) for part in parts]), axis=0)
+        return made
+
+    def _sums(self, steps: Steps) -> Ints:
         half = len(self.weights)
         made = np.zeros(2 * half, dtype=np.int64)
         size = (half, min(ROWS, steps.shape[1]))

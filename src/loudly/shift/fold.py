@@ -1,8 +1,9 @@
 """Rows folded into the counts of a plan: spans of rows, columns within; each pass goes over a whole span of a column.
 
-On one thread: between any two passes stands Python's lock, and two threads that share out the columns spend on it what they gain.
+Where passes are long two threads share out the columns: between any two passes stands Python's lock, and a thread that finds it
+taken sleeps for longer than a short pass takes.
 Cost: `python benchmarks/floor.py` prints it pass by pass; docs/shift/speed.md tells what the passes are.
-Memory: of a span 20 bytes a row, and for the embedding, whose spans are half as long, a byte a value.
+Memory: of a span 20 bytes a row and thread, and for the embedding a byte a value; spans of few rows are half as long with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from loudly.core.seams import Floats, Ints
 from loudly.shift.bins import DROP, FEW, NAN, SPECIAL, STEP_BITS, Bins, Lookup, gaps_of, is_number, numbers_of
 from loudly.shift.categories import SLOTS, as_text, codes_of, named_slots
 from loudly.shift.plan import ABSENT, BITS, HIGHS, MISTYPED, NANS, NULLS, SQUARES, Plan
-from loudly.stats.threads import OneThread
+from loudly.stats.threads import LONG, OneThread, together
 
 Far = dict[str, dict[int, int]]
 Places = NDArray[np.intp]
@@ -105,7 +106,8 @@ def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
     """The vector of a table's counts, and the exact sums of values far outside the reference, by column."""
     n, made = table.height, Sums(plan, plan.zero(), {})
     made.vector[0] = n
-    rows = -(-n // max(1, -(-n // (SPAN // 2 if plan.embedding else SPAN))))
+    # What waits for the embedding of a table of one span would be an eighth of the table.
+    rows = -(-n // max(1, -(-n // (SPAN // 2 if plan.embedding and n <= SPAN else SPAN))))
     steps = np.empty((len(plan.bins), rows), dtype=np.int8) if plan.embedding else None
     with ALONE.held() if plan.embedding or n >= FEW else nullcontext():
         for at in range(0, n, max(1, rows)):
@@ -114,7 +116,7 @@ def fold(table: pl.DataFrame, plan: Plan) -> tuple[Ints, Far]:
             _columns(made, span, told)
             if plan.embedding and told is not None:
                 made.vector[1 : 1 + plan.embedding.size] += plan.embedding.sums(told)
-    return made.vector, {name: own for name, own in made.far.items() if own}
+    return made.vector, {name: made.far[name] for name in plan.bins if made.far.get(name)}
 
 
 def added(a: Far, b: Far, sign: int = 1) -> Far:
@@ -134,20 +136,25 @@ def _columns(made: Sums, span: pl.DataFrame, told: NDArray[np.int8] | None) -> N
     """The columns of a span. told: (columns, rows), where their steps for the embedding go."""
     plan, n, there = made.plan, span.height, frozenset(span.columns)
     most = max((b.size for b in plan.bins.values()), default=0) + SPECIAL + 1
-    s, words = Scratch(n, most, _few if n < FEW else _many), np.zeros((len(plan.bins), most), dtype=np.int64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for j, (name, bins) in enumerate(plan.bins.items()):
-            steps = None if plan.embedding is None or told is None else Steps(told[j], plan.embedding.scores[j])
-            if name not in there:
-                place = plan.places[name]
-                made.vector[place.head + NULLS] += n
-                made.vector[place.head + ABSENT] += n
-                if steps is not None:
-                    steps.row[:] = 0
-            elif bins.numeric:
-                words[j] = _numbers(span[name], bins, made, s, steps)
-            else:
-                _texts(span[name], bins, made, s, steps)
+    words, left = np.zeros((len(plan.bins), most), dtype=np.int64), iter(tuple(enumerate(plan.bins.items())))
+
+    def share() -> None:
+        s = Scratch(n, most, _few if n < FEW else _many)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for j, (name, bins) in left:
+                steps = None if plan.embedding is None or told is None else Steps(told[j], plan.embedding.scores[j])
+                if name not in there:
+                    place = plan.places[name]
+                    made.vector[place.head + NULLS] += n
+                    made.vector[place.head + ABSENT] += n
+                    if steps is not None:
+                        steps.row[:] = 0
+                elif bins.numeric:
+                    words[j] = _numbers(span[name], bins, made, s, steps)
+                else:
+                    _texts(span[name], bins, made, s, steps)
+
+    together([share] * (2 if n >= LONG else 1))
     _part(words, made)
 
 
@@ -259,7 +266,7 @@ def _looked_up(raw: Floats, gone: Places | None, lookup: Lookup, s: Scratch, ste
         code[gone] = lookup.lost
     if steps is not None:
         np.copyto(steps.row, code, casting="unsafe")
-    np.right_shift(code, STEP_BITS, out=code)
+        np.right_shift(code, STEP_BITS, out=code)
     if lookup.atoms is not None and not (whole and lookup.whole):
         _beside(raw, lookup.atoms.take(code, out=cell.view(np.float64), mode="wrap"), code, steps)
 
