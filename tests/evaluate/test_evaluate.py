@@ -185,6 +185,19 @@ def test_report_and_card_are_plain_and_legible() -> None:
     assert len(widths) == 1
 
 
+def test_slices_that_could_not_be_judged_are_named_and_no_judgment_that_passed() -> None:
+    rng = np.random.default_rng(0)
+    truth = (rng.random(2000) < 0.5).astype(float)
+    score = np.clip(0.3 * truth + rng.random(2000) * 0.7, 0, 1)
+    where = {"a": np.arange(2000) < 1000, **{f"s{i}": np.arange(2000) == i for i in range(4)}}
+    slices = compare_slices(truth, score, score, "roc_auc", where)
+    found = Gate().judge(compare(truth, score, score, "roc_auc"), slices, held_out=2000)
+    assert found.passed
+    assert found.reason.endswith("; 2 judgments passed; too few rows to judge s0, s1, s2 and 1 more")
+    few = Gate().judge(compare(truth, score, score, "roc_auc"), slices[:2], held_out=2000)
+    assert few.reason.endswith("; 2 judgments passed; too few rows to judge s0")
+
+
 def test_a_candidate_that_is_not_held_against_the_champion_says_why() -> None:
     assert "no champion to compare with; 1 judgment passed" in Gate().judge(None, held_out=1000).reason
     told = Gate().judge(None, held_out=1000, alone="not held against the champion: no new rows").reason

@@ -308,7 +308,17 @@ def test_bad_windows_have_named_answers() -> None:
         assert few.effect is None, "an interval from a row or two would have no width"
         assert "at least 20 rows" in harm(few, 0.8, 0.01).missing
     assert atc.estimate(np.full(25, 0.999)).low < 0.92, "25 rows that are all sure are no certain accuracy of 1"
-    assert cbpe.estimate(holes).detail["unusable"] == 100
+    for half in (
+        cbpe.estimate(holes), atc.estimate(holes), Dle.fit(s, y, x).estimate(holes, x), Pape.fit(s, y, x).estimate(holes, x),
+        Importance.fit(s, y, x).estimate(holes, x),
+    ):  # fmt: skip
+        assert half.detail["unusable"] == 100
+        assert half.effect is not None
+        said = harm(half, half.effect, 0.01)
+        assert said.decision is Decision.UNDECIDED, "a quarter of the rows is not spoken for"
+        assert "LOUD: 100 of 400 rows have no score" in said.reason
+        assert "scores of all rows" in said.missing
+    assert harm(cbpe.estimate(np.where(np.arange(400) < 20, np.nan, s)), 0.5, 0.01).passed
     flat = cbpe.estimate(np.full(50, 0.4))
     assert flat.effect == pytest.approx(0.5)
     assert "rank nothing" in str(flat.detail["note"])

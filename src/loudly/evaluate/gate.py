@@ -8,6 +8,8 @@ from loudly.core.values import Decision, Evidence, Verdict, worst
 from loudly.metrics.table import FEWEST_OF_A_CLASS
 
 AGAINST = "against the champion"
+# Slices that could not be judged are named up to so many.
+NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ class Gate:
         parts = (*self._overall(against, held_out, alone), *map(self._slice, slices), *others)
         decision = worst(parts)
         said = [p for p in parts if p.decision is decision]
-        reason = "; ".join(f"{p.subject}: {p.reason}" for p in said[:3]) if decision is not Decision.PASS else _summary(parts)
+        reason = (
+            "; ".join(f"{p.subject}: {p.reason}" for p in said[:3]) if decision is not Decision.PASS else _summary(parts, slices)
+        )
         missing = "; ".join(p.missing for p in said if p.missing)
         evidence = tuple(e for p in parts for e in p.evidence)
         return Verdict(decision, "gate", reason, evidence, missing)
@@ -63,7 +67,8 @@ def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) ->
     worse, and by more than the margin as far as one can tell."""
     if evidence.effect is None or evidence.low is None or evidence.high is None:
         if strict:
-            missing = f"held-out rows of both classes, {FEWEST_OF_A_CLASS} of each for a metric of scores"
+            missing = "more held-out rows with finite predictions and labels that differ "
+            missing += f"({FEWEST_OF_A_CLASS} of each class where scores are ranked)"
             return Verdict(Decision.UNDECIDED, subject, "the rows cannot tell", (evidence,), missing=missing)
         return Verdict(Decision.PASS, subject, f"too few rows to judge ({evidence.n})", (evidence,))
     told = f"{evidence.effect:+.4f} [{evidence.low:+.4f}, {evidence.high:+.4f}] against -{margin:g}"
@@ -80,6 +85,13 @@ def _within(evidence: Evidence, margin: float, subject: str, *, strict: bool) ->
     return Verdict(Decision.UNDECIDED, subject, told, (evidence,), missing=f"about {more:,} more held-out rows")
 
 
-def _summary(parts: tuple[Verdict, ...]) -> str:
+def _summary(parts: tuple[Verdict, ...], slices: tuple[Evidence, ...]) -> str:
+    """What passed, and which slices had too few rows to be judged at all."""
     head = next(p.reason for p in parts if p.subject == AGAINST)
-    return f"{head}; {len(parts)} judgment{'s' if len(parts) > 1 else ''} passed"
+    few = [e.about for e in slices if e.effect is None]
+    passed = len(parts) - len(few)
+    told = f"{head}; {passed} judgment{'s' if passed > 1 else ''} passed"
+    if not few:
+        return told
+    rest = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
+    return f"{told}; too few rows to judge {', '.join(few[:NAMED])}{rest}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from loudly.core.canon import Json, finite
 from loudly.core.seams import Floats
@@ -19,6 +20,8 @@ SUBJECT = "estimated performance"
 CONFIRMED = "estimate against labels"
 FEWEST_LABELS = 30
 FEWEST_ROWS = 20
+# More rows without a score than this share: the others alone do not speak for the window.
+MOST_UNUSABLE = 0.05
 WAYS = {**BETTER, "mae": -1, "mse": -1, "rmse": -1}
 BOUNDED = ("roc_auc", "accuracy", "f1", "precision", "recall")
 
@@ -44,8 +47,21 @@ def told(
 def untold(method: str, metric: str, n: int, assumes: str, missing: str, detail: Mapping[str, Json] | None = None) -> Evidence:
     """No estimate, and what is missing for one: never a quiet number."""
     return Evidence(
-        method, None, n=n, about=SUBJECT, unit=metric, detail={"assumes": assumes, "missing": missing, **(detail or {})}
+        method, None, n=n, about=SUBJECT, unit=metric, detail={**(detail or {}), "assumes": assumes, "missing": missing}
     )
+
+
+def left_out(kept: NDArray[np.bool_]) -> dict[str, Json]:
+    """How many rows of a window have no score; loud where they are more than one in twenty. Shapes: kept (n,) rows that have one.
+
+    >>> left_out(np.array([True] * 3 + [False]))["loud"]
+    'LOUD: 1 of 4 rows have no score, and the estimate speaks for the others alone'
+    """
+    gone = int((~kept).sum())
+    if gone <= MOST_UNUSABLE * len(kept):
+        return {"unusable": gone}
+    loud = f"LOUD: {gone:,} of {len(kept):,} rows have no score, and the estimate speaks for the others alone"
+    return {"unusable": gone, "loud": loud, "missing": "scores of all rows, or labels"}
 
 
 def harm(found: Evidence, reference: float, tolerance: float, *, better: int | None = None) -> Verdict:
@@ -72,7 +88,7 @@ def harm(found: Evidence, reference: float, tolerance: float, *, better: int | N
     said = f"estimated {found.unit} {found.effect:.4f} [{found.low:.4f}, {found.high:.4f}], expected {reference:.4f}"
     said += f"; assumes {found.detail.get('assumes', 'what its method assumes')}"
     if found.detail.get("loud"):
-        missing = "reference rows that are like the window, or labels"
+        missing = str(found.detail.get("missing", "reference rows that are like the window, or labels"))
         return Verdict(Decision.UNDECIDED, SUBJECT, f"{found.detail['loud']}; {said}", (found,), missing=missing)
     failed = sign * (best - reference) < -tolerance
     return Verdict(Decision.FAIL if failed else Decision.PASS, SUBJECT, said, (found,))

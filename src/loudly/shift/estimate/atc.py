@@ -20,7 +20,7 @@ from loudly.core.canon import Json
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, nearest
-from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
+from loudly.shift.estimate.answer import confirmed, day_of, left_out, of_days, realised, told, untold
 from loudly.shift.estimate.labelled import labelled, labels, scores, sound
 
 METHOD = "ATC"
@@ -79,7 +79,7 @@ class Atc:
         error = float(np.sqrt(held * (1 - held) / n + ((others - share) ** 2).mean()))
         detail: dict[str, Json] = {
             "confidence": self.by, "threshold": self.threshold, "reference": self.accuracy, "reference_rows": self.rows,
-            "unusable": int((~kept).sum()),
+            **left_out(kept),
         }  # fmt: skip
         if sure[0] == sure[-1]:
             detail["note"] = "all rows of the window are equally sure: the threshold calls all of them right or none"

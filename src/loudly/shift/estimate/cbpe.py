@@ -20,7 +20,7 @@ from loudly.core.canon import Json, finite
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import DataError
-from loudly.shift.estimate.answer import confirmed, day_of, of_days, realised, told, untold
+from loudly.shift.estimate.answer import confirmed, day_of, left_out, of_days, realised, told, untold
 from loudly.shift.estimate.calibrate import AS_GIVEN, Calibration, calibrate
 from loudly.shift.estimate.expected import Expected, expected, known
 from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
@@ -74,7 +74,7 @@ class Cbpe:
         return cls(known(metric), made, 0, None, confidence, f"{METHOD}, scores as given", ASSUMES_GIVEN)
 
     def estimate(self, score: ArrayLike) -> Evidence:
-        """The metric of a window that has no labels yet. Rows without a score are left out and counted.
+        """The metric of a window that has no labels yet. Rows without a score are left out and counted, LOUD where they are many.
 
         Raises: DataError for scores of another shape than the reference's.
         """
@@ -134,9 +134,7 @@ class Cbpe:
         if len(s) and (1 if s.ndim == 1 else s.shape[1]) != len(self.calibrations):
             raise DataError("Scores of another number of classes than the reference's.", seen=str(s.shape))
         kept = sound(s)
-        detail: dict[str, Json] = {"calibration": self.calibrations[0].method, "reference_rows": self.rows}
-        if not kept.all():
-            detail["unusable"] = int((~kept).sum())
+        detail: dict[str, Json] = {"calibration": self.calibrations[0].method, "reference_rows": self.rows, **left_out(kept)}
         if self.expected is not None:
             detail["reference"] = self.expected
         if self.calibrations[0].ece:

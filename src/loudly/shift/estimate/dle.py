@@ -21,7 +21,7 @@ from loudly.core.late import late
 from loudly.core.seams import Floats, Model
 from loudly.core.values import Evidence, Verdict
 from loudly.errors import ConfigError, DataError, nearest
-from loudly.shift.estimate.answer import confirmed, day_of, of_days, told, untold
+from loudly.shift.estimate.answer import confirmed, day_of, left_out, of_days, told, untold
 from loudly.shift.estimate.density import Columns, Inputs, columns_of, folds
 from loudly.shift.estimate.labelled import FEWEST
 from loudly.stats.clusters import block_mean
@@ -96,10 +96,10 @@ class Dle:
         )
 
     def estimate(self, prediction: ArrayLike, inputs: Inputs) -> Evidence:
-        """The metric of a window without truths. Rows without a prediction are left out and counted."""
+        """The metric of a window without truths. Rows without a prediction are left out and counted, LOUD where they are many."""
         f = np.asarray(prediction, dtype=np.float64)
         kept = np.isfinite(f)
-        detail: dict[str, Json] = {"reference": self.expected, "reference_rows": self.rows, "unusable": int((~kept).sum())}
+        detail: dict[str, Json] = {"reference": self.expected, "reference_rows": self.rows, **left_out(kept)}
         if not kept.any():
             return untold(METHOD, self.metric, 0, ASSUMES, "rows with predictions", detail)
         mean, error, _ = self._mean(f[kept], self.columns.array(inputs, len(kept))[kept])

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from loudly.core.canon import Json
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
-from loudly.shift.estimate.answer import by_labels, confirmed, day_of, of_days, told, untold
+from loudly.shift.estimate.answer import FEWEST_ROWS, by_labels, confirmed, day_of, left_out, of_days, told, untold
 from loudly.shift.estimate.density import Columns, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
-from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
+from loudly.shift.estimate.labelled import Labelled, Mask, labelled, labels, scores, sound
 from loudly.shift.estimate.pape import ASSUMES, spoken, with_score
 
 METHOD = "importance weighting"
@@ -56,11 +57,15 @@ class Importance:
         """The metric of a window without labels."""
         s = scores(score)
         kept = sound(s)
-        if kept.sum() < 20:
-            return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, "at least 20 rows with scores")
+        return self._of(s, kept, inputs, left_out(kept))
+
+    def _of(self, s: Floats, kept: Mask, inputs: Inputs, told_of: dict[str, Json]) -> Evidence:
+        """From the rows that are kept."""
+        if kept.sum() < FEWEST_ROWS:
+            return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, f"at least {FEWEST_ROWS} rows with scores", told_of)
         ratio = density(self.X, with_score(self.columns.array(inputs, len(kept))[kept], s[kept]))
         found = expected(self.metric, self.given.score, self.given.onehot, ratio.weight)
-        detail = spoken(ratio, len(self.X))
+        detail = spoken(ratio, len(self.X)) | told_of
         return told(METHOD, self.metric, found.value, found.error, int(kept.sum()), ASSUMES, self.confidence, detail)
 
     def check_against(
@@ -73,7 +78,7 @@ class Importance:
         s = scores(score)
         y = labels(truth, s)
         kept = sound(s) & np.isfinite(y)
-        found = self.estimate(np.where(kept if s.ndim == 1 else kept[:, None], s, np.nan), inputs)
+        found = self._of(s, kept, inputs, {})
         if found.effect is None:
             return confirmed(found, float("nan"), 0.0, int(kept.sum()), ASSUMES)
         seen = by_labels(self.metric, s[kept], y[kept])

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from loudly.core.canon import Json
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Verdict
-from loudly.shift.estimate.answer import confirmed, day_of, untold
+from loudly.shift.estimate.answer import FEWEST_ROWS, confirmed, day_of, left_out, untold
 from loudly.shift.estimate.cbpe import Cbpe, calibrations
 from loudly.shift.estimate.density import Columns, Density, Inputs, columns_of, density
 from loudly.shift.estimate.expected import expected, known
-from loudly.shift.estimate.labelled import Labelled, labelled, labels, scores, sound
+from loudly.shift.estimate.labelled import Labelled, Mask, labelled, labels, scores, sound
 
 METHOD = "PAPE"
 ASSUMES = "covariate shift alone: P(y | inputs) as in the reference, and inputs of the window that the reference covers"
@@ -72,24 +73,24 @@ class Pape:
         found = self._window(score, inputs)
         if isinstance(found, Evidence):
             return confirmed(found, float("nan"), 0.0, 0, ASSUMES)
-        made, s, ratio = found
-        kept = sound(given := scores(score))
-        y = labels(truth, given)[kept]
+        made, s, ratio, kept = found
+        y = labels(truth, scores(score))[kept]
         return replace_evidence(made.check_against(s, y, looks=looks, days=day_of(days, kept)), ratio)
 
-    def _window(self, score: ArrayLike, inputs: Inputs) -> Evidence | tuple[Cbpe, Floats, Density]:
+    def _window(self, score: ArrayLike, inputs: Inputs) -> Evidence | tuple[Cbpe, Floats, Density, Mask]:
         given = scores(score)
         kept = sound(given)
-        if kept.sum() < 20:
-            return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, "at least 20 rows with scores")
+        if kept.sum() < FEWEST_ROWS:
+            missing = f"at least {FEWEST_ROWS} rows with scores"
+            return untold(METHOD, self.metric, int(kept.sum()), ASSUMES, missing, left_out(kept))
         s = given[kept]
         ratio = density(self.X, with_score(self.columns.array(inputs, len(kept))[kept], s))
         made = Cbpe(self.metric, calibrations(self.given, ratio.weight), len(self.given.truth), self.expected, self.confidence)
-        return replace(made, method=METHOD, assumes=ASSUMES), s, ratio
+        return replace(made, method=METHOD, assumes=ASSUMES), s, ratio, kept
 
-    def _told(self, made: Cbpe, score: Floats, ratio: Density) -> Evidence:
+    def _told(self, made: Cbpe, score: Floats, ratio: Density, kept: Mask) -> Evidence:
         found = made.estimate(score)
-        return replace(found, detail={**found.detail, **spoken(ratio, len(self.X))})
+        return replace(found, detail={**found.detail, **spoken(ratio, len(self.X)), **left_out(kept)})
 
 
 def with_score(X: Floats, score: Floats) -> Floats:
@@ -97,9 +98,9 @@ def with_score(X: Floats, score: Floats) -> Floats:
     return np.concatenate([X, score[:, None] if score.ndim == 1 else score], axis=1)
 
 
-def spoken(ratio: Density, rows: int) -> dict[str, float | str]:
+def spoken(ratio: Density, rows: int) -> dict[str, Json]:
     """How many reference rows speak for the window; loud where they are few."""
-    said: dict[str, float | str] = {
+    said: dict[str, Json] = {
         "effective_rows": round(ratio.ess, 1),
         "inputs_apart_auc": round(ratio.auc, 4),
         "outside_interval": "the density ratio's own error",
