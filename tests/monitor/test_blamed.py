@@ -35,6 +35,7 @@ class Champion:
 
     schema: Schema
     task: Task = Task.BINARY
+    classes: tuple[str, ...] = ("0", "1", "2")
     tilt: float = 1.0
 
     def predict(self, table: pl.DataFrame) -> np.ndarray:

@@ -17,7 +17,8 @@ from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.errors import ConfigError
 from loudly.metrics.table import metric
 from loudly.monitor.alerts import Alerts
-from loudly.monitor.judged import PREDICTION, Cause, WindowJudged
+from loudly.monitor.answers import PREDICTION
+from loudly.monitor.judged import Cause, WindowJudged
 from loudly.monitor.notify import terminal, to_file, to_webhook
 from loudly.monitor.performance import Trail, calibration, judge
 from loudly.monitor.settings import MonitorSettings
@@ -36,6 +37,7 @@ class Champion:
 
     schema: Schema
     task: Task = Task.BINARY
+    classes: tuple[str, ...] = ("0", "1", "2")
 
     def predict(self, table: pl.DataFrame) -> np.ndarray:
         """A score that follows x1."""

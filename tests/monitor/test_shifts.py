@@ -38,6 +38,7 @@ class Champion:
 
     schema: Schema
     task: Task = Task.BINARY
+    classes: tuple[str, ...] = ("0", "1", "2")
 
     def predict(self, table: pl.DataFrame) -> np.ndarray:
         """A score that follows x1."""

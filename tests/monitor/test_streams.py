@@ -43,6 +43,7 @@ class Champion:
 
     schema: Schema = SCHEMA
     task: Task = Task.BINARY
+    classes: tuple[str, ...] = ("0", "1", "2")
 
     def predict(self, table: pl.DataFrame) -> np.ndarray:
         x1, x2 = table["x1"].to_numpy(), table["x2"].to_numpy()

@@ -13,16 +13,18 @@ from conftest import SINCE, make_world
 from loudly import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import instant
+from loudly.evaluate.gate import Gate
 from loudly.loop.replay import Replayed, replay
 from loudly.stats.held_out import QUANTILES, as_held_out, quantiles_of
 
 sklearn = pytest.importorskip("sklearn.ensemble")
 
 
-def lived(table: pl.DataFrame, forest: str = "RandomForestClassifier") -> Replayed:
+def lived(table: pl.DataFrame, forest: str = "RandomForestClassifier", metric: str = "roc_auc") -> Replayed:
     """Five weeks with a forest, whose every tree has seen most training rows, or all."""
-    app = App("world", label="y", time="at", key="id", metric="roc_auc")
+    app = App("world", label="y", time="at", key="id", metric=metric)
     app.data(lambda: table)
+    app.gate(Gate(overfit=0.6))
     app.labels(arrive_within="1d")
 
     @app.train
@@ -51,8 +53,27 @@ def test_a_forest_that_has_learned_its_rows_by_heart_pages_nobody_about_its_answ
     made = lived(table, forest)
     assert not pages(made)
     assert "(prediction)" not in str(shifts(made))
-    monkeypatch.setattr("loudly.loop.candidate.quantiles_of", lambda seen, held_out: [])
+    monkeypatch.setattr("loudly.loop.candidate.held_out_scores", lambda seen, held_out: [])
     assert pages(lived(table, forest)) == 1, "as it was, in its first weeks"
+
+
+def of_three(table: pl.DataFrame) -> pl.DataFrame:
+    """The same rows with three kinds to tell apart."""
+    x1, x2, b = table["x1"].to_numpy(), table["x2"].to_numpy(), (table["group"] == "b").to_numpy()
+    chances = np.exp(np.stack([1.2 * x1, 0.1 * (x2 - 20) - x1, 0.8 * b - 0.3], axis=1)).cumsum(axis=1)
+    kinds = (np.random.default_rng(0).random(len(x1)) * chances[:, -1])[:, None] > chances
+    return table.with_columns(y=pl.Series([f"k{i}" for i in kinds.sum(axis=1)]))
+
+
+def test_of_several_classes_the_answers_are_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each class the scores: they were not, and nobody could say that a model of several classes answers otherwise."""
+    table = of_three(make_world(days=70, per_day=240))
+    assert not pages(lived(table, "ExtraTreesClassifier", "accuracy"))
+    moved = table.with_columns(x1=pl.when(pl.col("at") >= pl.lit("2024-02-20").str.to_datetime()).then(2.5).otherwise("x1"))
+    found = str(shifts(lived(moved, "ExtraTreesClassifier", "accuracy")))
+    assert all(f"shift: (prediction of k{i})" in found for i in range(3))
+    monkeypatch.setattr("loudly.loop.candidate.held_out_scores", lambda seen, held_out: [])
+    assert pages(lived(table, "ExtraTreesClassifier", "accuracy")), "rows that it knows by heart are no reference"
 
 
 def test_its_answers_are_still_seen_to_move() -> None:
@@ -98,8 +119,8 @@ def test_scores_that_differ_by_chance_are_left_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     "held",
-    [np.full(10, 0.5), np.full((500, 3), 1 / 3), np.append(np.full(500, 0.5), np.nan)],
-    ids=["few", "of several classes", "not a number"],
+    [np.full(10, 0.5), np.append(np.full(500, 0.5), np.nan)],
+    ids=["few", "not a number"],
 )
 def test_where_held_out_scores_cannot_tell_there_are_none(held: np.ndarray) -> None:
     assert quantiles_of(np.linspace(0, 1, 500), held) == []

@@ -32,7 +32,7 @@ from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
 from loudly.register.bundle import pack
 from loudly.register.fast_form import Fast, fasten, none
-from loudly.stats.held_out import quantiles_of
+from loudly.stats.held_out import held_out_scores
 from loudly.train.fit import answers, fit_once
 from loudly.train.ladder import climb
 from loudly.validate.conform import DTYPES
@@ -137,8 +137,8 @@ def make_candidate(
     if system.train.recipe:
         meta["recipe"] = system.train.recipe
     said: dict[str, Json] = {**meta, "params": dict(params), "fast": quick.plain()}
-    if usual := quantiles_of(seen_score, score):
-        said["held_out_scores"] = [*usual]
+    if usual := held_out_scores(seen_score, score):
+        said["held_out_scores"] = usual
     data = pack(model_bytes, form.name, schema, features.plain(), said, quick.data)
     ready = make_ready(data, system.features, formats, True, fast)
     if gate.passed:

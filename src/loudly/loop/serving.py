@@ -77,9 +77,10 @@ class Ready:
         return known[1]
 
     @property
-    def usual(self) -> Quantiles:
-        """Quantiles of its scores of seen and of held-out rows, where they are otherwise."""
-        return list(self.bundle.meta.get("held_out_scores", ()))
+    def usual(self) -> Sequence[Quantiles]:
+        """Quantiles of its scores of seen and of held-out rows, of each class, where those of any are otherwise."""
+        kept = self.bundle.meta.get("held_out_scores", ())
+        return [kept] if kept and self.task is not Task.MULTICLASS else kept
 
     def estimator(self) -> object:
         """The fitted estimator itself, to continue training from."""

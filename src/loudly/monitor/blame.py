@@ -16,8 +16,8 @@ from loudly.core.canon import Json
 from loudly.core.clock import HOUR, iso
 from loudly.core.seams import Floats
 from loudly.errors import DataError
+from loudly.monitor.answers import HOURS, apart
 from loudly.monitor.examples import KEPT, MOST_CLASSES, ON, SCORE, TRUTH, Examples
-from loudly.monitor.judged import APART, HOURS
 from loudly.monitor.sampled import table_of
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import Seen
@@ -184,7 +184,7 @@ class Case:
         by = [
             n
             for n, b in self.plan.bins.items()
-            if not b.numeric and n not in (*APART, column) and 1 < len(b.categories) <= MOST_VALUES
+            if not b.numeric and n != column and not apart(n) and 1 < len(b.categories) <= MOST_VALUES
         ]
         rows = pl.concat([self._sample(s) for s in self._recent()[-self.settings.trailing :]])
         if not by or rows.is_empty():

@@ -12,7 +12,7 @@ import polars as pl
 
 from loudly.core.clock import HOUR
 from loudly.core.seams import Ints
-from loudly.monitor.judged import HOURS, PREDICTION
+from loudly.monitor.answers import HOURS, said
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import Seen
 from loudly.monitor.strata import Strata
@@ -67,7 +67,7 @@ class Eras:
                 continue
             rows = table if mine.all() else table.filter(pl.Series(mine))
             # What another champion says of a row is nothing that this reference knows.
-            rows = rows if era is self._eras[-1] else rows.drop(PREDICTION, strict=False)
+            rows = rows if era is self._eras[-1] else rows.drop([name for name in rows.columns if said(name)])
             era.state, step = era.windows.fold(era.state, Batch(rows, at[mine]), now)
             late += sum(one.rows for one in step.too_late)
             timeless += step.timeless

@@ -9,10 +9,6 @@ from loudly.core.canon import Json
 from loudly.core.clock import iso
 from loudly.core.values import Verdict
 
-# Columns of a window that come from no feed: what the champion said of each row, and the hour within the window it is of.
-PREDICTION, HOURS = "(prediction)", "(hour of the window)"
-APART = (PREDICTION, HOURS)
-
 
 @dataclass(frozen=True, slots=True)
 class Cause:

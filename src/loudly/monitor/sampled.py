@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.values import Verdict
-from loudly.monitor.judged import APART, PREDICTION
+from loudly.monitor.answers import PREDICTION, apart
 from loudly.shift.plan import Plan
 from loudly.shift.rank_embedding import FAMILIES, LEAST_ALPHA, RankReference, fit
 from loudly.shift.reservoir import Reservoir, joined, reservoir_of
@@ -78,7 +78,10 @@ class Joint:
         return self._fitted.check(rows, scores, alpha=self._alpha, tolerance=self._tolerance, permutations=self._permutations)
 
     def _split(self, sample: Reservoir) -> tuple[pl.DataFrame, Any]:
-        """Inputs as numbers, and scores. Rows without one are left out, where any has one: that they came is told as a share."""
+        """Inputs as numbers, and scores. Rows without one are left out, where any has one: that they came is told as a share.
+
+        Scores of several classes are no part of it: moved one by one to the shape of held-out ones, they do not sum to one.
+        """
         values, scores, inputs = sample.rows.values, None, {}
         if PREDICTION in self._plan.bins:
             score = values[:, list(self._plan.bins).index(PREDICTION)]
@@ -86,7 +89,7 @@ class Joint:
             if sound.any():
                 values, scores = values[sound], score[sound]
         for (name, bins), column in zip(self._plan.bins.items(), values.T, strict=True):
-            if bins.numeric and name not in APART:
+            if bins.numeric and not apart(name):
                 inputs[name] = column
             elif not bins.numeric:
                 share = np.append(bins.counts / max(1, int(bins.counts.sum())), np.nan)

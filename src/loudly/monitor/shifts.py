@@ -16,7 +16,7 @@ import numpy as np
 from loudly.core.clock import DAY
 from loudly.core.seams import Ints
 from loudly.core.values import Decision, Evidence, Verdict
-from loudly.monitor.judged import HOURS
+from loudly.monitor.answers import HOURS
 from loudly.monitor.settings import MONTH, MonitorSettings
 from loudly.monitor.strata import Strata
 from loudly.shift.bins import Bins

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -13,14 +12,15 @@ import polars as pl
 from loudly.core.canon import Json
 from loudly.core.clock import DAY, span
 from loudly.core.seams import Floats, Ints
-from loudly.core.values import Decision, Event, Kind, Role, Schema, Task, Verdict, plain
+from loudly.core.values import Decision, Event, Kind, Role, Task, Verdict, plain
 from loudly.metrics.table import metric as metric_named
+from loudly.monitor.answers import HOURS, PREDICTION, Answering, Answers, apart
 from loudly.monitor.blame import Blame, Case
 from loudly.monitor.checked import Checked
 from loudly.monitor.eras import Eras
 from loudly.monitor.examples import Examples
 from loudly.monitor.failing import Failing
-from loudly.monitor.judged import APART, HOURS, PREDICTION, Cause, Weight, WindowJudged
+from loudly.monitor.judged import Cause, Weight, WindowJudged
 from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
 from loudly.monitor.sampled import MOST_PERMUTATIONS, Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
@@ -36,7 +36,7 @@ from loudly.shift.feed import FEWEST_ROWS, FeedJudge
 from loudly.shift.panes import cuts
 from loudly.shift.plan import Plan
 from loudly.shift.profile import MOST_DISTINCT, Profile, bins_of, profile
-from loudly.stats.held_out import Quantiles, as_held_out
+from loudly.stats.held_out import Quantiles
 from loudly.stats.threads import OneThread
 
 FEW_VALUES = 8
@@ -46,25 +46,13 @@ REFERENCE_ROWS, MOST_DUE = 50_000, 4_096
 CONFIRMED = ("performance", "calibration", "estimate")
 
 
-class Answering(Protocol):
-    """What the watch must know of a champion."""
-
-    @property
-    def schema(self) -> Schema: ...
-
-    @property
-    def task(self) -> Task: ...
-
-    def predict(self, table: pl.DataFrame) -> Floats: ...
-
-
 class Watch:
     """Watches one champion's traffic; the histories outlive a change of champion."""
 
     def __init__(self, settings: MonitorSettings, arrive_within: int = DAY, *, metric: str, time: str, key: str = "") -> None:
         self.settings, self.time, self.silence, self.failing = settings, time, Silence(arrive_within), Failing()
         self.metric = metric_named(metric)
-        self.feed = FeedJudge(apart=APART)
+        self.feed = FeedJudge(apart)
         self.trail = Trail(settings.window)
         self.eras, self.shifts = Eras(settings), Shifts(settings)
         self.checked = Checked(settings.enough, settings.tolerance)
@@ -78,6 +66,7 @@ class Watch:
         self._broken: list[tuple[int, int]] = []
         self._news: list[Event] = []
         self._task: Task | None = None
+        self._answers = Answers()
         self._expected: float | None = None
         self._since = self._folded = 0
         self._unseen, self._kind = False, ""
@@ -87,7 +76,9 @@ class Watch:
 
     # -- the champion ------------------------------------------------------------------------------------------------
 
-    def crown(self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int, usual: Quantiles = ()) -> None:
+    def crown(
+        self, champion: Answering, reference: pl.DataFrame, expected: float | None, now: int, usual: Sequence[Quantiles] = ()
+    ) -> None:
         """A champion, the rows it has learned from, and its usual scores: what windows are compared with from the next one on."""
         self._fold()
         self._task, self._expected, self._since = champion.task, expected, now
@@ -97,13 +88,16 @@ class Watch:
         cells = tuple(f.name for f in watched if f.kind is Kind.CATEGORY and 1 < len(f.values) <= FEW_VALUES)
         self.feed.look_back()
         thin = Plan({name: bins for name, bins in fresh.items() if name not in self.feed.history}, cells, MOST_DISTINCT)
-        if champion.task is not Task.MULTICLASS and fresh:
-            sample = sample.with_columns(pl.Series(PREDICTION, as_held_out(champion.predict(sample), usual)))
-            fresh[PREDICTION] = bins_of(sample[PREDICTION])
+        self._answers = Answers()
+        if fresh:
+            score = champion.predict(sample)
+            self._answers = Answers.of(score, champion.classes)
+            sample = sample.with_columns(self._answers.columns(score, usual))
+            fresh |= {name: bins_of(sample[name]) for name in self._answers.names}
         fresh[HOURS] = bins_of(pl.Series(HOURS, [0]))
         if thin.bins:
             self.feed.begin(self._training_windows(reference, thin))
-        spread = tuple(n for n in fresh if n not in APART)
+        spread = tuple(n for n in fresh if not apart(n))
         plan = Plan(fresh, cells, MOST_DISTINCT, keep=self.settings.sample, key=self._key, spread=spread[:8])
         strata = strata_of(sample, self.settings.context, self.time, plan) if self.settings.context else None
         self._plan, self._reference = plan, table_of(kept := reference_sample(sample, plan), plan)
@@ -139,11 +133,15 @@ class Watch:
         self.failing.answered(table, scores, now)
         at = event_times(table[self.time], "UTC")
         self.silence.answered(at[at <= now + AHEAD], now)
-        if self._due and (self.cell(now), table.schema) != (self.cell(self._due[-1][2]), self._due[-1][0].schema):
+        if self._due and not self._alike(self._due[-1], (table, scores, now)):
             self._fold()
         self._due.append((table, scores, now))
         if sum(rows.height for rows, _, _ in self._due) >= MOST_DUE:
             self._fold()
+
+    def _alike(self, *due: tuple[pl.DataFrame, Floats, int]) -> bool:
+        """Whether rows may be folded together: of one cell of time, with the same columns and as many scores."""
+        return len({(self.cell(now), tuple(table.schema.items()), scores.shape[1:]) for table, scores, now in due}) == 1
 
     def refused(self, rows: int, why: str, now: int) -> None:
         """Rows came that do not fit the schema. why: of most."""
@@ -166,9 +164,8 @@ class Watch:
         starts = at // self.settings.window * self.settings.window
         for cut in cuts(starts):
             self._scores.setdefault(int(starts[cut[0]]), []).append(scores[cut])
-        told = table.with_columns(pl.Series(PREDICTION, scores)) if PREDICTION in self._plan.bins else table
         self.streams.rows(table, scores, at)
-        late, timeless = self.eras.fold(told, at, now)
+        late, timeless = self.eras.fold(table.with_columns(self._answers.columns(scores)), at, now)
         self._aside["too late for its window"] += late
         self._aside["no event time"] += timeless
 

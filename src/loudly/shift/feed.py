@@ -7,7 +7,7 @@ teach. Measured on a year of hourly weather: no false alarm, each planted break 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,11 +73,11 @@ class Break:
 
 
 class FeedJudge:
-    """Holds the histories of all columns and judges windows by them; columns `apart` come from no feed and are left alone."""
+    """Holds the histories of all columns and judges windows by them; columns that are `apart` come from no feed."""
 
-    def __init__(self, apart: Sequence[str] = ()) -> None:
+    def __init__(self, apart: Callable[[str], bool] = lambda _: False) -> None:
         self.history: dict[str, ColumnHistory] = {}
-        self._apart = frozenset(apart)
+        self._apart = apart
         self._before: Iterator[Profile] = iter(())
 
     def begin(self, before: Iterable[Profile]) -> None:
@@ -107,7 +107,7 @@ class FeedJudge:
             self.history.setdefault(name, ColumnHistory()).learn(column)
 
     def _fed(self, window: Profile) -> Iterator[tuple[str, Column]]:
-        return ((name, column) for name, column in window.columns.items() if name not in self._apart)
+        return ((name, column) for name, column in window.columns.items() if not self._apart(name))
 
     def _column(self, name: str, column: Column) -> Break | None:
         past = self.history.get(name)

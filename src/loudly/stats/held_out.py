@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
+from loudly.core.canon import Json
 from loudly.core.seams import Floats, Ints
 
 QUANTILES, FEWEST = 257, 200
@@ -24,14 +25,25 @@ SAME = 1e-9
 Quantiles = Sequence[Sequence[float]]
 
 
+def held_out_scores(seen: Floats, held_out: Floats) -> list[Json]:
+    """What is kept with a model: quantiles of both; of several classes those of each. Nothing where all are alike.
+
+    Shapes: (n,) and (m,), or (n, k) and (m, k).
+    """
+    if seen.ndim == 1:
+        return [*quantiles_of(seen, held_out)]
+    kept = [quantiles_of(a, b) for a, b in zip(seen.T, held_out.T, strict=True)]
+    return [[*pair] for pair in kept] if any(kept) else []
+
+
 def quantiles_of(seen: Floats, held_out: Floats) -> list[list[float]]:
-    """Both at 257 ranks; nothing where they are alike, or are few, or of several classes.
+    """Both at 257 ranks; nothing where they are alike, or are few.
 
     >>> rng = np.random.default_rng(0)
     >>> len(quantiles_of(rng.beta(0.2, 0.2, 4000), rng.random(1000))), quantiles_of(rng.random(4000), rng.random(4000))
     (2, [])
     """
-    if held_out.ndim != 1 or min(len(seen), len(held_out)) < FEWEST or not np.isfinite(np.append(seen, held_out)).all():
+    if min(len(seen), len(held_out)) < FEWEST or not np.isfinite(np.append(seen, held_out)).all():
         return []
     found = scipy.stats.ks_2samp(seen, held_out, method="asymp")
     if found.statistic <= APART or found.pvalue > BY_CHANCE:
