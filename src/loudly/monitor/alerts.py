@@ -16,7 +16,7 @@ from loudly.core.values import Event, Verdict, plain
 from loudly.monitor.failing import ANSWERS, ROWS, VALUES
 from loudly.monitor.judged import Cause, Weight, WindowJudged
 from loudly.monitor.settings import MonitorSettings
-from loudly.monitor.silence import LABELS, MOST_LABELS, REQUESTS
+from loudly.monitor.silence import LABELS, MOST_LABELS, MOST_REQUESTS, REQUESTS
 
 CALM_WINDOWS = {"feed": 2, "performance": 7, "calibration": 7, "stream": 7}
 PAGES = tuple(CALM_WINDOWS)
@@ -24,6 +24,7 @@ PAGES = tuple(CALM_WINDOWS)
 OVER = {
     REQUESTS: "it is heard again",
     LABELS: "it is heard again",
+    MOST_REQUESTS: "24 hours bring as many rows as is usual by now",
     MOST_LABELS: "labels come for as many answers as is usual by now",
     ANSWERS: "the champion answers again",
     ROWS: "nearly all rows fit the schema again",

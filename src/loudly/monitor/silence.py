@@ -9,7 +9,7 @@ Labels: `arrive_within` says by when nearly all are there. Half as long again af
 must have had some: how likely is it that none of them has one, if as many have one as before? Where that is as rare, at two looks,
 it is an alarm; where no label ever came, 50 answers are enough.
 
-Labels that come for fewer answers than before are judged by the day (`labelled_share`).
+Rows that become fewer are judged by 24 hours (`volume`), labels that come for fewer answers by the day (`labelled_share`).
 
 Source: the rule of succession (Laplace 1814) for the share of quiet hours. Labels of rows are taken as independent.
 """
@@ -24,6 +24,7 @@ from loudly.core.seams import Ints
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.monitor.judged import Cause
 from loudly.monitor.labelled_share import LabelledShare
+from loudly.monitor.volume import Volume
 
 # Rare: once in a dozen years of hours, looked at in each. The n-th of exponential ones is twice the longest in n ** -2 of cases.
 RISK = 1e-5
@@ -31,7 +32,8 @@ SLACK, TIMES, MANY = 1.25, 2, 30
 LEARNING = 7 * DAY // HOUR
 FEWEST = 50
 PIECES = 64
-REQUESTS, LABELS, MOST_LABELS = "silence: requests", "silence: labels", "silence: most labels"
+REQUESTS, LABELS = "silence: requests", "silence: labels"
+MOST_REQUESTS, MOST_LABELS = "silence: most requests", "silence: most labels"
 
 
 class Requests:
@@ -133,11 +135,12 @@ class Labels:
 class Silence:
     """All of it, for the traffic of a server. arrive_within: µs by which nearly all labels are there.
 
-    heard: when the last request and the last label came.  share: of the answers that have a label, by day.
+    heard: when the last request and the last label came.  volume: rows of 24 hours.  share: of a day's answers that have a label.
     """
 
     def __init__(self, arrive_within: int) -> None:
-        self._requests, self._labels, self.share = Requests(), Labels(arrive_within), LabelledShare(arrive_within)
+        self._requests, self._labels = Requests(), Labels(arrive_within)
+        self.volume, self.share = Volume(), LabelledShare(arrive_within)
         self.heard: dict[str, int] = {}
         self._none_at = -1
 
@@ -145,6 +148,7 @@ class Silence:
         """Requests came and were answered. at: (n,) event time of the rows; NO_TIME where a row has none."""
         self.heard["request"] = now
         self._requests.came(now)
+        self.volume.came(len(at), now)
         self._labels.answered(len(at), now, int(at.max(initial=0)))
         self.share.answered(at, now)
 
@@ -165,10 +169,11 @@ class Silence:
             self._labels.missed()
 
     def causes(self, now: int) -> tuple[Cause, ...]:
-        """What has stopped, as of now. Days without labels while none came at all are told by that alone."""
-        requests, labels, few = self._requests.silence(now), self._labels.silence(now), self.share.verdict(now)
+        """What has stopped, as of now. Few requests, or days without labels, while none came at all are told by that alone."""
+        requests, fewer = self._requests.silence(now), self.volume.verdict(now)
+        labels, few = self._labels.silence(now), self.share.verdict(now)
         self._none_at = now if labels is not None else self._none_at
         if few is not None and self.share.newest <= self._none_at:
             few = None
-        found = ((REQUESTS, requests), (LABELS, labels), (MOST_LABELS, few))
+        found = ((REQUESTS, requests), (MOST_REQUESTS, fewer if requests is None else None), (LABELS, labels), (MOST_LABELS, few))
         return tuple(Cause("silence", cause, verdict) for cause, verdict in found if verdict is not None)
