@@ -126,6 +126,9 @@ class Bare:
     def schema(self, version: str = "") -> Any:
         return self._schema
 
+    def classes(self, version: str = "") -> Sequence[str]:
+        return ()
+
     def loaded(self) -> Sequence[str]:
         return (self._version,)
 

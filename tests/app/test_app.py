@@ -104,6 +104,14 @@ def private_text() -> None:
     new().data(private="who")(lambda: "t.csv")
 
 
+def path_for_a_function() -> None:
+    new().data("trips.parquet")  # type: ignore[call-overload]
+
+
+def model_for_a_function() -> None:
+    new().train(object())  # type: ignore[call-overload]
+
+
 def wrong_reward() -> None:
     new().reward(lambda rows: rows)
 
@@ -134,6 +142,8 @@ def bandit_without_a_reward() -> None:
         (wrong_expectation, "did you mean 'same'"),
         (wrong_slice, "one argument"),
         (private_text, "list of columns"),
+        (path_for_a_function, "above a function that returns it"),
+        (model_for_a_function, "app.train decorates a function"),
         (wrong_reward, "two arguments, the rows and the answers"),
         (bandit_before_another_stage, "ends the rollout"),
         (bandit_without_a_reward, "@app.reward"),

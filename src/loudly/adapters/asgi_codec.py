@@ -44,11 +44,12 @@ class Answer(msgspec.Struct, gc=False):
     fallback: bool
 
 
-class Answers(msgspec.Struct, gc=False):
-    """The body that answers a request."""
+class Answers(msgspec.Struct, gc=False, omit_defaults=True):
+    """The body that answers a request. classes: of several, what the scores of a prediction are of."""
 
     schema_version: str
     answers: list[Answer]
+    classes: Sequence[str] = ()
 
 
 class Refused(Exception):
@@ -185,13 +186,16 @@ def one_problem(loc: list[Any], message: str, kind: str) -> dict[str, Any]:
     return {"detail": [{"loc": loc, "msg": message, "type": kind}]}
 
 
-def answers(version: str, answered: Answered, first: int, last: int) -> bytes:
-    """The body that answers rows `first` to `last` of a batch; a number that JSON has no word for is null."""
+def answers(version: str, answered: Answered, first: int, last: int, classes: Sequence[str] = ()) -> bytes:
+    """The body that answers rows `first` to `last` of a batch; a number that JSON has no word for is null.
+
+    classes: of predictions of several.
+    """
     columns: Any = (answered.predictions, answered.versions, answered.arms, answered.propensities, answered.fallbacks)
     if last - first == 1:
-        return ENCODER.encode(Answers(version, [Answer(*[c[first] for c in columns])]))
+        return ENCODER.encode(Answers(version, [Answer(*[c[first] for c in columns])], classes))
     span = slice(first, last)
-    return ENCODER.encode(Answers(version, list(map(Answer, *(c[span] for c in columns)))))
+    return ENCODER.encode(Answers(version, list(map(Answer, *(c[span] for c in columns))), classes))
 
 
 def _member(index: int, field: Field) -> Any:

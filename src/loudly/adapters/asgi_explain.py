@@ -56,7 +56,8 @@ class Explainer:
         if rows.height > self._most_rows:
             raise Refused(413, {"detail": f"a request may have {self._most_rows:,} rows at most"})
         made = await self._beside(lambda: self._front.explain(rows, self._deadline))
-        return Reply(200, encoded({"schema_version": codec.version, "explanations": [asdict(one) for one in made]}))
+        several = {"classes": self._front.classes()} if isinstance(made[0].prediction, list) else {}
+        return Reply(200, encoded({"schema_version": codec.version, "explanations": [asdict(one) for one in made], **several}))
 
     def _beside(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """What comes of the work, on a thread that ends with the process at the latest."""

@@ -92,7 +92,10 @@ class Predictor:
         """The reply to a request whose rows begin at `first` of what was answered; they are counted."""
         last = first + rows.height
         self.meters.answered(answered, first, last)
-        return Reply(200, answers(version_of(rows.schema), answered, first, last))
+        several = isinstance(answered.predictions[first], list)
+        # All that answer together score the same classes: no rollout holds a model against one of others.
+        classes = self.front.classes(answered.versions[first]) or self.front.classes() if several else ()
+        return Reply(200, answers(version_of(rows.schema), answered, first, last, classes))
 
     def _late(self, late: Late, rows: Rows, request: Asking) -> Answered:
         if self.settings.late != "fallback":

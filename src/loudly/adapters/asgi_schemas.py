@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loudly.adapters.asgi_examples import examples
@@ -58,10 +58,20 @@ def components(front: Front, most_rows: int, explain_rows: int) -> dict[str, Any
         "FewColumns": _columns("FewColumns", schema, row, explain_rows),
         "Label": record("Label", {front.key: {"type": ["string", "integer"]}, front.label_name: told}),
         **ANSWERS,
+        "Answer": record("Answer", ANSWER | {"prediction": PARTS | {"description": _meaning(front.classes())}}),
         **WATCHING,
         **PROTOCOL,
     }
     return {name: {**one, "example": shown[name]} if name in shown else one for name, one in made.items()}
+
+
+def _meaning(classes: Sequence[str]) -> str:
+    """What a prediction says."""
+    if not classes:
+        return "The value that is predicted."
+    if len(classes) > 2:
+        return f"How likely each class is, in this order: {', '.join(classes)}."
+    return f"How likely {classes[-1]!r} is, the other class being {classes[0]!r}."
 
 
 def label_field(schema: Schema | None) -> Field | None:
@@ -79,6 +89,7 @@ def _columns(title: str, schema: Schema | None, row: Mapping[str, Any], most_row
 
 
 PARTS: dict[str, Any] = {"anyOf": [SCORE, {"type": "array", "items": SCORE}]}
+CLASSES = {"classes": {"type": "array", "items": TEXT, "description": "Of several classes: what each score is of."}}
 ANSWER = {
     "prediction": PARTS,
     "version": TEXT,
@@ -101,10 +112,10 @@ PROBLEM = {"loc": {"type": "array", "items": {"type": ["string", "integer"]}}, "
 PROBLEM_OF_A_FIELD = {"row": WHOLE, "field": TEXT, "expected": TEXT, "seen": TEXT, "schema_version": TEXT}
 ANSWERS: dict[str, Any] = {
     "Answer": record("Answer", ANSWER),
-    "Answers": record("Answers", {"schema_version": TEXT, "answers": {"type": "array", "items": ref("Answer")}}),
+    "Answers": record("Answers", {"schema_version": TEXT, "answers": {"type": "array", "items": ref("Answer")}}, CLASSES),
     "Explanation": record("Explanation", EXPLANATION),
     "Explanations": record(
-        "Explanations", {"schema_version": TEXT, "explanations": {"type": "array", "items": ref("Explanation")}}
+        "Explanations", {"schema_version": TEXT, "explanations": {"type": "array", "items": ref("Explanation")}}, CLASSES
     ),
     "Arrived": record(
         "Arrived",
@@ -182,7 +193,7 @@ PROTOCOL: dict[str, Any] = {
         "InferResponse",
         {"model_name": TEXT, "model_version": TEXT, "id": TEXT, "outputs": {"type": "array", "items": ref("OutputTensor")}},
     ),
-    "TensorMetadata": record("TensorMetadata", METADATA),
+    "TensorMetadata": record("TensorMetadata", METADATA, {"parameters": {"type": "object"}}),
     "ServerMetadata": record("ServerMetadata", {"name": TEXT, "version": TEXT, "extensions": {"type": "array", "items": TEXT}}),
     "ModelMetadata": record(
         "ModelMetadata",

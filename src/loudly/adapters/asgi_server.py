@@ -308,7 +308,8 @@ class Server:
 
     async def _v2_model(self, request: Request) -> Reply:
         numbers = [v.rpartition("/")[2] for v in self.front.loaded()]
-        return Reply(200, encoded(v2.model(self.front.name, numbers, self.predictor.reader(request.version).schema)))
+        schema, classes = self.predictor.reader(request.version).schema, self.front.classes(request.version)
+        return Reply(200, encoded(v2.model(self.front.name, numbers, schema, classes)))
 
     async def _v2_model_ready(self, request: Request) -> Reply:
         ready = (await self._ready(request)).status

@@ -129,7 +129,9 @@ class Calls:
 
     async def model_metadata(self, request: Any, context: Any) -> Any:
         told = await self._told(context, await _path(context, request.name, request.version))
-        return kind("ModelMetadataResponse")(**told)
+        # The protocol's message has no parameters for a tensor.
+        outputs = [{name: value for name, value in one.items() if name != "parameters"} for one in told["outputs"]]
+        return kind("ModelMetadataResponse")(**{**told, "outputs": outputs})
 
     async def model_infer(self, request: Any, context: Any) -> Any:
         path = await _path(context, request.model_name, request.model_version)

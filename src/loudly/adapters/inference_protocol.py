@@ -58,10 +58,11 @@ def server(version: str) -> dict[str, Any]:
     return {"name": "loudly", "version": version, "extensions": ["binary_tensor_data", "model_repository"]}
 
 
-def model(name: str, versions: Sequence[str], schema: Schema) -> dict[str, Any]:
-    """Metadata of the model. versions: those that can be asked by name."""
+def model(name: str, versions: Sequence[str], schema: Schema, classes: Sequence[str]) -> dict[str, Any]:
+    """Metadata of the model. versions: those that can be asked by name.  classes: that its scores are of, in a parameter."""
     inputs = [{"name": f.name, "datatype": DATATYPES[f.kind], "shape": [-1, 1]} for f in asked(schema)]
-    outputs = [{"name": n, "datatype": kind, "shape": [-1] if n != "prediction" else [-1, -1]} for n, kind in OUTPUTS.items()]
+    outputs: list[dict[str, Any]] = [{"name": n, "datatype": kind, "shape": [-1]} for n, kind in OUTPUTS.items()]
+    outputs[0] |= {"shape": [-1, -1], **({"parameters": {"classes": list(classes)}} if classes else {})}
     return {"name": name, "versions": list(versions), "platform": "loudly", "inputs": inputs, "outputs": outputs}
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from loudly.app import verbs
-from loudly.app.functions import only_once, takes, takes_data, train_spec
+from loudly.app.functions import a_function, only_once, takes, takes_data, train_spec
 from loudly.core.canon import Json
 from loudly.core.clock import duration
 from loudly.core.values import Verdict
@@ -137,6 +137,7 @@ class App:
 
         One definition for the training table and for one live row.
         """
+        a_function("feature", function)
         if not inspect.signature(function).parameters:
             raise UserFileError(f"The feature {function.__name__!r} names no column.", do="def hour(scheduled): ...")
         return self._collect("feature", function)

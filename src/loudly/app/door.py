@@ -97,6 +97,9 @@ class Door:
     def schema(self, version: str = "") -> Schema | None:
         return self._outpost.schema(version)
 
+    def classes(self, version: str = "") -> Sequence[str]:
+        return self._outpost.classes(version)
+
     def example(self) -> Mapping[str, Any]:
         try:
             return dict(self._line.ask("example"))

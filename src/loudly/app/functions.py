@@ -17,17 +17,32 @@ def only_once(what: str, value: object) -> None:
         raise UserFileError(f"@app.{what} is given twice.", do="One model, one table, one train function an app.")
 
 
+def a_function(what: str, given: object) -> None:
+    """Raises: UserFileError for anything else than a function, such as the path of a table."""
+    if not callable(given):
+        seen = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+        do = f"@app.{what} above a function that returns it." if what in ("data", "side") else f"Put @app.{what} above a function."
+        raise UserFileError(f"app.{what} decorates a function.", seen=seen, do=do)
+
+
 def takes(what: str, function: Callable[..., Any], count: int) -> None:
-    """Raises: UserFileError for a function that cannot be called with `count` positional arguments."""
+    """Raises: UserFileError for a function that cannot be called with `count` positional arguments, or for none."""
+    a_function(what, function)
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError as wrong:
         arguments = ("no arguments", "one argument, the rows", "two arguments, the rows and the answers")[count]
-        raise UserFileError(f"@app.{what} wants a function of {arguments}.", seen=f"{function.__name__}: {wrong}") from wrong
+        raise UserFileError(f"@app.{what} wants a function of {arguments}.", seen=f"{name_of(function)}: {wrong}") from wrong
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What a function is called; a partial one and an object have no name of their own."""
+    return getattr(function, "__name__", "") or repr(function)
 
 
 def takes_data(what: str, fit: Callable[..., Any]) -> Mapping[str, Any]:
-    """The parameters of a function that fits. Raises: UserFileError for one that starts with anything but X and y."""
+    """The parameters of a function that fits. Raises: UserFileError for one that starts with anything but X and y, or for none."""
+    a_function(what, fit)
     if list(inspect.signature(fit).parameters)[:2] != ["X", "y"]:
         raise UserFileError(f"The {what} function starts with X and y.", seen=str(inspect.signature(fit)))
     return inspect.signature(fit).parameters

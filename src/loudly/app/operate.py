@@ -72,12 +72,14 @@ def predict(
         work = Work(system, known.ref, stream.read(), private_key(config))
     pieces = pieces_of(where)
     check_target(pieces, out)
-    check_columns(pieces, make_ready(work.artefact, system.features, formats(), vouched=True).schema)
+    ready = make_ready(work.artefact, system.features, formats(), vouched=True)
+    check_columns(pieces, ready.schema)
     kind = config.executor.kind if config.executor.kind in names("batch") else "here"
     run: RunPieces = resolve("batch", kind)
     tables = run(work, formats, pieces, config.executor.workers)
     total = sum(piece.rows for piece in pieces)
-    return write(tables, out, known.ref, classes=known.task is Task.MULTICLASS, total=total, progress=progress)
+    classes = ready.classes if ready.task is Task.MULTICLASS else ()
+    return write(tables, out, known.ref, classes=classes, total=total, progress=progress)
 
 
 def ope(

@@ -76,6 +76,12 @@ class LiveFront:
             return self.live.pins.of(version)[0].schema if version in self.live.pins.loaded() else None
         return self.live.ready[champion].schema if champion else None
 
+    def classes(self, version: str = "") -> Sequence[str]:
+        known = version or self.live.state.champion or ""
+        if known in self.live.ready:
+            return self.live.ready[known].classes
+        return self.live.pins.of(known)[0].classes if known in self.live.pins.loaded() else ()
+
     def loaded(self) -> Sequence[str]:
         return self.live.pins.loaded()
 

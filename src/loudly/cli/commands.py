@@ -297,6 +297,7 @@ def predict(file: Path, files: str, target: Path, version: str | None, as_json: 
 
         made = operate.predict(app.system, opened, files, target, version, tell_progress)
     told = [f"{made.rows:,} rows answered by {made.version}: {made.files[0]}"]
+    told += [f"each prediction scores {', '.join(made.classes)}, in this order"] if made.classes else []
     told += [f"LOUD {made.aside:,} rows set aside, with reasons: {made.files[1]}"] if made.aside else []
     told += [f"LOUD {made.fallbacks:,} rows answered by the fallback: the model failed on them"] if made.fallbacks else []
     say(plain(made), as_json, lambda: lines(told))

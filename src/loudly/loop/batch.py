@@ -35,6 +35,8 @@ ROWS = 16_384
 ANSWERED: dict[str, Any] = {"key": pl.String, "prediction": pl.List(pl.Float64), "version": pl.String, "fallback": pl.Boolean}
 ASIDE: dict[str, Any] = {"file": pl.String, "number": pl.Int64, "reason": pl.String, "row": pl.String}
 SCORED: dict[str, Any] = {"file": pl.String, "_row": pl.Int64, **ANSWERED, "reason": pl.String, "row": pl.String}
+# The metadata of a file of answers that names the classes.
+NAMED = "loudly.classes"
 ArrowTable: TypeAlias = Any  # pyarrow's
 MakeFormats = Callable[[], Sequence[ModelFormat]]
 Progress = Callable[[int, int], None]
@@ -65,13 +67,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a batch. files: what was written. fallbacks: rows that the model could not answer."""
+    """What came of a batch. files: what was written.  fallbacks: rows that the model could not answer.
+
+    classes: of several classes, what each score of a prediction is of.
+    """
 
     version: str
     rows: int
     aside: int
     fallbacks: int
     files: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
 
 class RunPieces(Protocol):
@@ -161,11 +167,17 @@ def check_columns(pieces: Sequence[Piece], schema: Schema) -> None:
 
 
 def write(
-    tables: Iterable[ArrowTable], out: Path, version: str, *, classes: bool, total: int, progress: Progress | None = None
+    tables: Iterable[ArrowTable],
+    out: Path,
+    version: str,
+    *,
+    classes: tuple[str, ...] = (),
+    total: int,
+    progress: Progress | None = None,
 ) -> Done:
     """Writes scored tables: answers to `out`, rows set aside to `out` with `.aside` in its name; whole files or none.
 
-    classes: whether a prediction is a list (one probability a class).
+    classes: of several classes, which the scores are of: a prediction is then a list, and the file's metadata name them.
     """
     beside = _beside(out)
     drafts = {out: out.with_suffix(".draft"), beside: beside.with_suffix(".draft")}
@@ -174,6 +186,7 @@ def write(
     answer = pl.col("prediction") if classes else pl.col("prediction").list.first()
     columns = [pl.col("key"), answer, pl.col("version"), pl.col("fallback")]
     good_as = pl.DataFrame(schema=SCORED).select(columns).to_arrow().schema
+    good_as = good_as.with_metadata({NAMED: json.dumps(classes)}) if classes else good_as
     bad_as = pl.DataFrame(schema=ASIDE).to_arrow().schema
     try:
         with pq.ParquetWriter(drafts[out], good_as) as answers, pq.ParquetWriter(drafts[beside], bad_as) as others:
@@ -195,7 +208,7 @@ def write(
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)
-    return Done(version, rows, aside, fallbacks, (str(out), str(beside)) if aside else (str(out),))
+    return Done(version, rows, aside, fallbacks, (str(out), str(beside)) if aside else (str(out),), classes)
 
 
 def _beside(out: Path) -> Path:

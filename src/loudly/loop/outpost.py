@@ -102,6 +102,11 @@ class Outpost:
             return None
         return (standing.named[version] if version else standing.router).routing.schema
 
+    def classes(self, version: str = "") -> tuple[str, ...]:
+        """Of a version that answers, of the champion for "": the classes that its scores are of."""
+        ready = self._ready.get(version or self.version or "")
+        return ready.classes if ready is not None else ()
+
     def loaded(self) -> tuple[str, ...]:
         """All that can be asked by name."""
         return tuple(self._standing.named) if self._standing is not None else ()

@@ -29,7 +29,8 @@ class Front(Protocol):
     `answer` may be called from many threads. What it leaves to be folded is folded by `settle`, which a server calls between
     answers. Where no answer came in time, `give_up` answers by the constant, at once, and `lose` takes note that nobody did.
     `refuse` takes note of rows that do not fit the champion's schema, and why.
-    `version` is the champion. `schema` is of a version that is loaded, of the champion for "". `loaded` can be asked by name;
+    `version` is the champion. `schema` is of a version that is loaded, of the champion for "". `classes` are
+    those that scores are of, in their order: of one score the last one, none of a regression. `loaded` can be asked by name;
     `repository` tells of every version that is registered whether it can, and why not; `load` and `unload` change that.
     `promote` makes a version champion where the ledger is still at `position`, and raises StaleWriter where it is not.
     `verdict` is on a version, or for None on the candidate of the running rollout.
@@ -49,6 +50,8 @@ class Front(Protocol):
     def version(self) -> str | None: ...
 
     def schema(self, version: str = "") -> Schema | None: ...
+
+    def classes(self, version: str = "") -> Sequence[str]: ...
 
     def loaded(self) -> Sequence[str]: ...
 
