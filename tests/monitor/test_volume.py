@@ -46,15 +46,15 @@ def test_years_of_calm_traffic_hardly_raise_an_alarm(apart: float, weekend: floa
 
 
 @pytest.mark.parametrize("weekend", [1.0, 0.3])
-def test_three_quarters_of_the_rows_lost_are_found_within_a_day(weekend: float) -> None:
+def test_three_quarters_of_the_rows_lost_are_found_within_a_day_or_so(weekend: float) -> None:
     after = []
     for seed in range(8):
         rows = stream(seed, 45, apart=0.05, weekend=weekend)
         rows[40 * 24 :] //= 4
         ((begun, _),) = alarms(rows)
         after.append(begun - 40 * 24)
-    assert min(after) >= 6
-    assert max(after) <= 26
+    assert min(after) >= 12
+    assert max(after) <= 32
 
 
 def test_a_holiday_that_is_as_quiet_as_a_week_end_is_none_and_what_lasts_is_told_and_then_usual() -> None:
@@ -74,6 +74,17 @@ def test_an_outage_of_some_hours_is_over_when_24_hours_are_as_usual_and_teaches_
     first, second = alarms(rows)
     assert 40 * 24 < first[0] < 41 * 24 < first[1] < 42 * 24
     assert 50 * 24 < second[0] < 51 * 24 < second[1] < 52 * 24
+
+
+def test_a_batch_a_day_may_be_some_hours_late_but_not_half_a_day_and_not_be_small() -> None:
+    rows = np.zeros(24 * 40, dtype=int)
+    rows[3::24] = 1000
+    rows[30 * 24 + 3], rows[30 * 24 + 8] = 0, 1000
+    assert alarms(rows) == [], "five hours late"
+    rows[34 * 24 + 3] = 300
+    ((begun, over),) = alarms(rows)
+    assert 34 * 24 + 4 <= begun <= 34 * 24 + 12
+    assert over == 35 * 24 + 4
 
 
 def test_nobody_knows_before_two_weeks_or_of_few_rows() -> None:
@@ -129,7 +140,7 @@ def test_a_server_that_loses_most_of_its_rows_pages_and_is_calm_when_they_are_ba
             live.tick()
     told = [r.event for r in live.stores.ledger.read() if r.event.data.get("cause") == MOST_REQUESTS]
     assert [e.kind for e in told] == ["alarm_raised", "alarm_cleared"]
-    assert SINCE + 18 * DAY + 12 * HOUR < told[0].at <= SINCE + 19 * DAY
+    assert SINCE + 18 * DAY + 18 * HOUR < told[0].at <= SINCE + 19 * DAY
     assert told[1].at <= SINCE + 20 * DAY
-    assert "rows came in 24 hours; in each 24 hours of the 1" in str(told[0].data["reason"])
+    assert "rows came in 24 hours at most; in each 24 hours of the 1" in str(told[0].data["reason"])
     assert "as usual by now" in str(told[1].data) or "as is usual by now" in str(told[1].data)

@@ -78,8 +78,8 @@ class LiveFront:
 
     def classes(self, version: str = "") -> Sequence[str]:
         known = version or self.live.state.champion or ""
-        if known in self.live.ready:
-            return self.live.ready[known].classes
+        if (ready := self.live.ready.get(known)) is not None:
+            return ready.classes
         return self.live.pins.of(known)[0].classes if known in self.live.pins.loaded() else ()
 
     def loaded(self) -> Sequence[str]:

@@ -1,9 +1,10 @@
 """Rows that become fewer: a part of the traffic that is gone looks like nothing at all to every rate and share.
 
-Each hour the last 24 are held against each 24 hours before, of four weeks. It is an alarm where they have brought less than half
-of the fewest of these, and less by more than chance: by three standard deviations of the logarithm, as 24 hours differ from those
-of the same day of the week. So a quiet day of the week is usual, and a holiday like one is none; for the first fourteen days
-nobody knows. As many of the fewest as there were days of alarm are no measure, three at most: what lasts longer has been told.
+Each hour the last 24 are held against each 24 hours before, of four weeks. It is an alarm where they have brought less than half of
+the fewest of these, and so have all 24 that ended up to six hours ago (a batch a day may be late), and less by more than chance: by
+three standard deviations of the logarithm, as 24 hours differ from those of the same day of the week. So a quiet day of the week is
+usual, and a holiday like one is none; for the first fourteen days nobody knows. As many of the fewest as there were days of alarm
+are no measure, three at most: what lasts longer has been told.
 
 Source: the deviation is the median of the absolute ones, times 1.4826 (Hampel 1974).
 """
@@ -23,6 +24,7 @@ OF_DAY = DAY // HOUR
 LEARNING, MOST, WEEK = 14, 28, 7
 # Fewer rows in 24 hours say nothing.
 FEWEST, PART, DEVIATIONS = 50, 0.5, 3.0
+LATE = 6
 TOLD = 3
 
 
@@ -63,7 +65,8 @@ class Volume:
         if known < LEARNING:
             return None
         hours = np.array([self._rows[h] for h in range(hour - (known + 1) * OF_DAY, hour)])
-        newest, *before = hours.reshape(-1, OF_DAY).sum(axis=1)[::-1].tolist()
+        before = hours[:-OF_DAY].reshape(-1, OF_DAY).sum(axis=1)[::-1].tolist()
+        newest = max(int(hours[len(hours) - late - OF_DAY : len(hours) - late].sum()) for late in range(LATE + 1))
         told = len({ago for few in self._few if few < hour and (ago := (hour - few - 1) // OF_DAY) < known})
         fewest = sorted(before)[min(told, TOLD)]
         if fewest < FEWEST or newest >= PART * fewest:
@@ -71,7 +74,7 @@ class Volume:
         far = math.log(fewest / max(newest, 0.5))
         if far < DEVIATIONS * _deviation(np.log(np.maximum(before, 0.5))):
             return None
-        said = f"{newest:,} rows came in 24 hours; in each 24 hours of the {known} days before mostly {fewest:,} and more"
+        said = f"{newest:,} rows came in 24 hours at most; in each 24 hours of the {known} days before mostly {fewest:,} and more"
         evidence = Evidence(
             "rows of 24 hours", float(newest), n=sum(before), about="requests", unit="rows", tolerance=PART * fewest
         )
