@@ -86,6 +86,38 @@ def test_what_is_no_table_is_named(source: object) -> None:
         read_table(source)
 
 
+def csv_of(folder: Path, *files: str) -> pl.DataFrame:
+    for number, text in enumerate(files):
+        (folder / f"part{number}.csv").write_text(text)
+    return read_table(folder / "part*.csv")
+
+
+def test_texts_are_typed_by_all_of_their_rows_and_an_empty_column_by_the_other_files(tmp_path: Path) -> None:
+    whole = "".join(f"{i},{i}\n" for i in range(300))
+    (tmp_path / "late.csv").write_text(f"id,x\n{whole}300,3.5\n")
+    (tmp_path / "late.jsonl").write_text('{"x": 1}\n' * 300 + '{"x": 3.5}\n')
+    assert read_table(tmp_path / "late.csv")["x"].dtype == read_table(tmp_path / "late.jsonl")["x"].dtype == pl.Float64
+    made = csv_of(tmp_path, "id,x,at,none\n1,,,\n", "id,x,at,none\n2,3.5,2024-01-02 10:00:00,\n", "id,x,at,none\n3,4,,\n")
+    assert made.rows() == [(1, None, None, None), (2, 3.5, datetime(2024, 1, 2, 10), None), (3, 4.0, None, None)]
+    assert made["none"].dtype == pl.String
+
+
+def test_files_of_one_table_may_order_their_columns_but_not_lack_or_add_any(tmp_path: Path) -> None:
+    assert csv_of(tmp_path, "id,x\n1,2\n", "x,id\n4,3\n").rows() == [(1, 2), (3, 4)]
+    with pytest.raises(DataError, match=r"columns of the first, .*part0.csv.*\n.*part1.csv lacks x and also has y, z\n"):
+        csv_of(tmp_path, "id,x\n1,2\n", "id,y,z\n1,2,3\n")
+
+
+def test_a_file_that_cannot_be_read_and_files_of_other_types_are_named(tmp_path: Path) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"torn\.parquet cannot be read"):
+        read_table(tmp_path / "torn.parquet")
+    pl.DataFrame({"x": [[1]]}).write_parquet(tmp_path / "a1.parquet")
+    pl.DataFrame({"x": [1.5]}).write_parquet(tmp_path / "a2.parquet")
+    with pytest.raises(DataError, match="columns of other types"):
+        read_table(tmp_path / "a*.parquet")
+
+
 def test_an_unknown_ending_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "t.parqet").write_bytes(b"")
     with pytest.raises(DataError, match=r"did you mean '\.parquet'"):

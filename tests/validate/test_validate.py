@@ -182,6 +182,10 @@ def test_what_would_be_another_value_is_set_aside(kind: Kind, sent: pl.Series, r
         ("freshness", lambda t: t.with_columns(at=pl.col("at").dt.offset_by("-3y"))),
         ("inputs present", lambda t: t.with_columns(x1=pl.when(pl.int_range(pl.len()) == 0).then(1.0))),
         ("inputs vary", lambda t: t.with_columns(x1=pl.lit(3.0))),
+        (
+            "inputs of one type",
+            lambda t: t.with_columns(x1=pl.when(pl.int_range(pl.len()) == 7).then(pl.lit("N/A")).otherwise(pl.col("x1").cast(str))),
+        ),
     ],
 )
 def test_each_check_fails_on_its_damage_alone(world: pl.DataFrame, name: str, harm: object) -> None:
@@ -228,3 +232,28 @@ def test_a_label_that_is_no_number_is_named(world: pl.DataFrame) -> None:
     odd = world.with_columns(z=pl.when(pl.int_range(pl.len()) < 2).then(float("nan")).otherwise(1.5))
     with pytest.raises(DataError, match=r"The label column 'z' holds NaN.*\n.*2 of .*\n.*fill_nan"):
         refuse_odd_numbers(odd, "z")
+
+
+def test_a_number_that_a_few_texts_spoil_is_named_and_codes_are_asked_after() -> None:
+    world = make_world(days=20)
+    n = world.height
+
+    def judged(values: list[str]) -> tuple[str, str]:
+        table = world.with_columns(odd=pl.Series(values))
+        found = CHECKS["of_one_type"](table, infer_schema(table, label="y", time="at", key="id"), NOW)
+        return found.decision, found.reason
+
+    measured = [f"{i / 7:.3f}" for i in range(n)]
+    decision, reason = judged(["n/a", "-", *measured[2:]])
+    assert decision == "FAIL"
+    assert f"odd is text for 2 of {n:,} values, e.g. 'n/a', and else a number: leave such values empty" in reason
+    decision, reason = judged(["K1A", *(f"{10_000 + i % 50}" for i in range(1, n))])
+    assert decision == "UNDECIDED", "codes of digits and letters are codes"
+    assert "else a whole number" in reason
+    for calm in (
+        measured,
+        [f"V{i}" if i % 8 == 0 else f"{400 + i / 10}" for i in range(n)],
+        ["a", "b"] * (n // 2),
+        ["1", "x"] * (n // 2),
+    ):
+        assert judged(calm)[0] == "PASS"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,15 @@ from loudly.errors import DataError, nearest
 
 pa = late("pyarrow")
 
+# Texts are typed by all of their rows: a column of whole numbers may have its first fraction in the last one.
 READERS: dict[str, Callable[[str], pl.LazyFrame]] = {
-    ".csv": partial(pl.scan_csv, try_parse_dates=True),
+    ".csv": partial(pl.scan_csv, try_parse_dates=True, infer_schema_length=None),
     ".parquet": pl.scan_parquet,
     ".pq": pl.scan_parquet,
     ".arrow": pl.scan_ipc,
     ".ipc": pl.scan_ipc,
-    ".jsonl": pl.scan_ndjson,
-    ".ndjson": pl.scan_ndjson,
+    ".jsonl": partial(pl.scan_ndjson, infer_schema_length=None),
+    ".ndjson": partial(pl.scan_ndjson, infer_schema_length=None),
 }
 
 
@@ -45,8 +46,9 @@ def read_table(source: object) -> pl.DataFrame:
 
     Times become microseconds in UTC without a zone; keys of any type become text where they are joined. What pandas calls
     missing, NaN among it, is null.
-    Raises: DataError for a source of no known kind, a file that is not there or of an unknown ending, a pandas table whose columns
-    have no one type.
+    A column that is empty in one file has the type that it has in the others; whole numbers and fractions are one type.
+    Raises: DataError for a source of no known kind, a file that is not there, of an unknown ending or that cannot be read, files of
+    one table with other columns or types, a pandas table whose columns have no one type.
     """
     match source:
         case pl.DataFrame():
@@ -71,9 +73,34 @@ def _read_files(pattern: str) -> pl.DataFrame:
     ending = Path(paths[0]).suffix.lower()
     if ending not in READERS:
         raise DataError(f"Files ending in {ending!r} are not read.", do=nearest(ending, READERS))
-    read = READERS[ending]
-    frames: list[pl.DataFrame] = [read(path).collect() for path in paths]
-    return pl.concat(frames, how="vertical_relaxed")
+    frames = {path: _read_file(path, READERS[ending]) for path in paths}
+    return frames[paths[0]] if len(paths) == 1 else _together(frames)
+
+
+def _read_file(path: str, read: Callable[[str], pl.LazyFrame]) -> pl.DataFrame:
+    try:
+        return read(path).collect()
+    except pl.exceptions.PolarsError as wrong:
+        raise DataError(f"{path} cannot be read.", seen=str(wrong).splitlines()[0], do="Mend the file, or leave it out.") from wrong
+
+
+def _together(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Files as one table: the columns of the first, whatever their order in the others."""
+    (first, one), *others = frames.items()
+    for path, other in others:
+        gone, new = ([c for c in a.columns if c not in b.columns] for a, b in ((one, other), (other, one)))
+        if gone or new:
+            seen = f"{path} " + " and ".join(f"{what} {', '.join(c)}" for what, c in (("lacks", gone), ("also has", new)) if c)
+            do = "Give files that have the same columns, or return one table."
+            raise DataError(f"Files of one table have the columns of the first, {first}.", seen=seen, do=do)
+    empty = {path: [s.name for s in frame if s.dtype == pl.String and s.null_count() == len(s)] for path, frame in frames.items()}
+    typed = [frame.select(one.columns).with_columns(pl.lit(None).alias(c) for c in empty[path]) for path, frame in frames.items()]
+    try:
+        table = pl.concat(typed, how="vertical_relaxed")
+    except pl.exceptions.PolarsError as wrong:
+        do = "Write the column with one type, or return one table."
+        raise DataError("Files of one table have columns of other types.", seen=str(wrong).splitlines()[0], do=do) from wrong
+    return table.with_columns(pl.col(pl.Null).cast(pl.String))
 
 
 def _from_pandas(source: object) -> pl.DataFrame:

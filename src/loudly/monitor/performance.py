@@ -19,6 +19,7 @@ from loudly.stats.auc import auc
 from loudly.stats.confidence_sequence import radius
 
 SUBJECT = "performance"
+SO_FAR = "labelled rows so far, of windows that began under this champion"
 BIAS_ERRORS = 2.0
 FEWEST_WINDOWS = 3
 
@@ -58,7 +59,7 @@ def calibration(trail: Trail, settings: MonitorSettings, now: int, since: int, *
     truth, score, windows = _trailing(trail, settings, now, since)
     if len(truth) < settings.enough or score.ndim != 1:
         missing = f"{settings.enough - len(truth):,} more labelled rows" if score.ndim == 1 else "scores of two classes"
-        return Verdict(Decision.UNDECIDED, "calibration", f"{len(truth):,} labelled rows so far", missing=missing)
+        return Verdict(Decision.UNDECIDED, "calibration", f"{len(truth):,} {SO_FAR}", missing=missing)
     told, days = f"{len(truth):,} labelled rows", len(np.unique(windows))
     if days < FEWEST_WINDOWS:
         missing = f"labelled rows of at least {FEWEST_WINDOWS} windows"
@@ -90,7 +91,7 @@ def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: Mo
     truth, score, _windows = _trailing(trail, settings, now, since)
     if len(truth) < settings.enough or expected is None:
         lacking = f"{settings.enough - len(truth):,} more labelled rows" if expected is not None else "an expectation"
-        return Verdict(Decision.UNDECIDED, SUBJECT, f"{len(truth):,} labelled rows so far", missing=lacking)
+        return Verdict(Decision.UNDECIDED, SUBJECT, f"{len(truth):,} {SO_FAR}", missing=lacking)
     if lacking := _lacking(metric, truth, score):
         return Verdict(Decision.UNDECIDED, SUBJECT, f"{len(truth):,} labelled rows cannot tell", missing=lacking)
     found = measured(metric, truth, score, settings.alpha)

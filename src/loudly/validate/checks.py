@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
+from loudly.core.canon import Json
 from loudly.core.clock import DAY, iso, span
 from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Verdict
 
@@ -13,6 +14,8 @@ Check = Callable[[pl.DataFrame, Schema, int], Verdict]
 LEAST_CLASS = 0.01
 MOST_MISSING = 0.95
 STALE = 400 * DAY
+# A text column that is numbers but for so few values, of so many kinds, is a number that something spoils; a code has no fractions.
+FEW_TEXTS, MANY_NUMBERS, FRACTIONS = 0.05, 20, 0.1
 
 
 def judge_table(table: pl.DataFrame, schema: Schema, *, now: int) -> tuple[Verdict, ...]:
@@ -77,6 +80,37 @@ def varied(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
     return Verdict(Decision.PASS, "inputs vary", f"{len(numbers)} numeric inputs vary")
 
 
+def of_one_type(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
+    """No number is text because of a few values: one "N/A" makes categories of a whole column."""
+    subject, mixed = "inputs of one type", [m for f in schema.inputs if (m := _mixed(table, f.name)) is not None]
+    if not mixed:
+        return Verdict(Decision.PASS, subject, "no text column is numbers but for a few values")
+    told = "; ".join(
+        f"{e.about} is text for {e.detail['texts']:,} of {e.n:,} values, e.g. {e.detail['example']!r}" for e, _ in mixed
+    )
+    evidence = tuple(e for e, _ in mixed)
+    if any(measured for _, measured in mixed):
+        reason = f"{told}, and else a number: leave such values empty, mend them, or ignore the column"
+        return Verdict(Decision.FAIL, subject, reason, evidence)
+    return Verdict(Decision.UNDECIDED, subject, f"{told}, and else a whole number", evidence, missing="whether these are codes")
+
+
+def _mixed(table: pl.DataFrame, name: str) -> tuple[Evidence, bool] | None:
+    """A text column that is numbers but for a few values, and whether these have fractions."""
+    if name not in table.columns or table[name].dtype != pl.String:
+        return None
+    values = table[name].drop_nulls()
+    numbers = values.cast(pl.Float64, strict=False)
+    texts = values.filter(numbers.is_null())
+    known = numbers.drop_nulls()
+    if not 0 < len(texts) <= FEW_TEXTS * len(values) or known.n_unique() < MANY_NUMBERS:
+        return None
+    measured = float((known != known.round()).mean() or 0.0) > FRACTIONS  # type: ignore[arg-type]
+    detail: dict[str, Json] = {"texts": len(texts), "example": texts[0]}
+    share = len(texts) / len(values)
+    return Evidence("values that are no number", share, n=len(values), about=name, tolerance=0.0, detail=detail), measured
+
+
 def balanced(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
     """Every class has at least 1 % of the labelled rows, and there are two or more; numbers differ."""
     (label,) = schema.role(Role.LABEL)
@@ -102,5 +136,6 @@ CHECKS: dict[str, Check] = {
     "fresh": fresh,
     "present": present,
     "varied": varied,
+    "of_one_type": of_one_type,
     "balanced": balanced,
 }
