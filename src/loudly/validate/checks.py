@@ -90,7 +90,8 @@ def of_one_type(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
     )
     evidence = tuple(e for e, _ in mixed)
     if any(measured for _, measured in mixed):
-        reason = f"{told}, and else a number: leave such values empty, mend them, or ignore the column"
+        do = "leave such values empty, mend them, make the column Categorical if these are names, or ignore it"
+        reason = f"{told}, and else a number: {do}"
         return Verdict(Decision.FAIL, subject, reason, evidence)
     return Verdict(Decision.UNDECIDED, subject, f"{told}, and else a whole number", evidence, missing="whether these are codes")
 
