@@ -250,8 +250,13 @@ def test_a_number_that_a_few_texts_spoil_is_named_and_codes_are_asked_after() ->
     decision, reason = judged(["K1A", *(f"{10_000 + i % 50}" for i in range(1, n))])
     assert decision == "UNDECIDED", "codes of digits and letters are codes"
     assert "else a whole number" in reason
+    assert judged([f" {value}" for value in measured]) == ("UNDECIDED", "odd holds numbers as text, e.g. '0.000'")
+    spoilt = world.with_columns(odd=pl.Series(["n/a", *measured[1:]]).cast(pl.Categorical))
+    assert CHECKS["of_one_type"](spoilt, infer_schema(spoilt, label="y", time="at", key="id"), NOW).passed, (
+        "it was said to be names"
+    )
     for calm in (
-        measured,
+        [f"{10_000 + i % 50}" for i in range(n)],
         [f"V{i}" if i % 8 == 0 else f"{400 + i / 10}" for i in range(n)],
         ["a", "b"] * (n // 2),
         ["1", "x"] * (n // 2),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import polars as pl
 
-from loudly.core.canon import Json
 from loudly.core.clock import DAY, iso, span
 from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Verdict
 
@@ -81,35 +80,34 @@ def varied(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
 
 
 def of_one_type(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
-    """No number is text because of a few values: one "N/A" makes categories of a whole column."""
-    subject, mixed = "inputs of one type", [m for f in schema.inputs if (m := _mixed(table, f.name)) is not None]
+    """No number is text because of a few values, one "N/A" makes categories of a whole column, or because it was written so."""
+    subject, mixed = "inputs of one type", [m for f in schema.inputs if (m := _numbers_as_text(table, f.name)) is not None]
     if not mixed:
-        return Verdict(Decision.PASS, subject, "no text column is numbers but for a few values")
-    told = "; ".join(
-        f"{e.about} is text for {e.detail['texts']:,} of {e.n:,} values, e.g. {e.detail['example']!r}" for e, _ in mixed
-    )
-    evidence = tuple(e for e, _ in mixed)
-    if any(measured for _, measured in mixed):
+        return Verdict(Decision.PASS, subject, "no text column is one of numbers")
+    evidence, told = tuple(m[0] for m in mixed), "; ".join(m[1] for m in mixed)
+    if any(spoilt for *_, spoilt in mixed):
         do = "leave such values empty, mend them, make the column Categorical if these are names, or ignore it"
-        reason = f"{told}, and else a number: {do}"
-        return Verdict(Decision.FAIL, subject, reason, evidence)
-    return Verdict(Decision.UNDECIDED, subject, f"{told}, and else a whole number", evidence, missing="whether these are codes")
+        return Verdict(Decision.FAIL, subject, f"{told}: {do}", evidence)
+    return Verdict(Decision.UNDECIDED, subject, told, evidence, missing="whether these are names (Categorical) or numbers")
 
 
-def _mixed(table: pl.DataFrame, name: str) -> tuple[Evidence, bool] | None:
-    """A text column that is numbers but for a few values, and whether these have fractions."""
+def _numbers_as_text(table: pl.DataFrame, name: str) -> tuple[Evidence, str, bool] | None:
+    """A text column of numbers: what is told of it, and whether these have fractions and a few other values spoil them."""
     if name not in table.columns or table[name].dtype != pl.String:
         return None
-    values = table[name].drop_nulls()
+    values = table[name].drop_nulls().str.strip_chars()
     numbers = values.cast(pl.Float64, strict=False)
-    texts = values.filter(numbers.is_null())
-    known = numbers.drop_nulls()
-    if not 0 < len(texts) <= FEW_TEXTS * len(values) or known.n_unique() < MANY_NUMBERS:
+    texts, known = values.filter(numbers.is_null()), numbers.drop_nulls()
+    if len(texts) > FEW_TEXTS * len(values) or known.n_unique() < MANY_NUMBERS:
         return None
-    measured = float((known != known.round()).mean() or 0.0) > FRACTIONS  # type: ignore[arg-type]
-    detail: dict[str, Json] = {"texts": len(texts), "example": texts[0]}
-    share = len(texts) / len(values)
-    return Evidence("values that are no number", share, n=len(values), about=name, tolerance=0.0, detail=detail), measured
+    fractions = float((known != known.round()).mean() or 0.0) > FRACTIONS  # type: ignore[arg-type]
+    if not (len(texts) or fractions):
+        return None
+    evidence = Evidence("values that are no number", len(texts) / len(values), n=len(values), about=name, tolerance=0.0)
+    if not len(texts):
+        return evidence, f"{name} holds numbers as text, e.g. {values[0]!r}", False
+    kind = "a number" if fractions else "a whole number"
+    return evidence, f"{name} is text for {len(texts):,} of {len(values):,} values, e.g. {texts[0]!r}, and else {kind}", fractions
 
 
 def balanced(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
