@@ -74,13 +74,19 @@ class Side:
 
 
 class Seen:
-    """Counts of one arm's scores by class and bin, for many runs: what a new row is placed among."""
+    """Counts of one arm's scores by class and bin, for many runs: what a new row is placed among; and its AUC as of now."""
 
     def __init__(self, runs: int) -> None:
         self.counts, self.blocks = (np.zeros(shape, dtype=np.float32) for shape in ((runs, 2, BLOCK, BLOCK), (runs, 2, BLOCK)))
+        self.won = np.zeros(runs)
 
     def keep(self, kept: np.ndarray) -> None:
-        self.counts, self.blocks = self.counts[kept], self.blocks[kept]
+        self.counts, self.blocks, self.won = self.counts[kept], self.blocks[kept], self.won[kept]
+
+    def area(self) -> np.ndarray:
+        """The AUC of all rows so far; 0 where a class has not come."""
+        pairs: np.ndarray = self.blocks.sum(axis=2).astype(np.float64).prod(axis=1)
+        return np.asarray(self.won / np.maximum(pairs, 1))
 
     def place(self, r: np.ndarray, truth: np.ndarray, score: np.ndarray) -> np.ndarray:
         """Placements of one row of each of the runs r, which is then counted."""
@@ -92,8 +98,10 @@ class Seen:
         under, total = under.astype(np.float64), blocks.sum(axis=1).astype(np.float64)
         self.counts[r, truth, high, low] += 1
         self.blocks[r, truth, high] += 1
+        pairs = np.where(truth == 1, under, total - under)
+        self.won[r] += pairs
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(total > 0, np.where(truth == 1, under, total - under) / total, np.nan)
+            return np.where(total > 0, pairs / total, np.nan)
 
 
 def radii(n: np.ndarray, deviation: np.ndarray, alpha: float, best_at: int = 3000) -> np.ndarray:
@@ -198,6 +206,8 @@ class Rollouts:
             both = np.where((n[0] > 1) & (n[1] > 1), n[0] + n[1], 0)
             error2 = sum(v / np.maximum(k, 1) for v, k in zip(variance, n, strict=True))
             effect, reach = mean[1] - mean[0], radii(both, np.sqrt(both * error2), self.spec.alpha)
+        if self.seen:
+            effect = self.seen[1].area() - self.seen[0].area()
         return effect, effect - reach, effect + reach
 
     def _decide(self, i: int, may: np.ndarray, at: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
+from sklearn.metrics import roc_auc_score
 
 from loudly.core.clock import DAY
 from loudly.core.seams import Feedback, Floats
@@ -148,7 +149,7 @@ def placed(truth: Floats, score: Floats, among: Floats, of_among: Floats) -> Flo
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_of_an_auc_it_is_the_gap_of_placements_with_the_error_of_delong(paired: bool) -> None:
+def test_of_an_auc_it_is_the_gap_over_all_rows_with_the_error_of_delong(paired: bool) -> None:
     """S10 / m + S01 / n over the placements of positives and of negatives, in each arm by itself where each has its own rows."""
     rng, alpha, n = np.random.default_rng(3), 0.05, FIRST + ROWS
     truth = (rng.random(n) < 0.3).astype(float)
@@ -161,21 +162,21 @@ def test_of_an_auc_it_is_the_gap_of_placements_with_the_error_of_delong(paired: 
     before, after = slice(0, FIRST), slice(FIRST, n)
     days = [day(0, arm[before], truth[before], {k: v[before] for k, v in met.items()}, [f"first{i}" for i in range(FIRST)])]
     days.append(day(1, arm[after], truth[after], {k: v[after] for k, v in met.items()}, units(ROWS)))
-    places, positive = [], truth[after] > 0.5
+    places, areas, positive = [], [], truth[after] > 0.5
     for i, score in enumerate(scores.values()):
-        seen = np.ones(FIRST, dtype=bool) if paired else arm[before] == i
-        places.append(placed(truth[after], score[after], truth[before][seen], score[before][seen]))
+        seen = np.ones(n, dtype=bool) if paired else arm == i
+        places.append(placed(truth[after], score[after], truth[seen], score[seen]))
+        areas.append(roc_auc_score(truth[seen], score[seen]))
     streams = [(places[1] - places[0], positive)]
     if not paired:
         streams = [(place[arm[after] == i], positive[arm[after] == i]) for i, place in enumerate(places)]
-    means = [(x[p].mean() + x[~p].mean()) / 2 for x, p in streams]
     error2 = sum(x[p].var(ddof=1) / p.sum() + x[~p].var(ddof=1) / (~p).sum() + 2 / len(x) ** 2 for x, p in streams)
-    effect = means[-1] - (0.0 if paired else means[0])
     half = reach(ROWS, math.sqrt(error2), alpha)
     spec = parse_rollout("canary 10% 100%", alpha=alpha, paired=True) if paired else parse_rollout("ab 40% for 30d", alpha=alpha)
     strategy: Any = (Canary if paired else Ab)(spec, metric("roc_auc"))
     found = of(strategy, days).evidence[0]
-    assert width(found) == pytest.approx((effect, half, half), rel=0.03)
+    assert found.effect == pytest.approx(areas[1] - areas[0], abs=1e-12)
+    assert width(found)[1:] == pytest.approx((half, half), rel=0.03)
 
 
 # -- the verdict is the place of the interval -----------------------------------------------------------------------------------

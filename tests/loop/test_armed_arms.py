@@ -28,7 +28,7 @@ TEXTS = ["ab 40% 30% 30% for 20d", "thompson 0.3 among 3 for 20d", "linucb on x1
 
 
 def system_of(text: str, days: int = 2) -> System:
-    made = ungated(TABLE, text, margin=0.02, deadline=20 * DAY, days=days)
+    made = ungated(TABLE, text, margin=0.1, deadline=20 * DAY, days=days)  # six standard errors of what equal arms differ by
     return replace(made, labels=Labels(10 * DAY), slices=())
 
 

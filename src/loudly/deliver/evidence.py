@@ -21,7 +21,7 @@ from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, nothing_counted, rarest, rated
 from loudly.deliver.rollout import RolloutSpec
-from loudly.deliver.row_values import by_scores_seen, judged, ranks, values_of, with_seen
+from loudly.deliver.row_values import by_scores_seen, gap_seen, judged, ranks, values_of, with_seen
 from loudly.deliver.unlabelled import early, fewer, rest_of, unknown, unlabelled
 from loudly.metrics.table import MetricSpec
 from loudly.stats.arm_process import ArmProcess, arm_process_of
@@ -80,14 +80,14 @@ def add(
     by = rated(metric, evidence["rates"])
     if by.rates:
         evidence = {**evidence, "farthest": max(evidence["farthest"], by.reach or 0.0)}
-    values = {arm: values_of(evidence, feedback, arm, by) for arm in (CONTROL, CANDIDATE)}
     out = dict(evidence)
+    if by_scores_seen(metric):
+        out["seen"] = with_seen(evidence["seen"], feedback, paired)
+    values = {arm: values_of(feedback, arm, by, evidence["seen"][arm], out["seen"][arm]) for arm in (CONTROL, CANDIDATE)}
     out["rows"] = evidence["rows"] + len(feedback.truth)
     out["unscored"] = evidence["unscored"] + int((~judged(feedback, paired)).sum())
     out["arrived"] = arrived(evidence["arrived"], feedback)
     out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
-    if by_scores_seen(metric):
-        out["seen"] = {arm: with_seen(evidence["seen"][arm], feedback, arm) for arm in values}
     if metric.rates:
         out["rates"] = counted(evidence["rates"], feedback, len(metric.rates), paired)
     if evidence["rows"] + len(feedback.truth) <= WARM_UP and by_scores_seen(metric):
@@ -252,6 +252,8 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
     else:
         stream = difference(*(cautious(_by_unit(evidence, arm), _range(evidence, metric)) for arm in (CONTROL, CANDIDATE)))
         method, p_value = "two-arm asymptotic confidence sequence, units as clusters", None
+    if by_scores_seen(metric) and stream.n > 1:
+        stream = replace(stream, mean=gap_seen(metric, evidence["seen"]))
     effect, (low, high) = stream.mean, interval(stream, spec.alpha)
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}

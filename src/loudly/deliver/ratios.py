@@ -2,7 +2,7 @@
 
 A class may come more or less often than in the training; weights of then would make a large loss small. So rows are weighted by
 what was known before their batch: the rates of before count as if 30 rows of the rarest class had shown them, and those of the
-rollout as their rows. What is learned from a batch weights the next ones alone, as the placements of an AUC do.
+rollout as their rows. What is learned from a batch weights the next ones alone.
 """
 
 from __future__ import annotations

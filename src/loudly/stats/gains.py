@@ -1,4 +1,4 @@
-"""A stream of per-row values whose mean is a quality: plain means, or an AUC as a two-sample statistic.
+"""A stream of per-row values whose mean is a quality, or whose spread is that of one: plain means, or an AUC of two samples.
 
 An AUC depends on positives and on negatives: its variance is S10/m + S01/n (DeLong 1988), several times that of a mean over
 the same placements. The confidence sequence is the one for asymptotically linear estimators.

@@ -1,11 +1,10 @@
-"""AUC, and average precision, as a stream of values: each new row's placement among the rows of the other class seen so far.
+"""AUC, and average precision, of rows that come in batches: the value over all of them from counts, and what each row is worth.
 
-A positive's placement is the share of earlier negatives that score below it, a negative's the share of earlier positives
-that score above it (ties count half). Given the past, its expectation is the AUC against what was seen, so the running
-mean of paired placement differences is the difference of two AUCs, row by row, in [-1, 1]. Of average precision a row is worth what
-it changes, to first order, given the scores seen so far.
+A positive's placement is the share of the negatives seen that score below it, a negative's the share of the positives seen that
+score above it (ties count half). Their spread is that of the AUC; their mean is not the AUC, for the first rows are placed among
+few. Of average precision a row is worth what it changes, to first order, given the scores seen.
 
-Source: placement values as in DeLong 1988 and Pepe & Cai 2004, taken predictably (each row against its past only).
+Source: placement values as in DeLong 1988 and Pepe & Cai 2004.
 
 Scores are told apart on a fixed grid of 4,096 bins: by 1/1024 within [0, 1]; by 4 % of the distance from 0 and from 1, down to
 10⁻¹², for rare events have small probabilities; by 3 % of the distance beyond, for margins and rankings are no probabilities.
@@ -15,6 +14,8 @@ Cost: O(batch) with counts on the grid; memory 2 × 4,096 integers an arm.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -60,6 +61,31 @@ def placements(truth: Floats, score: Floats, negatives: Ints, positives: Ints) -
     return out
 
 
+def area_of(negatives: Ints, positives: Ints) -> float:
+    """The AUC of all scores that were counted, those of one bin as ties; NaN while a class has not been seen.
+
+    >>> area_of(*count(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.4, 0.8])))
+    0.875
+    """
+    pairs = int(negatives.sum()) * int(positives.sum())
+    return float(positives @ (np.cumsum(negatives) - negatives / 2)) / pairs if pairs else math.nan
+
+
+def average_precision_of(negatives: Ints, positives: Ints) -> float:
+    """The average precision of all scores that were counted, those of one bin as ties; NaN while no positive has been seen.
+
+    >>> average_precision_of(*count(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8]))).__round__(4)
+    0.8333
+    """
+    found, wrong = _from_above(positives), _from_above(negatives)
+    return float(positives @ (found / np.maximum(1, found + wrong))) / int(found[0]) if found[0] else math.nan
+
+
+def _from_above(counts: Ints) -> Ints:
+    """(bins,) how many are in each bin and in those above."""
+    return np.cumsum(counts[::-1])[::-1]
+
+
 def precision_values(truth: Floats, score: Floats, negatives: Ints, positives: Ints) -> Floats:
     """(n,) values whose mean is the average precision, to first order, against counts seen so far; NaN while a class has few.
 
@@ -72,7 +98,7 @@ def precision_values(truth: Floats, score: Floats, negatives: Ints, positives: I
         return np.full(len(truth), np.nan)
     share, bins, positive = m / (m + n), grid(score), truth > 0.5
     weight = positives / m
-    found, wrong = (np.cumsum(counts[::-1])[::-1] / total for counts, total in ((positives, m), (negatives, n)))
+    found, wrong = _from_above(positives) / m, _from_above(negatives) / n
     above = share * found + (1 - share) * wrong
     top = int(np.flatnonzero(above)[-1])
     above[top + 1 :], found[top + 1 :], wrong[top + 1 :] = above[top], found[top], wrong[top]
