@@ -1,7 +1,7 @@
 """A few labels come first, and thousands at once after them: what few rows happen to be judges nobody.
 
 A row is judged among the others by AUC and by average precision, so that where few have come the others are a matter of chance.
-Equal models were told apart in 20 to 35 of 100 such rollouts, at a risk of 5.
+Equal models were told apart in 20 to 35 of 100 such rollouts, at a risk of 5. By F1 a row was weighted by rates of before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from loudly.core.values import Arm, Verdict
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
 from loudly.deliver.rollout import parse_rollout
-from loudly.metrics.table import metric
+from loudly.metrics.table import by_rows, metric
 
 ARMS = (Arm("control", "m/1"), Arm("candidate", "m/2"))
 FLOWS = {
@@ -67,6 +67,34 @@ def test_equal_models_are_told_apart_no_more_often_than_promised(name: str, pair
     strategy = made(name, paired)
     wrong = sum(any(map(apart, looks(strategy, seed, FLOWS[flow], paired))) for seed in range(RUNS))
     assert wrong <= binom.ppf(0.999, RUNS, ALPHA) - 2  # 7 of 60, where 12 to 21 were
+
+
+@pytest.mark.parametrize("flow", [(8000,), (100, 8000)])
+@pytest.mark.parametrize("before", [0.5, 2.0])
+def test_a_loss_is_as_large_as_it_is_where_the_class_came_otherwise_before(before: float, flow: tuple[int, ...]) -> None:
+    """Rates of before weighted what came at once: where the class had come twice as often, a loss of .1 seemed to be .05."""
+    share, found, wrong = 0.05, np.array([0.7, 0.55]), 0.01
+
+    def ratio(of: float, hit: float) -> float:
+        return 2 * of * hit / (of * (1 + hit) + (1 - of) * wrong)
+
+    was = before * share
+    said, margin = was * found[0] + (1 - was) * wrong, ratio(share, found[0]) - ratio(share, found[1])
+    judged = by_rows("f1", ((1 - was, 1 - said, 0.9), (was, said, ratio(was, found[0]))))
+    strategy = Canary(parse_rollout("canary 50% 100%", margin=margin, alpha=ALPHA, days=1), judged)
+    promoted, effects = 0, []
+    for seed in range(RUNS):
+        rng, state = np.random.default_rng(seed), strategy.init(ARMS, 0)
+        for at, rows in enumerate(flow):
+            truth = (rng.random(rows) < share).astype(float)
+            said_yes = rng.random((2, rows)) < np.where(truth > 0, found[:, None], wrong)
+            scores = {arm.name: one.astype(float) for arm, one in zip(ARMS, said_yes, strict=True)}
+            units, arm = [f"{at}-{i}" for i in range(rows)], np.arange(rows) % 2
+            state, verdict = strategy.update(state, Feedback(at * DAY, units, arm, truth, scores, {}, [at]))
+        promoted += verdict.passed
+        effects.append(verdict.evidence[0].effect)
+    assert promoted <= binom.ppf(0.999, RUNS, ALPHA) - 2
+    assert float(np.mean(effects)) == pytest.approx(-margin, abs=4 * np.std(effects) / RUNS**0.5)
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -19,7 +19,7 @@ from loudly.core.values import Decision, Evidence, Verdict
 from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
 from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
-from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, nothing_counted, rarest, rated
+from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, gap_counted, nothing_counted, rarest, rated
 from loudly.deliver.rollout import RolloutSpec
 from loudly.deliver.row_values import by_scores_seen, gap_seen, judged, ranks, values_of, with_seen
 from loudly.deliver.unlabelled import early, fewer, rest_of, unknown, unlabelled
@@ -77,6 +77,8 @@ def add(
     if feedback.ripe:
         rows = replace(feedback, ripe=False, awaited=None)
         return {**evidence, "ripe": add(evidence.get("ripe") or nothing_yet(), rows, metric, paired, before)}
+    if metric.rates:
+        evidence = {**evidence, "rates": counted(evidence["rates"], feedback, len(metric.rates), paired)}
     by = rated(metric, evidence["rates"])
     if by.rates:
         evidence = {**evidence, "farthest": max(evidence["farthest"], by.reach or 0.0)}
@@ -88,8 +90,6 @@ def add(
     out["unscored"] = evidence["unscored"] + int((~judged(feedback, paired)).sum())
     out["arrived"] = arrived(evidence["arrived"], feedback)
     out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
-    if metric.rates:
-        out["rates"] = counted(evidence["rates"], feedback, len(metric.rates), paired)
     if evidence["rows"] + len(feedback.truth) <= WARM_UP and by_scores_seen(metric):
         return out
     if paired:
@@ -252,8 +252,9 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
     else:
         stream = difference(*(cautious(_by_unit(evidence, arm), _range(evidence, metric)) for arm in (CONTROL, CANDIDATE)))
         method, p_value = "two-arm asymptotic confidence sequence, units as clusters", None
-    if by_scores_seen(metric) and stream.n > 1:
-        stream = replace(stream, mean=gap_seen(metric, evidence["seen"]))
+    if stream.n > 1 and (by_scores_seen(metric) or metric.rates):
+        whole = gap_counted(metric, evidence["rates"]) if metric.rates else gap_seen(metric, evidence["seen"])
+        stream = replace(stream, mean=whole)
     effect, (low, high) = stream.mean, interval(stream, spec.alpha)
     known = effect if stream.n > 1 else None
     detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}

@@ -1,8 +1,8 @@
 """Which rates a ratio is followed by row by row: those of before the rollout, and what control shows in it.
 
-A class may come more or less often than in the training; weights of then would make a large loss small. So rows are weighted by
-what was known before their batch: the rates of before count as if 30 rows of the rarest class had shown them, and those of the
-rollout as their rows. What is learned from a batch weights the next ones alone.
+The effect is the difference of the two ratios over all rows; what each row is worth tells the spread alone. A class may come more
+or less often than in the training, and weights of then would make the spread small. So rows are weighted by what control shows in
+the rollout, with their batch; until it shows 30 rows of the rarest class, those of before count as if they were 30 more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from loudly.core.seams import Feedback
 from loudly.deliver.latency import CANDIDATE, CONTROL
-from loudly.metrics.table import MetricSpec, Rate, by_rows, decided, value_of
+from loudly.metrics.table import MetricSpec, Rate, by_rows, decided, ratio_of, value_of
 from loudly.shift.estimate.labelled import sound
 
 # Rows of the rarest class that the rates of before count as; and those without which nothing is judged.
@@ -42,10 +42,18 @@ def rated(metric: MetricSpec, seen: Mapping[str, Counts]) -> MetricSpec:
     """The metric by the rates of now; itself where it has none."""
     if not metric.rates or not seen[CONTROL]:
         return metric
-    before = FEWEST_OF_CLASS / min(share for share, _, _ in metric.rates)
+    few = min(came for came, _, _ in seen[CONTROL]) < FEWEST_OF_CLASS
+    before = FEWEST_OF_CLASS / min(share for share, _, _ in metric.rates) if few else 0.0
     rows = before + sum(came for came, _, _ in seen[CONTROL])
     now = (_mixed(metric.name, rate, before, of, rows) for rate, of in zip(metric.rates, seen[CONTROL], strict=True))
     return by_rows(metric.name, tuple(now))
+
+
+def gap_counted(metric: MetricSpec, seen: Mapping[str, Counts]) -> float:
+    """How much better the candidate is than control over all rows counted."""
+    counts = ([np.array([of], dtype=np.float64) for of in zip(*seen[arm], strict=True)] for arm in (CONTROL, CANDIDATE))
+    control, candidate = (float(ratio_of(metric.name, *each, several=len(metric.rates) > 2)[0]) for each in counts)
+    return candidate - control
 
 
 def rarest(seen: Mapping[str, Counts]) -> int:
