@@ -193,17 +193,17 @@ def _bad_candidate(table: pl.DataFrame, *, blind: bool) -> tuple[Replayed, dict[
     events = [r.event for r in made.events]
     judged = [e for e in events if e.kind == "gate_judged" and e.data["version"] == "flights/2"]
     back = [e for e in events if e.kind == "version_rolled_back"]
-    stopped = [e for e in events if e.kind == "rollout_judged"]
+    promoted = any(e.kind == "champion_changed" and e.data["version"] == "flights/2" for e in events)
     verdict = judged[0].data["verdict"]
     assert isinstance(verdict, dict)
+    by = ("the armed rollback" if promoted else "the canary") if back else "the gate"
     return made, {
         "gate": f"{verdict['decision']}: {verdict['reason']}",
         "overall": next((e for e in verdict["evidence"] if e["about"] == "roc_auc"), None),
-        "stopped_by": "canary" if back else ("gate" if verdict["decision"] != "PASS" else "nothing"),
+        "stopped_by": by if back or verdict["decision"] != "PASS" else "nothing",
         "stopped_at": iso(back[0].at) if back else iso(judged[0].at),
-        "reason": tell(stopped[-1]) if stopped else f"gate: {verdict['reason']}",
+        "reason": str(back[0].data["reason"]) if back else f"gate: {verdict['reason']}",
         "answers": back[0].data["answers"] if back else 0,
-        "promoted": any(e.kind == "champion_changed" and e.data["version"] == "flights/2" for e in events),
     }
 
 

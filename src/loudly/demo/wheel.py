@@ -69,7 +69,7 @@ def tell(figures: dict[str, Any], console: Console) -> None:
         console.print("\n[bold]A bad candidate[/] that passes on the mean:")
     for one in figures["bad"].values():
         console.print(f"  {one['name']}", markup=False)
-        stopped = f"stopped by the {one['stopped_by']} after {one['answers']:,} answers"
+        stopped = f"stopped by {one['stopped_by']} after {one['answers']:,} answers"
         console.print(f"      {stopped}: {one['reason'][:220]}", markup=False)
     console.print("\n[bold]MLflow[/] reads the same runs:")
     console.print(f"  {figures['policies'].get('stateless', {}).get('mirrored', 'no')}", markup=False)

@@ -71,7 +71,7 @@ def _tiles(figures: Mapping[str, Any]) -> str:
         named = [one for one in rehearsals.values() if _held(one)]
         shown.append((f"{len(named)} of {len(rehearsals)}", "broken feeds named, and none learned from"))
     if bad:
-        stopped = [one for one in bad.values() if one["stopped_by"] in ("gate", "canary", "shadow")]
+        stopped = [one for one in bad.values() if one["stopped_by"] != "nothing"]
         shown.append((f"{len(stopped)} of {len(bad)}", "bad candidates stopped"))
     return tiles(shown)
 
@@ -171,7 +171,7 @@ def _bad(bad: Mapping[str, Any]) -> Iterable[str]:
         answers = f"{one['answers']:,} answer{'' if one['answers'] == 1 else 's'}"
         yield (
             f'<div class="card"><h3>{escape(one["name"])}</h3>'
-            f"<p>Stopped by the <b>{escape(one['stopped_by'])}</b> on {escape(one['stopped_at'][:10])} after <b>{answers}</b>.</p>"
+            f"<p>Stopped by <b>{escape(one['stopped_by'])}</b> on {escape(one['stopped_at'][:10])} after <b>{answers}</b>.</p>"
             f'<p class="soft">{escape(one["reason"])}</p>{wide(dots(_intervals(one), "Candidate minus champion"))}</div>'
         )
 
