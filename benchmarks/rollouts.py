@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from rollout_traffic import ARMS, Traffic, World, feedback, ripened
-from scipy.special import gammaln
+from scipy.special import chdtrc, gammaln, ndtri, stdtrit
 
 from loudly.core.clock import DAY
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
-from loudly.deliver.days import today_with
+from loudly.deliver.days import HETEROGENEOUS, cochran, today_with
 from loudly.deliver.evidence import GUARD, WARM_UP, batches_p, nothing_yet, settled
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import metric
@@ -134,6 +134,7 @@ class Rollouts:
         self.units, self.off = np.zeros((runs, 2)), np.zeros(runs, dtype=bool)
         self.today = np.zeros(runs, dtype=np.int64)
         self.by_day: dict[int, tuple[int, dict[str, Any]]] = {}
+        self.over, self.q = np.zeros(runs, dtype=np.int64), np.zeros(runs)
         self.end, self.label, self.when = np.zeros(runs, dtype=np.int64), np.full(runs, -1), np.zeros(runs, dtype=np.int64)
 
     def run(self) -> Rollouts:
@@ -144,7 +145,9 @@ class Rollouts:
             at = self.traffic.at[i, self.live]
             over = at >= self.world.days * DAY
             midnight = np.minimum(at // DAY, self.world.days)
-            if self.spec.paired and (midnight > self.today).any():
+            if (midnight > self.today).any():
+                for r in np.flatnonzero((midnight > self.today) & (self.end[self.live] == 0)):
+                    self.over[r], self.q[r] = cochran(self._settled(int(self.live[r]), int(midnight[r]))["by_day"])
                 self._decide(i - 1, midnight > self.today, midnight * DAY)
                 self.today = np.maximum(self.today, midnight)
             done = over | (self.end[self.live] != 0)
@@ -158,7 +161,7 @@ class Rollouts:
         parts: list[Side | Seen] = [*self.sides, *self.seen]
         for part in parts:
             part.keep(kept)
-        for name in ("live", "days", "units", "off", "today"):
+        for name in ("live", "days", "units", "off", "today", "over", "q"):
             setattr(self, name, getattr(self, name)[kept])
 
     def _label(self, i: int) -> None:
@@ -206,9 +209,18 @@ class Rollouts:
             both = np.where((n[0] > 1) & (n[1] > 1), n[0] + n[1], 0)
             error2 = sum(v / np.maximum(k, 1) for v, k in zip(variance, n, strict=True))
             effect, reach = mean[1] - mean[0], radii(both, np.sqrt(both * error2), self.spec.alpha)
+            n = (both,)
         if self.seen:
             effect = self.seen[1].area() - self.seen[0].area()
+        rows = np.sum([side.n.sum(axis=1) for side in self.sides], axis=0)
+        reach = reach * self._wider(np.maximum(1.0, rows / np.maximum(1, n[0])))
         return effect, effect - reach, effect + reach
+
+    def _wider(self, design: np.ndarray) -> np.ndarray:
+        """`loudly.deliver.days.apart`, for many."""
+        q, free, tail = self.q / design, np.maximum(1, self.over - 1), 1 - self.spec.alpha / 2
+        wider = np.sqrt(q / free) * stdtrit(free, tail) / ndtri(tail)
+        return np.where((self.over < 2) | (chdtrc(free, q) > HETEROGENEOUS), 1.0, wider)
 
     def _decide(self, i: int, may: np.ndarray, at: np.ndarray) -> None:
         spec, live = self.spec, self.live
@@ -229,21 +241,25 @@ class Rollouts:
             self.end[run], self.label[run], self.when[run] = end, i, at[which]
 
     def _p(self, run: int, day: int) -> float | None:
-        """The p-value over the days of arrival before `day`: by the product itself, for it is asked for seldom."""
+        """The p-value over the days of arrival before `day`."""
+        return batches_p((self._settled(run, day)["by_day"] or {}).get("batches", []))
+
+    def _settled(self, run: int, day: int) -> dict[str, Any]:
+        """The evidence of the days of arrival before `day`: by the product itself, a day at a time."""
         done, evidence = self.by_day.get(run, (0, nothing_yet()))
         of, ranks, t = metric(self.world.metric), self.world.metric == "roc_auc", self.traffic
         first = WARM_UP if ranks else 0
         for number in range(done, day):
             low, high = np.searchsorted(t.at[:, run], [number * DAY, (number + 1) * DAY])
             if max(low, first) < high:
-                given = feedback(t, run, max(low, first), high, True)
+                given = feedback(t, run, max(low, first), high, self.spec.paired)
                 shown = given.scores
                 if of.loss is not None:
                     shown = {arm: -of.loss(given.truth, score) for arm, score in given.scores.items()}
                 today = today_with(evidence["today"], given, shown, np.ones(len(given.truth), dtype=bool))
                 evidence = settled({**evidence, "today": today}, of, (number + 1) * DAY)
         self.by_day[run] = max(done, day), evidence
-        return batches_p(evidence["batches"])
+        return evidence
 
 
 def _first_of_unit(unit: np.ndarray) -> np.ndarray:

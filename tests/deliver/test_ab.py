@@ -74,7 +74,7 @@ def test_rows_taken_for_units_would_stop_equal_models(by_unit: bool) -> None:
         for day in range(14):
             given = labelled(rng, day, 40, (0.3, 0.3), 20)
             names = given.units if by_unit else [f"{day}-{i}" for i in range(len(given.units))]
-            state, verdict = canary.update(state, replace(given, units=names))
+            state, verdict = canary.update(state, replace(given, units=names, at=0))  # days would tell, too
             seen = verdict.evidence[0]
             out |= day >= 3 and (seen.low > 0 or seen.high < 0)
         wrong.append(out)

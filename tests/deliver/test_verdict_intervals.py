@@ -216,13 +216,15 @@ def test_pass_is_a_lower_end_above_minus_the_margin_and_fail_an_upper_end_below_
 
 
 def test_days_are_the_units_of_a_rollback_of_paired_rows() -> None:
-    """Nine good days in ten and one outage of the candidate: rows are sure, days are not."""
+    """Four good days and one outage of the candidate: rows are sure, days are not, and the interval says so."""
     spec, given = wrong(0.0, "canary", days=5, rows=600)
     given[2] = replace(given[2], scores={**given[2].scores, "candidate": np.ones(600)})
     verdict = of(Canary(spec, metric("accuracy")), given)
     found = verdict.evidence[0]
-    _, _, high = ends(found)
-    assert high < 0
+    effect, _, high = ends(found)
+    assert effect < -0.1
+    assert high > 0
+    assert "days differ by more than their rows" in verdict.reason
     assert found.p_value is not None
     assert found.p_value > spec.alpha
     assert verdict.decision is Decision.UNDECIDED

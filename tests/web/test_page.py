@@ -60,9 +60,7 @@ FIGURES: dict[str, Any] = {
     "rehearsals": {
         "celsius": {"name": "°F to °C", "named": ["temp changed units"], "first": "2013-06-02", "refits_on_it": 0, "held": ["x"]}
     },
-    "bad": {
-        "bad_gate": {"name": "UA", "stopped_by": "the gate", "stopped_at": "2013-11-29", "answers": 0, "reason": "slice UA"}
-    },
+    "bad": {"bad_gate": {"name": "UA", "stopped_by": "the gate", "stopped_at": "2013-11-29", "answers": 0, "reason": "slice UA"}},
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from loudly.core.clock import DAY
 from loudly.core.seams import Assignment, Calls, Feedback, Floats
 from loudly.core.values import Arm, Decision, Verdict
-from loudly.deliver.evidence import GUARD, add, add_counts, guards, judge, nothing_yet, spread
+from loudly.deliver.evidence import GUARD, add, add_counts, guards, judge, nothing_yet, settled, spread
 from loudly.deliver.forecast import dated
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
@@ -65,7 +65,7 @@ class Ab:
         return new, self._verdict(new)
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        new = {**state, "now": at}
+        new = {**state, "now": at, "evidence": settled(state["evidence"], self.metric, at)}
         return new, self._verdict(new)
 
     @property

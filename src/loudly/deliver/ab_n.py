@@ -20,7 +20,7 @@ from loudly.deliver.ab import mismatch, planned
 from loudly.deliver.bandit import diluted, pick
 from loudly.deliver.dropping import deal, kept, out, staying, without
 from loudly.deliver.electing import elect
-from loudly.deliver.evidence import add, add_counts, guards, judge, nothing_yet
+from loudly.deliver.evidence import add, add_counts, guards, judge, nothing_yet, settled
 from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import RolloutError
@@ -77,7 +77,8 @@ class AbN:
         return self._judged({**state, "evidence": evidence})
 
     def advance(self, state: Mapping[str, Any], at: int) -> tuple[dict[str, Any], Verdict]:
-        return self._judged({**state, "now": at})
+        evidence = {name: settled(found, self.metric, at) for name, found in state["evidence"].items()}
+        return self._judged({**state, "now": at, "evidence": evidence})
 
     def _share(self, state: Mapping[str, Any], name: str, part: float = 1.0) -> float:
         """The candidate's share of what it and control answer."""

@@ -1,7 +1,11 @@
-"""Labelled rows by day of arrival: within a day candidate and control are compared on the same rows, within each slice.
+"""Labelled rows by day of arrival: within a day candidate and control are compared, on the same rows or on each one's own.
 
-Rows of one day are not independent (weather, an outage, a campaign), so days are the units of the final word on a slice. An
-AUC of a slice is that of its own positives among its own negatives: a level that shifts for the whole slice is no harm.
+Rows of one day are not independent (weather, an outage, a campaign), so days are the units of the final word on a slice, and where
+days differ by more than their rows explain the interval on all rows is wider (`apart`). An AUC of a slice is that of its own
+positives among its own negatives: a level that shifts for the whole slice is no harm.
+
+Source: Cochran 1954 (Q); Birge 1932; Knapp & Hartung 2003, modified as in Röver, Knapp & Friede
+2015 (never narrower; t with as many degrees of freedom as there are days, less one).
 """
 
 from __future__ import annotations
@@ -11,15 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 
+from loudly.core.canon import finite
 from loudly.core.clock import DAY
 from loudly.core.seams import Feedback, Floats
-from loudly.stats.auc import auc_difference
+from loudly.stats.auc import auc, auc_difference
 from loudly.stats.confidence_sequence import radius
 
 CONTROL, CANDIDATE = "control", "candidate"
 FEWEST = 10
 BEST_AT = 600
+# Days are taken to differ where chance would so seldom make them as different as they are: no test loses power where they do not.
+HETEROGENEOUS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,9 @@ class DayGap:
 
 
 def today_with(today: Mapping[str, Any], feedback: Feedback, scores: Mapping[str, Floats], known: Any) -> dict[str, Any]:
-    """The day under way with a batch more. `scores`: what is compared, by arm; `known`: (n,) rows both have scored."""
+    """The day under way with a batch more. `scores`: what is compared, by arm; `known`: (n,) rows that both have scored, or one,
+    with NaN for the other.
+    """
     before = len(today["truth"])
     slices = {name: [*inside] for name, inside in today["slices"].items()}
     for name, inside in feedback.slices.items():
@@ -42,8 +52,8 @@ def today_with(today: Mapping[str, Any], feedback: Feedback, scores: Mapping[str
     return {
         "day": feedback.at // DAY if today["day"] is None else today["day"],
         "truth": [*today["truth"], *feedback.truth[known].tolist()],
-        CONTROL: [*today[CONTROL], *scores[CONTROL][known].tolist()],
-        CANDIDATE: [*today[CANDIDATE], *scores[CANDIDATE][known].tolist()],
+        CONTROL: [*today[CONTROL], *map(finite, scores[CONTROL][known].tolist())],
+        CANDIDATE: [*today[CANDIDATE], *map(finite, scores[CANDIDATE][known].tolist())],
         "slices": {name: inside + [False] * (rows - len(inside)) for name, inside in slices.items()},
     }
 
@@ -51,7 +61,9 @@ def today_with(today: Mapping[str, Any], feedback: Feedback, scores: Mapping[str
 def day_gap(today: Mapping[str, Any], inside: Any, ranks: bool) -> DayGap | None:
     """The gap on some of a day's rows; None where they are too few or of one class."""
     truth = np.asarray(today["truth"])[inside]
-    control, candidate = np.asarray(today[CONTROL])[inside], np.asarray(today[CANDIDATE])[inside]
+    control, candidate = (np.asarray(today[arm], dtype=np.float64)[inside] for arm in (CONTROL, CANDIDATE))
+    if np.isnan(control).any() or np.isnan(candidate).any():
+        return _own_rows(truth, (control, candidate), ranks)
     if len(truth) < FEWEST:
         return None
     if not ranks:
@@ -64,13 +76,29 @@ def day_gap(today: Mapping[str, Any], inside: Any, ranks: bool) -> DayGap | None
     return DayGap(gap, error, m * (len(truth) - m) / len(truth), len(truth))
 
 
+def _own_rows(truth: Floats, arms: tuple[Floats, Floats], ranks: bool) -> DayGap | None:
+    """The gap where each arm has rows of its own; None where one has too few."""
+    told: list[tuple[float, float, float, int]] = []
+    for value in arms:
+        mine = np.isfinite(value)
+        n, m = int(mine.sum()), int((truth[mine] > 0.5).sum())
+        if n < FEWEST or (ranks and min(m, n - m) < 2):
+            return None
+        area = auc(truth[mine], value[mine]) if ranks else None
+        mean, error = (area.value, area.error) if area else (float(value[mine].mean()), float(value[mine].std(ddof=1) / np.sqrt(n)))
+        told.append((mean, error, m * (n - m) / n if ranks else float(n), n))
+    (before, error, weight, n), (after, other, more, k) = told
+    return DayGap(after - before, float(np.hypot(error, other)), weight * more / (weight + more), n + k)
+
+
 def with_day(found: Mapping[str, Any] | None, day: DayGap) -> dict[str, Any]:
     """A slice's pooled gap with a day more."""
-    old = found or {"rows": 0, "weight": 0.0, "sum": 0.0, "variance": 0.0, "batches": []}
+    old = found or {"rows": 0, "weight": 0.0, "sum": 0.0, "squares": 0.0, "variance": 0.0, "batches": []}
     return {
         "rows": old["rows"] + day.rows,
         "weight": old["weight"] + day.weight,
         "sum": old["sum"] + day.weight * day.gap,
+        "squares": old["squares"] + day.weight * day.gap**2,
         "variance": old["variance"] + (day.weight * day.error) ** 2,
         "batches": [*old["batches"], day.gap],
     }
@@ -79,6 +107,33 @@ def with_day(found: Mapping[str, Any] | None, day: DayGap) -> dict[str, Any]:
 def standard_error(found: Mapping[str, Any]) -> float:
     """Of the pooled gap, at one look."""
     return float(np.sqrt(found["variance"])) / float(found["weight"])
+
+
+def apart(found: Mapping[str, Any] | None, design: float, alpha: float) -> float:
+    """By what factor an interval over rows is too narrow where days differ by more than their rows explain; 1 where they do not.
+
+    design: how many rows are worth one, since rows of one unit are not independent either.
+
+    >>> days = [DayGap(gap, 0.01, 300.0, 300) for gap in (0.05, -0.04, 0.06, -0.02)]
+    >>> found = None
+    >>> for day in days:
+    ...     found = with_day(found, day)
+    >>> round(apart(found, 1.0, 0.05), 1)
+    8.2
+    """
+    days, q = cochran(found)
+    q /= design
+    if days < 2 or scipy.special.chdtrc(days - 1, q) > HETEROGENEOUS:
+        return 1.0
+    return float(np.sqrt(q / (days - 1)) * scipy.special.stdtrit(days - 1, 1 - alpha / 2) / scipy.special.ndtri(1 - alpha / 2))
+
+
+def cochran(found: Mapping[str, Any] | None) -> tuple[int, float]:
+    """Days, and Q: how far they lie from their mean, as rows explain it; about days - 1 where nothing else does."""
+    if found is None or found["variance"] == 0:
+        return 0, 0.0
+    far = max(0.0, found["squares"] - found["sum"] ** 2 / found["weight"])
+    return len(found["batches"]), far * found["weight"] / found["variance"]
 
 
 def pooled(found: Mapping[str, Any], alpha: float) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from loudly.core.canon import finite
 from loudly.core.clock import DAY
 from loudly.core.seams import Calls, Feedback, Floats
 from loudly.core.values import Decision, Evidence, Verdict
-from loudly.deliver.days import day_gap, pooled, standard_error, today_with, with_day
+from loudly.deliver.days import apart, day_gap, pooled, standard_error, today_with, with_day
 from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, gap_counted, nothing_counted, rarest, rated
@@ -52,7 +52,7 @@ def nothing_yet() -> dict[str, Any]:
         "gain": Gains().plain(),
         "bursts": [],
         "farthest": 0.0,
-        "batches": [],
+        "by_day": None,
         "each": {CONTROL: Gains().plain(), CANDIDATE: Gains().plain()},
         "clusters": {CONTROL: [], CANDIDATE: []},
         "before": Cuped().plain(),
@@ -111,7 +111,7 @@ def _unpaired(
     """Each arm on the rows that it answered, with rows of one unit as one cluster."""
     positive = feedback.truth > 0.5 if ranks else None
     known = cuped_of(evidence["before"])
-    each, clusters, hashed, learned, farthest = {}, {}, hashes(feedback.units), known, evidence["farthest"]
+    each, clusters, shown, hashed, learned, farthest = {}, {}, {}, hashes(feedback.units), known, evidence["farthest"]
     for index, (arm, found) in enumerate(values.items()):
         rows = (feedback.arm == index) & np.isfinite(found)
         value = found[rows]
@@ -121,7 +121,11 @@ def _unpaired(
         gains = gains_of(evidence["each"][arm]).add(value, _of(positive, rows))
         each[arm], farthest = gains.plain(), max(farthest, _farthest(value - gains.mean))
         clusters[arm] = clusters_of(evidence["clusters"][arm]).add(value, hashed[rows], _of(positive, rows)).plain()
-    return {"each": each, "clusters": clusters, "before": learned.plain(), "farthest": farthest}
+        shown[arm] = np.full(len(rows), np.nan)
+        shown[arm][rows] = feedback.scores[arm][rows] if ranks else value
+    either = np.isfinite(shown[CONTROL]) | np.isfinite(shown[CANDIDATE])
+    today = today_with(evidence["today"], replace(feedback, slices={}), shown, either)
+    return {"each": each, "clusters": clusters, "before": learned.plain(), "farthest": farthest, "today": today}
 
 
 def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[str, Any]:
@@ -132,13 +136,13 @@ def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[st
     if today["day"] is None or at // DAY <= today["day"]:
         return dict(evidence)
     told = day_gap(today, slice(None), ranks(metric))
-    batches = evidence["batches"] if told is None else [*evidence["batches"], told.gap]
+    by_day = evidence["by_day"] if told is None else with_day(evidence["by_day"], told)
     slices = {**evidence["slices"]}
     for name, inside in today["slices"].items():
         found = day_gap(today, np.asarray(inside, dtype=bool), ranks(metric))
         if found is not None:
             slices[name] = with_day(slices.get(name), found)
-    return {**evidence, "batches": batches, "slices": slices, "today": dict(NO_ROWS)}
+    return {**evidence, "by_day": by_day, "slices": slices, "today": dict(NO_ROWS)}
 
 
 def add_counts(evidence: Mapping[str, Any], calls: Calls, assigned: float) -> dict[str, Any]:
@@ -227,7 +231,10 @@ def _decide(overall: Evidence, stream: Running, evidence: Mapping[str, Any], spe
         return Verdict(Decision.UNDECIDED, subject, told, (overall,), missing="labels of scored rows")
     ends = f"{_signed(overall.effect)} [{_signed(overall.low)}, {_signed(overall.high)}]"
     left = f"; {evidence['unscored']:,} labelled rows without a score are left out" if evidence["unscored"] else ""
-    told = f"{overall.unit} {ends}, margin {spec.margin:g}{left}"
+    wider = overall.detail["wider for days"]
+    differ = isinstance(wider, float) and wider > 1
+    days = f"; {wider:.1f} × as wide, for days differ by more than their rows" if differ else ""
+    told = f"{overall.unit} {ends}, margin {spec.margin:g}{days}{left}"
     if overall.low > -spec.margin:
         rest = unlabelled(overall, evidence, spec)
         return Verdict(Decision.PASS, subject, f"surely not worse than the margin: {told}{rest_of(rest, spec)}", (overall, *rest))
@@ -248,22 +255,31 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
     if spec.paired:
         found = clusters_of(evidence["bursts"]).stream(gains_of(evidence["gain"]))
         stream = cautious(found, _range(evidence, metric))
-        method, p_value = "paired asymptotic confidence sequence, units as clusters", batches_p(evidence["batches"])
+        method, p_value = "paired asymptotic confidence sequence, units as clusters", batches_p(_gaps(evidence))
+        rows = gains_of(evidence["gain"]).n
     else:
         stream = difference(*(cautious(_by_unit(evidence, arm), _range(evidence, metric)) for arm in (CONTROL, CANDIDATE)))
         method, p_value = "two-arm asymptotic confidence sequence, units as clusters", None
+        rows = sum(gains_of(evidence["each"][arm]).n for arm in (CONTROL, CANDIDATE))
     if stream.n > 1 and (by_scores_seen(metric) or metric.rates):
         whole = gap_counted(metric, evidence["rates"]) if metric.rates else gap_seen(metric, evidence["seen"])
         stream = replace(stream, mean=whole)
+    wider = apart(evidence["by_day"], max(1.0, rows / max(1, stream.n)), spec.alpha)
+    stream = replace(stream, m2=stream.m2 * wider**2)
     effect, (low, high) = stream.mean, interval(stream, spec.alpha)
     known = effect if stream.n > 1 else None
-    detail = {"days": len(evidence["days"]), "labelled": evidence["rows"]}
+    detail = {"days": len(evidence["days"]), "labelled": evidence["rows"], "wider for days": round(wider, 3)}
     told = Evidence(
         method, known, finite(low), finite(high), stream.n, "candidate - control", metric.name, 1 - spec.alpha, -spec.margin,
         p_value=p_value,
         detail=detail,
     )  # fmt: skip
     return told, stream
+
+
+def _gaps(evidence: Mapping[str, Any]) -> list[float]:
+    """Of the days that are over."""
+    return list(evidence["by_day"]["batches"]) if evidence["by_day"] else []
 
 
 def _range(evidence: Mapping[str, Any], metric: MetricSpec) -> float:
