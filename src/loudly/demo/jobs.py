@@ -30,7 +30,7 @@ from loudly.testing.damage import Damage, column_gone, labels_shuffled, labels_t
 START, END = instant("2013-03-01"), instant("2013-12-31")
 BROKEN = instant("2013-06-01")
 BAD_DAY = instant("2013-11-29")
-SHUFFLED, TURNED = "UA", "MQ"
+SHUFFLED, TURNED = "UA", "AA"
 POLICIES = {
     "never": "never retrain",
     "fortnight": "refit every two weeks",
@@ -44,7 +44,7 @@ REHEARSALS = {
 }
 BAD = {
     "bad_gate": f"labels of carrier {SHUFFLED} shuffled in training; all guards on",
-    "bad_canary": f"labels of carrier {TURNED} turned round in training; the gate lax (0.02) and blind to slices",
+    "bad_canary": f"labels of carrier {TURNED} turned round in training; the gate lax (0.05) and blind to slices",
 }
 
 
@@ -184,7 +184,7 @@ def _rehearsal(made: Replayed) -> dict[str, Any]:
 
 def _bad_candidate(table: pl.DataFrame, *, blind: bool) -> tuple[Replayed, dict[str, Any]]:
     """A candidate that has learned nothing of one carrier, offered by hand on a day of November."""
-    gate = Gate(margin=0.02, slice_margin=1.0) if blind else app.system.gate
+    gate = Gate(margin=0.05, slice_margin=1.0) if blind else app.system.gate
     system = replace(app.system, gate=gate, behaviours=(), retrain=RetrainPolicy(Stage.MANUAL))
     shuffled = labels_shuffled("late", pl.col("carrier") == SHUFFLED, 1)
     harm = labels_turned("late", pl.col("carrier") == TURNED) if blind else shuffled
@@ -204,6 +204,7 @@ def _bad_candidate(table: pl.DataFrame, *, blind: bool) -> tuple[Replayed, dict[
         "stopped_at": iso(back[0].at) if back else iso(judged[0].at),
         "reason": str(back[0].data["reason"]) if back else f"gate: {verdict['reason']}",
         "answers": back[0].data["answers"] if back else 0,
+        "promoted": promoted,
     }
 
 
