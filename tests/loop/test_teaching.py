@@ -124,7 +124,7 @@ def test_a_restarted_server_waits_as_long_and_has_the_same_ripe_rows(tmp_path: P
     live.tick()
     mine, theirs = live.rollout_state["evidence"], before.rollout_state["evidence"]
     assert mine["ripe"]["rows"] == theirs["ripe"]["rows"] > 0
-    for what in ("gain", "days", "batches", "bursts"):
+    for what in ("gain", "days", "by_day", "bursts"):
         for ours, other in ((mine, theirs), (mine["ripe"], theirs["ripe"])):
             np.testing.assert_equal(ours[what], other[what])
     assert mine["awaited"] == theirs["awaited"]
