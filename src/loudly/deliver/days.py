@@ -119,7 +119,7 @@ def apart(found: Mapping[str, Any] | None, design: float, alpha: float) -> float
     >>> for day in days:
     ...     found = with_day(found, day)
     >>> round(apart(found, 1.0, 0.05), 1)
-    8.2
+    8.1
     """
     days, q = cochran(found)
     q /= design
