@@ -181,7 +181,8 @@ def test_what_control_shows_is_counted_once(paired: bool) -> None:
         rows = {name: score[cut] for name, score in scores.items()}
         seen = counted(seen, Feedback(0, [""] * len(truth[cut]), arm[cut], truth[cut], rows, {}, [0]), 3, paired)
     for index, name in enumerate(("control", "candidate")):
-        mine = np.isfinite(scores[name]).all(axis=1) & (paired | (arm == index))
+        known = {n: np.isfinite(s).all(axis=1) for n, s in scores.items()}
+        mine = known["control"] & known["candidate"] if paired else known[name] & (arm == index)
         matrix = confusion_matrix(truth[mine], scores[name][mine].argmax(axis=1))
         assert seen[name] == np.stack((matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)), axis=1).tolist()
 

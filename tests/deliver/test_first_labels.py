@@ -113,6 +113,21 @@ def test_the_effect_is_that_of_all_rows_in_whatever_parts_they_come(name: str, p
     assert verdict.evidence[0].effect == pytest.approx(values[1] - values[0], abs=1e-3)  # scores of one bin are ties
 
 
+@pytest.mark.parametrize("name", [*METRICS, "f1"])
+def test_rows_that_the_candidate_does_not_score_are_none_of_controls_either(name: str) -> None:
+    """It leaves out the rows that control gets wrong: over its own rows it would be better, over those of both it is control."""
+    rng = np.random.default_rng(2)
+    truth = (rng.random(3000) < 0.4).astype(float)
+    score = 1 / (1 + np.exp(-rng.normal(1.4 * truth, 1)))
+    hard = (score > 0.6) != (truth > 0.5)
+    judged = by_rows("f1", ((0.6, 0.5, 0.8), (0.4, 0.5, 0.7))) if name == "f1" else metric(name)
+    strategy = Canary(parse_rollout("canary 50% 100%", margin=0.03, alpha=ALPHA, days=1), judged)
+    scores = {"control": score, "candidate": np.where(hard & (rng.random(3000) < 0.5), np.nan, score)}
+    units, arm = [str(i) for i in range(3000)], np.arange(3000) % 2
+    _, verdict = strategy.update(strategy.init(ARMS, 0), Feedback(0, units, arm, truth, scores, {}, [0]))
+    assert verdict.evidence[0].effect == 0
+
+
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("name", METRICS)
 def test_labels_that_come_all_at_once_are_judged(name: str, paired: bool) -> None:

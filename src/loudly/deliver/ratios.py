@@ -27,10 +27,10 @@ def nothing_counted() -> dict[str, list[list[int]]]:
 
 
 def counted(seen: Mapping[str, Counts], feedback: Feedback, classes: int, paired: bool) -> dict[str, list[list[int]]]:
-    """With a batch more: all rows that an arm has scored, or, unpaired, those that it has answered."""
-    out = {}
+    """With a batch more: all rows that both arms have scored, or, unpaired, of each those that it has answered and scored."""
+    known, out = {arm: sound(score) for arm, score in feedback.scores.items()}, {}
     for index, arm in enumerate((CONTROL, CANDIDATE)):
-        rows = sound(feedback.scores[arm]) if paired else sound(feedback.scores[arm]) & (feedback.arm == index)
+        rows = known[CONTROL] & known[CANDIDATE] if paired else known[arm] & (feedback.arm == index)
         truth, said = feedback.truth[rows].astype(np.int64), decided(feedback.scores[arm][rows]).astype(np.int64)
         found = (np.bincount(of, minlength=classes) for of in (truth, said, truth[truth == said]))
         fresh = np.stack(tuple(found), axis=1)
