@@ -147,7 +147,7 @@ class Rollouts:
             midnight = np.minimum(at // DAY, self.world.days)
             if (midnight > self.today).any():
                 for r in np.flatnonzero((midnight > self.today) & (self.end[self.live] == 0)):
-                    self.over[r], self.q[r] = cochran(self._settled(int(self.live[r]), int(midnight[r]))["by_day"])
+                    self.over[r], self.q[r] = cochran(self._settled(int(self.live[r]), int(midnight[r]))["by_day"], 1.0)
                 self._decide(i - 1, midnight > self.today, midnight * DAY)
                 self.today = np.maximum(self.today, midnight)
             done = over | (self.end[self.live] != 0)

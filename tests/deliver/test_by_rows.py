@@ -203,6 +203,33 @@ def test_rates_that_agree_with_what_is_seen_stay_and_many_rows_outweigh_those_of
     assert rated(plain, nothing_counted()) is plain
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", RATED)
+def test_control_that_never_says_a_class_is_followed_all_the_same(name: str, classes: int) -> None:
+    """Its precision divides by what it says; 1,000 rows of the class have come, and none was said to be of it."""
+    rng, canary = (
+        np.random.default_rng(0),
+        Canary(
+            parse_rollout("canary 10% 100%", margin=0.1),
+            by_rows(name, tuple((1 / classes, 1 / classes, 0.5) for _ in range(classes))),
+        ),
+    )
+    state, truth = canary.init(ARMS, 0), rng.integers(0, classes, 3000).astype(float)
+    silent = np.minimum(truth, classes - 2)
+    scores = {"control": silent, "candidate": truth}
+    if classes > 2:
+        scores = {arm: onehot(said.astype(int), classes) for arm, said in scores.items()}
+    arms = np.zeros(3000, dtype=np.int64)
+    for day in range(5):
+        given = Feedback(day * DAY, [f"{day}-{i}" for i in range(3000)], arms, truth, scores, {}, [day])
+        state, found = canary.update(state, given)
+    told = found.evidence[0]
+    expected = metric(name)(truth, scores["candidate"]) - metric(name)(truth, scores["control"])
+    assert told.effect == pytest.approx(expected)
+    assert told.low is not None
+    assert told.low > 0 or name == "precision", "a weight that grows with each row that is not said makes days differ: undecided"
+
+
 def test_labels_of_a_class_that_has_hardly_come_decide_nothing() -> None:
     """Without a positive no model has missed one: all rows agree, and the interval is as narrow as it gets."""
     found = judged(0, DEAF, 0.5, 10, share=0.0)

@@ -1,8 +1,7 @@
 """Days that differ by more than their rows explain: the interval is wider, and where they do not it is as it was.
 
 A candidate is better on some days and worse on others (weather, a campaign, an outage). Rows of a day share that, so that many
-rows of few days look surer than they are: without days in the interval a third to a half of the models that were worse by the
-margin on average were promoted.
+rows of few days look surer than they are.
 """
 
 from __future__ import annotations
@@ -57,11 +56,18 @@ def ended(made: Any, seed: int, rows: int, worse: float, spread: float, days: in
 @pytest.mark.simulation
 @pytest.mark.parametrize(("rows", "spread"), [(300, 0.02), (300, 0.04), (3000, 0.02)])
 def test_who_is_worse_by_the_margin_over_the_days_is_seldom_promoted(rows: int, spread: float) -> None:
-    """Of 80: 9 to 27 were, and of equal ones up to 17 were rolled back."""
+    """And as seldom is one that is as good rolled back."""
     runs = 80
     most = binom.ppf(0.99, runs, ALPHA)
     assert sum(ended(canary(), seed, rows, MARGIN, spread)[0].passed for seed in range(runs)) <= most
     assert sum(ended(canary(), seed, rows, 0.0, spread)[0].failed for seed in range(runs)) <= most
+
+
+@pytest.mark.simulation
+def test_without_the_factor_a_fifth_of_them_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the test above is blind."""
+    monkeypatch.setattr("loudly.deliver.days.HETEROGENEOUS", -1.0)
+    assert np.mean([ended(canary(), seed, 3000, MARGIN, 0.02)[0].passed for seed in range(40)]) > 0.2
 
 
 @pytest.mark.simulation
@@ -90,8 +96,17 @@ def test_the_factor_is_birges_with_the_quantile_of_so_many_days() -> None:
     for design in (1.0, 3.0):
         q = float((weights * (gaps - np.average(gaps, weights=weights)) ** 2).sum() / row / design)
         expected = (q / 5) ** 0.5 * t.ppf(0.975, 5) / norm.ppf(0.975) if chi2.sf(q, 5) <= HETEROGENEOUS else 1.0
-        assert apart(found, design, ALPHA) == pytest.approx(expected)
-    assert apart(found, 1.0, ALPHA) > 1 == apart(found, 1000.0, ALPHA) == apart(None, 1.0, ALPHA)
+        assert apart(found, design, ALPHA, 1.0) == pytest.approx(expected)
+    assert apart(found, 1.0, ALPHA, 1.0) > 1 == apart(found, 1000.0, ALPHA, 1.0) == apart(None, 1.0, ALPHA, 1.0)
+
+
+def test_days_of_which_all_rows_say_the_same_are_not_alike_for_that() -> None:
+    """Both models agree on all rows of four days, and on one the candidate is wrong in all of them: no day has a spread."""
+    found, calm = None, None
+    for gap in (0.0, 0.0, -1.0, 0.0, 0.0):
+        found, calm = with_day(found, DayGap(gap, 0.0, 300.0, 300)), with_day(calm, DayGap(0.0, 0.0, 300.0, 300))
+    assert 10 < apart(found, 1.0, ALPHA, 1.0) < 1e6
+    assert apart(calm, 1.0, ALPHA, 1.0) == apart(calm, 1.0, ALPHA, 0.0) == 1
 
 
 def test_alike_days_are_called_different_as_seldom_as_said() -> None:
@@ -100,5 +115,5 @@ def test_alike_days_are_called_different_as_seldom_as_said() -> None:
         found = None
         for gap in rng.normal(0.01, 0.02, 5):
             found = with_day(found, DayGap(float(gap), 0.02, 250.0, 250))
-        called += apart(found, 1.0, ALPHA) > 1
+        called += apart(found, 1.0, ALPHA, 1.0) > 1
     assert called / 2000 == pytest.approx(HETEROGENEOUS, abs=0.008)

@@ -230,6 +230,22 @@ def test_days_are_the_units_of_a_rollback_of_paired_rows() -> None:
     assert verdict.decision is Decision.UNDECIDED
 
 
+def test_rows_that_are_sure_roll_nothing_back_where_days_do_not_agree() -> None:
+    """Days too few and too short to be told apart, of which the mean is not surely below zero."""
+    spec, given = wrong(0.2, "canary", days=5, rows=600)
+    canary = Canary(spec, metric("accuracy"))
+    assert of(canary, given).failed
+    state = canary.init(ARMS[:2], 0)
+    for one in given:
+        state, _ = canary.update(state, one)
+    state, _ = canary.advance(state, 30 * DAY)
+    state["evidence"]["by_day"] |= {"batches": [-0.5, 0.3, -0.4, 0.3, -0.3], "squares": 0.0}
+    verdict = canary.advance(state, 31 * DAY)[1]
+    _, _, high = ends(verdict.evidence[0])
+    assert high < 0
+    assert verdict.decision is Decision.UNDECIDED
+
+
 def test_the_p_value_of_days_is_that_of_a_one_sided_t_test() -> None:
     from_days = [-0.03, 0.01, -0.05, -0.02, 0.0, -0.04]
     assert batches_p(from_days) == pytest.approx(ttest_1samp(from_days, 0.0, alternative="less").pvalue)

@@ -109,31 +109,36 @@ def standard_error(found: Mapping[str, Any]) -> float:
     return float(np.sqrt(found["variance"])) / float(found["weight"])
 
 
-def apart(found: Mapping[str, Any] | None, design: float, alpha: float) -> float:
+def apart(found: Mapping[str, Any] | None, design: float, alpha: float, reach: float) -> float:
     """By what factor an interval over rows is too narrow where days differ by more than their rows explain; 1 where they do not.
 
-    design: how many rows are worth one, since rows of one unit are not independent either.
+    design: how many rows are worth one, since rows of one unit are not independent either.  reach: as of `cochran`.
 
     >>> days = [DayGap(gap, 0.01, 300.0, 300) for gap in (0.05, -0.04, 0.06, -0.02)]
     >>> found = None
     >>> for day in days:
     ...     found = with_day(found, day)
-    >>> round(apart(found, 1.0, 0.05), 1)
+    >>> round(apart(found, 1.0, 0.05, 1.0), 1)
     8.1
     """
-    days, q = cochran(found)
+    days, q = cochran(found, reach)
     q /= design
     if days < 2 or scipy.special.chdtrc(days - 1, q) > HETEROGENEOUS:
         return 1.0
     return float(np.sqrt(q / (days - 1)) * scipy.special.stdtrit(days - 1, 1 - alpha / 2) / scipy.special.ndtri(1 - alpha / 2))
 
 
-def cochran(found: Mapping[str, Any] | None) -> tuple[int, float]:
-    """Days, and Q: how far they lie from their mean, as rows explain it; about days - 1 where nothing else does."""
-    if found is None or found["variance"] == 0:
+def cochran(found: Mapping[str, Any] | None, reach: float) -> tuple[int, float]:
+    """Days, and Q: how far they lie from their mean, as rows explain it; about days - 1 where nothing else does.
+
+    reach: how far a row may lie from the mean. Where all rows of each day say the same, two such rows more are their spread, or
+    days without any would be alike whatever they say.
+    """
+    variance = (found["variance"] or 2 * reach**2) if found is not None else 0.0
+    if found is None or not variance:
         return 0, 0.0
     far = max(0.0, found["squares"] - found["sum"] ** 2 / found["weight"])
-    return len(found["batches"]), far * found["weight"] / found["variance"]
+    return len(found["batches"]), far * found["weight"] / variance
 
 
 def pooled(found: Mapping[str, Any], alpha: float) -> tuple[float, float, float]:

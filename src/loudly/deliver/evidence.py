@@ -264,7 +264,7 @@ def _overall(evidence: Mapping[str, Any], spec: RolloutSpec, metric: MetricSpec)
     if stream.n > 1 and (by_scores_seen(metric) or metric.rates):
         whole = gap_counted(metric, evidence["rates"]) if metric.rates else gap_seen(metric, evidence["seen"])
         stream = replace(stream, mean=whole)
-    wider = apart(evidence["by_day"], max(1.0, rows / max(1, stream.n)), spec.alpha)
+    wider = apart(evidence["by_day"], max(1.0, rows / max(1, stream.n)), spec.alpha, _range(evidence, metric))
     stream = replace(stream, m2=stream.m2 * wider**2)
     effect, (low, high) = stream.mean, interval(stream, spec.alpha)
     known = effect if stream.n > 1 else None

@@ -2,7 +2,8 @@
 
 The effect is the difference of the two ratios over all rows; what each row is worth tells the spread alone. A class may come more
 or less often than in the training, and weights of then would make the spread small. So rows are weighted by what control shows in
-the rollout, with their batch; until it shows 30 rows of the rarest class, those of before count as if they were 30 more.
+the rollout, with their batch; until it shows 30 rows of each class (for precision: says so of 30), those of before count, too, as
+if they were 30 more of the rarest.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def rated(metric: MetricSpec, seen: Mapping[str, Counts]) -> MetricSpec:
     """The metric by the rates of now; itself where it has none."""
     if not metric.rates or not seen[CONTROL]:
         return metric
-    few = min(came for came, _, _ in seen[CONTROL]) < FEWEST_OF_CLASS
+    few = min(said if metric.name == "precision" else came for came, said, _ in seen[CONTROL]) < FEWEST_OF_CLASS
     before = FEWEST_OF_CLASS / min(share for share, _, _ in metric.rates) if few else 0.0
     rows = before + sum(came for came, _, _ in seen[CONTROL])
     now = (_mixed(metric.name, rate, before, of, rows) for rate, of in zip(metric.rates, seen[CONTROL], strict=True))

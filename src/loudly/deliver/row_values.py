@@ -28,7 +28,7 @@ def ranks(metric: MetricSpec) -> bool:
 
 
 def by_scores_seen(metric: MetricSpec) -> bool:
-    """Whether a row is judged against the scores seen before it."""
+    """Whether a row is judged among the scores seen."""
     return metric.name in ("roc_auc", "average_precision")
 
 
