@@ -144,5 +144,5 @@ def feedback(traffic: Traffic, run: int, first: int, last: int, paired: bool) ->
         a.name: np.where(paired | (arm == k), column[part, run].astype(np.float64), np.nan)
         for k, (a, column) in enumerate(zip(ARMS, (traffic.control, traffic.candidate), strict=True))
     }
-    units, days = [f"u{u}" for u in traffic.unit[part, run]], [int(d) for d in np.unique(traffic.day[part, run])]
+    units, days = [f"u{u}" for u in traffic.unit[part, run]], traffic.day[part, run].astype(np.int64)
     return Feedback(int(traffic.at[first, run]), units, arm, traffic.truth[part, run].astype(np.float64), scores, {}, days)

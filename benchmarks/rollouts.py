@@ -17,8 +17,9 @@ from scipy.special import chdtrc, gammaln, ndtri, stdtrit
 from loudly.core.clock import DAY
 from loudly.deliver.ab import Ab
 from loudly.deliver.canary import Canary
-from loudly.deliver.days import HETEROGENEOUS, cochran, today_with
-from loudly.deliver.evidence import GUARD, WARM_UP, batches_p, nothing_yet, settled
+from loudly.deliver.days import HETEROGENEOUS, cochran
+from loudly.deliver.evidence import GUARD, WARM_UP, batches_p
+from loudly.deliver.kept_days import ALL, by_day, kept_with, looked, nothing_kept
 from loudly.deliver.rollout import RolloutSpec
 from loudly.metrics.table import metric
 from loudly.stats.clusters import BUCKETS, hashes
@@ -133,7 +134,8 @@ class Rollouts:
         self.first = _first_of_unit(traffic.unit) if not spec.paired else None
         self.units, self.off = np.zeros((runs, 2)), np.zeros(runs, dtype=bool)
         self.today = np.zeros(runs, dtype=np.int64)
-        self.by_day: dict[int, tuple[int, dict[str, Any]]] = {}
+        self.kept: dict[int, tuple[int, dict[str, Any]]] = {}
+        self.fresh, self.last = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=np.int64)  # as `due` asks them
         self.over, self.q = np.zeros(runs, dtype=np.int64), np.zeros(runs)
         self.end, self.label, self.when = np.zeros(runs, dtype=np.int64), np.full(runs, -1), np.zeros(runs, dtype=np.int64)
 
@@ -146,8 +148,8 @@ class Rollouts:
             over = at >= self.world.days * DAY
             midnight = np.minimum(at // DAY, self.world.days)
             if (midnight > self.today).any():
-                for r in np.flatnonzero((midnight > self.today) & (self.end[self.live] == 0)):
-                    self.over[r], self.q[r] = cochran(self._settled(int(self.live[r]), int(midnight[r]))["by_day"], 1.0)
+                self._look(np.flatnonzero((midnight > self.today) & (self.end[self.live] == 0) & self.fresh), i, midnight * DAY)
+                self.fresh &= midnight <= self.today
                 self._decide(i - 1, midnight > self.today, midnight * DAY)
                 self.today = np.maximum(self.today, midnight)
             done = over | (self.end[self.live] != 0)
@@ -161,7 +163,7 @@ class Rollouts:
         parts: list[Side | Seen] = [*self.sides, *self.seen]
         for part in parts:
             part.keep(kept)
-        for name in ("live", "days", "units", "off", "today", "over", "q"):
+        for name in ("live", "days", "units", "off", "today", "fresh", "last", "over", "q"):
             setattr(self, name, getattr(self, name)[kept])
 
     def _label(self, i: int) -> None:
@@ -187,6 +189,8 @@ class Rollouts:
             for side, value in zip(self.sides, values, strict=True):
                 known = np.isfinite(value)
                 side.add(r[known], value[known], second[known], bucket[known])
+            self.fresh[r] = True
+            self._look(r[i + 1 >= 2 * self.last[r]], i + 1, t.at[i, live])
         self._decide(i, open_, t.at[i, live])
 
     def _count_units(self, i: int, r: np.ndarray, run: np.ndarray, arm: np.ndarray) -> None:
@@ -233,33 +237,27 @@ class Rollouts:
         passed = may & (low > -spec.margin)
         failed = may & ~passed & (high < 0)
         for k in np.flatnonzero(failed) if spec.paired else ():
-            p = self._p(int(live[k]), int(at[k] // DAY))
+            p = batches_p((by_day(self.kept[int(live[k])][1]).get(ALL) or {}).get("batches", []))
             failed[k] = p is None or p < spec.alpha
         for which, end in ((passed, PROMOTED), (failed, ROLLED_BACK)):
             which = which & (self.only in (None, end))
             run = live[which]
             self.end[run], self.label[run], self.when[run] = end, i, at[which]
 
-    def _p(self, run: int, day: int) -> float | None:
-        """The p-value over the days of arrival before `day`."""
-        return batches_p((self._settled(run, day)["by_day"] or {}).get("batches", []))
-
-    def _settled(self, run: int, day: int) -> dict[str, Any]:
-        """The evidence of the days of arrival before `day`: by the product itself, a day at a time."""
-        done, evidence = self.by_day.get(run, (0, nothing_yet()))
+    def _look(self, r: np.ndarray, labels: int, at: np.ndarray) -> None:
+        """The days of each of the runs r with so many labels, by the product itself."""
         of, ranks, t = metric(self.world.metric), self.world.metric == "roc_auc", self.traffic
-        first = WARM_UP if ranks else 0
-        for number in range(done, day):
-            low, high = np.searchsorted(t.at[:, run], [number * DAY, (number + 1) * DAY])
-            if max(low, first) < high:
-                given = feedback(t, run, max(low, first), high, self.spec.paired)
+        for run, when, k in zip(self.live[r].tolist(), at[r].tolist(), r.tolist(), strict=True):
+            done, kept = self.kept.get(run, (WARM_UP if ranks else 0, nothing_kept()))
+            if labels > done:
+                given = feedback(t, run, done, labels, self.spec.paired)
                 shown = given.scores
                 if of.loss is not None:
-                    shown = {arm: -of.loss(given.truth, score) for arm, score in given.scores.items()}
-                today = today_with(evidence["today"], given, shown, np.ones(len(given.truth), dtype=bool))
-                evidence = settled({**evidence, "today": today}, of, (number + 1) * DAY)
-        self.by_day[run] = max(done, day), evidence
-        return evidence
+                    shown = {arm: np.where(np.isnan(score), np.nan, -of.loss(given.truth, score)) for arm, score in shown.items()}
+                kept = kept_with(kept, given, shown, np.ones(len(given.truth), dtype=bool))
+            kept = looked(kept, labels, when, ranks)
+            self.kept[run], self.last[k] = (max(done, labels), kept), max(1, labels)
+            self.over[k], self.q[k] = cochran(by_day(kept).get(ALL), 1.0)
 
 
 def _first_of_unit(unit: np.ndarray) -> np.ndarray:

@@ -216,10 +216,13 @@ def test_http_gives_the_same_predictions_and_decisions_as_the_replay(table: pl.D
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(shipped: Project, tmp_path: Path) -> None:
-    """The real server, whose files may not grow: it answers on, says LOUD, and the ledger and /status know why."""
+@pytest.mark.parametrize("tick", [0.3, 600])
+def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(shipped: Project, tmp_path: Path, tick: float) -> None:
+    """The real server, whose files may not grow: it answers on, says LOUD, and the ledger and /status know why; at
+    the next tick, or at its end.
+    """
     project = shipped.copy(tmp_path)
-    project.edit("loudly.toml", "[server]", "[server]\ntick = 0.3")
+    project.edit("loudly.toml", "[server]", f"[server]\ntick = {tick}")
     port, errors = free_port(), tmp_path / "errors.txt"
     limit = max(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) + 200_000
     with errors.open("wb") as err, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
@@ -233,6 +236,9 @@ def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(shipped: 
         process.send_signal(signal.SIGTERM)
         process.wait(30)
     assert re.search(r"LOUD loans: traffic log: (OSError|short write)", errors.read_text())
+    assert re.search(
+        r"LOUD loans: traffic log: [\d,]+ records that the disk did not take are lost with this process", errors.read_text()
+    )
     assert project.json("status")["champion"]
     ledger = SqliteLedger(tmp_path / ".loudly" / "ledger.db")
     weakened = [r.event.data["reason"] for r in ledger.read() if r.event.kind == "guarantee_weakened"]

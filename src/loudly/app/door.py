@@ -77,10 +77,11 @@ class Door:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends."""
+        """Ends; what has gone wrong since the last look is said."""
         self._stop.set()
         self._outpost.tell_refused()
         self._line.flush()
+        self._tell()
 
     @property
     def name(self) -> str:
@@ -190,6 +191,10 @@ class Door:
         if wrong != self._away:
             self._away = wrong
             self._say(f"answers go on as told last: {wrong}" if wrong else "the wheel is back")
+        self._tell()
+
+    def _tell(self) -> None:
+        """Says once what goes wrong here: with the spool, with a model, with rows that had no room."""
         if self._line.refused != self._refused:
             self._refused = self._line.refused
             self._say(

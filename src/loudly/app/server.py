@@ -248,13 +248,16 @@ class Wheel:
         self.ticker.start()
 
     def stop(self) -> None:
-        """Nothing moves any more: what is not folded yet is in the log, and so is what the guards count of the last answers."""
+        """Nothing moves any more: what is not folded yet is in the log, and so is what the guards count of the last answers; what
+        the disk does not take of it is said.
+        """
         self.returning.stop()
         self.ticker.stop()
         with self.live.lock:
             self.live.answering.fold()
             self.live.asides.fold()
         self.front.flush()
+        self.ticker.say_last()
 
 
 def open_wheel(project: Project, bar: Progress | None = None) -> Wheel:

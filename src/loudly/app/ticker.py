@@ -33,17 +33,25 @@ class Ticker:
         self._thread.join(timeout=30)
         self._attempt(self._live.end, "what was odd since the last tick could not be recorded")
 
+    def say_last(self) -> None:
+        """After the last write to the log: what has gone wrong since the last tick, and what ends with this process."""
+        self._look()
+        self._attempt(self._look_at_what_is_lost, "what the traffic log loses could not be recorded")
+
     def _run(self) -> None:
         while not self._stop.wait(self._every):
-            self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
-            self._attempt(self._look_at_the_shelf, "what the disk did not take could not be recorded")
-            self._attempt(self._look_at_the_shadows, "what a shadow missed could not be recorded")
-            self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
-            self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
+            self._look()
             self._attempt(self._read_sides, "the side tables were not read again")
             self._attempt(self._look_back, "the windows of the training rows taught nothing")
             self._attempt(self._live.tick, "the wheel stood still")
             self._attempt(self._keep_house, "what is to be forgotten is not erased yet")
+
+    def _look(self) -> None:
+        self._attempt(self._look_at_the_log, "the state of the traffic log could not be recorded")
+        self._attempt(self._look_at_the_shelf, "what the disk did not take could not be recorded")
+        self._attempt(self._look_at_the_shadows, "what a shadow missed could not be recorded")
+        self._attempt(self._look_at_the_models, "what a model raised could not be recorded")
+        self._attempt(self._look_at_the_labels, "labels that never came could not be recorded")
 
     def _attempt(self, work: Callable[[], object], otherwise: str) -> None:
         try:
@@ -70,6 +78,13 @@ class Ticker:
         reason = waits if log.refused else f"the disk takes records again; {log.lost:,} are lost"
         self._say(f"traffic log: {reason}")
         insist(self._live, "guarantee_weakened", what="traffic log", reason=reason)
+
+    def _look_at_what_is_lost(self) -> None:
+        log = self._live.stores.traffic
+        if log is not None and log.untaken:
+            reason = f"{log.untaken:,} records that the disk did not take are lost with this process: {log.refused}"
+            self._say(f"traffic log: {reason}")
+            insist(self._live, "guarantee_weakened", what="traffic log", reason=reason)
 
     def _look_at_the_shelf(self) -> None:
         """Says and records it once when rows that wait stay in memory, for the disk refuses them, and when it takes them again."""

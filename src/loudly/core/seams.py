@@ -162,8 +162,9 @@ class Feedback:
     """Labelled rows of a rollout, in order of arrival, with what every arm scored for each row.
 
     units: who was served.  arm: (n,) who answered.  truth: (n,).  scores: arm name -> (n,) or (n, k), NaN where that
-    arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.  days: the event-time
-    days the rows are of (rows of one day are not independent, so days are counted too).
+    arm did not score.  slices: slice name -> (n,) membership.  at: event time of the arrival, µs.  days: (n,) the
+    event-time day that each row is of, or one for all; none where that is the day of arrival (rows of one day are not independent,
+    so days are counted too).
     ripe: these rows came before; now they are so old that labels of all kinds have had their time, and count for a promotion.
     awaited: rows of the rollout that have no label yet, younger than that time and older; None where nobody counts them.
     For bandits: reward: (n,) in [0, 1], what came of each answer.  propensity: (n,) as logged when it was given.
@@ -177,7 +178,7 @@ class Feedback:
     truth: Floats
     scores: Mapping[str, Floats]
     slices: Mapping[str, Flags]
-    days: Sequence[int] = ()
+    days: Sequence[int] | Ints = ()
     reward: Floats | None = None
     propensity: Floats | None = None
     context: Floats | None = None
@@ -202,6 +203,7 @@ class Feedback:
             propensity=some(self.propensity),
             context=some(self.context),
             share=some(self.share),
+            days=self.days if len(self.days) < 2 else [day for day, stays in zip(self.days, kept, strict=True) if stays],
         )
 
 

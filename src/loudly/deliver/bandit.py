@@ -24,9 +24,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from loudly.core.canon import finite
-from loudly.core.clock import DAY, iso
+from loudly.core.clock import iso
 from loudly.core.seams import Assignment, Calls, Feedback, Floats, Ints
 from loudly.core.values import Arm, Decision, Evidence, Verdict
+from loudly.deliver.days import day_of
 from loudly.deliver.dropping import kept, out, staying, without
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.errors import DataError, RolloutError
@@ -161,7 +162,7 @@ def rewarded(state: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
 
 def seen_days(evidence: Mapping[str, Any], feedback: Feedback) -> list[int]:
     """The event-time days of which rewards have come, with a batch more."""
-    return sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
+    return sorted({*evidence["days"], *day_of(feedback).tolist()})
 
 
 def rewards(feedback: Feedback, arms: int) -> Floats:

@@ -1,4 +1,4 @@
-"""Labelled rows by day of arrival: within a day candidate and control are compared, on the same rows or on each one's own.
+"""Days of labelled rows: within a day candidate and control are compared, on the same rows or on each one's own.
 
 Rows of one day are not independent (weather, an outage, a campaign), so days are the units of the final word on a slice, and where
 days differ by more than their rows explain the interval on all rows is wider (`apart`). An AUC of a slice is that of its own
@@ -10,20 +10,19 @@ Source: Cochran 1954 (Q); Birge 1932; Knapp & Hartung 2003, modified as in Röve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy
 
-from loudly.core.canon import finite
 from loudly.core.clock import DAY
-from loudly.core.seams import Feedback, Floats
+from loudly.core.seams import Feedback, Floats, Ints
+from loudly.deliver.latency import CANDIDATE, CONTROL
 from loudly.stats.auc import auc, auc_difference
 from loudly.stats.confidence_sequence import radius
 
-CONTROL, CANDIDATE = "control", "candidate"
 FEWEST = 10
 BEST_AT = 600
 # Days are taken to differ where chance would so seldom make them as different as they are: no test loses power where they do not.
@@ -40,28 +39,16 @@ class DayGap:
     rows: int
 
 
-def today_with(today: Mapping[str, Any], feedback: Feedback, scores: Mapping[str, Floats], known: Any) -> dict[str, Any]:
-    """The day under way with a batch more. `scores`: what is compared, by arm; `known`: (n,) rows that both have scored, or one,
-    with NaN for the other.
-    """
-    before = len(today["truth"])
-    slices = {name: [*inside] for name, inside in today["slices"].items()}
-    for name, inside in feedback.slices.items():
-        slices[name] = [*slices.get(name, [False] * before), *inside[known].tolist()]
-    rows = before + int(known.sum())
-    return {
-        "day": feedback.at // DAY if today["day"] is None else today["day"],
-        "truth": [*today["truth"], *feedback.truth[known].tolist()],
-        CONTROL: [*today[CONTROL], *map(finite, scores[CONTROL][known].tolist())],
-        CANDIDATE: [*today[CANDIDATE], *map(finite, scores[CANDIDATE][known].tolist())],
-        "slices": {name: inside + [False] * (rows - len(inside)) for name, inside in slices.items()},
-    }
+def day_of(feedback: Feedback) -> Ints:
+    """(n,) the event-time day of each row. Raises: ValueError for days that are neither one for all nor one a row."""
+    given = np.asarray(feedback.days if len(feedback.days) else [feedback.at // DAY], dtype=np.int64)
+    return np.broadcast_to(given, (len(feedback.truth),))
 
 
-def day_gap(today: Mapping[str, Any], inside: Any, ranks: bool) -> DayGap | None:
+def day_gap(rows: Mapping[str, Any], inside: Any, ranks: bool) -> DayGap | None:
     """The gap on some of a day's rows; None where they are too few or of one class."""
-    truth = np.asarray(today["truth"])[inside]
-    control, candidate = (np.asarray(today[arm], dtype=np.float64)[inside] for arm in (CONTROL, CANDIDATE))
+    truth = np.asarray(rows["truth"])[inside]
+    control, candidate = (np.asarray(rows[arm], dtype=np.float64)[inside] for arm in (CONTROL, CANDIDATE))
     if np.isnan(control).any() or np.isnan(candidate).any():
         return _own_rows(truth, (control, candidate), ranks)
     if len(truth) < FEWEST:
@@ -89,6 +76,20 @@ def _own_rows(truth: Floats, arms: tuple[Floats, Floats], ranks: bool) -> DayGap
         told.append((mean, error, m * (n - m) / n if ranks else float(n), n))
     (before, error, weight, n), (after, other, more, k) = told
     return DayGap(after - before, float(np.hypot(error, other)), weight * more / (weight + more), n + k)
+
+
+def one_day(groups: Sequence[DayGap]) -> DayGap:
+    """A day of which labels came in several groups, pooled by their weights.
+
+    >>> one_day([DayGap(0.1, 0.03, 100.0, 100), DayGap(0.2, 0.04, 300.0, 300)])
+    DayGap(gap=0.175, error=0.0309..., weight=400.0, rows=400)
+    """
+    if len(groups) == 1:
+        return groups[0]
+    weight = sum(group.weight for group in groups)
+    gap = sum(group.weight * group.gap for group in groups) / weight
+    error = float(np.sqrt(sum((group.weight * group.error) ** 2 for group in groups))) / weight
+    return DayGap(gap, error, weight, sum(group.rows for group in groups))
 
 
 def with_day(found: Mapping[str, Any] | None, day: DayGap) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import numpy as np
 import scipy
 
 from loudly.core.canon import finite
-from loudly.core.clock import DAY
 from loudly.core.seams import Calls, Feedback, Floats
 from loudly.core.values import Decision, Evidence, Verdict
-from loudly.deliver.days import apart, day_gap, pooled, standard_error, today_with, with_day
+from loudly.deliver.days import apart, day_of, pooled, standard_error
 from loudly.deliver.forecast import arrived, days_needed, nothing_arrived, rows_needed, when
+from loudly.deliver.kept_days import ALL, by_day, due, kept_with, looked, nothing_kept
 from loudly.deliver.latency import CANDIDATE, CONTROL, SLOW, add_calls, late, nothing_timed
 from loudly.deliver.ratios import FEWEST_OF_CLASS, counted, gap_counted, nothing_counted, rarest, rated
 from loudly.deliver.rollout import RolloutSpec
@@ -38,7 +38,6 @@ ERRORS, GUARD = 0.5, 0.1
 SUSPECT_ERRORS = 1.64
 INFORMATIVE = 1.5
 SUSPECT = "well overall, but suspect in a slice"
-NO_ROWS: dict[str, Any] = {"day": None, "truth": [], CONTROL: [], CANDIDATE: [], "slices": {}}
 
 
 def nothing_yet() -> dict[str, Any]:
@@ -59,7 +58,7 @@ def nothing_yet() -> dict[str, Any]:
         "seen": {arm: {"negatives": zeros, "positives": zeros} for arm in (CONTROL, CANDIDATE)},
         "rates": nothing_counted(),
         "slices": {},
-        "today": dict(NO_ROWS),
+        "kept": nothing_kept(),
         "errors": ArmProcess().plain(),
         "timed": nothing_timed(),
         "answered": {CONTROL: 0, CANDIDATE: 0},
@@ -89,7 +88,7 @@ def add(
     out["rows"] = evidence["rows"] + len(feedback.truth)
     out["unscored"] = evidence["unscored"] + int((~judged(feedback, paired)).sum())
     out["arrived"] = arrived(evidence["arrived"], feedback)
-    out["days"] = sorted({*evidence["days"], *(feedback.days or [feedback.at // DAY])})
+    out["days"] = sorted({*evidence["days"], *day_of(feedback).tolist()})
     if evidence["rows"] + len(feedback.truth) <= WARM_UP and by_scores_seen(metric):
         return out
     if paired:
@@ -100,9 +99,10 @@ def add(
         out["gain"], out["farthest"] = gain.plain(), max(evidence["farthest"], _farthest(gains[known] - gain.mean))
         out["bursts"] = clusters_of(evidence["bursts"]).add(gains[known], hashes(feedback.units)[known], positive).plain()
         scores = feedback.scores if ranks(metric) else values
-        out["today"] = today_with(out["today"], feedback, scores, known)
-        return out
-    return out | _unpaired(evidence, feedback, values, ranks(metric), before)
+        out["kept"] = kept_with(out["kept"], feedback, scores, known)
+    else:
+        out |= _unpaired(evidence, feedback, values, ranks(metric), before)
+    return settled(out, metric, feedback.at)
 
 
 def _unpaired(
@@ -124,25 +124,19 @@ def _unpaired(
         shown[arm] = np.full(len(rows), np.nan)
         shown[arm][rows] = feedback.scores[arm][rows] if ranks else value
     either = np.isfinite(shown[CONTROL]) | np.isfinite(shown[CANDIDATE])
-    today = today_with(evidence["today"], replace(feedback, slices={}), shown, either)
-    return {"each": each, "clusters": clusters, "before": learned.plain(), "farthest": farthest, "today": today}
+    kept = kept_with(evidence["kept"], replace(feedback, slices={}), shown, either)
+    return {"each": each, "clusters": clusters, "before": learned.plain(), "farthest": farthest, "kept": kept}
 
 
 def settled(evidence: Mapping[str, Any], metric: MetricSpec, at: int) -> dict[str, Any]:
-    """The evidence with the days folded in that are over by `at`: their mean gain, and the gain within each slice."""
+    """The evidence with the days judged that are over by `at`, where that is due: their gain, and that within each slice."""
     if evidence.get("ripe"):
         evidence = {**evidence, "ripe": settled(evidence["ripe"], metric, at)}
-    today = evidence["today"]
-    if today["day"] is None or at // DAY <= today["day"]:
+    if not due(evidence["kept"], evidence["rows"], at):
         return dict(evidence)
-    told = day_gap(today, slice(None), ranks(metric))
-    by_day = evidence["by_day"] if told is None else with_day(evidence["by_day"], told)
-    slices = {**evidence["slices"]}
-    for name, inside in today["slices"].items():
-        found = day_gap(today, np.asarray(inside, dtype=bool), ranks(metric))
-        if found is not None:
-            slices[name] = with_day(slices.get(name), found)
-    return {**evidence, "by_day": by_day, "slices": slices, "today": dict(NO_ROWS)}
+    kept = looked(evidence["kept"], evidence["rows"], at, ranks(metric))
+    slices = by_day(kept)
+    return {**evidence, "kept": kept, "by_day": slices.pop(ALL, None), "slices": slices}
 
 
 def add_counts(evidence: Mapping[str, Any], calls: Calls, assigned: float) -> dict[str, Any]:

@@ -25,5 +25,5 @@ def feedback_of(system: System, rows: pl.DataFrame, truth: Floats, at: int, arms
         truth=truth,
         scores={arm: traffic.column(rows, f"_{arm}") for arm in arms},
         slices=slice_rows(system, rows),
-        days=np.unique(rows[system.time].cast(pl.Date).cast(pl.Int32)).tolist(),
+        days=rows[system.time].cast(pl.Date).cast(pl.Int32).to_numpy().astype(np.int64),
     )

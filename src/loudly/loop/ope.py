@@ -305,7 +305,7 @@ def _lesson(live: Host, drawn: Rewarded, rows: Ints, at: int, seen: Floats | Non
         truth=np.zeros(len(rows)),
         scores={},
         slices={},
-        days=np.unique(at_of).tolist(),
+        days=at_of.astype(np.int64),
         reward=drawn.reward[rows],
         propensity=drawn.propensity[rows],
         context=seen[rows] if seen is not None else None,

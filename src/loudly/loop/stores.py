@@ -14,8 +14,8 @@ from loudly.store.shelf import Shelf
 class Traffic(Protocol):
     """Where requests, predictions and labels are logged: `serve` appends, `store.segments` keeps.
 
-    `refused`: why the disk refuses now, or "".  `lost`: records that had no room.  `before`: is called before each write.
-    `sequence`: of the newest record.  `stir`: says that something is kept back for `before`.
+    `refused`: why the disk refuses now, or "".  `lost`: records that had no room.  `untaken`: those that wait in memory.
+    `before`: is called before each write.  `sequence`: of the newest record.  `stir`: something is kept back for `before`.
     """
 
     before: Callable[[bool], None]
@@ -25,6 +25,9 @@ class Traffic(Protocol):
 
     @property
     def lost(self) -> int: ...
+
+    @property
+    def untaken(self) -> int: ...
 
     @property
     def sequence(self) -> int: ...

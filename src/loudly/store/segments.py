@@ -3,8 +3,8 @@
 A record is: length (4 bytes), CRC-32 of the rest (4), sequence (8), kind (1 + n), payload; a kind "labels@NAME:7" says that the
 record is the 7th of another log, NAME, and was taken over. A writer puts records into a buffer (about a µs); a thread writes every
 2.5 ms (survives `kill -9`) and syncs every 50 ms (survives a power cut); where nothing comes it sleeps. A writer that is `through`
-writes before `append` returns.
-A torn tail is cut at the first bad record and reported. Segments rotate by size; whole ones are sealed by name.
+writes before `append` returns. A torn tail is cut at the first bad record and reported. Segments rotate by size; whole
+ones are sealed by name.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from loudly.errors import Conflict, SegmentUnreadable
 fcntl: Any = late("fcntl") if sys.platform != "win32" else None
 
 LOG = logging.getLogger("loudly.store")
-WRITE_EVERY = 0.0025
-SYNC_EVERY = 0.050
-LOOK_EVERY = 0.5
+WRITE_EVERY, SYNC_EVERY, LOOK_EVERY = 0.0025, 0.050, 0.5
 # After so many rounds in which nothing came the thread sleeps: all is written and synced then, and an idle server is idle.
 QUIET_ROUNDS = 2 * round(SYNC_EVERY / WRITE_EVERY)
 ASK_EVERY, ASKS = 0.01, 100
@@ -103,6 +101,11 @@ class SegmentWriter:
     def sequence(self) -> int:
         """Of the newest record that was taken."""
         return self._sequence
+
+    @property
+    def untaken(self) -> int:
+        """Records that wait in memory."""
+        return len(self._buffer)
 
     def append(self, kind: str, payload: bytes, origin: str = "") -> int:
         """Takes a record; it is on disk within 5 ms, synced within 50 ms, or at `flush`. Returns its sequence, 0 if it is lost."""
