@@ -91,6 +91,10 @@ def test_after_a_kill_the_rollout_goes_on_with_all_that_its_guards_had_counted(o
         site = held.enter_context(serving(project, tmp_path / "site", 0))
         client = held.enter_context(httpx.Client(base_url=site.url, timeout=PATIENCE))
         until(lambda: grown(site), "all units take part")
+        so_far = site.get("/status").json()["verdict"]
+        assert so_far["decision"] == "UNDECIDED"
+        assert so_far["reason"] == site.get("/analysis/argo").json()["reason"]
+        assert "labelled" in so_far["missing"]
 
         # All units answered, two of the candidate's fail, one of them twice.
         units = [f"u{i}" for i in range(60)]

@@ -72,6 +72,8 @@ def test_an_equal_candidate_is_promoted_by_ripe_rows_and_the_reason_says_so() ->
     assert np.mean([v.passed for v in found]) > 0.7
     told = next(v for v in found if v.passed).reason
     assert told.endswith(f"only rows older than 8d count for a promotion: {BECAUSE}")
+    waits = life(canary(SLOW * DAY), 0, 0.0, days=5)
+    assert waits.missing == "2 more labelled days and 500 more labelled rows, of rows older than 8d"
 
 
 def test_early_labels_roll_back_at_once() -> None:

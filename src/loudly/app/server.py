@@ -156,6 +156,7 @@ class LiveFront:
             "champion": state.champion,
             "candidate": state.rollout.version if state.rollout else None,
             "strategy": state.rollout.strategy if state.rollout else None,
+            "verdict": self._so_far() if state.rollout else None,
             "arms": told(self.live),
             "served_from": {ref: {"form": ready.served, "why": ready.told} for ref, ready in self.live.ready.items()},
             "loaded": list(self.live.pins.loaded()),
@@ -168,6 +169,12 @@ class LiveFront:
             "ledger": state.position,
             "log": {"refused": log.refused, "lost": log.lost, **missed} if log is not None else {},
         }
+
+    def _so_far(self) -> dict[str, Any]:
+        """On the running rollout."""
+        found = self.verdict(None)
+        expected = iso(found.expected_at) if found.expected_at is not None else None
+        return {"decision": found.decision.value, "reason": found.reason, "missing": found.missing, "expected": expected}
 
     def overview(self) -> Mapping[str, Any]:
         return {"status": self.status(), **self._overview.plain()}

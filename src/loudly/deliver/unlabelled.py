@@ -62,7 +62,7 @@ def early(ripe: Verdict, found: Verdict, spec: RolloutSpec, seen: Mapping[str, i
     if ripe.passed:
         return replace(ripe, reason=f"{ripe.reason}; {waits}")
     told = f"{ripe.reason}; {waits}; with all labels so far: {found.reason}"
-    missing = ripe.missing or "ripe rows and all rows to agree"
+    missing = f"{ripe.missing}, of rows older than {span(spec.wait or 0)}" if ripe.missing else "ripe rows and all rows to agree"
     first = seen["first"] + (spec.wait or 0) if seen["rows"] else None
     return replace(ripe, decision=Decision.UNDECIDED, reason=told, missing=missing, expected_at=ripe.expected_at or first)
 
