@@ -110,6 +110,13 @@ def test_the_day_under_way_is_judged_when_it_is_over() -> None:
     assert settled(found, metric("accuracy"), 4 * DAY)["by_day"]["rows"] == 200
 
 
+def test_rows_of_days_to_come_are_of_the_day_on_which_their_labels_came() -> None:
+    """Or nobody would judge them before, and they would be kept until then."""
+    made = replace(rows(0, 30, 20), at=2 * DAY)
+    found = told([made], "accuracy", 3 * DAY)
+    assert (len(found["by_day"]["batches"]), found["by_day"]["rows"]) == (3, 600)
+
+
 def test_of_a_day_of_many_rows_the_gap_alone_is_kept_and_later_labels_are_pooled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     made, late = rows(1, 3, 400), np.arange(1200) % 4 == 0
     batches = [made.take(~late), replace(made.take(late), at=6 * DAY)]

@@ -1,7 +1,7 @@
 """Labelled rows kept by the day that they are of, until they are many and their day is over: what `days` judges.
 
 A row belongs to the day on which it was answered, whenever its label came: the labels of a week that all arrive on one day are of
-seven days. A day is judged once it is over, and again when later labels of it come. Rows of a day that is over are kept while they
+seven days; a row of a day still to come is one of the day on which its label came. A day is judged once it is over, and again when later labels of it come. Rows of a day that is over are kept while they
 are fewer than `ENOUGH`; of more the gap alone is kept, and later ones are a group of their own within their day.
 """
 
@@ -34,7 +34,7 @@ def kept_with(kept: Mapping[str, Any], feedback: Feedback, scores: Mapping[str, 
     """The rows kept, with a batch more. scores: what is compared, by arm.  known: (n,) rows that both have scored, or one, with NaN
     for the other.
     """
-    of_day, opened, told = day_of(feedback), {**kept["open"]}, {**kept["told"]}
+    of_day, opened, told = np.minimum(day_of(feedback), feedback.at // DAY), {**kept["open"]}, {**kept["told"]}
     for day in np.unique(of_day[known]).tolist():
         of, key = known & (of_day == day), str(day)
         more = {
