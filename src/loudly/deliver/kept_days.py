@@ -1,8 +1,9 @@
 """Labelled rows kept by the day that they are of, until they are many and their day is over: what `days` judges.
 
 A row belongs to the day on which it was answered, whenever its label came: the labels of a week that all arrive on one day are of
-seven days; a row of a day still to come is one of the day on which its label came. A day is judged once it is over, and again when later labels of it come. Rows of a day that is over are kept while they
-are fewer than `ENOUGH`; of more the gap alone is kept, and later ones are a group of their own within their day.
+seven days; a row of a day still to come is one of the day on which its label came. A day is judged once it is over, and again when
+later labels of it come. Rows of a day that is over are kept while they are fewer than `ENOUGH`; of more the gap alone is kept, and
+later ones are a group of their own within their day.
 """
 
 from __future__ import annotations
