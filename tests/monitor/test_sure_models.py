@@ -13,7 +13,6 @@ from conftest import SINCE, make_world
 from loudly import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import instant
-from loudly.evaluate.gate import Gate
 from loudly.loop.replay import Replayed, replay
 from loudly.stats.held_out import QUANTILES, as_held_out, quantiles_of
 
@@ -24,7 +23,6 @@ def lived(table: pl.DataFrame, forest: str = "RandomForestClassifier", metric: s
     """Five weeks with a forest, whose every tree has seen most training rows, or all."""
     app = App("world", label="y", time="at", key="id", metric=metric)
     app.data(lambda: table)
-    app.gate(Gate(overfit=0.6))
     app.labels(arrive_within="1d")
 
     @app.train

@@ -220,7 +220,7 @@ def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> st
         told = "\n        ".join(reasons(blocking))
         leaks = any(verdict.subject.startswith("leakage of ") for verdict in blocking)
         do = (
-            "List in ignored=[...] what leaks, or in known_before=[...] what is known before the event."
+            "List what leaks in @app.data(ignored=[...]), or what is known before the event in @app.data(known_before=[...])."
             if leaks
             else "Mend the table."
         )

@@ -18,13 +18,14 @@ class Gate:
 
     margin: by how much the candidate may be worse than the champion at most (non-inferiority).
     slice_margin: the same for each declared slice.  rows: held-out rows that are needed.
-    overfit: by how much the metric may be better on the training rows than on held-out ones.
+    overfit: by how much the metric may be better on the training rows than on held-out ones, as of `evaluate.overfit`. None refuses
+    nobody, for a forest knows its rows by heart and may be the best on others; what is beyond 0.25 is said LOUD.
     """
 
     margin: float = 0.01
     slice_margin: float = 0.05
     rows: int = 500
-    overfit: float = 0.25
+    overfit: float | None = None
 
     def judge(
         self,

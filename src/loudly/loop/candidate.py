@@ -22,7 +22,7 @@ from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
 from loudly.evaluate.compare import compare, compare_slices
-from loudly.evaluate.overfit import overfit
+from loudly.evaluate.overfit import MUCH, overfit
 from loudly.evaluate.report import Report, evaluate
 from loudly.features.feature_set import FeatureSet, FrozenFeatures
 from loudly.loop.serving import FastForms, Ready, make_ready, opened
@@ -126,8 +126,10 @@ def make_candidate(
     seen_rows = fit_rows.tail(SEEN_ROWS)
     with tally.spend("predict"):
         seen_score = answers(model, model_inputs(features, seen_rows, system), seen_rows.height, len(classes))
-    learned = overfit(trial.truth(seen_rows), seen_score, report.value, system.metric, system.gate.overfit)
-    gate = _failed_by(gate, learned, ladder)
+    most = system.gate.overfit
+    learned = overfit(trial.truth(seen_rows), seen_score, report.value, system.metric, MUCH if most is None else most)
+    by_heart = (("overfit", learned.reason),) if most is None and learned.failed else ()
+    gate = _failed_by(gate, None if by_heart else learned, ladder)
     if gate.passed:
         features = FeatureSet(system.features, schema).fit(labelled)
         judged = _fit(trial, features, labelled, params, start)
@@ -146,7 +148,7 @@ def make_candidate(
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
     seen = int(last or 0)  # type: ignore[arg-type]
-    return Candidate(data, ready, report, gate, ladder, params, rows, seen, (*unheld, *weakened), cut, quick.verdict)
+    return Candidate(data, ready, report, gate, ladder, params, rows, seen, (*unheld, *weakened, *by_heart), cut, quick.verdict)
 
 
 def split(labelled: pl.DataFrame, system: System) -> TimeSplit:
