@@ -28,6 +28,7 @@ from loudly.loop.live import Live  # noqa: E402
 from loudly.loop.replay import replay  # noqa: E402
 from loudly.serve.replies import Served  # noqa: E402
 from loudly.store.sqlite_ledger import SqliteLedger  # noqa: E402
+from waiting import until  # noqa: E402
 
 
 def test_one_row_and_many(server: Server, table: pl.DataFrame) -> None:
@@ -215,6 +216,9 @@ def test_http_gives_the_same_predictions_and_decisions_as_the_replay(table: pl.D
     assert ours == theirs
 
 
+REFUSED = r"LOUD loans: traffic log: (OSError|short write)"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tick", [0.3, 600])
 def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(shipped: Project, tmp_path: Path, tick: float) -> None:
@@ -230,12 +234,14 @@ def test_a_disk_that_fills_while_it_serves_loses_no_answer_and_is_said(shipped: 
         rows = [{**ROW, "loan_id": f"many-{i}"} for i in range(2000)]
         for _ in range(8):
             assert client.post("/predict", json=rows).status_code == 200
-        time.sleep(1.5)
+        until(lambda: "loudly_log_refused 1.0" in client.get("/metrics").text, "the disk refuses the log")
         assert client.post("/predict", json={**ROW, "loan_id": "one"}).status_code == 200
-        assert "loudly_log_refused 1.0" in client.get("/metrics").text
+        if tick < 1:
+            until(lambda: re.search(REFUSED, errors.read_text()), "a tick says it")
+        assert bool(re.search(REFUSED, errors.read_text())) is (tick < 1)
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-    assert re.search(r"LOUD loans: traffic log: (OSError|short write)", errors.read_text())
+    assert re.search(REFUSED, errors.read_text())
     assert re.search(
         r"LOUD loans: traffic log: [\d,]+ records that the disk did not take are lost with this process", errors.read_text()
     )
