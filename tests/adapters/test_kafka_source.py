@@ -29,7 +29,7 @@ from loudly.testing.source_case import TABLE, SourceCase
 kafka = pytest.importorskip("confluent_kafka")
 PARTITIONS = 4  # what the mock cluster gives every topic
 SECOND = 1_000_000
-QUIET = {"log_level": 0}
+QUIET = {"log_level": 0, "fetch.wait.max.ms": 20}  # an end is told at once
 
 
 @dataclass(frozen=True)

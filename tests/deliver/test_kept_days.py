@@ -19,6 +19,7 @@ from loudly.deliver import kept_days
 from loudly.deliver.days import day_of
 from loudly.deliver.evidence import add, judge, nothing_yet, settled
 from loudly.deliver.rollout import parse_rollout
+from loudly.errors import DataError
 from loudly.metrics.table import metric
 
 NAMES = ("control", "candidate")
@@ -150,5 +151,5 @@ def test_days_are_one_for_all_or_one_a_row() -> None:
     assert day_of(made).tolist() == [0, 0, 0, 1, 1, 1]
     assert day_of(replace(made, days=())).tolist() == [2] * 6
     assert day_of(replace(made, days=[7]).take(made.truth > 1)).tolist() == []
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(DataError, match="2 days of 6 rows"):
         day_of(replace(made, days=[1, 2]))

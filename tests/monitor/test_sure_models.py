@@ -27,7 +27,7 @@ def lived(table: pl.DataFrame, forest: str = "RandomForestClassifier", metric: s
 
     @app.train
     def fit(X: Any, y: Any) -> Any:
-        return getattr(sklearn, forest)(60, random_state=0).fit(X, y)
+        return getattr(sklearn, forest)(25, random_state=0).fit(X, y)
 
     return replay(app.system, table, memory_stores("world"), since=SINCE, until=instant("2024-03-07"))
 

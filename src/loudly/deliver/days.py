@@ -20,6 +20,7 @@ import scipy
 from loudly.core.clock import DAY
 from loudly.core.seams import Feedback, Floats, Ints
 from loudly.deliver.latency import CANDIDATE, CONTROL
+from loudly.errors import DataError
 from loudly.stats.auc import auc, auc_difference
 from loudly.stats.confidence_sequence import radius
 
@@ -40,9 +41,11 @@ class DayGap:
 
 
 def day_of(feedback: Feedback) -> Ints:
-    """(n,) the event-time day of each row. Raises: ValueError for days that are neither one for all nor one a row."""
-    given = np.asarray(feedback.days if len(feedback.days) else [feedback.at // DAY], dtype=np.int64)
-    return np.broadcast_to(given, (len(feedback.truth),))
+    """(n,) the event-time day of each row. Raises: DataError for days that are neither one for all nor one a row."""
+    given, n = np.asarray(feedback.days if len(feedback.days) else [feedback.at // DAY], dtype=np.int64), len(feedback.truth)
+    if len(given) not in (1, n):
+        raise DataError("Days of labelled rows are neither one for all nor one a row.", seen=f"{len(given)} days of {n} rows")
+    return np.broadcast_to(given, (n,))
 
 
 def day_gap(rows: Mapping[str, Any], inside: Any, ranks: bool) -> DayGap | None:
