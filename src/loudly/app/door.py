@@ -82,6 +82,8 @@ class Door:
         self._outpost.tell_refused()
         self._line.flush()
         self._tell()
+        if self._line.refused:
+            self._say(f"what waits in memory for the spool is lost with this process: {self._line.refused}")
 
     @property
     def name(self) -> str:

@@ -81,7 +81,7 @@ class Ticker:
 
     def _look_at_what_is_lost(self) -> None:
         log = self._live.stores.traffic
-        if log is not None and log.untaken:
+        if log is not None and log.refused and log.untaken:
             reason = f"{log.untaken:,} records that the disk did not take are lost with this process: {log.refused}"
             self._say(f"traffic log: {reason}")
             insist(self._live, "guarantee_weakened", what="traffic log", reason=reason)

@@ -14,8 +14,8 @@ MUCH = 0.25
 def overfit(truth: Floats, score: Floats, held_out: float | None, name: str, tolerance: float = MUCH) -> Verdict:
     """FAIL where the metric on seen rows is surely better than on held-out ones by more than the tolerance.
 
-    Shapes: truth (n,), score (n,) or (n, k) of seen rows. The tolerance is in units of a metric within [0, 1]; for unbounded
-    metrics (mae, mse, rmse, log_loss) it is a share of the held-out value.
+    Shapes: truth (n,), score (n,) or (n, k) of seen rows. The tolerance is in units of a metric of which more is
+    better; of losses (brier, log_loss, mae, mse, rmse) it is a share of the held-out value.
 
     >>> import numpy as np
     >>> y = np.tile([0.0, 1.0], 500)
