@@ -86,6 +86,58 @@ def test_scores_are_not_compared_by_the_order_of_a_handful_of_positives(name: st
     assert "20 of each" in verdict.missing
 
 
+def ordered_worse(share: float, truth: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Candidate and champion (n,): the candidate scores a share of the positives as if they were negatives."""
+    champion = rng.normal(truth * 1.2)
+    lost = (truth > 0) & (rng.random(len(truth)) < share)
+    return np.where(lost, rng.normal(size=len(truth)), champion), champion
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+@pytest.mark.parametrize(("positives", "share"), [(20, 0.03), (20, 0.17), (100, 0.17)])
+def test_a_model_that_orders_worse_by_the_margin_rarely_passes_however_few_positives_there_are(
+    name: str, positives: int, share: float
+) -> None:
+    """By the rows alone more than half passed where most of the few positives are ordered alike (benchmarks/gate.py)."""
+    rng, passed, runs, n = np.random.default_rng(6), 0, 150 if name == "roc_auc" else 60, 1000
+    many = np.repeat(np.arange(n) < positives, 400).astype(float)
+    worse, better = (metric(name)(many, score) for score in ordered_worse(share, many, rng))
+    truth = (np.arange(n) < positives).astype(float)
+    for seed in range(runs):
+        found = compare(truth, *ordered_worse(share, truth, rng), name, seed=seed)
+        passed += Gate(margin=better - worse).judge(found, held_out=n).passed
+    assert passed / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("roc_auc", 2), ("roc_auc", 3), ("average_precision", 2)])
+def test_models_that_order_alike_pass_once_there_are_rows_enough_to_say_so(name: str, classes: int) -> None:
+    rng = np.random.default_rng(7)
+
+    def judged(n: int) -> Decision:
+        truth = rng.integers(0, classes, n).astype(float)
+        truth[: n // 2] = 0
+        score = rng.normal(size=(n, classes)) + 2 * np.eye(classes)[truth.astype(int)]
+        score = score if classes > 2 else score[:, 1]
+        found = compare(truth, score, score, name)
+        assert found.effect == 0
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < 0 < found.high
+        return Gate(margin=0.01, rows=60).judge(found, held_out=n).decision
+
+    assert judged(100) is Decision.UNDECIDED
+    assert judged(8000) is Decision.PASS
+
+
+def test_an_order_of_few_rows_without_a_fault_has_an_interval_with_width() -> None:
+    truth = np.append(np.ones(20), np.zeros(480))
+    for name in ("roc_auc", "average_precision"):
+        found = measure(metric(name), truth, truth + np.linspace(0, 0.1, 500))
+        assert found.effect == 1.0
+        assert found.low is not None
+        assert 0.7 < found.low < 0.97
+
+
 def test_the_error_of_twenty_positives_is_a_guess_and_its_quantile_says_so() -> None:
     rng, covered, naive, runs = np.random.default_rng(4), 0, 0, 1500
     truth = np.zeros(400)

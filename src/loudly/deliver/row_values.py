@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from loudly.core.seams import Feedback, Floats
 from loudly.deliver.latency import CANDIDATE, CONTROL
-from loudly.metrics.table import MetricSpec
+from loudly.metrics.table import RANKED, MetricSpec
 from loudly.shift.estimate.labelled import sound
 from loudly.stats.placement import FEWEST, area_of, average_precision_of, count, placements, precision_values
 
@@ -29,7 +29,7 @@ def ranks(metric: MetricSpec) -> bool:
 
 def by_scores_seen(metric: MetricSpec) -> bool:
     """Whether a row is judged among the scores seen."""
-    return metric.name in ("roc_auc", "average_precision")
+    return metric.name in RANKED
 
 
 def values_of(feedback: Feedback, arm: str, metric: MetricSpec, before: Mapping[str, Any], now: Mapping[str, Any]) -> Floats:

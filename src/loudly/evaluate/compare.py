@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from loudly.core.canon import finite
 from loudly.core.seams import Floats
-from loudly.core.values import Evidence, Task
+from loudly.core.values import Evidence
+from loudly.evaluate.doubt import of_scores
 from loudly.evaluate.resampled import interval
-from loudly.metrics.table import FEWEST_OF_A_CLASS, OF_SEVERAL, RATED, MetricSpec, metric
+from loudly.metrics.table import FEWEST_OF_A_CLASS, OF_SEVERAL, RANKED, RATED, MetricSpec, metric
 from loudly.stats.auc import auc_difference, normal_interval
 
 BOOTSTRAPS = 200
@@ -32,7 +33,7 @@ def compare(
 
     Shapes: truth (n,), predictions (n,) or (n, k), row by row the same rows.  Method: DeLong for AUC, the mean of per-row
     loss differences where the metric is a mean, for ratios of decisions a bootstrap over joint confusion counts, else a paired
-    bootstrap (200, seeded). Intervals of decisions count with some rows that were decided otherwise (`resampled`).
+    bootstrap (200, seeded). Intervals of decisions and of scores' order count with some rows that went otherwise (`doubt`).
     An effect of None means that the rows cannot tell (too few, one class only).
     """
     spec = metric(name)
@@ -41,8 +42,7 @@ def compare(
     if len(truth) < FEWEST or not sound or _cannot_tell(spec, truth, candidate.ndim):
         return Evidence(f"paired {name}", None, None, None, len(truth), about, name, confidence)
     if name == "roc_auc" and candidate.ndim == 1:
-        effect, error, freedom = auc_difference(truth, candidate, champion)
-        method, (low, high) = "paired DeLong", normal_interval(effect, error, confidence, freedom)
+        method, (effect, low, high) = "paired DeLong", _by_order(truth, candidate, champion, confidence)
     elif spec.loss is not None:
         method, (effect, low, high) = "paired mean", _mean_difference(spec, truth, candidate, champion, confidence)
     else:
@@ -76,8 +76,7 @@ def _cannot_tell(spec: MetricSpec, truth: Floats, dimensions: int) -> bool:
     if spec.name not in OF_SEVERAL:
         return False
     counts = np.unique(truth, return_counts=True)[1]
-    ordered = dimensions == 1 and spec.reads == "score" and Task.BINARY in spec.tasks
-    return len(counts) < 2 or bool(ordered and counts.min() < FEWEST_OF_A_CLASS)
+    return len(counts) < 2 or bool(dimensions == 1 and spec.name in RANKED and counts.min() < FEWEST_OF_A_CLASS)
 
 
 def _mean_difference(
@@ -85,14 +84,23 @@ def _mean_difference(
 ) -> tuple[float, float, float]:
     assert spec.loss is not None
     gains = spec.loss(truth, champion) - spec.loss(truth, candidate)
-    doubted = np.append(gains, [1.0, -1.0]) if spec.reads == "class" else gains  # as in `resampled`, of all rows as one class
+    doubted = np.append(gains, [1.0, -1.0]) if spec.reads == "class" else gains  # as in `doubt`, of all rows as one class
     error = float(doubted.std(ddof=1) / np.sqrt(len(doubted)))
     return (float(gains.mean()), *normal_interval(float(doubted.mean()), error, confidence))
+
+
+def _by_order(truth: Floats, candidate: Floats, champion: Floats, confidence: float) -> tuple[float, float, float]:
+    counted, (first, second) = of_scores("roc_auc", truth, (candidate, champion))
+    middle, error, freedom = auc_difference(counted, first, second)
+    return (auc_difference(truth, candidate, champion)[0], *normal_interval(middle, error, confidence, freedom))
 
 
 def _bootstrap(
     spec: MetricSpec, truth: Floats, candidate: Floats, champion: Floats, confidence: float, seed: int
 ) -> tuple[float, float]:
+    if spec.name in RANKED:
+        truth, (candidate, champion) = of_scores(spec.name, truth, (candidate, champion))
+
     def gain(rows: NDArray[np.int64]) -> float:
         return spec.better * (spec(truth[rows], candidate[rows]) - spec(truth[rows], champion[rows]))
 

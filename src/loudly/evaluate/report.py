@@ -12,8 +12,9 @@ from loudly.core.canon import finite
 from loudly.core.late import late
 from loudly.core.seams import Floats
 from loudly.core.values import Evidence, Task
+from loudly.evaluate.doubt import of_scores
 from loudly.evaluate.resampled import interval
-from loudly.metrics.table import RATED, MetricSpec, decided, metric, metrics_for
+from loudly.metrics.table import RANKED, RATED, MetricSpec, decided, metric, metrics_for
 from loudly.stats.auc import auc, normal_interval
 
 sklearn = late("sklearn")
@@ -82,7 +83,8 @@ def measure(spec: MetricSpec, truth: Floats, score: Floats, confidence: float = 
     if len(truth) < FEWEST or not np.isfinite(value):
         return Evidence(spec.name, finite(value), None, None, len(truth), spec.name, spec.name, confidence)
     if spec.name == "roc_auc" and score.ndim == 1:
-        found = auc(truth, score)
+        counted, (told,) = of_scores(spec.name, truth, (score,))
+        found = auc(counted, told)
         method, bounds = "DeLong", normal_interval(found.value, found.error, confidence)
     elif spec.loss is not None:
         losses = spec.loss(truth, score)
@@ -109,6 +111,8 @@ def _named(evidence: Evidence, name: str) -> Evidence:
 
 def _bootstrap(spec: MetricSpec, truth: Floats, score: Floats, confidence: float, seed: int) -> tuple[float, float]:
     """Percentile bootstrap, with at most 2,000 rows a draw scaled back by sqrt(n)."""
+    if spec.name in RANKED:
+        truth, (score,) = of_scores(spec.name, truth, (score,))
     rng, n = np.random.default_rng(seed), len(truth)
     take = min(n, 2_000)
     value = spec(truth, score)

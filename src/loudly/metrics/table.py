@@ -22,6 +22,8 @@ sk = late("sklearn.metrics")
 
 # Rows of one class only (or of one value, for r2) say nothing of these.
 OF_SEVERAL = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "precision", "recall", "r2")
+# Of these only the order of the scores counts.
+RANKED = ("roc_auc", "average_precision")
 # Fewer rows of a class say nothing of a score's order that an interval could tell.
 FEWEST_OF_A_CLASS = 20
 # Of several classes these are means over the classes.
