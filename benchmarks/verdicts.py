@@ -5,7 +5,7 @@ labels on time, late, missing, missing by class and in bursts of one user, for e
 margin, each with a Clopper-Pearson interval; delays against a fixed sample, group-sequential tests and mSPRT. Samples of the runs
 go through the strategies themselves. Exits 1 where a promise fails.
 
-Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twenty-five minutes on one core; --quick: 100 runs of a part, for CI;
+Run: python benchmarks/verdicts.py  (2,000 runs a cell, some twenty-five minutes on one core; --quick: 60 runs of a part, for CI;
 --only errors quality delays slow forecasts: parts of it; --labels late: cells of these labels alone)
 """
 
@@ -250,11 +250,11 @@ def main() -> None:
     """Prints all tables, then what was promised and whether it holds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=2000, help="rollouts a cell")
-    parser.add_argument("--quick", action="store_true", help="100 runs of a part, for CI")
+    parser.add_argument("--quick", action="store_true", help="60 runs of a part, for CI")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
     parser.add_argument("--labels", nargs="+", choices=ALL_LABELS, default=ALL_LABELS, help="cells of these labels")
     given = parser.parse_args()
-    begun, runs = time.perf_counter(), 100 if given.quick else given.runs
+    begun, runs = time.perf_counter(), 60 if given.quick else given.runs
     tables = {f"{kind}, {k} looks": abs(peers.constant(kind, k) - c) < 1e-3 for (kind, k), c in peers.PUBLISHED.items()}
     promises: list[Promise] = [("boundaries are those of Jennison & Turnbull's tables", all(tables.values()))]
     wanted = LABELS[::3] if given.quick else tuple(labels for labels in LABELS if labels in given.labels)

@@ -84,6 +84,14 @@ def drift_trigger() -> None:
     new().retrain(on=["drift"])
 
 
+def growth_in_words() -> None:
+    new().retrain(growth="30%")  # type: ignore[arg-type]
+
+
+def growth_in_percent() -> None:
+    new().retrain(growth=30)
+
+
 def wrong_rollout() -> None:
     new().rollout("canery 5% 100%")
 
@@ -137,6 +145,8 @@ def bandit_without_a_reward() -> None:
         (wrong_train, "starts with X and y"),
         (unknown_stage, "did you mean 'stateless'"),
         (drift_trigger, "drift alone never retrains"),
+        (growth_in_words, r"growth=0\.3 for 30 % more"),
+        (growth_in_percent, r"growth=0\.3 for 30 % more"),
         (wrong_rollout, "did you mean 'canary'"),
         (wrong_duration, "not a duration"),
         (wrong_expectation, "did you mean 'same'"),

@@ -19,10 +19,11 @@ from live_server import Server
 from loudly.app.app import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, HOUR, DataClock
+from loudly.core.values import Field, Kind, Role, Schema
 from loudly.errors import RolloutError
-from loudly.loop.candidate import encode, known_labels
 from loudly.loop.founding import found, reopen
 from loudly.loop.knowing import known
+from loudly.loop.label_values import encode, known_labels
 from loudly.loop.live import Live
 from loudly.loop.restart import catch_up
 from loudly.monitor.failing import ANSWERS, SHARE, VALUES, Failing, Share
@@ -280,3 +281,17 @@ def test_labels_that_are_lists_or_days_are_set_aside_and_stop_nothing() -> None:
     lists, days = pl.Series([[1], None]), pl.Series([0, None]).cast(pl.Date)
     for label, classes in ((lists, ("a", "b")), (lists, ()), (days, ())):
         assert known_labels(label, classes).to_list() == [False, True]
+
+
+def test_a_number_far_beyond_training_is_no_label_to_judge_by() -> None:
+    def seen(low: float | None, high: float | None) -> Schema:
+        return Schema((Field("price", Kind.NUMBER, Role.LABEL, low=low, high=high),))
+
+    prices = pl.Series([100.0, -9000.0, 22_000.0, 23_000.0, -30_000.0, 1e12, None])
+    near = [True, True, True, False, False, False, True]
+    assert known_labels(prices, (), seen(100.0, 320.0)).to_list() == near
+    assert known_labels(prices.cast(pl.Int64), (), seen(100.0, 320.0)).to_list() == near
+    for nothing in (seen(None, None), seen(5.0, 5.0), None):
+        assert known_labels(prices, (), nothing).all()
+    draws = np.random.default_rng(0).pareto(1.0, 200_000)
+    assert known_labels(pl.Series(draws[2000:]), (), seen(0.0, draws[:2000].max())).mean() > 0.9999, "a heavy tail is believed"

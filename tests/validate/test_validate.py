@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from conftest import make_world
 from loudly.core.clock import instant
+from loudly.core.seams import Floats
 from loudly.core.values import Decision, Field, Kind, Role, Schema
 from loudly.errors import DataError, UserFileError
 from loudly.validate.checks import CHECKS, judge_table
@@ -262,3 +264,22 @@ def test_a_number_that_a_few_texts_spoil_is_named_and_codes_are_asked_after() ->
         ["1", "x"] * (n // 2),
     ):
         assert judged(calm)[0] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("law", "asked"),
+    [
+        (lambda rng: rng.normal(200, 30, 5000), False),
+        (lambda rng: np.exp(rng.normal(0, 2.5, 5000)), False),
+        (lambda rng: np.where(rng.random(5000) < 0.02, np.exp(rng.normal(8, 2, 5000)), 0.0), False),  # most of them nothing
+        (lambda rng: np.append(rng.normal(200, 30, 5000), 1e12), True),
+        (lambda rng: np.append(rng.normal(200, 30, 5000), [-1e6, np.nan]), True),
+    ],
+)
+def test_a_numeric_label_a_thousand_times_further_out_is_asked_about(law: Callable[..., Floats], asked: bool) -> None:
+    label = law(np.random.default_rng(0))
+    table = make_world(days=30, per_day=200).head(len(label)).with_columns(y=pl.Series(label))
+    schema = infer_schema(table, label="y", time="at", key="id")
+    found = CHECKS["balanced"](table, schema, NOW)
+    assert (found.decision is Decision.UNDECIDED) is asked
+    assert (f"e.g. {label[5000]:g}" in found.reason and "is a label" in found.missing) if asked else found.passed

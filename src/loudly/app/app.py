@@ -322,6 +322,8 @@ class App:
             if trigger not in TRIGGERS:
                 hint = "drift alone never retrains; " if trigger in ("shift", "drift") else ""
                 raise UserFileError(f"{trigger!r} cannot trigger a retraining.", do=hint + nearest(trigger, TRIGGERS))
+        if growth is not None and not (isinstance(growth, (int, float)) and 0 < growth <= 10):
+            raise UserFileError("Growth is a share of the rows trained on.", seen=repr(growth), do="e.g. growth=0.3 for 30 % more")
         if at_most < 1 or enough_labels < 1:
             raise UserFileError("An impossible governor.", seen=f"at_most={at_most}, enough_labels={enough_labels}")
         governor = Governor(duration(cooldown), at_most, duration(period), enough_labels)

@@ -13,8 +13,8 @@ from loudly.core.clock import span
 from loudly.core.values import Arm, Event
 from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import RolloutError
-from loudly.loop.candidate import encode
 from loudly.loop.host import Host
+from loudly.loop.label_values import encode
 from loudly.loop.state import RolloutState
 from loudly.loop.strategies import merging_of, ranked
 from loudly.loop.system import System

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loudly.core.canon import Json
 from loudly.core.seams import Executor, Floats, ModelFormat
-from loudly.core.values import Decision, Role, Schema, Task, Verdict
+from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
 from loudly.errors import DataError, ModelError
@@ -25,6 +25,7 @@ from loudly.evaluate.compare import compare, compare_slices
 from loudly.evaluate.overfit import MUCH, overfit
 from loudly.evaluate.report import Report, evaluate
 from loudly.features.feature_set import FeatureSet, FrozenFeatures
+from loudly.loop.label_values import encode
 from loudly.loop.serving import FastForms, Ready, make_ready, opened
 from loudly.loop.slices import slice_rows
 from loudly.loop.system import System
@@ -35,7 +36,6 @@ from loudly.register.fast_form import Fast, fasten, none
 from loudly.stats.held_out import held_out_scores
 from loudly.train.fit import answers, fit_once
 from loudly.train.ladder import climb
-from loudly.validate.conform import DTYPES
 from loudly.validate.schema import infer_schema
 
 SMALLEST_SLICE = 300
@@ -177,44 +177,6 @@ def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:
         do = "Choose a regression metric such as 'mae', or make the label a text of few values."
         raise DataError(f"{system.metric!r} wants classes, and the label has too many values for that.", seen=seen, do=do)
     return (Task.BINARY if len(classes) == 2 else Task.MULTICLASS), classes
-
-
-def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
-    """Labels as numbers: class indices, or the values of a regression; NaN where a label is missing or is none of these."""
-    if not classes:
-        return label.cast(pl.Float64, strict=False).to_numpy()
-    place = {name: number for number, name in enumerate(classes)}
-    return np.array([place.get(value, np.nan) for value in _spelled(label, classes)], dtype=np.float64)
-
-
-def known_labels(label: pl.Series, classes: Sequence[str]) -> pl.Series:
-    """(n,) which labels `encode` has a number for; a missing one is no label, and not strange."""
-    if label.dtype.is_nested() or (label.dtype.is_temporal() and not classes):
-        return label.is_null()
-    known = _spelled(label, classes).is_in(classes) if classes else label.cast(pl.Float64, strict=False).is_finite()
-    return label.is_null() | known.fill_null(False)
-
-
-def as_trained(label: pl.Series, ready: Ready) -> pl.Series:
-    """(n,) labels that are known, in the type that training saw: those of one column are of one type, however they were sent."""
-    field = ready.schema.role(Role.LABEL)[0]
-    wanted = DTYPES[field.kind]
-    if label.dtype == wanted:
-        return label
-    texts = _spelled(label, ready.classes) if ready.classes else label
-    return texts == "true" if wanted == pl.Boolean else texts.cast(wanted, strict=False)
-
-
-def _spelled(label: pl.Series, classes: Sequence[str]) -> pl.Series:
-    """Labels as the classes are written: a JSON 1 is the class 1.0 of a column of floats."""
-    if label.dtype.is_numeric():
-        try:
-            return label.cast(pl.Float64).replace_strict(
-                {float(name): name for name in classes}, default=None, return_dtype=pl.String
-            )
-        except ValueError:
-            return label.cast(pl.String)
-    return label.cast(pl.String)
 
 
 def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) -> Schema:

@@ -25,10 +25,10 @@ from loudly.loop import traffic
 from loudly.loop.answering import Answering
 from loudly.loop.arms import advance, arms_of, beginning, context_now, decided, new_context, rivals, routing_of, unlike
 from loudly.loop.asides import Asides
-from loudly.loop.candidate import encode
 from loudly.loop.confirming import Confirming
 from loudly.loop.counting import Counting
 from loudly.loop.knowing import known
+from loudly.loop.label_values import encode
 from loudly.loop.past import Past
 from loudly.loop.pins import Pins
 from loudly.loop.plan import Confirm, Hold, NextStage, Plan, Promote, Retrain, RollBack, Step

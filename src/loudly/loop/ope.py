@@ -31,8 +31,8 @@ from loudly.deliver.rollout import RolloutSpec, parse_rollout
 from loudly.errors import ConfigError, DataError, NotFound, RolloutError, nearest
 from loudly.labels.book import LabelBook
 from loudly.loop import traffic
-from loudly.loop.candidate import encode, known_labels
 from loudly.loop.host import Host
+from loudly.loop.label_values import encode, known_labels
 from loudly.loop.records import batches
 from loudly.loop.rewards import rewards
 from loudly.loop.serving import Ready, open_version
@@ -180,7 +180,7 @@ def _gathered(live: Host, folder: Path, started: int, arms: tuple[Arm, ...], con
             answered += mine.height
             book.predicted(mine, mine["_at"])
         elif kind == "labels":
-            known = known_labels(table[system.label], control.classes)
+            known = known_labels(table[system.label], control.classes, control.schema)
             strange += int(book.expects(table.filter(~known)[system.key]).sum())
             arrival = book.arrived(table.filter(known), int(table["_at"][-1]))
             if arrival.joined.height:

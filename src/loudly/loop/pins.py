@@ -13,8 +13,8 @@ import polars as pl
 
 from loudly.errors import Conflict, LoudlyError, NotFound, nearest
 from loudly.labels.book import Arrival, LabelBook
-from loudly.loop.candidate import as_trained, known_labels
 from loudly.loop.host import Host
+from loudly.loop.label_values import as_trained, known_labels
 from loudly.loop.restart import refresh
 from loudly.loop.serving import Ready, open_version
 from loudly.serve.replies import Served
@@ -125,7 +125,7 @@ class Pins:
         champion = self._live.ready.get(self._live.state.champion or "")
         if champion is None:
             return labels, ()
-        known = known_labels(labels[self.book.label], champion.classes)
+        known = known_labels(labels[self.book.label], champion.classes, champion.schema)
         strange = () if known.all() else tuple(map(str, labels.filter(~known)[self.book.label]))
         self._live.watch.failing.labelled(labels.height, strange, now)
         labels = labels.filter(known) if strange else labels

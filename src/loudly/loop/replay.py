@@ -13,8 +13,9 @@ from loudly.core.clock import DAY, DataClock, iso, span
 from loudly.core.values import Recorded, Verdict
 from loudly.data.pseudonym import pseudonymise
 from loudly.errors import ReplayError
-from loudly.loop.candidate import encode, task_of
+from loudly.loop.candidate import task_of
 from loudly.loop.founding import found, reasons
+from loudly.loop.label_values import encode, known_labels
 from loudly.loop.live import Live
 from loudly.loop.state import State
 from loudly.loop.stores import Stores
@@ -180,6 +181,10 @@ def _result(live: Live, kept: _Kept, table: pl.DataFrame, blocked: tuple[Verdict
         key = pl.col(live.system.key).cast(pl.String)
         truth = pseudonymise(table, live.system.private, live.key).select(key, live.system.label)
         answers = answers.with_columns(key).join(truth, on=live.system.key, how="left", maintain_order="left")
+        champion, label = live.ready.get(live.state.champion or ""), answers[live.system.label]
+        if champion is not None:  # what was set aside as no label judges no month either
+            known = known_labels(label, champion.classes, champion.schema)
+            answers = answers.with_columns(label.set(~known, None))
     return Replayed(live.system, live.state, tuple(live.stores.ledger.read()), answers, live.tally, blocked)
 
 

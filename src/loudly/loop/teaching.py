@@ -23,8 +23,8 @@ from loudly.deliver.rollout import RolloutSpec
 from loudly.errors import LoudlyError
 from loudly.loop import traffic
 from loudly.loop.arms import arms_of, context_now
-from loudly.loop.candidate import encode
 from loudly.loop.host import Host
+from loudly.loop.label_values import encode
 from loudly.loop.labelled import feedback_of
 from loudly.loop.rewards import rewards
 from loudly.loop.state import RolloutState

@@ -23,7 +23,8 @@ from loudly.core.seams import Executor, Floats, Search
 from loudly.data.split import rolling
 from loudly.errors import TrainingError
 from loudly.features.feature_set import FeatureSet
-from loudly.loop.candidate import encode, model_inputs, split, table_schema, task_of
+from loudly.loop.candidate import model_inputs, split, table_schema, task_of
+from loudly.loop.label_values import encode
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric

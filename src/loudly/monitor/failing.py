@@ -106,8 +106,10 @@ class Failing:
             f"{rows.failed:,} of the newest {rows.rows:,} rows do not fit the schema, e.g. {self._why!r}: nobody has answered them"
         )
         strange = f"{labels.failed:,} of the newest {labels.rows:,} labels are of no value that the champion knows, "
-        strange += f"e.g. {self._shown!r}: they are set aside, and count when they are sent again rightly; a class that is new is "
-        strange += "learned from a table that has it"
+        strange += (
+            f"e.g. {self._shown!r}: they are set aside, and count when they are sent again rightly; a class that is new, or a "
+        )
+        strange += "number 100 times further than any before, is learned from a table that has it"
         found = (
             ("failure", ANSWERS, "answers", silent, answers),
             ("feed", ROWS, "rows", unfit, rows),

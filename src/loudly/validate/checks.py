@@ -13,6 +13,8 @@ Check = Callable[[pl.DataFrame, Schema, int], Verdict]
 LEAST_CLASS = 0.01
 MOST_MISSING = 0.95
 STALE = 400 * DAY
+# A numeric label so many times further out than the middle 99 % of its values reach is asked about.
+FAR = 1000.0
 # A text column that is numbers but for so few values, of so many kinds, is a number that something spoils; a code has no fractions.
 FEW_TEXTS, MANY_NUMBERS, FRACTIONS = 0.05, 20, 0.1
 
@@ -119,7 +121,7 @@ def balanced(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
     if values.n_unique() == 1:
         return Verdict(Decision.FAIL, "class balance", f"all {len(values):,} labels are {values[0]!r}: there is nothing to learn")
     if label.kind is Kind.NUMBER or (label.kind is Kind.INTEGER and values.n_unique() > 20):
-        return Verdict(Decision.PASS, "class balance", "the label is a number")
+        return _of_one_scale(values)
     counts = values.cast(pl.String).value_counts(sort=True)
     least, share = counts[label.name][-1], counts["count"][-1] / max(1, len(values))
     evidence = Evidence("rarest class", share, n=len(values), about=str(least), tolerance=LEAST_CLASS)
@@ -127,6 +129,20 @@ def balanced(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
     if share < LEAST_CLASS:
         return Verdict(Decision.UNDECIDED, "class balance", told, (evidence,), missing="rows of the rare class")
     return Verdict(Decision.PASS, "class balance", told, (evidence,))
+
+
+def _of_one_scale(numbers: pl.Series) -> Verdict:
+    """No number is a thousand times further out than the middle 99 % of them reach: squares would be of it alone."""
+    subject, known = "class balance", numbers.cast(pl.Float64).drop_nans()
+    low, high = (known.quantile(share) or 0.0 for share in (0.005, 0.995))
+    reach = FAR * (high - low)
+    far = known.filter((known < low - reach) | (known > high + reach)) if reach else known.clear()
+    if not len(far):
+        return Verdict(Decision.PASS, subject, "the label is a number")
+    evidence = Evidence("labels far from all others", len(far) / len(known), n=len(known), tolerance=0.0)
+    told = f"the label is a number, and {len(far):,} of {len(known):,} are far from all others, e.g. {far[0]:g}"
+    missing = f"whether {far[0]:g} is a label: metrics of squares, and models fitted by them, are of it alone"
+    return Verdict(Decision.UNDECIDED, subject, told, (evidence,), missing=missing)
 
 
 CHECKS: dict[str, Check] = {
