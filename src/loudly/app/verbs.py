@@ -205,6 +205,13 @@ def table_of(system: System) -> pl.DataFrame:
         raise UserFileError("@app.data failed.", seen=whence_of(wrong, system.data), do=do) from wrong
 
 
+def mending(blocking: Sequence[Verdict]) -> str:
+    """What to do where a table is refused for these."""
+    if any(verdict.subject.startswith("leakage of ") for verdict in blocking):
+        return "List what leaks in @app.data(ignored=[...]), or what is known before the event in @app.data(known_before=[...])."
+    return "Mend the table."
+
+
 def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> str:
     """Versions and judges the table, fits, gates and registers a candidate. Returns its reference.
 
@@ -217,14 +224,7 @@ def train(system: System, opened: Opened, *, tuning: Tuning | None = None) -> st
     live.retraining.tuning.progress("reading and judging the table", 0, None)
     blocking = found(live, table_of(system))
     if blocking:
-        told = "\n        ".join(reasons(blocking))
-        leaks = any(verdict.subject.startswith("leakage of ") for verdict in blocking)
-        do = (
-            "List what leaks in @app.data(ignored=[...]), or what is known before the event in @app.data(known_before=[...])."
-            if leaks
-            else "Mend the table."
-        )
-        raise LoudlyError("The table is refused.", seen=told, do=do)
+        raise LoudlyError("The table is refused.", seen="\n        ".join(reasons(blocking)), do=mending(blocking))
     version = live.retrain("by hand", "somebody asked for it", offer=False)
     live.stores.tracker.flush()
     if version is None:

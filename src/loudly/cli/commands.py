@@ -202,6 +202,8 @@ def replay(file: Path, since: str | None, until: str | None, step: str, as_json:
         out.print(f"{made.answers.height:,} answers, {made.refits} refits, champion {made.state.champion}")
         if made.state.champion is None:
             out.print("LOUD no version has passed its gate, so nobody answered: the reasons stand above", markup=False)
+            if made.blocked:
+                out.print(f"     {verbs.mending(made.blocked)}", markup=False)
 
     say(data, as_json, text)
     raise SystemExit(1 if made.blocked or made.state.champion is None else 0)
