@@ -25,7 +25,7 @@ from loudly.core.clock import duration, iso
 from loudly.core.late import late
 from loudly.core.values import Decision, Evidence, Verdict, plain
 from loudly.data.read import read_table
-from loudly.errors import ConfigError
+from loudly.errors import ConfigError, LoudlyError
 from loudly.loop.plan import explain, step_data
 from loudly.loop.replay import monthly
 from loudly.loop.tell import tell
@@ -88,7 +88,12 @@ def train(file: Path, tune: bool, as_json: bool) -> None:
             def tell_progress(what: str, done: int, total: int | None) -> None:
                 progress.update(task, description=what, completed=done, total=total)
 
-            version = verbs.train(app.system, opened, tuning=Tuning(tune, tell_progress))
+            try:
+                version = verbs.train(app.system, opened, tuning=Tuning(tune, tell_progress))
+            except LoudlyError:
+                told = [tell(r.event) for r in opened[0].ledger.read(before)]
+                lines(line for line in told if line.startswith("LOUD") and not as_json)
+                raise
         new = [r.event for r in opened[0].ledger.read(before)]
     gate = next(e for e in reversed(new) if e.kind == "gate_judged").data["verdict"]
     assert isinstance(gate, dict)

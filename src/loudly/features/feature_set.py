@@ -17,12 +17,14 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Floats
-from loudly.core.values import Kind, Role, Schema
+from loudly.core.values import Field, Kind, Role, Schema
 from loudly.core.whence import asked
 from loudly.errors import DataError, UserFileError, nearest
 
 Definition = Callable[..., pl.Series]
 ALONE = 20
+# Columns that are features as they come are of these roles, and of none of these kinds.
+RAW, NOT_RAW = (Role.INPUT, Role.SIDE), (Kind.TEXT, Kind.TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class FeatureSet:
     def fit(self, table: pl.DataFrame) -> FrozenFeatures:
         """Freezes column order and category codes on the training rows."""
         made = {d.__name__ for d in self.definitions}
-        raw = [f.name for f in self.schema.fields if f.role in (Role.INPUT, Role.SIDE) and f.kind not in (Kind.TEXT, Kind.TIME)]
+        raw = [f.name for f in self.schema.fields if f.role in RAW and f.kind not in NOT_RAW]
         raw = [name for name in raw if name not in made]
         loose = FrozenFeatures(tuple(made), {}, self._inputs, self.definitions)
         known = loose.derive({name: _column(table, name) for name in self._inputs}, table.height)
@@ -132,6 +134,12 @@ class FeatureSet:
         """The inverse of `FrozenFeatures.plain`, with the functions of today's user file."""
         codes = {name: tuple(values) for name, values in state["codes"].items()}
         return FrozenFeatures(tuple(state["columns"]), codes, tuple(state["inputs"]), self.definitions)
+
+
+def unread(definitions: Sequence[Definition], schema: Schema) -> list[Field]:
+    """The texts and times among the inputs that no definition reads: no model sees anything of them."""
+    read = {name for definition in definitions for name in _parameters(definition)}
+    return [f for f in schema.fields if f.role in RAW and f.kind in NOT_RAW and f.name not in read]
 
 
 @cache

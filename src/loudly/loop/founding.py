@@ -12,6 +12,7 @@ from loudly.core.values import Event, Verdict, plain
 from loudly.data.pseudonym import pseudonymise
 from loudly.data.snapshot import snapshot
 from loudly.errors import DataError, UserFileError, nearest
+from loudly.features.feature_set import unread
 from loudly.loop.live import Live
 from loudly.loop.restart import in_time, insist_all, rows_of
 from loudly.loop.retraining import policy_digest
@@ -63,6 +64,8 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         judged = (*judge_table(table, schema, now=now), *kept)
         leaks = find_leaks(table, schema, label=system.label, time=system.time, known_before=system.known_before)
     frozen = list(live.state.key_predictors) if stopped else [key.plain() for key in keys]
+    unseen = [f"{field.name} ({field.kind})" for field in unread(system.features, schema)]
+    told = f"the model sees nothing of {', '.join(unseen)}: texts and times reach it through an @app.feature, or ignore them"
     named: dict[str, Json] = {"schema_version": schema.version, "columns": len(schema.fields), "key_predictors": frozen}
     insist_all(
         live,
@@ -70,6 +73,7 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         Event("schema_frozen", now, named),
         *(Event("table_judged", now, {"verdict": plain(verdict)}) for verdict in judged),
         *(Event("leakage_found", now, {"verdict": plain(verdict)}) for verdict in leaks),
+        *([Event("guarantee_weakened", now, {"what": "inputs", "reason": told})] if unseen else ()),
         *(Event("guarantee_weakened", now, {"what": v.subject, "reason": v.reason}) for v in leaks if v.passed and v.evidence),
     )
     blocking = (*(v for v in (*judged, *leaks) if v.failed and v not in kept), *stopped)

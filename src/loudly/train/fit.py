@@ -18,6 +18,7 @@ from loudly.errors import LoudlyError, TrainingError, nearest
 
 # What loudly supplies by name, where the function asks for it.
 SUPPLIED = ("seed", "start", "names", "categories")
+SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def fit_once(
         raise TrainingError(
             "The train function failed.",
             seen=whence_of(wrong, train),
-            do="Fix it, or call it by itself to see.",
+            do=f"Fix it, or call it by itself to see. {_told(X, names)}",
         ) from wrong
     if not hasattr(estimator, "predict"):
         raise TrainingError(
@@ -70,6 +71,15 @@ def fit_once(
             do="Return the fitted estimator: `return model.fit(X, y)`.",
         )
     return Fitted(estimator, stopwatch() - begun)
+
+
+def _told(X: Any, names: tuple[str, ...]) -> str:
+    """What X is, and how to get the other."""
+    columns = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    of = f" of {X.shape[0]:,} rows; its columns: {columns}" if columns else ""
+    if isinstance(X, np.ndarray):
+        return f"X is a matrix of float64{of}. @app.train(frame='polars') makes it a table with these names."
+    return f"X is a polars table of float64{of}."
 
 
 def answers(model: Model, X: Any, rows: int, classes: int = 0) -> Floats:
