@@ -70,13 +70,13 @@ def test_unseen_and_missing_are_nan_and_codes_stay() -> None:
     table = table_of([{"x": 1.0, "n": 1, "c": c, "b": True, "t": datetime(2020, 1, 1, 3)} for c in "ab"])
     fitted = FeatureSet([], infer_schema(table, label="y", time="t", key="id"))
     features = fitted.fit(table)
-    where = features.names.index("c")
-    assert features.categories == (where,)
+    where = features.columns.index("c")
+    assert features.categories_of("numpy") == (where,)
     later = table.with_columns(c=pl.Series(["b", "zzz"]), x=pl.Series([None, 2.0]))
     matrix = features.matrix(later)
     assert matrix[0, where] == 1.0
     assert np.isnan(matrix[1, where])
-    assert np.isnan(matrix[0, features.names.index("x")])
+    assert np.isnan(matrix[0, features.columns.index("x")])
     again = fitted.thaw(features.plain())
     assert again.matrix(later).tobytes() == matrix.tobytes()
     assert features.matrix(later.drop("x")).shape == matrix.shape
@@ -90,7 +90,7 @@ def test_a_number_made_of_a_category_of_the_same_name_is_a_number() -> None:
     features = FeatureSet([c], infer_schema(table, label="y", time="t", key="id")).fit(table)
     assert features.codes == {}
     later = table_of([{"x": 1.0, "n": 1, "c": c, "b": True, "t": datetime(2020, 1, 1)} for c in ("ab", "abcdefghijk")])
-    assert features.matrix(later)[:, features.names.index("c")].tolist() == [2.0, 11.0]
+    assert features.matrix(later)[:, features.columns.index("c")].tolist() == [2.0, 11.0]
 
 
 @pytest.mark.parametrize("make", ["x - x.mean()", "x.rank()", "x.shift(1)", "x > x.median()", "x.cum_sum()"])

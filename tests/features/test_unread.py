@@ -62,7 +62,7 @@ def test_a_training_that_fails_says_what_it_was_given_and_what_no_model_sees(shi
     assert "LOUD inputs: the model sees nothing of words (text): texts and times reach it through an @app.feature" in told
     assert "'numpy.ndarray' object has no attribute 'loc'" in told
     assert "X is a matrix of float64 of" in told
-    assert "@app.train(frame='polars') makes it a table with these names." in told
+    assert "@app.train(frame='polars') makes it a table of them, frame='raw' one of the inputs as they are." in told
 
 
 def test_a_train_function_that_fails_is_told_its_columns() -> None:
@@ -70,6 +70,6 @@ def test_a_train_function_that_fails_is_told_its_columns() -> None:
         raise ValueError("no column 'z'")
 
     names = tuple(f"x{i}" for i in range(11))
-    with pytest.raises(TrainingError, match=r"table of float64 of 5 rows; its columns: x0, .*, x7 and 3 more\.") as told:
+    with pytest.raises(TrainingError, match=r"table of 5 rows; its columns: x0, .*, x7 and 3 more\.") as told:
         fit_once(fails, pl.DataFrame({name: np.zeros(5) for name in names}), np.zeros(5), {}, seed=0, names=names)
     assert "no column 'z'" in str(told.value)

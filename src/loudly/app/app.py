@@ -216,7 +216,8 @@ class App:
         """As a decorator: how a model is made, `def fit(X, y, *, learning_rate=0.1, start=None)` -> fitted estimator.
 
         tune: name -> (low, high), (low, high, "log"), (1, 9) for integers, or a list of choices.
-        frame: what X is: "numpy" (float64, categories as codes, NaN for missing) or "polars".
+        frame: what X is: "numpy" (float64, categories as codes, NaN for missing), "polars" (a table of the same numbers), or
+        "raw": a table of the inputs in their own types, texts and times too, null for missing, and of the features as made.
         holdout: the newest stretch of labelled event time that judges the fit.
 
         Called with nothing, once a function is registered: trains a candidate now and returns its reference.

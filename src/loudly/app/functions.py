@@ -8,7 +8,7 @@ from typing import Any
 
 from loudly.core.canon import Json
 from loudly.errors import ConfigError, UserFileError, nearest
-from loudly.loop.system import TrainSpec
+from loudly.loop.system import FRAMES, TrainSpec
 
 
 def only_once(what: str, value: object) -> None:
@@ -54,8 +54,8 @@ def train_spec(fit: Callable[..., Any], tune: Mapping[str, Json], trials: int, f
     for name in tune:
         if name not in parameters:
             raise UserFileError(f"tune names {name!r}, which the train function does not take.", do=nearest(name, parameters))
-    if frame not in ("numpy", "polars"):
-        raise UserFileError(f"X cannot be {frame!r}.", do=nearest(frame, ["numpy", "polars"]))
+    if frame not in FRAMES:
+        raise UserFileError(f"X cannot be {frame!r}.", do=nearest(frame, FRAMES))
     if trials < 1 or holdout <= 0:
         raise ConfigError("A search needs trials, and a fit needs a hold-out.", seen=f"trials={trials}, holdout={holdout}µs")
     return TrainSpec(fit, dict(tune), trials, frame, seed, holdout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -33,21 +33,18 @@ class FrozenFeatures:
 
     columns: names of the matrix's columns.  codes: category column -> values in code order.
     definitions: the user's functions, in an order in which each finds its parameters.
+    raw: the inputs that a raw table has, in order, with their kinds.
     """
 
     columns: tuple[str, ...]
     codes: Mapping[str, tuple[str, ...]]
     inputs: tuple[str, ...]
     definitions: tuple[Definition, ...]
+    raw: Mapping[str, Kind] = field(default_factory=dict)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.columns
-
-    @property
-    def categories(self) -> tuple[int, ...]:
-        """Indices of the matrix's categorical columns."""
-        return tuple(i for i, name in enumerate(self.columns) if name in self.codes)
+    def categories_of(self, frame: str) -> tuple[int, ...]:
+        """Indices of the categorical columns among these."""
+        return tuple(i for i, name in enumerate(self.names_of(frame)) if name in self.codes)
 
     def frame(self, table: pl.DataFrame) -> pl.DataFrame:
         """The columns of the matrix as float64 (categories as codes), NaN for missing and unseen.
@@ -56,6 +53,18 @@ class FrozenFeatures:
         """
         known = self.derive({name: _column(table, name) for name in self.inputs}, table.height)
         return pl.DataFrame([self.numeric(known[name], name) for name in self.columns])
+
+    def whole(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The inputs as they are, texts and times too, and what the definitions make of them. Raises: DataError as `frame`."""
+        known = self.derive({name: _column(table, name) for name in self.inputs}, table.height)
+        return pl.DataFrame([known[name].alias(name) for name in self.names_of("raw")])
+
+    def names_of(self, frame: str) -> tuple[str, ...]:
+        """The columns of what a model gets: a matrix or a table of numbers, or a "raw" table."""
+        if frame != "raw":
+            return self.columns
+        made = tuple(d.__name__ for d in self.definitions)
+        return (*(name for name in self.raw if name not in made), *made)
 
     def derive(self, known: dict[str, pl.Series], height: int) -> dict[str, pl.Series]:
         """The inputs and what the definitions make of them. Raises: DataError as `frame`."""
@@ -72,7 +81,8 @@ class FrozenFeatures:
 
     def matrix(self, table: pl.DataFrame) -> Floats:
         """(n, d) float64, C-contiguous: what the model sees. A row gives the same bytes alone or in a table."""
-        return np.ascontiguousarray(self.frame(table).to_numpy(), dtype=np.float64)
+        made = self.frame(table).to_numpy() if self.columns else np.zeros((table.height, 0))
+        return np.ascontiguousarray(made, dtype=np.float64)
 
     def refuse_skew(self, table: pl.DataFrame) -> None:
         """Holds some rows of the table alone against the same rows together: alone is how they are served.
@@ -115,6 +125,7 @@ class FeatureSet:
         self.schema = schema
         usable = (Role.INPUT, Role.PRIVATE, Role.SIDE, Role.TIME)
         self._inputs = tuple(f.name for f in schema.fields if f.role in usable)
+        self._raw = {f.name: f.kind for f in schema.fields if f.role in RAW}
         self.definitions = _ordered(definitions, self._inputs)
 
     def fit(self, table: pl.DataFrame) -> FrozenFeatures:
@@ -128,12 +139,12 @@ class FeatureSet:
         columns = (*raw, *(d.__name__ for d in self.definitions))
         kinds = {field.name: field.kind for field in self.schema.fields if field.name not in made}
         codes = {name: _values(s) for name, s in series.items() if _is_category(s, kinds.get(name))}
-        return FrozenFeatures(columns, codes, self._inputs, self.definitions)
+        return FrozenFeatures(columns, codes, self._inputs, self.definitions, self._raw)
 
     def thaw(self, state: Mapping[str, Any]) -> FrozenFeatures:
         """The inverse of `FrozenFeatures.plain`, with the functions of today's user file."""
         codes = {name: tuple(values) for name, values in state["codes"].items()}
-        return FrozenFeatures(tuple(state["columns"]), codes, tuple(state["inputs"]), self.definitions)
+        return FrozenFeatures(tuple(state["columns"]), codes, tuple(state["inputs"]), self.definitions, self._raw)
 
 
 def unread(definitions: Sequence[Definition], schema: Schema) -> list[Field]:

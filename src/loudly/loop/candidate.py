@@ -26,7 +26,7 @@ from loudly.evaluate.overfit import MUCH, overfit
 from loudly.evaluate.report import Report, evaluate
 from loudly.features.feature_set import FeatureSet, FrozenFeatures
 from loudly.loop.label_values import encode
-from loudly.loop.serving import FastForms, Ready, make_ready, opened
+from loudly.loop.serving import FastForms, Ready, inputs_of, make_ready, opened
 from loudly.loop.slices import slice_rows
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
@@ -120,12 +120,12 @@ def make_candidate(
     judged = _fit(trial, features, fit_rows, params, start)
     model, _form, _bytes, _said = _store(judged, formats)
     with tally.spend("predict"):
-        score = answers(model, model_inputs(features, held_out, system), held_out.height, len(classes))
+        score = answers(model, inputs_of(features, held_out, system.train.frame), held_out.height, len(classes))
     report, gate, unheld = _judge(trial, score, champion, champion_saw, continued=start is not None)
     ladder = _climb(trial, features, score) if champion is None else None
     seen_rows = fit_rows.tail(SEEN_ROWS)
     with tally.spend("predict"):
-        seen_score = answers(model, model_inputs(features, seen_rows, system), seen_rows.height, len(classes))
+        seen_score = answers(model, inputs_of(features, seen_rows, system.train.frame), seen_rows.height, len(classes))
     most = system.gate.overfit
     learned = overfit(trial.truth(seen_rows), seen_score, report.value, system.metric, MUCH if most is None else most)
     by_heart = (("overfit", learned.reason),) if most is None and learned.failed else ()
@@ -193,17 +193,13 @@ def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) ->
     )
 
 
-def model_inputs(features: FrozenFeatures, table: pl.DataFrame, system: System) -> Any:
-    """What the train function gets as X: a matrix, or a polars frame where it asked for one."""
-    return features.frame(table) if system.train.frame == "polars" else features.matrix(table)
-
-
 def _fit(
     trial: Trial, features: FrozenFeatures, rows: pl.DataFrame, params: Mapping[str, Json], start: Callable[[], object] | None
 ) -> object:
-    system, X, y = trial.system, model_inputs(features, rows, trial.system), trial.truth(rows)
+    system, X, y = trial.system, inputs_of(features, rows, trial.system.train.frame), trial.truth(rows)
     asks: dict[str, Any] = {"seed": system.train.seed, "start": start() if start is not None else None}
-    asks |= {"names": features.names, "categories": features.categories}
+    frame = system.train.frame
+    asks |= {"names": features.names_of(frame), "categories": features.categories_of(frame)}
     fit = partial(fit_once, system.train.fit, X, y, params, **asks)
     with trial.tally.spend("fit"):
         return trial.executor.map(call, [fit])[0].estimator
@@ -238,7 +234,7 @@ def _fast(
     if form.name in FAST_ALREADY:
         return none(f"the format {form.name!r} is fast already", missing="")
     if system.train.frame != "numpy":
-        return none("the model takes a polars frame, and fast forms take a matrix")
+        return none("the model takes a table, and fast forms take a matrix")
     with tally.spend("register"):
         X = features.matrix(rows.tail(FAST_ROWS))
         return fasten(form.restore(model), form.load(model), X, opened(fast), seed=system.train.seed)

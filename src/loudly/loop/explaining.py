@@ -66,6 +66,8 @@ class Explaining:
 
     def _by(self, version: str, arm: str, table: pl.DataFrame, until: float) -> list[Explanation]:
         subject = self._subject(version)
+        if subject.ready.frame == "raw":
+            raise DataError(f"{version} cannot be explained: it takes its columns raw, and what is explained is numbers.")
         try:
             X = subject.ready.features.matrix(table)
             prediction = subject.score(X)

@@ -64,8 +64,9 @@ def found(live: Live, table: pl.DataFrame) -> tuple[Verdict, ...]:
         judged = (*judge_table(table, schema, now=now), *kept)
         leaks = find_leaks(table, schema, label=system.label, time=system.time, known_before=system.known_before)
     frozen = list(live.state.key_predictors) if stopped else [key.plain() for key in keys]
-    unseen = [f"{field.name} ({field.kind})" for field in unread(system.features, schema)]
-    told = f"the model sees nothing of {', '.join(unseen)}: texts and times reach it through an @app.feature, or ignore them"
+    unseen = [f"{field.name} ({field.kind})" for field in unread(system.features, schema) if system.train.frame != "raw"]
+    told = f"the model sees nothing of {', '.join(unseen)}: "
+    told += "texts and times reach it through an @app.feature or @app.train(frame='raw'); or ignore them"
     named: dict[str, Json] = {"schema_version": schema.version, "columns": len(schema.fields), "key_predictors": frozen}
     insist_all(
         live,

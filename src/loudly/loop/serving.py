@@ -18,6 +18,7 @@ from loudly.register.bundle import Bundle, unpack
 from loudly.register.fast_form import Guarded
 from loudly.serve.rows import Rows, asked, places_of_numbers
 from loudly.stats.held_out import Quantiles
+from loudly.validate.conform import DTYPES
 
 MOST_ASSEMBLERS = 16
 
@@ -58,12 +59,11 @@ class Ready:
 
     def predict(self, table: pl.DataFrame) -> Floats:
         """Scores of raw rows: (n,) or (n, k)."""
-        X: Any = self.features.frame(table) if self.frame == "polars" else self.features.matrix(table)
-        return self.model.predict(X)
+        return self.model.predict(inputs_of(self.features, table, self.frame))
 
     def quick(self, rows: Rows) -> Floats:
         """The same scores from the columns of a request; a table is made only where the model or a feature needs one."""
-        if self.frame == "polars":
+        if self.frame != "numpy":
             return self.predict(rows.table())
         assembler = self._assembler(rows.schema)
         return self.predict(rows.table()) if assembler is None else self.model.predict(assembler.matrix(rows))
@@ -85,6 +85,19 @@ class Ready:
     def estimator(self) -> object:
         """The fitted estimator itself, to continue training from."""
         return self.format.restore(self.bundle.model)
+
+
+def inputs_of(features: FrozenFeatures, table: pl.DataFrame, frame: str) -> Any:
+    """What a model gets of a table: a matrix, a table of the same numbers, or the raw inputs in the types of the schema."""
+    match frame:
+        case "numpy":
+            return features.matrix(table)
+        case "polars":
+            return features.frame(table)
+        case _:
+            texts = table.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+            types = {name: DTYPES[kind] for name, kind in features.raw.items() if name in table.columns}
+            return features.whole(texts.cast(types, strict=False))  # type: ignore[arg-type]
 
 
 def open_version(

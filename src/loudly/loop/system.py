@@ -19,6 +19,9 @@ PromoteOn = Literal["complete", "known", "any"]
 PROMOTE_ON: tuple[PromoteOn, ...] = get_args(PromoteOn)
 
 
+FRAMES = ("numpy", "polars", "raw")
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """When labels come. `arrive_within`: µs after the event by which nearly all are there; later ones still count.
@@ -44,7 +47,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """How a model is made. `frame` is what the user's function gets as X: "numpy" (default) or "polars".
+    """How a model is made. `frame` is what the user's function gets as X: one of `FRAMES`, a matrix where nothing is said.
 
     holdout: the newest stretch of labelled event time (µs) that is kept from the fit and judges it.
     recipe: the name of the recipe that this is; "" for the train function.

@@ -23,8 +23,9 @@ from loudly.core.seams import Executor, Floats, Search
 from loudly.data.split import rolling
 from loudly.errors import TrainingError
 from loudly.features.feature_set import FeatureSet
-from loudly.loop.candidate import model_inputs, split, table_schema, task_of
+from loudly.loop.candidate import split, table_schema, task_of
 from loudly.loop.label_values import encode
+from loudly.loop.serving import inputs_of
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
 from loudly.metrics.table import metric
@@ -181,10 +182,10 @@ def _folds(system: System, labelled: pl.DataFrame, side: Sequence[str]) -> tuple
     rows, _held_out = split(labelled, system).apply(labelled)
     _task, classes = task_of(labelled[system.label], system)
     pairs = [(o, n) for o, n in rolling(rows, system.time, FOLDS) if not classes or o[system.label].n_unique() == len(classes)]
-    made = []
+    made, frame = [], system.train.frame
     for older, newer in pairs or [split(rows, system).apply(rows)]:
         features = FeatureSet(system.features, table_schema(older, system, side)).fit(older)
-        X, X_newer = (model_inputs(features, part, system) for part in (older, newer))
+        X, X_newer = (inputs_of(features, part, frame) for part in (older, newer))
         y, truth = (encode(part[system.label], classes) for part in (older, newer))
-        made.append(_Fold(features.names, features.categories, X, y, X_newer, truth, len(classes)))
+        made.append(_Fold(features.names_of(frame), features.categories_of(frame), X, y, X_newer, truth, len(classes)))
     return tuple(made)

@@ -77,9 +77,10 @@ def _told(X: Any, names: tuple[str, ...]) -> str:
     """What X is, and how to get the other."""
     columns = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     of = f" of {X.shape[0]:,} rows; its columns: {columns}" if columns else ""
-    if isinstance(X, np.ndarray):
-        return f"X is a matrix of float64{of}. @app.train(frame='polars') makes it a table with these names."
-    return f"X is a polars table of float64{of}."
+    if not isinstance(X, np.ndarray):
+        return f"X is a polars table{of}."
+    other = "@app.train(frame='polars') makes it a table of them, frame='raw' one of the inputs as they are."
+    return f"X is a matrix of float64{of}. {other}"
 
 
 def answers(model: Model, X: Any, rows: int, classes: int = 0) -> Floats:

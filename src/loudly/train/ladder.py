@@ -33,7 +33,8 @@ def climb(
     """The metric of every rung on held-out rows; yours must beat random, the prior and each rule.
 
     The simple model (ridge or logistic regression, imputed and scaled, on at most 50,000 newest rows, on all where a class is not
-    among these) is reported; a model below it passes with that said, since simple is a choice, not a fault.
+    among these) is reported; a model below it passes with that said, since simple is a choice, not a fault. Without numbers and
+    categories, X of no columns, there is none.
     """
     spec, newest = metric(name), slice(-SIMPLE_ROWS, None)
     if task is not Task.REGRESSION and len(np.unique(y[newest])) < len(np.unique(y)):
@@ -42,7 +43,7 @@ def climb(
         "random": _random(y, len(truth), task, seed),
         "prior": _prior(y, len(truth), task),
         **{f"rule {n}": values for n, values in rules.items()},
-        "simple": _simple(X[newest], y[newest], X_held, task),
+        **({"simple": _simple(X[newest], y[newest], X_held, task)} if X.shape[1] else {}),
         "yours": score,
     }
     values = {rung: spec(truth, given) for rung, given in rungs.items()}
@@ -52,7 +53,8 @@ def climb(
     told = ", ".join(f"{rung} {value:.4f}" for rung, value in values.items())
     if below:
         return Verdict(Decision.FAIL, "ladder", f"yours does not beat {', '.join(below)}: {told}", evidence)
-    note = "" if spec.better * yours > spec.better * values["simple"] else " (a simple model does as well)"
+    simple = values.get("simple", values["prior"])
+    note = "" if spec.better * yours > spec.better * simple else " (a simple model does as well)"
     return Verdict(Decision.PASS, "ladder", told + note, evidence)
 
 
