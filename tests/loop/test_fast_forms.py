@@ -96,11 +96,11 @@ def test_the_switch_is_one_line_and_on_by_default(tmp_path: Path) -> None:
         open_stores("world", tmp_path)
 
 
-def test_a_frame_of_polars_keeps_the_original() -> None:
+def test_a_model_that_takes_a_table_keeps_the_original() -> None:
     app = make_app(WORLD)
     system = replace(app.system, train=replace(app.system.train, fit=boosted, frame="polars"))
     made = replay(system, WORLD, memory_stores("world"), since=SINCE, until=SINCE + 1)
-    assert "polars frame" in kinds(made, "fast_form_judged")[0].data["verdict"]["reason"]
+    assert "the model takes a table" in kinds(made, "fast_form_judged")[0].data["verdict"]["reason"]
 
 
 def test_a_server_whose_library_is_gone_starts_with_the_original_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
