@@ -13,7 +13,7 @@ import pytest
 from command_line import Project
 from conftest import make_world
 from loudly.errors import TrainingError
-from loudly.features.feature_set import unread
+from loudly.features.feature_set import FeatureSet, unread
 from loudly.train.fit import fit_once
 from loudly.validate.schema import infer_schema
 
@@ -73,3 +73,21 @@ def test_a_train_function_that_fails_is_told_its_columns() -> None:
     with pytest.raises(TrainingError, match=r"table of 5 rows; its columns: x0, .*, x7 and 3 more\.") as told:
         fit_once(fails, pl.DataFrame({name: np.zeros(5) for name in names}), np.zeros(5), {}, seed=0, names=names)
     assert "no column 'z'" in str(told.value)
+
+
+def test_a_feature_of_too_many_texts_is_no_column_of_codes() -> None:
+    """Two thousand texts were as many codes in the order of the alphabet, and each new one was missing."""
+
+    def letters(words: pl.Series) -> pl.Series:
+        return words.str.to_uppercase()
+
+    def first(letters: pl.Series) -> pl.Series:
+        return letters.str.slice(0, 1)
+
+    table = with_texts()
+    schema = infer_schema(table, label="y", time="at", key="id", ignored=["note"])
+    features = FeatureSet([letters, first], schema).fit(table)
+    assert "letters" not in features.columns
+    assert "first" in features.codes
+    assert features.matrix(table).shape == (table.height, len(features.columns))
+    assert features.names_of("raw")[-2:] == ("letters", "first")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -273,6 +274,7 @@ def test_a_number_that_a_few_texts_spoil_is_named_and_codes_are_asked_after() ->
         (lambda rng: np.exp(rng.normal(0, 2.5, 5000)), False),
         (lambda rng: np.where(rng.random(5000) < 0.02, np.exp(rng.normal(8, 2, 5000)), 0.0), False),  # most of them nothing
         (lambda rng: np.append(rng.normal(200, 30, 5000), 1e12), True),
+        (lambda rng: np.append(rng.normal(200, 30, 5000), np.full(80, 1e12)), True),  # more of them, and more to ask about
         (lambda rng: np.append(rng.normal(200, 30, 5000), [-1e6, np.nan]), True),
     ],
 )
@@ -283,3 +285,27 @@ def test_a_numeric_label_a_thousand_times_further_out_is_asked_about(law: Callab
     found = CHECKS["balanced"](table, schema, NOW)
     assert (found.decision is Decision.UNDECIDED) is asked
     assert (f"e.g. {label[5000]:g}" in found.reason and "is a label" in found.missing) if asked else found.passed
+
+
+def test_rows_without_a_key_fail_and_are_no_key_that_stands_twice() -> None:
+    table = make_world(days=5).with_columns(id=pl.when(pl.int_range(pl.len()) % 7 > 0).then("id"))
+    schema = infer_schema(table, label="y", time="at", key="id")
+    found = CHECKS["unique_key"](table, schema, NOW)
+    assert found.failed
+    assert found.reason == f"{table['id'].null_count()} of {table.height} rows have no key"
+
+
+@pytest.mark.parametrize("kind", ["duration", "hours", "period"])
+def test_columns_that_hold_no_plain_values_are_refused_by_name_and_pass_where_ignored(kind: str) -> None:
+    table = make_world(days=5)
+    odd = {
+        "duration": pl.duration(hours=pl.int_range(pl.len())),
+        "hours": pl.col("at").dt.time(),
+        "period": pl.from_pandas(pd.DataFrame({"p": pd.period_range("2024-01", periods=table.height, freq="M")}))["p"],
+    }
+    table = table.with_columns(odd=odd[kind])
+    with pytest.raises(DataError, match="column 'odd' holds no plain values"):
+        infer_schema(table, label="y", time="at", key="id")
+    assert infer_schema(table, label="y", time="at", key="id", ignored=["odd"]).field("odd") is not None
+    with pytest.raises(DataError, match="time column 'odd' holds no times"):
+        infer_schema(table, label="y", time="odd", key="id")

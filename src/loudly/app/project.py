@@ -65,9 +65,10 @@ def load_app(file: Path) -> App:
     except LoudlyError:
         raise
     except (Exception, SystemExit) as wrong:  # whatever the user's file does
-        raise UserFileError(
-            f"{file} cannot be loaded.", seen=whence(wrong, spec.origin or file), do=f"Mend it until `python {file}` runs."
-        ) from wrong
+        do = f"Mend it until `python {file}` runs."
+        if isinstance(wrong, ModuleNotFoundError) and (file.parent / f"{wrong.name}.py").exists():
+            do = f"{wrong.name}.py lies beside it: install it as a package, or set PYTHONPATH={file.parent}."
+        raise UserFileError(f"{file} cannot be loaded.", seen=whence(wrong, spec.origin or file), do=do) from wrong
     apps = [value for value in vars(module).values() if isinstance(value, App)]
     if len(apps) != 1:
         raise UserFileError(f"{file} must hold one App.", seen=f"{len(apps)} of them", do='app = loudly.App("name", ...)')

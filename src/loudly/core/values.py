@@ -108,6 +108,11 @@ class Kind(StrEnum):
     TIME = "time"
 
 
+def are_categories(kinds: int, rows: int) -> bool:
+    """Whether texts of so many kinds in so many rows are categories: a thousand at most, and each in two rows on average."""
+    return kinds <= min(1000, max(20, rows // 2))
+
+
 # Kinds whose values a model may take as numbers, as they are.
 NUMERIC = (Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN)
 

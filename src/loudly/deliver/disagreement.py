@@ -21,11 +21,13 @@ class Disagreement:
     """Sums by slice: rows, rows decided otherwise, and the mean absolute and signed gap of the scores."""
 
     sums: dict[str, list[float]] = field(default_factory=dict)
+    decides: bool = True
 
     def add(self, control: Floats, candidate: Floats, slices: Mapping[str, Any], *, classes: bool) -> None:
         """A batch that both have scored. Shapes: (n,) or (n, k); slices name -> (n,) membership."""
         if not len(control):
             return
+        self.decides = classes
         gap = (candidate - control).reshape(len(control), -1)
         known = np.isfinite(gap).all(axis=1)
         otherwise = decided(candidate) != decided(control) if classes else np.zeros(len(control), dtype=bool)
@@ -36,9 +38,14 @@ class Disagreement:
             self.sums[name] = [a + float(b) for a, b in zip(old, new, strict=True)]
 
     def report(self) -> dict[str, Json]:
-        """Overall and the slices that disagree most: rows, share decided otherwise, mean |gap|, mean gap."""
+        """Overall and the slices that disagree most: rows, share decided otherwise (of classes), mean |gap|, mean gap."""
         told = {
-            name: {"rows": int(n), "decided_otherwise": other / n, "mean_gap": size / n, "mean_shift": shift / n}
+            name: {
+                "rows": int(n),
+                **({"decided_otherwise": other / n} if self.decides else {}),
+                "mean_gap": size / n,
+                "mean_shift": shift / n,
+            }
             for name, (n, other, size, shift) in self.sums.items()
             if n
         }

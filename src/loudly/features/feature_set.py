@@ -17,7 +17,7 @@ import polars as pl
 
 from loudly.core.canon import Json
 from loudly.core.seams import Floats
-from loudly.core.values import Field, Kind, Role, Schema
+from loudly.core.values import Field, Kind, Role, Schema, are_categories
 from loudly.core.whence import asked
 from loudly.errors import DataError, UserFileError, nearest
 
@@ -129,14 +129,18 @@ class FeatureSet:
         self.definitions = _ordered(definitions, self._inputs)
 
     def fit(self, table: pl.DataFrame) -> FrozenFeatures:
-        """Freezes column order and category codes on the training rows."""
+        """Freezes column order and category codes on the training rows. A definition that makes texts of too many kinds to be
+        categories is no column of the matrix: a raw table has it."""
         made = {d.__name__ for d in self.definitions}
         raw = [f.name for f in self.schema.fields if f.role in RAW and f.kind not in NOT_RAW]
         raw = [name for name in raw if name not in made]
         loose = FrozenFeatures(tuple(made), {}, self._inputs, self.definitions)
         known = loose.derive({name: _column(table, name) for name in self._inputs}, table.height)
         series = {**{name: _column(table, name) for name in raw}, **{name: known[name] for name in made}}
-        columns = (*raw, *(d.__name__ for d in self.definitions))
+        made_texts = [name for name in made if known[name].dtype == pl.String]
+        texts = {name for name in made_texts if not are_categories(known[name].n_unique(), table.height)}
+        columns = (*raw, *(d.__name__ for d in self.definitions if d.__name__ not in texts))
+        series = {name: values for name, values in series.items() if name not in texts}
         kinds = {field.name: field.kind for field in self.schema.fields if field.name not in made}
         codes = {name: _values(s) for name, s in series.items() if _is_category(s, kinds.get(name))}
         return FrozenFeatures(columns, codes, self._inputs, self.definitions, self._raw)

@@ -27,9 +27,10 @@ from loudly.evaluate.report import Report, evaluate
 from loudly.features.feature_set import FeatureSet, FrozenFeatures
 from loudly.loop.label_values import encode
 from loudly.loop.serving import FastForms, Ready, inputs_of, make_ready, opened
-from loudly.loop.slices import slice_rows
+from loudly.loop.slices import slice_rows, unjudged_slices
 from loudly.loop.system import System
 from loudly.loop.tally import Tally
+from loudly.loop.tolerances import unfit_tolerances
 from loudly.metrics.table import metric
 from loudly.register.bundle import pack
 from loudly.register.fast_form import Fast, fasten, none
@@ -148,7 +149,9 @@ def make_candidate(
     last = labelled[system.time].dt.epoch("us").max()
     rows = labelled.height if gate.passed else fit_rows.height
     seen = int(last or 0)  # type: ignore[arg-type]
-    return Candidate(data, ready, report, gate, ladder, params, rows, seen, (*unheld, *weakened, *by_heart), cut, quick.verdict)
+    unfit = (*_unseen_texts(features, system), *unfit_tolerances(system, report.value), *unjudged_slices(system, held_out))
+    loud = (*unheld, *weakened, *by_heart, *unfit)
+    return Candidate(data, ready, report, gate, ladder, params, rows, seen, loud, cut, quick.verdict)
 
 
 def split(labelled: pl.DataFrame, system: System) -> TimeSplit:
@@ -335,6 +338,15 @@ def _unheld(trial: Trial, why: str) -> tuple[Verdict, tuple[tuple[str, str], ...
     """The gate's verdict where a candidate cannot be held against the champion, which is a weakened guarantee."""
     verdict = trial.system.gate.judge(None, held_out=trial.held_out.height, alone=f"not held against the champion: {why}")
     return verdict, (("the gate's comparison with the champion", why),)
+
+
+def _unseen_texts(features: FrozenFeatures, system: System) -> tuple[tuple[str, str], ...]:
+    """What is said LOUD of features that make texts of too many kinds: a matrix has no column for them."""
+    names = [d.__name__ for d in features.definitions if d.__name__ not in features.columns]
+    if not names or system.train.frame == "raw":
+        return ()
+    why = f"the model sees nothing of the feature {', '.join(names)}: it makes texts of too many kinds to be categories"
+    return (("inputs", f"{why}; make numbers of them, or read them in the model: @app.train(frame='raw')"),)
 
 
 def _behaves(trial: Trial, ready: Ready, gate: Verdict) -> Verdict:

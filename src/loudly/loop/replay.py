@@ -74,6 +74,12 @@ def replay(
     step, for rehearsals. Raises: ReplayError for a history without rows on both sides of `since`, and for steps so long that the
     monitor would set their last rows aside.
     """
+    if step <= 0:
+        raise ReplayError("A replay goes on in steps.", seen=span(step), do="Take steps of a minute and more, such as --step 1d.")
+    if until is not None and until <= since:
+        raise ReplayError(
+            "A replay ends after it begins.", seen=f"from {iso(since)} until {iso(until)}", do="Give a later --until."
+        )
     if step > AHEAD:
         raise ReplayError(f"A step is {span(AHEAD)} at most.", seen=span(step), do="Take shorter steps, such as --step 7d.")
     table = table.sort(system.time, maintain_order=True)

@@ -31,6 +31,18 @@ def slice_rows(system: System, rows: pl.DataFrame) -> dict[str, NDArray[np.bool_
     return made
 
 
+def unjudged_slices(system: System, rows: pl.DataFrame) -> tuple[tuple[str, str], ...]:
+    """What is said LOUD of slice functions with more values than are judged: (what, reason)."""
+    told = []
+    for function in system.slices:
+        series = _values(function, rows)
+        values = series.drop_nulls().n_unique()
+        if series.dtype != pl.Boolean and values > MOST_VALUES:
+            reason = f"{function.__name__} has {values:,} values, and the {MOST_VALUES} with the most rows are judged; give fewer"
+            told.append(("slices", f"{reason}, such as ranges of a number"))
+    return tuple(told)
+
+
 def _values(function: Callable[[pl.DataFrame], Any], rows: pl.DataFrame) -> pl.Series:
     """(n,) what a slice function gives. Raises: TrainingError where it fails, DataError where that is not one plain value a row."""
     given = asked("slice", function, rows)

@@ -75,9 +75,12 @@ def _champion(data: Mapping[str, Any]) -> str:
 
 def _disagreement(data: Mapping[str, Any]) -> str:
     overall = data["by"]["all"]
-    most = [f"{name} {found['mean_gap']:.3f}" for name, found in data["by"].items() if name != "all"][:3]
-    told = f"{data['version']} decides {overall['decided_otherwise']:.1%} of {overall['rows']:,} rows otherwise"
-    return f"{told}, mean gap {overall['mean_gap']:.3f}" + (f"; most in {', '.join(most)}" if most else "")
+    gap = ".3f" if "decided_otherwise" in overall else ".4g"
+    most = [f"{name} {found['mean_gap']:{gap}}" for name, found in data["by"].items() if name != "all"][:3]
+    told = f"{data['version']} answers {overall['rows']:,} rows otherwise"
+    if "decided_otherwise" in overall:
+        told = f"{data['version']} decides {overall['decided_otherwise']:.1%} of {overall['rows']:,} rows otherwise"
+    return f"{told}, mean gap {overall['mean_gap']:{gap}}" + (f"; most in {', '.join(most)}" if most else "")
 
 
 def _candidates(data: Mapping[str, Any]) -> str:

@@ -226,7 +226,7 @@ class Case:
         try:
             found = kind_of_shift(_scores(past), past[TRUTH], _scores(rows), window_truth=rows[TRUTH])
         except DataError as lacking:
-            return f"{UNTOLD} ({lacking})"
+            return f"{UNTOLD} ({lacking.what})" if _probabilities(past) else ""  # it is told of classes
         match found.kind:
             case ShiftKind.NONE:
                 return f"no kind of shift is seen ({found.reason})"
@@ -234,6 +234,11 @@ class Case:
                 return f"{UNTOLD} ({found.reason})"
             case _:
                 return f"{found.kind.value} ({found.reason.removesuffix(f': {found.kind.value}')})"
+
+
+def _probabilities(rows: pl.DataFrame) -> bool:
+    scores = _scores(rows)
+    return bool(((scores >= 0) & (scores <= 1)).all())
 
 
 def _scores(rows: pl.DataFrame) -> Floats:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loudly.core.canon import finite
+from loudly.core.clock import span
 from loudly.core.seams import Floats, Ints
 from loudly.core.values import Decision, Evidence, Task, Verdict
 from loudly.metrics.table import FEWEST_OF_A_CLASS, OF_SEVERAL, MetricSpec
@@ -107,6 +108,15 @@ def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: Mo
         reason = f"further below what was expected than is tolerated, and not surely: {told}"
         return Verdict(Decision.UNDECIDED, SUBJECT, reason, (found,), missing="more labelled rows")
     return Verdict(Decision.PASS, SUBJECT, told, (found,))
+
+
+def unjudged(found: Verdict, settings: MonitorSettings, since: int, now: int) -> str:
+    """What is said LOUD where the labelled rows are too few twice the trailing windows after the champion came; else nothing."""
+    patience = 2 * settings.trailing * settings.window
+    if not found.reason.endswith(SO_FAR) or now - since < patience:
+        return ""
+    told = f"it is not judged by its labels, and has not been for {span(now - since)}: in the trailing {settings.trailing} windows"
+    return f"{told} there are {found.reason}, and enough={settings.enough:,} are asked for; ask for fewer, or for more windows"
 
 
 def _lacking(metric: MetricSpec, truth: Floats, score: Floats) -> str:

@@ -21,7 +21,7 @@ from loudly.monitor.eras import Eras
 from loudly.monitor.examples import Examples
 from loudly.monitor.failing import Failing
 from loudly.monitor.judged import Cause, Weight, WindowJudged
-from loudly.monitor.performance import SUBJECT, Trail, calibration, judge
+from loudly.monitor.performance import SUBJECT, Trail, calibration, judge, unjudged
 from loudly.monitor.sampled import MOST_PERMUTATIONS, Joint, reference_sample, table_of
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.shifts import JOINT, Moves, Seen, Shifts, joint_budget, stretch
@@ -69,7 +69,7 @@ class Watch:
         self._answers = Answers()
         self._expected: float | None = None
         self._since = self._folded = 0
-        self._unseen, self._kind = False, ""
+        self._unseen, self._unjudged, self._kind = False, False, ""
         self._aside: Counter[str] = Counter()
         self._confirmed: tuple[tuple[int, int], Verdict] | None = None
         self._calibrated: tuple[tuple[int, int], Verdict] | None = None
@@ -112,7 +112,7 @@ class Watch:
             if not self._joint.reaches and self.settings.rule == "count":
                 why = f"{MOST_PERMUTATIONS:,} permutations cannot reach the p-value that so small a budget asks for"
                 self._news.append(Event("guarantee_weakened", now, {"what": JOINT, "reason": why}))
-        self._confirmed, self._calibrated, self._unseen, self._kind = None, None, False, ""
+        self._confirmed, self._calibrated, self._unseen, self._unjudged, self._kind = None, None, False, False, ""
 
     def _training_windows(self, reference: pl.DataFrame, plan: Plan) -> Iterator[Profile]:
         """The training rows, cut into the same windows: they teach the feed judge of columns that are new to it."""
@@ -355,6 +355,9 @@ class Watch:
         confirmed = self.performance(now)
         if confirmed.failed:
             causes.append(Cause("performance", SUBJECT, confirmed))
+        if not self._unjudged and (reason := unjudged(confirmed, self.settings, self._since, now)):
+            self._unjudged = True
+            self._news.append(Event("guarantee_weakened", now, {"what": "performance", "reason": reason}))
         biased = self.calibration(now)
         if biased.failed:
             causes.append(Cause("calibration", "calibration", biased))

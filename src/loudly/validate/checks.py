@@ -13,8 +13,8 @@ Check = Callable[[pl.DataFrame, Schema, int], Verdict]
 LEAST_CLASS = 0.01
 MOST_MISSING = 0.95
 STALE = 400 * DAY
-# A numeric label so many times further out than the middle 99 % of its values reach is asked about.
-FAR = 1000.0
+# A numeric label so many times further out than the middle 90 % of its values reach (where these are one: 99 %) is asked about.
+FAR, MIDDLE = 1000.0, (0.05, 0.005)
 # A text column that is numbers but for so few values, of so many kinds, is a number that something spoils; a code has no fractions.
 FEW_TEXTS, MANY_NUMBERS, FRACTIONS = 0.05, 20, 0.1
 
@@ -27,7 +27,10 @@ def judge_table(table: pl.DataFrame, schema: Schema, *, now: int) -> tuple[Verdi
 def unique_key(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
     """The key names one row each."""
     (key,) = schema.role(Role.KEY)
-    values = table[key.name]
+    missing, values = table[key.name].null_count(), table[key.name].drop_nulls()
+    if missing:
+        evidence = Evidence("rows without a key", missing / table.height, n=table.height, about=key.name, tolerance=0.0)
+        return Verdict(Decision.FAIL, "unique key", f"{missing:,} of {table.height:,} rows have no key", (evidence,))
     twice = len(values) - values.n_unique()
     evidence = Evidence("duplicates", twice / max(1, len(values)), n=len(values), about=key.name, tolerance=0.0)
     if twice:
@@ -132,9 +135,10 @@ def balanced(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
 
 
 def _of_one_scale(numbers: pl.Series) -> Verdict:
-    """No number is a thousand times further out than the middle 99 % of them reach: squares would be of it alone."""
+    """No number is a thousand times further out than the middle 90 % of them reach: squares would be of it alone."""
     subject, known = "class balance", numbers.cast(pl.Float64).drop_nans()
-    low, high = (known.quantile(share) or 0.0 for share in (0.005, 0.995))
+    spans = [(known.quantile(share) or 0.0, known.quantile(1 - share) or 0.0) for share in MIDDLE]
+    low, high = next((span for span in spans if span[0] < span[1]), (0.0, 0.0))
     reach = FAR * (high - low)
     far = known.filter((known < low - reach) | (known > high + reach)) if reach else known.clear()
     if not len(far):

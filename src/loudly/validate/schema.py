@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from loudly.core.values import Field, Kind, Role, Schema
+from loudly.core.values import Field, Kind, Role, Schema, are_categories
 from loudly.errors import DataError, UserFileError, nearest
-
-MANY_VALUES = 1000
 
 
 def infer_schema(
@@ -38,7 +36,7 @@ def infer_schema(
             raise UserFileError(f"The {what} column {name!r} is not in the table.", do=nearest(name, table.columns))
     if table.is_empty():
         raise DataError("The table has no rows.", do="Check what @app.data returns.")
-    if not table[time].dtype.is_temporal():
+    if table[time].dtype not in (pl.Datetime, pl.Date):
         raise DataError(
             f"The time column {time!r} holds no times.",
             seen=str(table[time].dtype),
@@ -48,7 +46,7 @@ def infer_schema(
         told = f"The column {taken[0]!r} begins with an underscore, as do those in which it is logged how a row was answered."
         raise DataError(told, seen=", ".join(taken), do="Rename it, or ignore it.")
     for column in table.iter_columns():
-        if column.dtype == pl.Object or (column.dtype.is_nested() and column.name not in ignored):
+        if column.dtype == pl.Object or (_not_plain(column.dtype) and column.name not in ignored):
             raise DataError(
                 f"The column {column.name!r} holds no plain values.",
                 seen=_seen(column),
@@ -94,6 +92,11 @@ def refuse_odd_numbers(table: pl.DataFrame, label: str, ignored: Sequence[str] =
         )
 
 
+def _not_plain(dtype: pl.DataType) -> bool:
+    """Lists and structs, lengths and hours of time, and what only pandas knows (periods, intervals)."""
+    return dtype.is_nested() or dtype in (pl.Duration, pl.Time) or type(dtype).__name__ == "Extension"
+
+
 def _infinite(column: pl.Series) -> int:
     """How many of its numbers are infinite."""
     return int(column.is_infinite().sum()) if column.dtype.is_float() else 0
@@ -132,8 +135,7 @@ def _kind(series: pl.Series) -> Kind:
         return Kind.NUMBER
     if dtype.is_nested():
         return Kind.TEXT
-    few = series.n_unique() <= min(MANY_VALUES, max(20, len(series) // 2))
-    return Kind.CATEGORY if few else Kind.TEXT
+    return Kind.CATEGORY if are_categories(series.n_unique(), len(series)) else Kind.TEXT
 
 
 def _float(value: object) -> float | None:

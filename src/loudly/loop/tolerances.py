@@ -1,0 +1,34 @@
+"""Tolerances that say nothing: margins in units of a loss that are no part of what the loss is, or nearly all of it."""
+
+from __future__ import annotations
+
+from loudly.core.values import Task
+from loudly.loop.system import System
+from loudly.metrics.table import metric
+
+# Of what is expected of a model: beyond the one a margin lets much through, below the other next to nothing.
+MUCH, LITTLE = 0.25, 0.001
+# Of these a margin is in units of the label.
+IN_UNITS = ("mae", "mse", "rmse")
+JUDGED = ("canary", "ab", "blue_green")
+
+
+def unfit_tolerances(system: System, expected: float | None) -> tuple[tuple[str, str], ...]:
+    """What is said LOUD of margins in units of the label: (what, reason), where they do not fit the loss that is expected.
+
+    expected: the metric on held-out rows.
+    """
+    spec = metric(system.metric)
+    if spec.name not in IN_UNITS or Task.REGRESSION not in spec.tasks or not expected:
+        return ()
+    given = {"the gate": system.gate.margin, "the gate's slices": system.gate.slice_margin, "the monitor": system.monitor.tolerance}
+    given |= {f"the {stage.strategy}": stage.margin for stage in system.rollout if stage.strategy in JUDGED}
+    told = []
+    for found, why in (
+        ({name: m for name, m in given.items() if m > MUCH * expected}, "and models pass that are worse by a quarter and more"),
+        ({name: m for name, m in given.items() if m < LITTLE * expected}, "which hardly any number of rows can tell from nothing"),
+    ):
+        if found:
+            named = ", ".join(f"{margin:g} ({name})" for name, margin in found.items())
+            told.append(f"tolerances of {named} where {spec.name} is expected to be {expected:.4g}: {why}")
+    return tuple(("tolerances", f"{reason}; say how much worse is too much, e.g. {expected / 20:.2g}") for reason in told)

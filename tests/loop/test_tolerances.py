@@ -1,0 +1,122 @@
+"""What no verdict can know is said: margins that do not fit a loss, slices that nobody judges, steps that lead nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.linear_model import Ridge
+
+from loudly import App
+from loudly.app.project import load_app
+from loudly.app.verbs import memory_stores
+from loudly.core.clock import DAY, instant
+from loudly.errors import ReplayError, UserFileError
+from loudly.evaluate.gate import Gate
+from loudly.loop.replay import Replayed, replay
+from loudly.loop.tell import tell
+from loudly.loop.tolerances import unfit_tolerances
+from loudly.monitor.settings import MonitorSettings
+
+SINCE, DAYS, PER_DAY = instant("2024-02-01"), 45, 80
+
+
+def prices(unit: float = 1.0) -> pl.DataFrame:
+    rng, n = np.random.default_rng(0), DAYS * PER_DAY
+    x, noise = rng.normal(size=(2, n))
+    at = pl.Series(SINCE - 31 * DAY + np.arange(n) * (DAY // PER_DAY)).cast(pl.Datetime("us"))
+    return pl.DataFrame({"id": [f"h{i}" for i in range(n)], "at": at, "x": x, "price": unit * (200 + 5 * x + 8 * noise)})
+
+
+def made_app(table: pl.DataFrame, metric: str = "mae") -> App:
+    app = App("houses", label="price", time="at", key="id", metric=metric)
+    app.data(lambda: table)
+
+    @app.train(holdout="7d")
+    def fit(X: Any, y: Any) -> Any:
+        return Ridge().fit(X, y)
+
+    app.labels(arrive_within="1d")
+    app.rollout("shadow 1d", "canary 50% 100%", deadline="20d")
+    return app
+
+
+def played(app: App, table: pl.DataFrame) -> Replayed:
+    return replay(app.system, table, memory_stores("houses"), since=SINCE)
+
+
+def loud(made: Replayed, what: str) -> list[Any]:
+    return [e.data["reason"] for r in made.events if (e := r.event).kind == "guarantee_weakened" and e.data["what"] == what]
+
+
+@pytest.mark.parametrize(("unit", "said"), [(1e-3, "pass that are worse by a quarter and more"), (100.0, "tell from nothing")])
+def test_margins_that_do_not_fit_the_loss_are_said_at_the_training(unit: float, said: str) -> None:
+    """By default a model that answers 0 to prices of a thousandth was promoted as surely not worse than the margin."""
+    table = prices(unit)
+    (told,) = loud(played(made_app(table), table), "tolerances")
+    assert said in told
+    for name in ("0.01 (the gate)", "0.05 (the gate's slices)", "0.02 (the canary)", "0.01 (the monitor)"):
+        assert name in told
+    assert "say how much worse is too much, e.g." in told
+
+
+def test_margins_that_fit_are_not_spoken_of() -> None:
+    system = made_app(prices()).system
+    fits = replace(system, gate=Gate(margin=0.4, slice_margin=1.0), monitor=MonitorSettings(tolerance=0.5))
+    fits = replace(fits, rollout=tuple(replace(stage, margin=0.4) for stage in fits.rollout))
+    assert unfit_tolerances(fits, 6.4) == ()
+    assert len(unfit_tolerances(fits, 0.6)) == 1
+    assert unfit_tolerances(replace(fits, metric="r2"), 0.6) == ()
+    assert unfit_tolerances(fits, None) == ()
+
+
+def test_slices_beyond_those_that_are_judged_are_said_and_a_regression_decides_nothing() -> None:
+    table = prices()
+    app = made_app(table)
+
+    @app.slice
+    def size(rows: pl.DataFrame) -> pl.Series:
+        return (rows["x"] * 100).round()
+
+    app.retrain(growth=0.1, enough_labels=200, cooldown="3d")
+    made = played(app, table)
+    told = loud(made, "slices")
+    assert told
+    assert all("size has" in reason and "the 50 with the most rows are judged" in reason for reason in told)
+    reports = [tell(r.event) for r in made.events if r.event.kind == "disagreement_reported"]
+    assert reports
+    assert all("rows otherwise, mean gap" in report and "decides" not in report for report in reports)
+
+
+def test_a_replay_that_cannot_go_on_says_so() -> None:
+    table = prices()
+    system = made_app(table).system
+    with pytest.raises(ReplayError, match="goes on in steps"):
+        replay(system, table, memory_stores("houses"), since=SINCE, step=0)
+    with pytest.raises(ReplayError, match="ends after it begins"):
+        replay(system, table, memory_stores("houses"), since=SINCE, until=SINCE - DAY)
+
+
+def test_a_module_beside_the_file_is_named_where_it_cannot_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "helping_hands.py").write_text("K = 1")
+    (tmp_path / "app.py").write_text("from helping_hands import K")
+    with pytest.raises(UserFileError, match=r"helping_hands\.py lies beside it: .* PYTHONPATH"):
+        load_app(tmp_path / "app.py")
+
+
+def test_a_champion_that_too_few_labels_judge_is_said_to_be_unjudged_once() -> None:
+    """40 labelled rows a day, and 2,000 in two weeks are asked for: a loss of half went unseen for months, and nobody was told."""
+    table = prices().filter((pl.col("at").dt.epoch("us") < SINCE) | (pl.int_range(pl.len()) % 2 == 0))
+    app = made_app(table)
+    assert not loud(played(app, table), "performance"), "its two weeks are not twice the trailing windows"
+    app.monitor(MonitorSettings(trailing=4))
+    (told,) = loud(played(app, table), "performance")
+    assert told.startswith("it is not judged by its labels, and has not been for ")
+    assert "in the trailing 4 windows there are" in told
+    assert "enough=2,000 are asked for" in told
+    app.monitor(MonitorSettings(trailing=4, enough=60))
+    assert not loud(played(app, table), "performance")
