@@ -15,6 +15,7 @@ from loudly import App
 from loudly.app.project import load_app
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, instant
+from loudly.deliver.rollout import parse_rollout
 from loudly.errors import ReplayError, UserFileError
 from loudly.evaluate.gate import Gate
 from loudly.loop.replay import Replayed, replay
@@ -70,6 +71,8 @@ def test_margins_that_fit_are_not_spoken_of() -> None:
     fits = replace(fits, rollout=tuple(replace(stage, margin=0.4) for stage in fits.rollout))
     assert unfit_tolerances(fits, 6.4) == ()
     assert len(unfit_tolerances(fits, 0.6)) == 1
+    green = replace(fits, rollout=(parse_rollout("blue-green", margin=9.0),))
+    assert [reason.split(" where")[0] for _, reason in unfit_tolerances(green, 6.4)] == ["tolerances of 9 (the blue-green)"]
     assert unfit_tolerances(replace(fits, metric="r2"), 0.6) == ()
     assert unfit_tolerances(fits, None) == ()
 

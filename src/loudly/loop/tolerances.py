@@ -10,7 +10,7 @@ from loudly.metrics.table import metric
 MUCH, LITTLE = 0.25, 0.001
 # Of these a margin is in units of the label.
 IN_UNITS = ("mae", "mse", "rmse")
-JUDGED = ("canary", "ab", "blue_green")
+JUDGED = ("canary", "ab", "blue-green")
 
 
 def unfit_tolerances(system: System, expected: float | None) -> tuple[tuple[str, str], ...]:
