@@ -298,12 +298,15 @@ def test_rows_without_a_key_fail_and_are_no_key_that_stands_twice() -> None:
 @pytest.mark.parametrize("kind", ["duration", "hours", "period"])
 def test_columns_that_hold_no_plain_values_are_refused_by_name_and_pass_where_ignored(kind: str) -> None:
     table = make_world(days=5)
-    odd = {
-        "duration": pl.duration(hours=pl.int_range(pl.len())),
-        "hours": pl.col("at").dt.time(),
-        "period": pl.from_pandas(pd.DataFrame({"p": pd.period_range("2024-01", periods=table.height, freq="M")}))["p"],
-    }
-    table = table.with_columns(odd=odd[kind])
+    if kind == "period":
+        months = pd.DataFrame({"p": pd.period_range("2024-01", periods=table.height, freq="M")})
+        try:
+            odd: pl.Series | pl.Expr = pl.from_pandas(months)["p"]
+        except pl.exceptions.ComputeError as unknown:
+            pytest.skip(f"LOUD: this polars reads no periods of pandas: {unknown}")
+    else:
+        odd = pl.duration(hours=pl.int_range(pl.len())) if kind == "duration" else pl.col("at").dt.time()
+    table = table.with_columns(odd=odd)
     with pytest.raises(DataError, match="column 'odd' holds no plain values"):
         infer_schema(table, label="y", time="at", key="id")
     assert infer_schema(table, label="y", time="at", key="id", ignored=["odd"]).field("odd") is not None
