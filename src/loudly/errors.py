@@ -136,6 +136,16 @@ class Conflict(LoudlyError): ...
 class ReplayError(LoudlyError): ...
 
 
+def one_line(wrong: BaseException, most: int = 300) -> str:
+    """Kind and message of any error, in one line of bounded length: for logs, events and errors of ours that name it.
+
+    >>> one_line(ValueError("Input X contains NaN.\\n  See the manual."))
+    'ValueError: Input X contains NaN. See the manual.'
+    """
+    told = " ".join(f"{type(wrong).__name__}: {wrong}".split())
+    return told if len(told) <= most else f"{told[: most - 1]}…"
+
+
 def _again(kind: type[LoudlyError], args: tuple[str, ...]) -> LoudlyError:
     return kind.__new__(kind, *args)
 

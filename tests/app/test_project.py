@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 from loudly.app.address import expect_free
 from loudly.app.app import App
-from loudly.app.project import load_app, make_project
+from loudly.app.project import load_app, load_apps, make_project
 from loudly.app.server import warn_of_strangers
 from loudly.app.verbs import open_stores, private_key, table_of, using_stores
 from loudly.config import Config
@@ -152,3 +153,20 @@ def test_a_taken_port_is_told_whichever_of_the_two_it_is() -> None:
         for ports, told in (((port, 0), "--port"), ((free, port), "grpc_port"), ((free, free), "grpc_port")):
             with pytest.raises(ConfigError, match=told):
                 expect_free("127.0.0.1", *ports)
+
+
+def test_modules_beside_the_file_are_imported_and_told_apart(tmp_path: Path) -> None:
+    """As a script finds them; two folders' modules of one name would be one."""
+    app = "import loudly\nfrom helping_hands import K\napp = loudly.App(f'p{K}', label='l', time='t', key='k', metric='mae')\n"
+    for name, value in (("one", 1), ("two", 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "helping_hands.py").write_text(f"K = {value}")
+        (folder / f"{name}.py").write_text(app)
+    try:
+        assert load_app(tmp_path / "one" / "one.py").name == "p1"
+        with pytest.raises(UserFileError, match=r"need different names.\n.*one.helping_hands\.py and .*two.helping_hands\.py"):
+            load_apps([tmp_path / "one" / "one.py", tmp_path / "two" / "two.py"])
+    finally:
+        sys.modules.pop("helping_hands", None)
+        sys.path[:] = [place for place in sys.path if not place.startswith(str(tmp_path))]

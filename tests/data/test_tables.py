@@ -186,3 +186,20 @@ def test_a_whole_number_is_one_subject_however_a_table_holds_it() -> None:
     assert whole == texts == floats[:3]
     assert floats[3] is None
     assert len(set(floats)) == 6
+
+
+@pytest.mark.parametrize("written", ["02/01/2026", "02-01-2026", "02/01/2026 10:30:00"])
+def test_dates_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, written: str) -> None:
+    """Where every day is 12 or less nobody knows whether it comes first."""
+    ambiguous = tmp_path / "ambiguous.csv"
+    ambiguous.write_text(f"k,t\na,{written}\nb,\nc,{written.replace('02', '03', 1)}\n")
+    with pytest.raises(DataError, match=rf"column 't' can be read in two ways.\n.*'{written}'.*\n.*2026-01-31"):
+        read_table(ambiguous)
+    ambiguous.write_text(ambiguous.read_text().replace("03", "23", 1))
+    assert read_table(ambiguous)["t"].dt.day().to_list() == [2, None, 23], "a 23rd tells the day from the month"
+
+
+@pytest.mark.parametrize("written", ["2026-01-02", "2026/01/02", "2026-01-02T10:30:00Z"])
+def test_dates_that_begin_with_their_year_are_read(tmp_path: Path, written: str) -> None:
+    (tmp_path / "s.csv").write_text(f"k,t\na,{written}\nb,{written}\n")
+    assert read_table(tmp_path / "s.csv")["t"].dt.day().to_list() == [2, 2]

@@ -103,7 +103,9 @@ def test_a_key_is_erased_with_its_labels_and_never_written_into_the_ledger(live:
     (ask(live, key, "by law"), carry_out(live, tmp_path / "traffic", live.stores.traffic.seal))  # type: ignore[union-attr]
     live.tick()
     told = [r.event.data for r in live.stores.ledger.read() if r.event.kind == "labels_unmatched"]
-    assert [(t["unknown"], t["examples"]) for t in told] == [(2, ["nobody"])], "what was not told yet is told without the key"
+    assert [(t["unknown"], t["examples"]) for t in told] == [(2, {"nobody": "unknown"})], (
+        "what was not told yet is told without the key"
+    )
     live.feedback(pl.DataFrame({"id": [key], "y": [True]}))
     live.tick()
     named = ask(live, key, "by law").named

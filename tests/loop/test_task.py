@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -19,3 +21,18 @@ def test_a_quantity_is_no_label_of_a_metric_of_classes() -> None:
     assert task_of(pl.Series(list(range(60))), system)[0] is Task.MULTICLASS
     with pytest.raises(DataError, match="one value only"):
         task_of(pl.Series([True, True]), system)
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        (["1.5", "2", "n/a", "3"], r"1 of 4 values are no number: 'n/a'\n.*Mend them"),
+        (["1.5", "2"], r"numbers written as text, e\.g\. '1\.5'\n.*cast"),
+        (["yes", "no"], r"String\n.*metric for classes"),
+        ([True, False], r"Boolean\n.*metric for classes"),
+    ],
+)
+def test_a_label_that_is_no_quantity_says_which_values_are_none(label: list[object], told: str) -> None:
+    system = replace(make_app(make_world(days=2)).system, metric="mae")
+    with pytest.raises(DataError, match=rf"'mae' wants a numeric label\.\n.*{told}"):
+        task_of(pl.Series(label), system)

@@ -28,14 +28,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "all_of_loudly.md"
         ),
         (
             "labels_unmatched",
-            {"unknown": 2, "duplicate": 1, "examples": ["a", "b"]},
-            "2 labels of unknown predictions, 1 twice, e.g. a, b",
+            {"unknown": 2, "duplicate": 1, "changed": 0, "examples": {"a": "unknown", "b": "duplicate", "c": "unknown"}},
+            "2 labels of unknown predictions, e.g. a, c; 1 label told twice, e.g. b",
         ),
         (
             "labels_unmatched",
-            {"unknown": 0, "duplicate": 0, "changed": 1, "examples": ["a"]},
-            "0 labels of unknown predictions, 0 twice, 1 changed (the first counts), e.g. a",
+            {"unknown": 0, "duplicate": 0, "changed": 1, "examples": {"a": "changed"}},
+            "1 label changed (the first counts), e.g. a",
         ),
+        ("labels_unmatched", {"unknown": 1, "duplicate": 0, "examples": ["a"]}, "1 label of unknown predictions"),
         (
             "rollout_started",
             {"version": "w/2", "champion": "w/1", "stages": ["shadow", "canary"]},

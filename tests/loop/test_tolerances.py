@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from loudly import App
-from loudly.app.project import load_app
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, instant
 from loudly.deliver.rollout import parse_rollout
-from loudly.errors import ReplayError, UserFileError
+from loudly.errors import ReplayError
 from loudly.evaluate.gate import Gate
 from loudly.loop.replay import Replayed, replay
 from loudly.loop.tell import tell
@@ -102,13 +100,6 @@ def test_a_replay_that_cannot_go_on_says_so() -> None:
         replay(system, table, memory_stores("houses"), since=SINCE, step=0)
     with pytest.raises(ReplayError, match="ends after it begins"):
         replay(system, table, memory_stores("houses"), since=SINCE, until=SINCE - DAY)
-
-
-def test_a_module_beside_the_file_is_named_where_it_cannot_be_imported(tmp_path: Path) -> None:
-    (tmp_path / "helping_hands.py").write_text("K = 1")
-    (tmp_path / "app.py").write_text("from helping_hands import K")
-    with pytest.raises(UserFileError, match=r"helping_hands\.py lies beside it: .* PYTHONPATH"):
-        load_app(tmp_path / "app.py")
 
 
 def test_a_champion_that_too_few_labels_judge_is_said_to_be_unjudged_once() -> None:

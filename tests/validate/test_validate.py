@@ -312,3 +312,30 @@ def test_columns_that_hold_no_plain_values_are_refused_by_name_and_pass_where_ig
     assert infer_schema(table, label="y", time="at", key="id", ignored=["odd"]).field("odd") is not None
     with pytest.raises(DataError, match="time column 'odd' holds no times"):
         infer_schema(table, label="y", time="odd", key="id")
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        ([1700000000, 1700000060], r"Int64, e\.g\. 1700000000\n.*from_epoch"),
+        (["2026-01-02", "soon", "2026-01-03"], r"1 of 3 texts are no ISO 8601 times: 'soon'\n.*Mend them"),
+        (["1.2.2026", None, "2.2.2026"], r"texts, e\.g\. '1\.2\.2026'\n.*in your format"),
+        ([True, False], "Boolean"),
+    ],
+)
+def test_a_time_column_without_times_says_what_stands_there(times: list[object], told: str) -> None:
+    table = pl.DataFrame({"id": [str(i) for i in range(len(times))], "at": times, "y": [0] * len(times)})
+    with pytest.raises(DataError, match=rf"'at' holds no times\.\n.*{told}"):
+        infer_schema(table, label="y", time="at", key="id")
+
+
+@pytest.mark.parametrize("value", ["eu", True, 3, 2.5])
+def test_an_input_with_one_value_fails_whatever_its_kind(value: object) -> None:
+    table = make_world(days=5).with_columns(same=pl.lit(value))
+    found = CHECKS["varied"](table, infer_schema(table, label="y", time="at", key="id"), NOW)
+    assert (found.passed, found.reason.startswith("constant: same;")) == (False, True)
+    ignored = CHECKS["varied"](table, infer_schema(table, label="y", time="at", key="id", ignored=["same"]), NOW)
+    assert ignored.passed
+    if isinstance(value, str | bool):
+        sparse = table.with_columns(same=pl.when(pl.int_range(pl.len()) % 3 == 0).then("same"))
+        assert CHECKS["varied"](sparse, infer_schema(sparse, label="y", time="at", key="id"), NOW).passed, "there, or not there"

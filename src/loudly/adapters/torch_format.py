@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from loudly.core.seams import Floats
-from loudly.errors import ModelError
+from loudly.errors import ModelError, one_line
 from loudly.stats.threads import OneThread
 
 EXAMPLE_ROWS = 3
@@ -33,7 +33,7 @@ class TorchModel:
         try:
             self.program = torch.export.export(module.eval(), (example,), dynamic_shapes=(rows,))
         except Exception as wrong:
-            said = f"{type(wrong).__name__}: {str(wrong)[:200]}"
+            said = one_line(wrong)
             raise ModelError("torch cannot export this module.", seen=said, do="See torch.export, or export it to ONNX.") from wrong
         self._run: Any = None
 
@@ -102,4 +102,4 @@ def _program(data: bytes) -> Any:
     try:
         return torch.export.load(io.BytesIO(data))
     except Exception as wrong:
-        raise ModelError("These bytes are no exported program.", seen=f"{type(wrong).__name__}: {str(wrong)[:200]}") from wrong
+        raise ModelError("These bytes are no exported program.", seen=one_line(wrong)) from wrong

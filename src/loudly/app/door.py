@@ -15,7 +15,7 @@ from loudly.app.server import answered_of, label_table
 from loudly.core.clock import WallClock, stopwatch
 from loudly.core.saying import loud
 from loudly.core.values import Decision, Schema, Verdict
-from loudly.errors import LoudlyError, WheelAway
+from loudly.errors import LoudlyError, WheelAway, one_line
 from loudly.loop.outpost import Outpost, Told
 from loudly.loop.stores import Stores
 from loudly.loop.system import System
@@ -215,7 +215,7 @@ class Door:
                 self._look()
                 self._outpost.sides.refresh(self._clock.now())
             except Exception as wrong:  # noqa: BLE001 - whatever it is, the door goes on following
-                self._say(f"{type(wrong).__name__}: {wrong}")
+                self._say(one_line(wrong))
 
     def _say(self, text: str) -> None:
         loud(self._system.name, f"{self._name}: {text}")

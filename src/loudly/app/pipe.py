@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loudly import errors
-from loudly.errors import LoudlyError, WheelAway
+from loudly.errors import LoudlyError, WheelAway, one_line
 
 PATIENCE_SECONDS = 30.0
 Work = Callable[[str, tuple[Any, ...]], Any]
@@ -65,7 +65,7 @@ def _answer(line: Connection[Any, Any], work: Work) -> None:
         except TimeoutError as late:
             told = ("TimeoutError", (str(late), "", ""))
         except Exception as wrong:  # noqa: BLE001 - whatever it is, who asked is told
-            told = ("WheelAway", (f"The wheel failed: {type(wrong).__name__}: {wrong}", "", ""))
+            told = ("WheelAway", (f"The wheel failed: {one_line(wrong)}", "", ""))
         try:
             line.send(told)
         except OSError:

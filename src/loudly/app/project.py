@@ -52,7 +52,10 @@ ROWS = 6_000
 
 
 def load_app(file: Path) -> App:
-    """The App of a user's file. Raises: UserFileError for a file that cannot be loaded, without an App, or with two."""
+    """The App of a user's file, which may import modules that lie beside it, as a script may.
+
+    Raises: UserFileError for a file that cannot be loaded, without an App, or with two.
+    """
     if not file.exists():
         raise UserFileError(f"There is no file {file}.", do="Run `loudly init`, or name yours: --file my_app.py")
     spec = importlib.util.spec_from_file_location(f"{USERS}{file.stem}", file) if file.is_file() else None
@@ -60,14 +63,14 @@ def load_app(file: Path) -> App:
         raise UserFileError(f"{file} is no Python file.", do="Name the file that holds your App: --file my_app.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    if (beside := str(file.resolve().parent)) not in sys.path:
+        sys.path.insert(0, beside)
     try:
         spec.loader.exec_module(module)
     except LoudlyError:
         raise
     except (Exception, SystemExit) as wrong:  # whatever the user's file does
         do = f"Mend it until `python {file}` runs."
-        if isinstance(wrong, ModuleNotFoundError) and (file.parent / f"{wrong.name}.py").exists():
-            do = f"{wrong.name}.py lies beside it: install it as a package, or set PYTHONPATH={file.parent}."
         raise UserFileError(f"{file} cannot be loaded.", seen=whence(wrong, spec.origin or file), do=do) from wrong
     apps = [value for value in vars(module).values() if isinstance(value, App)]
     if len(apps) != 1:
@@ -77,12 +80,32 @@ def load_app(file: Path) -> App:
 
 
 def load_apps(files: Sequence[Path]) -> list[App]:
-    """The Apps of several files. Raises: UserFileError where two files have one name: pickled models could not tell them apart."""
+    """The Apps of several files.
+
+    Raises: UserFileError where two files, or modules beside them, have one name: pickled models, and imports, could not tell
+    them apart.
+    """
     stems = [file.stem for file in files]
     twice = sorted({str(file) for file in files if stems.count(file.stem) > 1})
     if twice:
         raise UserFileError("Files of one process need different names.", seen=", ".join(twice), do="Rename one.")
-    return [load_app(file) for file in files]
+    apps = []
+    for file in files:
+        folder = file.resolve().parent
+        for name, there in _imported_beside(files).items():
+            if there.parent != folder and (folder / f"{name}.py").exists():
+                seen = f"{there} and {folder / name}.py"
+                raise UserFileError("Modules beside the files of one process need different names.", seen=seen, do="Rename one.")
+        apps.append(load_app(file))
+    return apps
+
+
+def _imported_beside(files: Sequence[Path]) -> dict[str, Path]:
+    """The modules that were imported from the folders of these files, but for the files themselves."""
+    folders = {file.resolve().parent for file in files}
+    modules = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if not name.startswith(USERS)}
+    found = {name: Path(there).resolve() for name, there in modules.items() if there}
+    return {name: there for name, there in found.items() if there.parent in folders}
 
 
 def make_project(folder: Path) -> tuple[Path, ...]:

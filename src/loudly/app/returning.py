@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from loudly.core.clock import iso
 from loudly.core.saying import loud, say
+from loudly.errors import one_line
 from loudly.loop.catching_up import CatchUp
 from loudly.loop.live import Live
 from loudly.loop.restart import insist
@@ -109,7 +110,7 @@ class Returning:
                 if self._live.state.catching_up is not None:  # of this start, or of one before it
                     insist(self._live, "caught_up", rows=past.rows)
             except Exception as wrong:  # noqa: BLE001 - whatever it is, all is folded
-                self._say(f"{type(wrong).__name__}: {wrong}")
+                self._say(one_line(wrong))
 
     def _say(self, text: str) -> None:
         loud(self._live.system.name, text)

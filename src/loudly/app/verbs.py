@@ -338,7 +338,7 @@ def full_name(state: State, name: str, version: str | None) -> str:
         if not state.versions:
             raise NotFound("There is no version yet.", do="Run `loudly train`.")
         return list(state.versions)[-1]
-    ref = version if "/" in version else f"{name}/{version}"
+    ref = version if "/" in version or not name else f"{name}/{version}"
     if ref not in state.versions:
         raise NotFound(f"There is no version {ref!r}.", seen=", ".join(state.versions) or "none yet")
     return ref

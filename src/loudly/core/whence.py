@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loudly.errors import LoudlyError, TrainingError
+from loudly.errors import LoudlyError, TrainingError, one_line
 
 
 def whence(wrong: BaseException, file: str | Path) -> str:
@@ -23,7 +23,7 @@ def whence(wrong: BaseException, file: str | Path) -> str:
     if isinstance(wrong, SyntaxError) and wrong.lineno is not None:
         return f"{type(wrong).__name__}: {wrong.msg} ({Path(wrong.filename or file).name}, line {wrong.lineno})"
     here = [frame.lineno for frame in traceback.extract_tb(wrong.__traceback__) if frame.filename == str(file)]
-    return f"{type(wrong).__name__}: {wrong}" + (f" ({Path(file).name}, line {here[-1]})" if here else "")
+    return one_line(wrong) + (f" ({Path(file).name}, line {here[-1]})" if here else "")
 
 
 def asked(what: str, function: Callable[..., Any], *given: Any) -> Any:

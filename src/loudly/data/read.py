@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -79,9 +80,33 @@ def _read_files(pattern: str) -> pl.DataFrame:
 
 def _read_file(path: str, read: Callable[[str], pl.LazyFrame]) -> pl.DataFrame:
     try:
-        return read(path).collect()
+        table = read(path).collect()
+        if path.lower().endswith(".csv"):
+            _refuse_two_readings(path, table)
     except pl.exceptions.PolarsError as wrong:
         raise DataError(f"{path} cannot be read.", seen=str(wrong).splitlines()[0], do="Mend the file, or leave it out.") from wrong
+    return table
+
+
+def _refuse_two_readings(path: str, table: pl.DataFrame) -> None:
+    """02/01/2026 is read as the second of January, and nobody would know where a file means the first of February.
+
+    Raises: DataError for times that do not begin with their year, none of which has a day after the 12th.
+    """
+    dates = [series.name for series in table if series.dtype in (pl.Date, pl.Datetime) and not _decided(series)]
+    if not dates:
+        return
+    written = pl.scan_csv(path, infer_schema=False).select(pl.col(dates).drop_nulls().first()).collect()
+    for name, text in written.row(0, named=True).items():
+        if not re.match(r"\d{4}", text.strip()):
+            seen = f"{text!r} and others in {path}, all of them with days and months up to 12"
+            do = "Write ISO 8601 (2026-01-31), or read the file in @app.data and parse the column with its format."
+            raise DataError(f"The dates of the column {name!r} can be read in two ways.", seen=seen, do=do)
+
+
+def _decided(times: pl.Series) -> bool:
+    """Whether a day after the 12th says which number is the day; nothing is to be said of no times."""
+    return times.null_count() == len(times) or bool((times.dt.day() > 12).any())
 
 
 def _together(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -112,7 +137,7 @@ def _from_pandas(source: object) -> pl.DataFrame:
         )
     try:
         return pl.from_pandas(source)
-    except (ValueError, TypeError, AttributeError) as wrong:  # Arrow's errors are of these kinds
+    except (ValueError, TypeError, AttributeError, pl.exceptions.PolarsError) as wrong:  # Arrow's are of these kinds, too
         do = "Return a DataFrame whose columns have one name and one type each."
         raise DataError("The pandas table cannot be read.", seen=str(wrong), do=do) from wrong
 

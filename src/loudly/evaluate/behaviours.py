@@ -14,7 +14,7 @@ import polars as pl
 from loudly.core.seams import Floats
 from loudly.core.values import Decision, Evidence, Verdict
 from loudly.core.whence import asked
-from loudly.errors import DataError
+from loudly.errors import DataError, one_line
 
 EXPECTATIONS = ("same", "up", "down", "minimum")
 ALLOWED_SHARE = 0.01
@@ -49,7 +49,7 @@ class Behaviour:
         try:
             changed = predict(given)
         except Exception as wrong:  # noqa: BLE001 - a model may raise anything where its input is changed
-            told = f"the model does not answer the changed rows: {type(wrong).__name__}: {wrong}".splitlines()[0]
+            told = f"the model does not answer the changed rows: {one_line(wrong)}"
             return Verdict(Decision.FAIL, subject, told)
         if self.expect == "minimum":
             mean = float(np.mean(changed))

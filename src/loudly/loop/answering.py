@@ -22,7 +22,7 @@ import polars as pl
 from loudly.core.clock import moment, stopwatch
 from loudly.core.values import Role, Schema
 from loudly.data.pseudonym import pseudonym
-from loudly.errors import DataError, RolloutError, WheelAway
+from loudly.errors import DataError, RolloutError, WheelAway, one_line
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
 from loudly.loop.counting import late_call
@@ -206,7 +206,7 @@ class Answering:
     def unfolded(self, rows: int, wrong: Exception) -> None:
         """So many rows could not be folded."""
         self.uncounted += rows
-        self.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
+        self.raised_by_fold.note([f"wheel: {one_line(wrong)}"])
 
     def _fold(self, group: list[Waiting]) -> None:
         live = self._live
@@ -299,13 +299,13 @@ class Answering:
         try:
             fresh = gathered(fresh)
         except Exception as wrong:  # noqa: BLE001 - whatever it is, each is logged by itself
-            self.raised_by_log.note([f"traffic log: answers are logged one by one: {type(wrong).__name__}: {wrong}"])
+            self.raised_by_log.note([f"traffic log: answers are logged one by one: {one_line(wrong)}"])
         for one in fresh:
             try:
                 self._keep(replace(one, behind=self.behind))
             except Exception as wrong:  # noqa: BLE001 - whatever it is, the other answers are logged
                 self.unlogged += one.rows.height
-                self.raised_by_log.note([f"traffic log: {type(wrong).__name__}: {wrong}"])
+                self.raised_by_log.note([f"traffic log: {one_line(wrong)}"])
 
     def _keep(self, one: Waiting) -> None:
         log = self._live.stores.traffic

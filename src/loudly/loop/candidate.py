@@ -20,7 +20,7 @@ from loudly.core.seams import Executor, Floats, ModelFormat
 from loudly.core.values import Decision, Schema, Task, Verdict
 from loudly.core.whence import asked
 from loudly.data.split import TimeSplit, newest
-from loudly.errors import DataError, ModelError
+from loudly.errors import DataError, ModelError, one_line
 from loudly.evaluate.compare import compare, compare_slices
 from loudly.evaluate.overfit import MUCH, overfit
 from loudly.evaluate.report import Report, evaluate
@@ -170,7 +170,7 @@ def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:
     values = label.drop_nulls()
     if Task.REGRESSION in tasks:
         if not values.dtype.is_numeric():
-            raise DataError(f"{system.metric!r} wants a numeric label.", seen=str(values.dtype), do="Choose a metric for classes.")
+            raise DataError(f"{system.metric!r} wants a numeric label.", **_no_numbers(values))
         return Task.REGRESSION, ()
     classes = tuple(values.unique().sort().cast(pl.String).to_list())
     if len(classes) < 2:
@@ -180,6 +180,19 @@ def task_of(label: pl.Series, system: System) -> tuple[Task, tuple[str, ...]]:
         do = "Choose a regression metric such as 'mae', or make the label a text of few values."
         raise DataError(f"{system.metric!r} wants classes, and the label has too many values for that.", seen=seen, do=do)
     return (Task.BINARY if len(classes) == 2 else Task.MULTICLASS), classes
+
+
+def _no_numbers(values: pl.Series) -> dict[str, str]:
+    """What stands in a label that holds no numbers, and what to do about it."""
+    texts = values.cast(pl.String, strict=False)
+    numbers = texts.str.strip_chars().cast(pl.Float64, strict=False)
+    odd = texts.filter(numbers.is_null())
+    if values.dtype != pl.String or len(odd) > len(values) / 2:
+        return {"seen": str(values.dtype), "do": "Choose a metric for classes."}
+    if not len(odd):
+        return {"seen": f"numbers written as text, e.g. {texts[0]!r}", "do": "Make them numbers: pl.col(...).cast(pl.Float64)."}
+    told = ", ".join(map(repr, odd.unique(maintain_order=True).head(3)))
+    return {"seen": f"{len(odd):,} of {len(values):,} values are no number: {told}", "do": "Mend them, or leave them empty."}
 
 
 def table_schema(labelled: pl.DataFrame, system: System, side: Sequence[str]) -> Schema:
@@ -327,7 +340,7 @@ def _of_champion(trial: Trial, champion: Ready, rows: pl.DataFrame) -> tuple[Flo
         with trial.tally.spend("predict"):
             before = champion.predict(rows)
     except Exception as wrong:  # noqa: BLE001 - a model may raise anything; one that is to be replaced keeps nobody out
-        why = f"the champion does not answer the held-out rows ({type(wrong).__name__}: {wrong})".splitlines()[0]
+        why = f"the champion does not answer the held-out rows ({one_line(wrong)})"
         return np.zeros(rows.height), np.zeros(rows.height, dtype=np.bool_), why
     sound = np.asarray(np.isfinite(before if before.ndim == 1 else before.sum(axis=1)))
     lost = rows.height - int(sound.sum())

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from loudly.core.clock import stopwatch
+from loudly.errors import one_line
 from loudly.loop.host import Host
 from loudly.loop.restart import Folding, watch_again
 from loudly.loop.stores import Traffic
@@ -79,7 +80,7 @@ class CatchUp:
         try:
             ended = self._past() and self._present() and self._take_over()
         except Exception as wrong:  # noqa: BLE001 - whatever it is, answers go on
-            self._live.past.wrong = f"{type(wrong).__name__}: {wrong}"
+            self._live.past.wrong = one_line(wrong)
             ended = True
         try:
             if ended:

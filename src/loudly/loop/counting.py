@@ -24,6 +24,7 @@ from loudly.core.seams import Calls
 from loudly.core.values import Task
 from loudly.data.pseudonym import pseudonym
 from loudly.deliver.failing import Failing, telling
+from loudly.errors import one_line
 from loudly.loop.arms import arms_of, decided
 from loudly.loop.calls import CALLS, Call, Entry, Told, told_of
 from loudly.loop.host import Host
@@ -128,7 +129,7 @@ class Counting:
         try:
             self._tell(entry)
         except Exception as wrong:  # noqa: BLE001 - whatever it is, the rest of the log is folded
-            self._live.answering.raised_by_fold.note([f"wheel: {type(wrong).__name__}: {wrong}"])
+            self._live.answering.raised_by_fold.note([f"wheel: {one_line(wrong)}"])
 
     def _told(self, entry: Entry) -> None:
         """While the past is folded it is logged alone, and told from there."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from loudly.core.clock import stopwatch
 from loudly.core.seams import Contributions, Floats, Model
-from loudly.errors import DataError, LoudlyError, ModelError
+from loudly.errors import DataError, LoudlyError, ModelError, one_line
 from loudly.loop.host import Host
 from loudly.loop.serving import ORIGINAL, Ready
 from loudly.serve.explanation import Explanation
@@ -75,7 +75,7 @@ class Explaining:
         except (TimeoutError, LoudlyError):
             raise
         except Exception as wrong:
-            raise ModelError(f"{version} could not score these rows.", seen=f"{type(wrong).__name__}: {wrong}"[:300]) from wrong
+            raise ModelError(f"{version} could not score these rows.", seen=one_line(wrong)) from wrong
         names = subject.ready.features.columns
         return [_told(names, prediction[i], version, arm, *made, i) for i in range(len(X))]
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from loudly.core.seams import Floats
 from loudly.core.values import Task
-from loudly.errors import RolloutError, UserFileError
+from loudly.errors import RolloutError, UserFileError, one_line
 from loudly.loop.system import System
 from loudly.metrics.table import in_traffic, metric
 
@@ -34,7 +34,7 @@ def rewards(system: System, task: Task, rows: pl.DataFrame, answers: Floats, tru
     try:
         given = system.reward(shown, pl.Series("answer", answers))
     except Exception as wrong:  # the user's function may raise anything; whoever brought the labels is told which function it was
-        raise UserFileError(f"The reward {name!r} failed.", seen=f"{type(wrong).__name__}: {wrong}", do=SAY) from wrong
+        raise UserFileError(f"The reward {name!r} failed.", seen=one_line(wrong), do=SAY) from wrong
     try:
         made = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as wrong:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from loudly.core.seams import Floats, Ints
+from loudly.errors import one_line
 from loudly.loop.traffic import all_of
 from loudly.serve.replies import Replies, Served
 from loudly.serve.rows import Rows, joined
@@ -183,7 +184,7 @@ def _scores(served: Served, rows: Rows, parts: Sequence[Rows], note: Note) -> Fl
         return served.score(rows)
     except Exception as wrong:  # noqa: BLE001 - a model may raise anything
         if len(parts) == 1:
-            note([f"{served.version}: {type(wrong).__name__}: {wrong}"])
+            note([f"{served.version}: {one_line(wrong)}"])
             return None
     found = [_scores(served, part, [part], note) for part in parts]
     shape = next((score.shape[1:] for score in found if score is not None), ())

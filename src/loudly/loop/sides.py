@@ -13,7 +13,7 @@ from loudly.core.clock import span
 from loudly.core.values import Event, Role, Schema
 from loudly.data.pseudonym import pseudonymise
 from loudly.data.read import read_table
-from loudly.errors import UserFileError
+from loudly.errors import UserFileError, one_line
 from loudly.features.side import Side, SideIndex, index_side
 from loudly.loop.system import System
 from loudly.validate.conform import Conformed
@@ -77,7 +77,7 @@ class Sides:
             try:
                 index = self._index(side)
             except Exception as wrong:  # noqa: BLE001 - the user's function may raise anything; the server goes on and says so
-                self._failed[side.name] = f"{type(wrong).__name__}: {wrong}".splitlines()[0]
+                self._failed[side.name] = one_line(wrong)
                 continue
             with self._lock:
                 self._indices = tuple(index if i.side.name == side.name else i for i in self._indices)

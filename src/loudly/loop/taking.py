@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from loudly.core.clock import moment
-from loudly.errors import DataError, LoudlyError
+from loudly.errors import DataError, LoudlyError, one_line
 from loudly.labels.book import Arrival
 from loudly.loop import traffic
 from loudly.loop.calls import CALLS, Told
@@ -178,7 +178,7 @@ def _label(live: Live, record: Record) -> Outcome:
     except LoudlyError as wrong:
         return wrong
     except Exception as wrong:  # noqa: BLE001 - whatever a client has sent, the other records are folded
-        return DataError("These labels cannot be joined.", seen=f"{type(wrong).__name__}: {wrong}".splitlines()[0])
+        return DataError("These labels cannot be joined.", seen=one_line(wrong))
 
 
 def outcome_of(arrival: Arrival) -> dict[str, Any]:

@@ -25,6 +25,11 @@ def interval(effect: float | None, low: float | None, high: float | None) -> str
     return f"{_number(effect)} [{_number(low)}, {_number(high)}]"
 
 
+def _many(count: int, what: str) -> str:
+    """A count of things, of which one is one."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _verdict(data: Mapping[str, Any]) -> str:
     verdict = data["verdict"]
     return f"{verdict['decision']} {verdict['subject']}: {verdict['reason']}"
@@ -33,8 +38,7 @@ def _verdict(data: Mapping[str, Any]) -> str:
 def _dataset(data: Mapping[str, Any]) -> str:
     dataset = data["dataset"]
     rows = sum(part["rows"] for part in dataset["parts"])
-    parts = len(dataset["parts"])
-    return f"dataset {dataset['name']} {data['digest'][:12]}: {rows:,} rows in {parts} part{'s' if parts > 1 else ''}"
+    return f"dataset {dataset['name']} {data['digest'][:12]}: {rows:,} rows in {_many(len(dataset['parts']), 'part')}"
 
 
 def _schema(data: Mapping[str, Any]) -> str:
@@ -101,7 +105,7 @@ def _trigger(data: Mapping[str, Any]) -> str:
 
 def _aside(data: Mapping[str, Any]) -> str:
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in data["reasons"].items())
-    return f"{data['rows']:,} row{'s' if data['rows'] > 1 else ''} set aside ({data['where']}): {reasons}"
+    return f"{_many(data['rows'], 'row')} set aside ({data['where']}): {reasons}"
 
 
 def _erased(data: Mapping[str, Any]) -> str:
@@ -117,18 +121,23 @@ def _muted(data: Mapping[str, Any]) -> str:
     for cause, reason in data["why"].items():
         by_reason.setdefault(reason, []).append(cause)
     told = "; ".join(f"{', '.join(causes)} ({reason})" for reason, causes in by_reason.items())
-    return f"LOUD {data['count']} alarm{'s' if data['count'] > 1 else ''} held back: {told}"
+    return f"LOUD {_many(data['count'], 'alarm')} held back: {told}"
 
 
 def _unmatched(data: Mapping[str, Any]) -> str:
     told = []
     if strange := data.get("strange"):
         values = ", ".join(f"{value!r} ({count:,})" for value, count in strange.items())
-        told.append(f"LOUD {sum(strange.values()):,} labels set aside, of values that the champion does not know: {values}")
-    if data["unknown"] or data["duplicate"] or data.get("changed"):
-        changed = f", {data['changed']:,} changed (the first counts)" if data.get("changed") else ""
-        some = f", e.g. {', '.join(map(str, data['examples']))}"
-        told.append(f"{data['unknown']:,} labels of unknown predictions, {data['duplicate']:,} twice{changed}{some}")
+        told.append(f"LOUD {_many(sum(strange.values()), 'label')} set aside, of values that the champion does not know: {values}")
+    examples = data["examples"] if isinstance(data["examples"], Mapping) else {}  # of before: keys of all kinds in a row
+    for kind, said in (
+        ("unknown", "of unknown predictions"),
+        ("duplicate", "told twice"),
+        ("changed", "changed (the first counts)"),
+    ):
+        if count := data.get(kind):
+            some = [key for key, what in examples.items() if what == kind]
+            told.append(f"{_many(count, 'label')} {said}" + (f", e.g. {', '.join(some)}" if some else ""))
     return "; ".join(told)
 
 

@@ -22,7 +22,7 @@ class Unmatched:
 
     def __init__(self) -> None:
         self._unknown = self._twice = self._changed = 0
-        self._examples: tuple[str, ...] = ()
+        self._examples: dict[str, str] = {}  # key -> what was odd of its label
         self._strange: Counter[str] = Counter()
 
     def add(self, arrival: Arrival) -> None:
@@ -30,18 +30,20 @@ class Unmatched:
         self._unknown += len(arrival.unknown)
         self._twice += len(arrival.duplicate)
         self._changed += len(arrival.changed)
-        self._examples = (*self._examples, *arrival.unknown, *arrival.duplicate, *arrival.changed)[:EXAMPLES]
+        for kind, keys in (("unknown", arrival.unknown), ("duplicate", arrival.duplicate), ("changed", arrival.changed)):
+            room = EXAMPLES - sum(of == kind for of in self._examples.values())
+            self._examples |= {key: kind for key in keys[:room] if key not in self._examples}
         for value in arrival.strange:
             shown = value[:SHOWN]
             self._strange[shown if shown in self._strange or len(self._strange) < EXAMPLES else OTHERS] += 1
 
     def forget(self, gone: Callable[[pl.DataFrame], pl.Series], key: str) -> None:
         """Shows no key of a subject. gone: a table -> (n,) booleans.  key: the column that it looks at."""
-        shown = pl.Series(key, self._examples, dtype=pl.String)
-        self._examples = tuple(shown.filter(~gone(shown.to_frame())))
+        shown = pl.Series(key, list(self._examples), dtype=pl.String)
+        self._examples = {name: self._examples[name] for name in shown.filter(~gone(shown.to_frame()))}
 
     def told(self) -> dict[str, Json]:
         """The data of the event that tells it; empty where there is nothing to tell."""
         counts: dict[str, Json] = {"unknown": self._unknown, "duplicate": self._twice, "changed": self._changed}
         strange: dict[str, Json] = {"strange": dict(self._strange)} if self._strange else {}
-        return {**counts, **strange, "examples": list(self._examples)} if any(counts.values()) or strange else {}
+        return {**counts, **strange, "examples": dict(self._examples)} if any(counts.values()) or strange else {}

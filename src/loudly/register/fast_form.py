@@ -15,7 +15,7 @@ import numpy as np
 from loudly.core.canon import Json
 from loudly.core.seams import FastForm, Floats, Model
 from loudly.core.values import Decision, Evidence, Verdict
-from loudly.errors import ModelError
+from loudly.errors import ModelError, one_line
 
 TOLERANCE = 1e-6
 ROWS, CUTS, ALONE = 1_000, 3_000, 50
@@ -93,7 +93,7 @@ def _attempt(form: FastForm, fitted: object, original: Model, X: Floats, toleran
         cuts = form.cuts(fitted)
         loaded = form.load(data)
     except Exception as wrong:  # noqa: BLE001 - converters fail in words of their own; the original then answers, and it is said
-        return Fast(Verdict(Decision.FAIL, SUBJECT, f"{form.name} could not be made: {_short(wrong)}"), form.name)
+        return Fast(Verdict(Decision.FAIL, SUBJECT, f"{form.name} could not be made: {one_line(wrong, 140)}"), form.name)
     with np.errstate(all="ignore"):  # infinities and values over float32 are probed on purpose
         return _compare(form, data, cuts, loaded, original, X, tolerance, seed)
 
@@ -120,7 +120,7 @@ def _compare(
         try:
             evidence.append(_held(about, original, fast, probe, tolerance))
         except Exception as wrong:  # noqa: BLE001 - either side may refuse in words of its own
-            reason = f"{form.name} and the original do not both answer {about}: {_short(wrong)}"
+            reason = f"{form.name} and the original do not both answer {about}: {one_line(wrong, 140)}"
             return Fast(Verdict(Decision.FAIL, SUBJECT, reason, tuple(evidence)), form.name)
     evidence.append(_alone(original, fast, rows, tolerance))
     worst = max(evidence, key=lambda e: e.effect / e.tolerance)  # type: ignore[operator]
@@ -189,8 +189,3 @@ def _at(cuts: Sequence[tuple[int, float]], rows: Floats, rng: np.random.Generato
         column, cut = cuts[place]
         made[i, column] = (cut, np.nextafter(cut, np.inf), np.nextafter(cut, -np.inf), float(np.float32(cut)))[i % 4]
     return made
-
-
-def _short(wrong: Exception) -> str:
-    first = (str(wrong).strip().splitlines() or [""])[0]
-    return f"{type(wrong).__name__}: {first[:120]}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from loudly.core.canon import canonical, digest
 from loudly.core.seams import Floats
-from loudly.errors import ModelError
+from loudly.errors import ModelError, one_line
 
 
 class Function:
@@ -69,7 +69,7 @@ class FunctionFormat:
             exec(compile(said["source"], f"<function {said['function']}>", "exec"), names)
             function: Any = names[said["function"]]
         except (ValueError, KeyError, TypeError, SyntaxError, ImportError, AttributeError) as wrong:
-            raise ModelError("These bytes are no function of ours.", seen=f"{type(wrong).__name__}: {wrong}") from wrong
+            raise ModelError("These bytes are no function of ours.", seen=one_line(wrong)) from wrong
         made = Function.__new__(Function)
         made.source, made.modules, made.name = said["source"], said["modules"], said["function"]
         made.constants, made._function = said["constants"], function

@@ -11,7 +11,7 @@ from typing import Any
 
 from loudly.core.canon import canonical
 from loudly.core.seams import Floats, Model, ModelFormat
-from loudly.errors import ModelError, UntrustedModel
+from loudly.errors import ModelError, UntrustedModel, one_line
 from loudly.register.bundle import EPOCH
 from loudly.register.graph import Graph, Mean, Node, answer
 from loudly.register.pickle_format import PickleFormat
@@ -88,7 +88,7 @@ class GraphFormat:
                 said = dict(sorted(plan["nodes"].items(), key=lambda item: item[1]["order"]))
                 parts = {n: archive.read(f"parts/{s['order']}") for n, s in said.items() if s["format"] != MEAN}
         except (zipfile.BadZipFile, KeyError, ValueError) as wrong:
-            raise ModelError("These bytes are no graph of ours.", seen=f"{type(wrong).__name__}: {wrong}") from wrong
+            raise ModelError("These bytes are no graph of ours.", seen=one_line(wrong)) from wrong
         by_name = {f.name: f for f in self.formats}
         absent = sorted({said[n]["format"] for n in parts} - set(by_name))
         if absent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from loudly.errors import ModelError
+from loudly.errors import ModelError, one_line
 from loudly.register.skops_format import SklearnModel
 
 
@@ -31,4 +31,4 @@ class PickleFormat:
         try:
             return pickle.loads(data)
         except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, ValueError, KeyError, IndexError) as wrong:
-            raise ModelError("These bytes are no pickled model.", seen=f"{type(wrong).__name__}: {wrong}") from wrong
+            raise ModelError("These bytes are no pickled model.", seen=one_line(wrong)) from wrong

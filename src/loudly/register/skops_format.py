@@ -11,7 +11,7 @@ import numpy as np
 
 from loudly.core.late import late
 from loudly.core.seams import Contributions, Floats
-from loudly.errors import ModelError, UntrustedModel
+from loudly.errors import ModelError, UntrustedModel, one_line
 from loudly.register.additive import linear_contributions
 from loudly.stats.threads import OneThread
 
@@ -43,7 +43,7 @@ class SkopsFormat:
         try:
             foreign = _foreign(data)
         except (zipfile.BadZipFile, KeyError, ValueError) as wrong:
-            raise ModelError("These bytes are no skops model.", seen=f"{type(wrong).__name__}: {wrong}") from wrong
+            raise ModelError("These bytes are no skops model.", seen=one_line(wrong)) from wrong
         if foreign:
             raise UntrustedModel("The artefact names types that are not scikit-learn's.", seen=", ".join(foreign))
         return sio.loads(data, trusted=sio.get_untrusted_types(data=data))

@@ -17,6 +17,7 @@ import polars as pl
 from loudly.core.canon import unit_draw
 from loudly.core.seams import Assignment, Floats, Ints, Merging, Strategy
 from loudly.core.values import Schema
+from loudly.errors import one_line
 from loudly.serve.attempt import Attempt
 from loudly.serve.context import Context
 from loudly.serve.merging import merged
@@ -184,7 +185,7 @@ def tried(served: Served, table: pl.DataFrame | Rows, errors: list[str]) -> Floa
     try:
         return served.score(table)
     except Exception as wrong:  # noqa: BLE001 - a model may raise anything; the client still gets an answer
-        errors.append(f"{served.version}: {type(wrong).__name__}: {wrong}")
+        errors.append(f"{served.version}: {one_line(wrong)}")
         return _apart(served, table)
 
 

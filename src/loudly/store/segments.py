@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from loudly.core.clock import stopwatch
 from loudly.core.late import late
-from loudly.errors import Conflict, SegmentUnreadable
+from loudly.errors import Conflict, SegmentUnreadable, one_line
 
 fcntl: Any = late("fcntl") if sys.platform != "win32" else None
 
@@ -213,7 +213,7 @@ class SegmentWriter:
         try:
             os.fdatasync(self._file.fileno())
         except OSError as wrong:
-            self.refused, self._unsynced = f"{type(wrong).__name__}: {wrong}", True
+            self.refused, self._unsynced = one_line(wrong), True
 
     def _put(self, data: bytes) -> bool:
         """Writes all of it or, where the disk refuses, none of it. Does not ask the file where it stands: whatever lets go of the
@@ -223,7 +223,7 @@ class SegmentWriter:
             written = self._file.write(data)
             self.refused = "" if written == len(data) else f"short write: {written:,} of {len(data):,} bytes"
         except OSError as wrong:
-            self.refused = f"{type(wrong).__name__}: {wrong}"
+            self.refused = one_line(wrong)
         if self.refused:
             self._file.truncate(self._size)
             self._file.seek(self._size)

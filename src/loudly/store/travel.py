@@ -19,7 +19,7 @@ from types import FunctionType
 from typing import Any
 
 from loudly.core.late import late
-from loudly.errors import ExecutorError, LoudlyError
+from loudly.errors import ExecutorError, LoudlyError, one_line
 
 cloudpickle: Any = late("cloudpickle")
 
@@ -43,7 +43,7 @@ def pack(thing: object) -> bytes:
     except Exception as wrong:
         raise ExecutorError(
             "The work cannot travel to a worker.",
-            seen=f"{type(wrong).__name__}: {wrong}",
+            seen=one_line(wrong),
             do='Open files, connections and locks inside of your function, or say [executor] kind = "here".',
         ) from wrong
     return pickle.dumps(([name for name, own in ours.items() if own], data))
@@ -55,7 +55,7 @@ def work_on(work: bytes, item: bytes) -> bytes:
         (known, done), (more, given) = _unpacked(work), _unpacked(item)
     except Exception as wrong:  # noqa: BLE001 - whatever the parts of the user's say
         do = "Install what it imports where the workers are."
-        return _sent_home((False, ExecutorError("A worker cannot open its work.", seen=_told(wrong), do=do)), ())
+        return _sent_home((False, ExecutorError("A worker cannot open its work.", seen=one_line(wrong), do=do)), ())
     names = {*known, *more}
     try:
         made = done(given)
@@ -65,7 +65,7 @@ def work_on(work: bytes, item: bytes) -> bytes:
         return _sent_home((True, made), names)
     except Exception as wrong:  # noqa: BLE001 - whatever the parts of the user's say
         do = 'Return what pickles, or say [executor] kind = "here".'
-        return _sent_home((False, ExecutorError("What the work made cannot travel back.", seen=_told(wrong), do=do)), ())
+        return _sent_home((False, ExecutorError("What the work made cannot travel back.", seen=one_line(wrong), do=do)), ())
 
 
 def opened(data: bytes) -> Any:
@@ -100,7 +100,7 @@ def _failure(wrong: Exception, names: Iterable[Name]) -> bytes:
         sent = _sent_home((False, wrong), names, homes)
         _loaded(sent, homes.__getitem__)
     except Exception:  # noqa: BLE001 - whatever the parts of the user's say
-        told = ExecutorError("The work failed in a worker.", seen=_told(wrong))
+        told = ExecutorError("The work failed in a worker.", seen=one_line(wrong))
         told.add_note(note)
         return _sent_home((False, told), ())
     return sent
@@ -148,7 +148,3 @@ def _name(part: object) -> Name | None:
 def _found(name: Name) -> Any:
     module, path = name
     return reduce(lambda holder, part: getattr(holder, part, None), path.split("."), sys.modules.get(module))
-
-
-def _told(wrong: BaseException) -> str:
-    return f"{type(wrong).__name__}: {wrong}"

@@ -14,7 +14,7 @@ from loudly.core.canon import Json
 from loudly.core.clock import stopwatch
 from loudly.core.seams import Floats, Model
 from loudly.core.whence import whence_of
-from loudly.errors import LoudlyError, TrainingError, nearest
+from loudly.errors import LoudlyError, TrainingError, nearest, one_line
 
 # What loudly supplies by name, where the function asks for it.
 SUPPLIED = ("seed", "start", "names", "categories")
@@ -96,7 +96,7 @@ def answers(model: Model, X: Any, rows: int, classes: int = 0) -> Floats:
     except Exception as wrong:
         raise TrainingError(
             "The model that the train function returned cannot predict.",
-            seen=f"{type(wrong).__name__}: {wrong}",
+            seen=one_line(wrong),
             do="Return the fitted estimator: `return model.fit(X, y)`.",
         ) from wrong
     wanted = (rows, classes) if classes > 2 else (rows,)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 
 from loudly.core.clock import DAY, iso, span
-from loudly.core.values import Decision, Evidence, Kind, Role, Schema, Verdict
+from loudly.core.values import Decision, Evidence, Field, Kind, Role, Schema, Verdict
 
 Check = Callable[[pl.DataFrame, Schema, int], Verdict]
 LEAST_CLASS = 0.01
@@ -75,13 +75,20 @@ def present(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
 
 
 def varied(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:
-    """No number is the same in every row: a constant column teaches nothing and hides a broken feed."""
-    numbers = [f for f in schema.inputs if f.kind in (Kind.NUMBER, Kind.INTEGER)]
-    same = [f.name for f in numbers if f.low is not None and f.low == f.high]
+    """No input is the same in every row: a constant column teaches nothing and hides a broken feed."""
+    able = [f for f in schema.inputs if f.kind is not Kind.TEXT and f.name in table.columns]
+    same = [f.name for f in able if _constant(table[f.name], f)]
     if same:
         reason = f"constant: {', '.join(same)}; ignore them or mend them"
         return Verdict(Decision.FAIL, "inputs vary", reason, (Evidence("constant columns", float(len(same)), n=table.height),))
-    return Verdict(Decision.PASS, "inputs vary", f"{len(numbers)} numeric inputs vary")
+    return Verdict(Decision.PASS, "inputs vary", f"{len(able)} inputs vary")
+
+
+def _constant(values: pl.Series, field: Field) -> bool:
+    """One value in every row. Whether a value is there may tell something of what is no number."""
+    if field.kind in (Kind.NUMBER, Kind.INTEGER):
+        return field.low is not None and field.low == field.high
+    return len(values) > 1 and not values.null_count() and values.n_unique() == 1
 
 
 def of_one_type(table: pl.DataFrame, schema: Schema, now: int) -> Verdict:

@@ -9,6 +9,8 @@ import polars as pl
 from loudly.core.values import Field, Kind, Role, Schema, are_categories
 from loudly.errors import DataError, UserFileError, nearest
 
+ISO = r"^\d{4}-\d{2}-\d{2}"
+
 
 def infer_schema(
     table: pl.DataFrame,
@@ -37,11 +39,7 @@ def infer_schema(
     if table.is_empty():
         raise DataError("The table has no rows.", do="Check what @app.data returns.")
     if table[time].dtype not in (pl.Datetime, pl.Date):
-        raise DataError(
-            f"The time column {time!r} holds no times.",
-            seen=str(table[time].dtype),
-            do="Parse it: pl.col(...).str.to_datetime().",
-        )
+        raise DataError(f"The time column {time!r} holds no times.", **_no_times(table[time]))
     if taken := [name for name in table.columns if name.startswith("_") and name not in ignored]:
         told = f"The column {taken[0]!r} begins with an underscore, as do those in which it is logged how a row was answered."
         raise DataError(told, seen=", ".join(taken), do="Rename it, or ignore it.")
@@ -62,6 +60,25 @@ def infer_schema(
         key: Role.KEY,
     }
     return Schema(tuple(_field(table[name], roles.get(name, Role.INPUT)) for name in table.columns))
+
+
+def _no_times(column: pl.Series) -> dict[str, str]:
+    """What stands in a column that was to hold times, and how it is made one of times."""
+    if column.dtype.is_numeric():
+        seen, do = f"{column.dtype}, e.g. {column.drop_nulls().first()!r}", 'pl.from_epoch(column, time_unit="s") (or "ms", "us")'
+        return {"seen": seen, "do": f"Say what it counts: {do}."}
+    if column.dtype != pl.String:
+        return {"seen": str(column.dtype), "do": "Give a column of dates or times."}
+    texts = column.drop_nulls()
+    wrong = texts.filter(texts.str.strip_chars().str.contains(ISO).not_())
+    if 0 < len(wrong) < len(texts):
+        told = ", ".join(map(repr, wrong.unique(maintain_order=True).head(3)))
+        seen = f"{len(wrong):,} of {len(texts):,} texts are no ISO 8601 times: {told}"
+        return {"seen": seen, "do": "Mend them, or leave these rows out."}
+    return {
+        "seen": f"texts, e.g. {texts.first()!r}",
+        "do": 'Parse it: pl.col(...).str.to_datetime("%d.%m.%Y %H:%M"), in your format.',
+    }
 
 
 def _seen(column: pl.Series) -> str:
