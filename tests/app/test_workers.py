@@ -17,7 +17,7 @@ import pytest
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
-from command_line import ROW, Project  # noqa: E402
+from command_line import ROW, Project, free_port  # noqa: E402
 from loudly.app.wheel import wait_for  # noqa: E402
 from under_load import OF_PROCESSES, Load, Site, compare, serving  # noqa: E402
 from waiting import PATIENCE, until  # noqa: E402
@@ -218,6 +218,16 @@ def test_an_address_that_is_taken_and_workers_that_cannot_be_are_said(trained: P
     for words, told in ((["--workers", "0"], "at least one process"), (["--workers", "2", "app.py", "app.py"], "different names")):
         done = trained.run("serve", *words)
         assert (done.returncode, told in done.stderr) == (1, True)
+
+
+def test_workers_that_cannot_begin_end_the_server(trained: Project, tmp_path: Path) -> None:
+    """They were started again for ever, every 30 s, and nobody answered."""
+    project = trained.copy(tmp_path / "keyless")
+    project.edit("loudly.toml", "[server]", '[server]\nkeys = ["admin=env:NOBODY_SETS_THIS"]')
+    done = project.alone("serve", "--workers", "2", "--port", str(free_port()))
+    assert done.returncode == 1
+    assert "Seen: env:NOBODY_SETS_THIS" in done.stderr
+    assert "cannot begin, so nobody would answer" in " ".join(done.stderr.split())
 
 
 def test_a_wheel_that_waits_for_another_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from loudly import errors
 from loudly.errors import LoudlyError, WheelAway, one_line
 
 PATIENCE_SECONDS = 30.0
+CANNOT = 2  # a worker ends so where its file, its settings or its stores do not let it begin
 Work = Callable[[str, tuple[Any, ...]], Any]
 
 

@@ -21,7 +21,7 @@ import polars as pl
 
 from loudly.app import verbs
 from loudly.app.door import Door
-from loudly.app.pipe import ask
+from loudly.app.pipe import CANNOT, ask
 from loudly.app.project import load_app
 from loudly.app.server import application
 from loudly.app.wheel import LINE, TOLD, follow_life
@@ -140,4 +140,4 @@ if __name__ == "__main__":
         main(sys.argv[1])
     except LoudlyError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
+        raise SystemExit(CANNOT) from error

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from loudly.app.address import expect_free, open_door, pages
-from loudly.app.pipe import ask
+from loudly.app.pipe import CANNOT, ask
 from loudly.app.server import Project, warn_of_strangers
 from loudly.config import read_config
 from loudly.core.clock import stopwatch
@@ -52,7 +52,7 @@ class Child:
 
 
 class Supervisor:
-    """Starts the processes of a project, and starts them again."""
+    """Starts the processes of a project, and starts them again, but for workers that cannot even begin when all does."""
 
     def __init__(self, file: Path, project: Project, door: socket.socket, count: int) -> None:
         self._file, self._project, self._door, self._count = file.resolve(), project, door, count
@@ -63,15 +63,17 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._news: list[tuple[str, str]] = []
         self._signals = 0
+        self._begun = stopwatch()
         self._woken = threading.Event()
 
     def run(self) -> None:
-        """Until it is told to stop. Raises: SystemExit where the wheel cannot be started at all."""
+        """Until it is told to stop. Raises: SystemExit where the wheel, or a worker, cannot be started at all."""
         for word in (signal.SIGTERM, signal.SIGINT):
             signal.signal(word, self._told_to_stop)
         try:
             self._start(WHEEL, 0)
             if self._await_wheel():
+                self._begun = stopwatch()
                 for number in range(1, self._count + 1):
                     self._start(f"worker {number}", 0)
                 host, port = self._door.getsockname()[:2]
@@ -131,6 +133,9 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
+            if code == CANNOT and child.name != WHEEL and now - self._begun < QUIET_SECONDS:
+                self._say(f"{child.name} cannot begin, so nobody would answer: all of it ends")
+                raise SystemExit(1)
             if child.due is None:
                 young = now - child.begun < QUIET_SECONDS
                 child.deaths = child.deaths + 1 if young else 1
