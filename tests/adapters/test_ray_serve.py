@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from command_line import Project, free_port
+httpx = pytest.importorskip("httpx")
+
+from command_line import LOUDLY, Project, free_port  # noqa: E402
+from loudly.loop.traffic import from_bytes  # noqa: E402
+from loudly.store.segments import read_segments  # noqa: E402
+from waiting import PATIENCE, until  # noqa: E402
 
 SCRIPT = """
 import json, sys, time, warnings
@@ -148,3 +154,25 @@ def test_a_door_goes_on_the_clients_trace_and_the_model_is_its_child(site: Path,
         assert said == {"version": "loans/1", "arm": "control", "rows": 1, "fallback": False}
     predictions = [s for s in spans if s["name"] == "POST /predict" and s["attributes"]["http.response.status_code"] == 200]
     assert len(predictions) == 8, "one for each request that was answered, whichever door has answered it"
+
+
+def test_sigterm_ends_it_in_order_and_what_was_answered_is_in_the_log(site: Path, shipped: Project, tmp_path: Path) -> None:
+    """Ray's own handler aborts the process, and its children with it."""
+    project, port = shipped.copy(tmp_path / "ends"), free_port()
+    with (tmp_path / "said.txt").open("wb") as said:
+        server = subprocess.Popen(
+            [LOUDLY, "serve", "--ray", "--port", str(port)], cwd=project.folder, stdout=subprocess.DEVNULL, stderr=said
+        )
+        try:
+            until(lambda: httpx.get(f"http://127.0.0.1:{port}/ready", timeout=60).status_code == 200, "a door")
+            row = json.loads((site / "rows.json").read_text())[0]
+            answered = [f"last-{i}" for i in range(20)]
+            told = httpx.post(f"http://127.0.0.1:{port}/predict", json=[{**row, "loan_id": name} for name in answered], timeout=60)
+            assert told.status_code == 200
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(PATIENCE) == 0, (tmp_path / "said.txt").read_text()[-2000:]
+        finally:
+            server.kill()
+    records = read_segments(project.folder / ".loudly" / "traffic")
+    ids = {name for r in records if r.kind == "predictions" for name in from_bytes(r.payload)["loan_id"]}
+    assert set(answered) <= ids

@@ -8,8 +8,10 @@ traffic log from the wheel alone. `serve run` takes what `application` returns.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import polars as pl
@@ -21,14 +23,18 @@ from loudly.app.door import Door
 from loudly.app.project import load_app
 from loudly.app.server import application as application_of
 from loudly.app.server import ask_front, open_wheel
-from loudly.errors import WheelAway
+from loudly.core.saying import loud
+from loudly.errors import WheelAway, one_line
 from loudly.loop.outpost import Told, routing_of
 from loudly.loop.taking import outcome_of, take
 from loudly.store.segments import Record
 
 FOLLOW_SECONDS = 1.0
 ACK_SECONDS = 5.0
+STOP_SECONDS = 60.0
+LOOK_SECONDS = 0.2
 THREADS = 32
+APPLICATION = "loudly"
 
 
 class Wheel:
@@ -53,6 +59,10 @@ class Wheel:
     def ask(self, what: str, given: tuple[Any, ...]) -> Any:
         """Anything else that a server asks of the wheel."""
         return ask_front(self._wheel.front, what, given)
+
+    def stop(self) -> None:
+        """Nothing comes any more: what was answered is in the log, synced, and what has gone wrong is said."""
+        self._wheel.stop()
 
 
 class RayLine:
@@ -124,8 +134,21 @@ def wheel_of(path: str) -> Any:
 
 
 def run(file: str, host: str, port: int, workers: int) -> None:
-    """Serves until it is told to stop."""
+    """Serves until it is told to stop; then the doors finish what they have, and the wheel writes what they answered."""
     if not ray.is_initialized():
         ray.init(address=None, include_dashboard=False, logging_level="ERROR")
     serve.start(http_options={"host": host, "port": port})
-    serve.run(application(file, workers), name="loudly", blocking=True)
+    stop = Event()
+    for word in (signal.SIGTERM, signal.SIGINT):  # Ray has set its own, which abort
+        signal.signal(word, lambda *_: stop.set())
+    serve.run(application(file, workers), name=APPLICATION)
+    while not stop.wait(LOOK_SECONDS):
+        pass
+    serve.delete(APPLICATION)
+    wheel = wheel_of(str(Path(file).resolve()))
+    try:
+        ray.get(wheel.stop.remote(), timeout=STOP_SECONDS)
+    except ray.exceptions.RayError as wrong:
+        loud("", f"the wheel did not end in order, what it had not written yet is lost: {one_line(wrong)}")
+    ray.kill(wheel)
+    ray.shutdown()
