@@ -65,7 +65,7 @@ def of_three(table: pl.DataFrame) -> pl.DataFrame:
 
 def test_of_several_classes_the_answers_are_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each class the scores: they were not, and nobody could say that a model of several classes answers otherwise."""
-    table = of_three(make_world(days=70, per_day=240))
+    table = of_three(make_world(days=70, per_day=150))
     assert not pages(lived(table, "ExtraTreesClassifier", "accuracy"))
     moved = table.with_columns(x1=pl.when(pl.col("at") >= pl.lit("2024-02-20").str.to_datetime()).then(2.5).otherwise("x1"))
     found = str(shifts(lived(moved, "ExtraTreesClassifier", "accuracy")))
