@@ -20,8 +20,20 @@ def encode(label: pl.Series, classes: Sequence[str]) -> Floats:
     """Labels as numbers: class indices, or the values of a regression; NaN where a label is missing or is none of these."""
     if not classes:
         return label.cast(pl.Float64, strict=False).to_numpy()
+    if label.dtype.is_numeric() and (numbers := _numbers(classes)) is not None:  # a JSON 1 is the class 1.0 of a column of floats
+        values, order = label.cast(pl.Float64).to_numpy(), np.argsort(numbers)
+        at = order[np.minimum(np.searchsorted(numbers, values, sorter=order), len(order) - 1)]
+        return np.where(numbers[at] == values, at, np.nan)
     place = {name: number for number, name in enumerate(classes)}
-    return np.array([place.get(value, np.nan) for value in _spelled(label, classes)], dtype=np.float64)
+    return np.array([place.get(value, np.nan) for value in label.cast(pl.String)], dtype=np.float64)
+
+
+def _numbers(classes: Sequence[str]) -> Floats | None:
+    """The classes as numbers; None where one is no number."""
+    try:
+        return np.array([float(name) for name in classes])
+    except ValueError:
+        return None
 
 
 def known_labels(label: pl.Series, classes: Sequence[str], schema: Schema | None = None) -> pl.Series:
@@ -33,16 +45,17 @@ def known_labels(label: pl.Series, classes: Sequence[str], schema: Schema | None
     """
     if label.dtype.is_nested() or (label.dtype.is_temporal() and not classes):
         return label.is_null()
-    known = _spelled(label, classes).is_in(classes) if classes else _near(label.cast(pl.Float64, strict=False), schema)
-    return label.is_null() | known.fill_null(False)
+    known = pl.Series(np.isfinite(encode(label, classes))) if classes else _near(label.cast(pl.Float64, strict=False), schema)
+    return label.is_null() | known
 
 
 def _near(numbers: pl.Series, schema: Schema | None) -> pl.Series:
+    """(n,) which are of the range of those of the training, or near it; a missing one is not."""
     (seen,) = schema.role(Role.LABEL) if schema is not None else (None,)
     if seen is None or seen.low is None or seen.high is None or seen.low == seen.high:
-        return numbers.is_finite()
+        return numbers.is_finite().fill_null(False)
     reach = FAR * (seen.high - seen.low)
-    return numbers.is_finite() & numbers.is_between(seen.low - reach, seen.high + reach)
+    return (numbers.is_finite() & numbers.is_between(seen.low - reach, seen.high + reach)).fill_null(False)
 
 
 def as_trained(label: pl.Series, ready: Ready) -> pl.Series:
@@ -51,17 +64,8 @@ def as_trained(label: pl.Series, ready: Ready) -> pl.Series:
     wanted = DTYPES[field.kind]
     if label.dtype == wanted:
         return label
-    texts = _spelled(label, ready.classes) if ready.classes else label
+    if not ready.classes:
+        return label.cast(wanted, strict=False)
+    names = [ready.classes[int(place)] if np.isfinite(place) else None for place in encode(label, ready.classes)]
+    texts = pl.Series(label.name, names, dtype=pl.String)
     return texts == "true" if wanted == pl.Boolean else texts.cast(wanted, strict=False)
-
-
-def _spelled(label: pl.Series, classes: Sequence[str]) -> pl.Series:
-    """Labels as the classes are written: a JSON 1 is the class 1.0 of a column of floats."""
-    if label.dtype.is_numeric():
-        try:
-            return label.cast(pl.Float64).replace_strict(
-                {float(name): name for name in classes}, default=None, return_dtype=pl.String
-            )
-        except ValueError:
-            return label.cast(pl.String)
-    return label.cast(pl.String)
