@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,12 @@ from sklearn.linear_model import Ridge
 from loudly import App
 from loudly.app.verbs import memory_stores
 from loudly.core.clock import DAY, instant
+from loudly.core.values import Evidence
 from loudly.deliver.rollout import parse_rollout
-from loudly.errors import ReplayError
+from loudly.errors import ConfigError, ReplayError
 from loudly.evaluate.gate import Gate
 from loudly.loop.replay import Replayed, replay
+from loudly.loop.retraining import policy_digest
 from loudly.loop.tell import tell
 from loudly.loop.tolerances import unfit_tolerances
 from loudly.monitor.settings import MonitorSettings
@@ -24,21 +27,21 @@ from loudly.monitor.settings import MonitorSettings
 SINCE, DAYS, PER_DAY = instant("2024-02-01"), 45, 80
 
 
-def prices(unit: float = 1.0) -> pl.DataFrame:
-    rng, n = np.random.default_rng(0), DAYS * PER_DAY
+def prices(unit: float = 1.0, days: int = DAYS) -> pl.DataFrame:
+    rng, n = np.random.default_rng(0), days * PER_DAY
     x, noise = rng.normal(size=(2, n))
     at = pl.Series(SINCE - 31 * DAY + np.arange(n) * (DAY // PER_DAY)).cast(pl.Datetime("us"))
     return pl.DataFrame({"id": [f"h{i}" for i in range(n)], "at": at, "x": x, "price": unit * (200 + 5 * x + 8 * noise)})
 
 
-def made_app(table: pl.DataFrame, metric: str = "mae") -> App:
+def ridge(X: Any, y: Any) -> Any:
+    return Ridge().fit(X, y)
+
+
+def made_app(table: pl.DataFrame, metric: str = "mae", fit: Callable[[Any, Any], Any] = ridge) -> App:
     app = App("houses", label="price", time="at", key="id", metric=metric)
     app.data(lambda: table)
-
-    @app.train(holdout="7d")
-    def fit(X: Any, y: Any) -> Any:
-        return Ridge().fit(X, y)
-
+    app.train(holdout="7d")(fit)
     app.labels(arrive_within="1d")
     app.rollout("shadow 1d", "canary 50% 100%", deadline="20d")
     return app
@@ -114,3 +117,73 @@ def test_a_champion_that_too_few_labels_judge_is_said_to_be_unjudged_once() -> N
     assert "enough=2,000 are asked for" in told
     app.monitor(MonitorSettings(trailing=4, enough=60))
     assert not loud(played(app, table), "performance")
+
+
+def shares(table: pl.DataFrame, fit: Callable[[Any, Any], Any] = ridge) -> App:
+    """Tolerances as shares of what is expected: they mean the same whatever the unit of the label."""
+    app = made_app(table, fit=fit)
+    app.rollout("shadow 1d", "canary 50% 100%", margin="25%", deadline="20d")
+    app.gate(Gate(margin=0.1, slice_margin=0.2, rows=200, relative=True))
+    app.monitor(MonitorSettings(tolerance=0.2, enough=200, relative=True))
+    app.retrain(growth=0.1, enough_labels=200, cooldown="3d")
+    return app
+
+
+def test_relative_tolerances_decide_alike_in_every_unit() -> None:
+    """0.01 lets a model that answers 0 to prices in millions pass, and no model at all to prices in cents."""
+    told = {}
+    for unit in (2.0**-10, 1.0, 2.0**10):  # powers of two: the same floats but for their exponents
+        table = prices(unit, days=65)
+        made = played(shares(table), table)
+        assert not loud(made, "tolerances")
+        verdicts = [(e.kind, e.data["verdict"]["decision"]) for r in made.events if "verdict" in (e := r.event).data]
+        told[unit] = [(r.event.kind, r.event.at) for r in made.events if r.event.kind == "champion_changed"], verdicts
+        (gate, *_) = [r.event.data["verdict"] for r in made.events if r.event.kind == "gate_judged"][1:]
+        margin = float(gate["reason"].split("against -")[1].split(";")[0])
+        assert margin == pytest.approx(0.1 * 6.4 * unit, rel=0.1), "a tenth of the champion's mae"
+    assert told[1.0] == told[2.0**-10] == told[2.0**10]
+    assert len(told[1.0][0]) > 1, "candidates are promoted"
+
+
+def test_a_candidate_worse_by_more_than_its_share_is_stopped() -> None:
+    table, fits = prices(1e-3), 0
+
+    def worse(X: Any, y: Any) -> Any:
+        nonlocal fits
+        fits += 1
+        return ridge(X, y if fits <= 2 else 0 * y)  # for the gate and, once it has passed, on all rows
+
+    made = played(shares(table, worse), table)
+    gates = [r.event.data["verdict"]["decision"] for r in made.events if r.event.kind == "gate_judged"]
+    assert gates[0] == "PASS"
+    assert len(gates) > 1
+    assert set(gates[1:]) == {"FAIL"}
+    assert [r.event.data["version"] for r in made.events if r.event.kind == "champion_changed"] == ["houses/1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "margin", "told"), [("canary 5% 100%", "much", "a number, or a percentage"), ("thompson for 7d", "2%", "rewards")]
+)
+def test_a_margin_that_is_no_share_is_refused(text: str, margin: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        parse_rollout(text, margin=margin)
+
+
+def test_policies_that_say_nothing_of_shares_have_the_digest_that_they_had() -> None:
+    system = made_app(prices()).system
+    said = policy_digest(system)
+    assert policy_digest(replace(system, gate=Gate(relative=True))) != said
+    assert policy_digest(replace(system, monitor=MonitorSettings(relative=True))) != said
+    assert "relative" not in system.rollout[0].said()
+    assert parse_rollout("canary 5% 100%", margin="2%").said()["relative"] is True
+
+
+def test_without_an_expectation_a_relative_margin_is_none_at_all() -> None:
+    worse = Evidence("x", -0.5, -0.6, -0.4, 900, "", "mae")
+    gate = Gate(margin=0.1, relative=True)
+    assert gate.judge(worse, held_out=900, worth=10.0).passed
+    assert gate.judge(worse, held_out=900, worth=float("nan")).failed
+    assert gate.judge(worse, held_out=900).failed
+    assert MonitorSettings(tolerance=0.1, relative=True).tolerated(None) == 0.0
+    assert MonitorSettings(tolerance=0.1, relative=True).tolerated(-0.5) == pytest.approx(0.05)
+    assert MonitorSettings(tolerance=0.1).tolerated(0.5) == 0.1

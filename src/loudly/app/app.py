@@ -242,7 +242,7 @@ class App:
     def rollout(
         self,
         *stages: str,
-        margin: float | None = None,
+        margin: float | str | None = None,
         alpha: float | None = None,
         deadline: str | None = None,
         paired: bool | None = None,
@@ -253,7 +253,8 @@ class App:
         Rankings in one list: "interleave team draft for 14d", "interleave team draft among 3 for 14d".
         An A/B test or a bandit on a share of the units that grows: "ab 50% for 21d ramped 1% 10% 100% every 1d".
 
-        margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most.
+        margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most; "2%": of what
+        is expected of the champion, and for slices 5 % of it.
         alpha: risk of a wrong verdict.  deadline: after this an undecided candidate leaves.  paired: both versions score each
         row (safe where the answer does not influence the label).
         """

@@ -24,7 +24,7 @@ AMONG, NUMBER = r"\bamong\s+(\d+)(?!\S)", r"\d*\.?\d+"
 RAMPED, RAMP = r"\bramped\b", rf"((?:\s*{NUMBER}%)+)(?:\s+every\s+(\S+))?"
 RAMP_EXAMPLE = 'e.g. "ab 50% for 21d ramped 1% 10% 100% every 1d"'
 # What a digest leaves out where it is not used, so that it stays what it was before there were such settings.
-LATER = ("shares", "arms", "floor", "columns", "wait", "share", "because", "ramp")
+LATER = ("shares", "arms", "floor", "columns", "wait", "share", "because", "ramp", "relative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class RolloutSpec:
     wait: µs after its answer from which a row counts for a promotion, so that slow labels are not missed; None: nobody knows how
     long.  share: of rows of that age that had a label so far.  because: where both come from. The loop fills these in.
     ramp: shares of all units that take part, step by step; each lasts `hold` at least.
+    relative: whether the margins are shares of what is expected of the champion; the loop makes them units of the metric.
     """
 
     strategy: str
@@ -61,6 +62,7 @@ class RolloutSpec:
     share: float = 0.0
     because: str = ""
     ramp: tuple[float, ...] = ()
+    relative: bool = False
 
     @property
     def bandit(self) -> bool:
@@ -103,7 +105,7 @@ NOTHING_SAID = RolloutSpec("shadow")
 def parse_rollout(
     text: str,
     *,
-    margin: float | None = None,
+    margin: float | str | None = None,
     slice_margin: float | None = None,
     alpha: float | None = None,
     deadline: int | None = None,
@@ -128,6 +130,12 @@ def parse_rollout(
     (0.1, 3)
     >>> parse_rollout("linucb on age, income for 14d").columns
     ('age', 'income')
+
+    A margin with a per cent sign is a share of what is expected of the champion, and so is that of slices (5 %) then.
+
+    >>> spec = parse_rollout("canary 5% 100%", margin="2%")
+    >>> spec.margin, spec.slice_margin, spec.relative
+    (0.02, 0.05, True)
 
     The margin of interleaving is of the share of the wins: 0.02 promotes a candidate that surely wins more than 48 %.
 
@@ -246,15 +254,19 @@ def check_stages(specs: tuple[RolloutSpec, ...]) -> tuple[RolloutSpec, ...]:
 
 def _given(
     spec: RolloutSpec,
-    margin: float | None,
+    margin: float | str | None,
     slice_margin: float | None,
     alpha: float | None,
     deadline: int | None,
     paired: bool | None,
     days: int | None,
 ) -> RolloutSpec:
+    relative = None
+    if isinstance(margin, str):
+        margin, relative = _share_of_the_loss(margin, spec), True
     changes: dict[str, Any] = {
         "margin": margin,
+        "relative": relative,
         "slice_margin": slice_margin,
         "alpha": alpha,
         "deadline": deadline,
@@ -262,6 +274,15 @@ def _given(
         "days": days,
     }
     return replace(spec, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _share_of_the_loss(text: str, spec: RolloutSpec) -> float:
+    """Raises: ConfigError for a text that is no percentage, and where the margin is none of the metric."""
+    if not re.fullmatch(NUMBER + "%", text.strip()):
+        raise ConfigError("A margin is a number, or a percentage.", seen=repr(text), do='e.g. margin="2%" of what is expected')
+    if spec.rewarded:
+        raise ConfigError("What learns from rewards has a margin of the reward, or of the wins.", seen=text, do="margin=0.02")
+    return float(text.strip()[:-1]) / 100
 
 
 def _checked(spec: RolloutSpec, text: str, odd: bool) -> RolloutSpec:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 
 from loudly.core.values import Decision, Evidence, Verdict, worst
 from loudly.metrics.table import FEWEST_OF_A_CLASS
@@ -14,7 +15,7 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Tolerances in units of the metric, oriented so that + is better.
+    """Tolerances in units of the metric, oriented so that + is better; where `relative`, in shares of what the champion is worth.
 
     margin: by how much the candidate may be worse than the champion at most (non-inferiority).
     slice_margin: the same for each declared slice.  rows: held-out rows that are needed.
@@ -26,6 +27,7 @@ class Gate:
     slice_margin: float = 0.05
     rows: int = 500
     overfit: float | None = None
+    relative: bool = False
 
     def judge(
         self,
@@ -35,12 +37,18 @@ class Gate:
         *,
         held_out: int,
         alone: str = "no champion to compare with",
+        worth: float | None = None,
     ) -> Verdict:
         """One verdict of all: against the champion (None where it cannot be: `alone` says why), by slice, and what else was judged.
 
         PASS: surely not worse than the margin, no slice surely worse than its margin, nothing else failed.
         FAIL: surely worse, or a slice is, or a judgment failed.  UNDECIDED: says how many more rows.
+        worth: what the champion reached on the held-out rows; None, or NaN, leaves no margin where margins are relative.
         """
+        if self.relative:
+            unit = abs(worth) if worth is not None and isfinite(worth) else 0.0
+            judge = replace(self, margin=self.margin * unit, slice_margin=self.slice_margin * unit, relative=False).judge
+            return judge(against, slices, others, held_out=held_out, alone=alone)
         parts = (*self._overall(against, held_out, alone), *map(self._slice, slices), *others)
         decision = worst(parts)
         said = [p for p in parts if p.decision is decision]

@@ -331,7 +331,8 @@ def _judge(
     against = compare(truth[new], score[new], before[sound], system.metric)
     by_slice = compare_slices(truth[new], score[new], before[sound], system.metric, slices)
     left_out = (("the gate's comparison with the champion", f"{why}: they are left out"),) if why else ()
-    return report, system.gate.judge(against, by_slice, held_out=int(new.sum())), left_out
+    worth = metric(system.metric)(truth[new], before[sound])
+    return report, system.gate.judge(against, by_slice, held_out=int(new.sum()), worth=worth), left_out
 
 
 def _of_champion(trial: Trial, champion: Ready, rows: pl.DataFrame) -> tuple[Floats, NDArray[np.bool_], str]:

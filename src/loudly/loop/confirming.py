@@ -65,7 +65,8 @@ class Confirming:
         if index is None:
             return
         live.adopt(known.version)
-        spec = replace(scaled(live.system, live.system.rollout[rollout.stage], rollout.scale), ramp=())
+        expected = live.state.expects(known.previous, live.system.metric)
+        spec = replace(scaled(live.system, live.system.rollout[rollout.stage], rollout.scale, expected), ramp=())
         task = live.ready[known.version].task
         strategy = strategy_of(live.system, spec, task, context.features if context else 0, rollout.rates)
         self._started, self._duel = rollout.started, Duel(strategy, arms, index)

@@ -16,6 +16,7 @@ from loudly.core.seams import Floats
 from loudly.core.values import Verdict, plain
 from loudly.loop.host import Host
 from loudly.loop.state import State
+from loudly.loop.strategies import scaled
 from loudly.loop.tell import tell
 from loudly.loop.why import standing
 from loudly.shift.estimate.labelled import sound
@@ -71,7 +72,7 @@ class Overview:
             "stages": [stage.strategy for stage in stages],
             "since": iso(rollout.stage_at),
             "deadline": iso(rollout.stage_at + spec.deadline),
-            "margin": spec.margin,
+            "margin": scaled(self._live.system, spec, None, state.expects(state.champion, self._live.system.metric)).margin,
             "verdict": plain(verdict) if verdict is not None else None,
         }
 
@@ -86,7 +87,7 @@ class Overview:
         return {
             "metric": metric.name,
             "expected": state.expects(state.champion, metric.name),
-            "tolerance": monitor.tolerance,
+            "tolerance": monitor.tolerated(state.expects(state.champion, metric.name)),
             "windows": windows,
             "verdict": plain(confirmed) if confirmed is not None else None,
         }

@@ -383,9 +383,14 @@ def policy_digest(system: System) -> str:
     """What the user's policy says, as one digest: it goes into the ledger when it changes."""
     said = {
         "rollout": [s.said() for s in system.rollout],
-        "gate": plain(system.gate),
+        "gate": _spoken(plain(system.gate)),
         "retrain": plain(system.retrain),
-        "monitor": plain(system.monitor),
+        "monitor": _spoken(plain(system.monitor)),
         "labels": plain(system.labels),
     }
     return digest(canonical(said))
+
+
+def _spoken(said: dict[str, Json]) -> dict[str, Json]:
+    """Without a word that came later, where it is not said: old policies have the digests that they had."""
+    return {name: value for name, value in said.items() if name != "relative" or value}

@@ -69,8 +69,14 @@ def _by_name(spec: RolloutSpec, judged: MetricSpec, features: int) -> Strategy:
             raise RolloutError(f"There is no strategy {unknown!r}.")
 
 
-def scaled(system: System, spec: RolloutSpec, scale: float | None) -> RolloutSpec:
-    """The settings of a stage with its margins in units of the metric that is followed in traffic."""
+def scaled(system: System, spec: RolloutSpec, scale: float | None, expected: float | None) -> RolloutSpec:
+    """The settings of a stage with its margins in units of the metric that is followed in traffic.
+
+    expected: of the champion, for margins that are a share of it; None leaves no margin.
+    """
+    if spec.relative:
+        worth = abs(expected or 0.0)
+        spec = replace(spec, margin=spec.margin * worth, slice_margin=spec.slice_margin * worth, relative=False)
     if scale is None or spec.rewarded or spec.interleaves:
         return spec
     margin, in_slice = (margin_in_traffic(system.metric, one, scale) for one in (spec.margin, spec.slice_margin))

@@ -57,7 +57,8 @@ def lateness(live: Host, spec: RolloutSpec) -> dict[str, Json]:
 def patient(live: Host, stage: int) -> RolloutSpec:
     """The settings of a stage as they are in traffic, with how long its rows wait for their labels."""
     rollout = live.state.rollout
-    spec = scaled(live.system, live.system.rollout[stage], rollout.scale if rollout is not None else None)
+    expected = live.state.expects(live.state.champion, live.system.metric)
+    spec = scaled(live.system, live.system.rollout[stage], rollout.scale if rollout is not None else None, expected)
     if rollout is None or rollout.labels is None or spec.rewarded:
         return spec
     told = rollout.labels

@@ -21,8 +21,9 @@ def unfit_tolerances(system: System, expected: float | None) -> tuple[tuple[str,
     spec = metric(system.metric)
     if spec.name not in IN_UNITS or Task.REGRESSION not in spec.tasks or not expected:
         return ()
-    given = {"the gate": system.gate.margin, "the gate's slices": system.gate.slice_margin, "the monitor": system.monitor.tolerance}
-    given |= {f"the {stage.strategy}": stage.margin for stage in system.rollout if stage.strategy in JUDGED}
+    given = {} if system.gate.relative else {"the gate": system.gate.margin, "the gate's slices": system.gate.slice_margin}
+    given |= {} if system.monitor.relative else {"the monitor": system.monitor.tolerance}
+    given |= {f"the {stage.strategy}": stage.margin for stage in system.rollout if stage.strategy in JUDGED and not stage.relative}
     told = []
     for found, why in (
         ({name: m for name, m in given.items() if m > MUCH * expected}, "and models pass that are worse by a quarter and more"),
@@ -31,4 +32,6 @@ def unfit_tolerances(system: System, expected: float | None) -> tuple[tuple[str,
         if found:
             named = ", ".join(f"{margin:g} ({name})" for name, margin in found.items())
             told.append(f"tolerances of {named} where {spec.name} is expected to be {expected:.4g}: {why}")
-    return tuple(("tolerances", f"{reason}; say how much worse is too much, e.g. {expected / 20:.2g}") for reason in told)
+    share = 'a share: app.rollout(margin="5%"), Gate(margin=0.05, relative=True), MonitorSettings(tolerance=0.05, relative=True)'
+    do = f"say how much worse is too much, e.g. {expected / 20:.2g}, or {share}"
+    return tuple(("tolerances", f"{reason}; {do}") for reason in told)

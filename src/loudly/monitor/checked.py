@@ -12,14 +12,14 @@ DISPROVED = "estimate disproved"
 class Checked:
     """Looks whenever `enough` labelled rows more have come; the j-th look has 1/(j(j+1)) of the risk, so all looks have no more."""
 
-    def __init__(self, enough: int, tolerance: float) -> None:
-        self._enough, self._tolerance = enough, tolerance
+    def __init__(self, enough: int) -> None:
+        self._enough, self._tolerance = enough, 0.0
         self._looked = self._looks = 0
         self.verdict: Verdict | None = None
 
-    def begin(self, labelled: int) -> None:
-        """A new champion: nothing is disproved. labelled: rows that have come so far."""
-        self._looked, self._looks, self.verdict = labelled, 0, None
+    def begin(self, labelled: int, tolerance: float) -> None:
+        """A new champion: nothing is disproved. labelled: rows that have come so far.  tolerance: in units of the metric."""
+        self._looked, self._looks, self.verdict, self._tolerance = labelled, 0, None, tolerance
 
     @property
     def disproved(self) -> bool:

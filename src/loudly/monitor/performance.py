@@ -102,9 +102,10 @@ def judge(trail: Trail, metric: MetricSpec, expected: float | None, settings: Mo
         return Verdict(Decision.UNDECIDED, SUBJECT, "the labelled rows cannot tell", (found,), missing=missing)
     best = found.high if metric.better > 0 else found.low
     told = f"{metric.name} {value:.4f} [{found.low:.4f}, {found.high:.4f}] over {len(truth):,} rows, expected {expected:.4f}"
-    if metric.better * (best - expected) < -settings.tolerance:
+    tolerance = settings.tolerated(expected)
+    if metric.better * (best - expected) < -tolerance:
         return Verdict(Decision.FAIL, SUBJECT, f"surely below what was expected: {told}", (found,))
-    if metric.better * (value - expected) < -settings.tolerance:
+    if metric.better * (value - expected) < -tolerance:
         reason = f"further below what was expected than is tolerated, and not surely: {told}"
         return Verdict(Decision.UNDECIDED, SUBJECT, reason, (found,), missing="more labelled rows")
     return Verdict(Decision.PASS, SUBJECT, told, (found,))

@@ -19,7 +19,8 @@ class MonitorSettings:
 
     window: length of a window of event time.  lateness: how long late rows may still correct a window.
     trailing: windows that confirmed performance looks back on.  enough: labelled rows that it needs.
-    tolerance: by how much, in units of the metric, the champion may fall below what it was expected to do.
+    tolerance: by how much, in units of the metric, the champion may fall below what it was expected to do; where `relative`, as a
+    share of what was expected.
     bias: largest |mean label - mean score| (binary, regression in standard deviations of the label).
     shift: KS distance (numbers, predictions) or total variation (categories) above which a column has shifted.
     alpha: risk over all looks at one champion.
@@ -51,6 +52,7 @@ class MonitorSettings:
     joint: float = 0.1
     sample: int = 200
     streams: tuple[Asked, ...] = ()
+    relative: bool = False
 
     def __post_init__(self) -> None:
         if self.window <= 0 or self.trailing < 1 or not 0 < self.alpha < 0.5 or self.budget < 1:
@@ -65,6 +67,10 @@ class MonitorSettings:
             raise ConfigError(f"Shifts cannot page {self.pages!r}.", do=nearest(self.pages, PAGED))
         if isinstance(self.context, str):
             raise ConfigError("context is a list of columns.", seen=repr(self.context), do=f"context=[{self.context!r}]")
+
+    def tolerated(self, expected: float | None) -> float:
+        """The tolerance in units of the metric. expected: of the champion; None leaves none where it is relative."""
+        return self.tolerance * abs(expected or 0.0) if self.relative else self.tolerance
 
     @property
     def block(self) -> int:

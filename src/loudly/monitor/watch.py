@@ -55,7 +55,7 @@ class Watch:
         self.feed = FeedJudge(apart)
         self.trail = Trail(settings.window)
         self.eras, self.shifts = Eras(settings), Shifts(settings)
-        self.checked = Checked(settings.enough, settings.tolerance)
+        self.checked = Checked(settings.enough)
         self.examples = Examples(settings, key)
         self.streams = Streams(settings.streams)
         self._key, self._plan, self._reference = key, Plan({}), pl.DataFrame()
@@ -104,7 +104,7 @@ class Watch:
         self.eras.begin(plan, strata, now)
         self.shifts.begin(plan, strata)
         self.examples.begin(spread)
-        self.checked.begin(self._folded)
+        self.checked.begin(self._folded, self.settings.tolerated(expected))
         self.failing.begin()
         self.streams.begin(champion.task, champion.schema, now)
         if self.settings.joint and strata is None:
@@ -263,7 +263,7 @@ class Watch:
         if score.min() < 0 or score.max() > 1:
             return Verdict(Decision.UNDECIDED, subject, "the scores are no probabilities", missing="labels, or scores in [0, 1]")
         found = Cbpe.as_given(self.metric.name).estimate(score)
-        return harm(found, self._expected or 0.0, 3 * self.settings.tolerance)
+        return harm(found, self._expected or 0.0, 3 * self.settings.tolerated(self._expected))
 
     def _estimable(self) -> bool:
         return self._task is Task.BINARY and self.metric.name in BETTER and self._expected is not None
