@@ -163,7 +163,7 @@ def test_float32_cuts_are_found_out_and_the_next_form_is_tried() -> None:
 def test_a_converter_that_fails_is_said_in_one_line() -> None:
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(X, Y)
     fast = fasten(estimator, SklearnModel(estimator), X, [Broken(estimator)])
-    assert fast.verdict.reason == "broken could not be made: TypeError: Expected an int, got a boolean"
+    assert fast.verdict.reason == "broken could not be made: TypeError: Expected an int, got a boolean and much more"
     nothing = fasten(estimator, SklearnModel(estimator), X, [])
     assert nothing.verdict.decision is Decision.UNDECIDED
     assert "HistGradientBoostingClassifier" in nothing.verdict.reason
