@@ -47,6 +47,14 @@ def made_app(table: pl.DataFrame, metric: str = "mae", fit: Callable[[Any, Any],
     return app
 
 
+def absolute(app: App) -> App:
+    """In units of the metric, with the figures that are right for shares and areas."""
+    app.gate(Gate())
+    app.monitor(MonitorSettings())
+    app.rollout("shadow 1d", "canary 50% 100%", margin=0.02, deadline="20d")
+    return app
+
+
 def played(app: App, table: pl.DataFrame) -> Replayed:
     return replay(app.system, table, memory_stores("houses"), since=SINCE)
 
@@ -59,7 +67,7 @@ def loud(made: Replayed, what: str) -> list[Any]:
 def test_margins_that_do_not_fit_the_loss_are_said_at_the_training(unit: float, said: str) -> None:
     """By default a model that answers 0 to prices of a thousandth was promoted as surely not worse than the margin."""
     table = prices(unit)
-    (told,) = loud(played(made_app(table), table), "tolerances")
+    (told,) = loud(played(absolute(made_app(table)), table), "tolerances")
     assert said in told
     for name in ("0.01 (the gate)", "0.05 (the gate's slices)", "0.02 (the canary)", "0.01 (the monitor)"):
         assert name in told
@@ -143,6 +151,36 @@ def test_relative_tolerances_decide_alike_in_every_unit() -> None:
         assert margin == pytest.approx(0.1 * 6.4 * unit, rel=0.1), "a tenth of the champion's mae"
     assert told[1.0] == told[2.0**-10] == told[2.0**10]
     assert len(told[1.0][0]) > 1, "candidates are promoted"
+
+
+def test_an_app_that_says_nothing_of_a_loss_in_units_of_its_label_gets_shares() -> None:
+    told = {}
+    for unit in (2.0**-10, 2.0**10):
+        table = prices(unit, days=65)
+        app = made_app(table)
+        app.retrain(growth=0.1, enough_labels=200, cooldown="3d")
+        made = played(app, table)
+        assert not loud(made, "tolerances")
+        told[unit] = [(e.kind, e.at) for r in made.events if (e := r.event).kind in ("champion_changed", "gate_judged")]
+        gates = [r.event.data["verdict"]["reason"] for r in made.events if r.event.kind == "gate_judged"]
+        margin = float(gates[-1].split("against -")[1].split(";")[0])
+        assert margin == pytest.approx(0.02 * 6.4 * unit, rel=0.1)
+    assert told[2.0**-10] == told[2.0**10]
+    assert [kind for kind, _ in told[1024.0]].count("champion_changed") > 1, "candidates are promoted"
+
+
+def test_defaults_in_shares_are_for_losses_in_units_of_a_label_alone_and_what_is_said_stays() -> None:
+    said = made_app(prices()).system
+    assert (said.gate, said.monitor) == (Gate(0.02, 0.05, relative=True), MonitorSettings(tolerance=0.05, relative=True))
+    assert [(s.strategy, s.margin, s.relative) for s in said.rollout] == [("shadow", 0.02, False), ("canary", 0.05, True)]
+    app = made_app(prices())
+    app.rollout("canary 5% 100%", margin=0.3)
+    app.monitor(context=["hour"])
+    assert [(s.margin, s.relative) for s in app.system.rollout] == [(0.3, False)]
+    assert app.system.monitor.relative
+    other = made_app(prices(), metric="r2").system
+    assert (other.gate, other.monitor) == (Gate(), MonitorSettings())
+    assert not any(stage.relative for stage in other.rollout)
 
 
 def test_a_candidate_worse_by_more_than_its_share_is_stopped() -> None:

@@ -25,7 +25,7 @@ from loudly.app.functions import a_function, only_once, takes, takes_data, train
 from loudly.core.canon import Json
 from loudly.core.clock import duration
 from loudly.core.values import Verdict
-from loudly.deliver.rollout import RolloutSpec, check_stages, parse_rollout
+from loudly.deliver.rollout import check_stages, parse_rollout
 from loudly.errors import ConfigError, UserFileError, nearest
 from loudly.evaluate.behaviours import EXPECTATIONS, Behaviour
 from loudly.evaluate.gate import Gate
@@ -36,6 +36,7 @@ from loudly.loop.rewards import NO_REWARD, SAY, has_reward
 from loudly.loop.state import State
 from loudly.loop.strategies import ranked
 from loudly.loop.system import PROMOTE_ON, Labels, PromoteOn, System, TrainSpec
+from loudly.loop.tolerances import default_gate, default_margins, default_monitor
 from loudly.loop.why import DecisionRecord
 from loudly.monitor.settings import MonitorSettings
 from loudly.monitor.streams import parse_stream
@@ -78,10 +79,10 @@ class App:
         self._lists: dict[str, list[Callable[..., Any]]] = {"feature": [], "rule": [], "slice": [], "recipe": []}
         self._reward: Callable[..., Any] | None = None
         self._behaviours: list[Behaviour] = []
-        self._gate = Gate()
-        self._rollout: tuple[RolloutSpec, ...] = tuple(parse_rollout(s) for s in ("shadow 1d", "canary 5% 25% 100%"))
+        self._gate = default_gate(metric)
+        self._rollout = default_margins((parse_rollout(s) for s in ("shadow 1d", "canary 5% 25% 100%")), metric)
         self._labels = Labels()
-        self._monitor = MonitorSettings()
+        self._monitor = default_monitor(metric)
         self._retrain = RetrainPolicy()
 
     # -- decorators -------------------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ class App:
     # -- policies ---------------------------------------------------------------------------------------------------
 
     def gate(self, gate: Gate) -> None:
-        """What a candidate must pass before it may take traffic."""
+        """What a candidate must pass before it may take traffic; unsaid: worse by 0.01 at most, of mae, mse and rmse by 2 %."""
         self._gate = gate
 
     def rollout(
@@ -253,16 +254,16 @@ class App:
         Rankings in one list: "interleave team draft for 14d", "interleave team draft among 3 for 14d".
         An A/B test or a bandit on a share of the units that grows: "ab 50% for 21d ramped 1% 10% 100% every 1d".
 
-        margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most; "2%": of what
-        is expected of the champion, and for slices 5 % of it.
+        margin: in units of the metric (of the reward, for a bandit), by how much the candidate may be worse at most, 0.02 where it
+        is not said; "2%": of what is expected of the champion, and for slices 5 % of it. By mae, mse and rmse the default is "5%".
         alpha: risk of a wrong verdict.  deadline: after this an undecided candidate leaves.  paired: both versions score each
         row (safe where the answer does not influence the label).
         """
         if not stages:
             raise UserFileError("A rollout needs at least one stage.", do='app.rollout("shadow 1d", "canary 5% 100%")')
         until = duration(deadline) if deadline is not None else None
-        read = (parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages)
-        self._rollout = check_stages(tuple(read))
+        read = tuple(parse_rollout(stage, margin=margin, alpha=alpha, deadline=until, paired=paired) for stage in stages)
+        self._rollout = check_stages(read if margin is not None else default_margins(read, self._columns["metric"]))
 
     def labels(
         self, *, arrive_within: str, arrives: str | None = None, promote_on: PromoteOn = "complete", nearly_all: float = 0.9

@@ -1,16 +1,46 @@
-"""Tolerances that say nothing: margins in units of a loss that are no part of what the loss is, or nearly all of it."""
+"""Tolerances where nothing is said, and those that say nothing: margins that are no part of what a loss is, or nearly all of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from loudly.core.values import Task
+from loudly.deliver.rollout import RolloutSpec
+from loudly.evaluate.gate import Gate
 from loudly.loop.system import System
 from loudly.metrics.table import metric
+from loudly.monitor.settings import MonitorSettings
 
 # Of what is expected of a model: beyond the one a margin lets much through, below the other next to nothing.
 MUCH, LITTLE = 0.25, 0.001
 # Of these a margin is in units of the label.
 IN_UNITS = ("mae", "mse", "rmse")
 JUDGED = ("canary", "ab", "blue-green")
+# What an unsaid tolerance of such a metric is: shares, which mean the same in every unit.
+GATE = Gate(margin=0.02, slice_margin=0.05, relative=True)
+MONITOR = MonitorSettings(tolerance=0.05, relative=True)
+MARGIN, SLICES = 0.05, 0.1
+
+
+def default_gate(name: str) -> Gate:
+    """The gate of an app that says none. name: of its metric.
+
+    >>> default_gate("roc_auc").margin, default_gate("mae").margin, default_gate("mae").relative
+    (0.01, 0.02, True)
+    """
+    return GATE if name in IN_UNITS else Gate()
+
+
+def default_monitor(name: str) -> MonitorSettings:
+    """The monitor's settings of an app that says none. name: of its metric."""
+    return MONITOR if name in IN_UNITS else MonitorSettings()
+
+
+def default_margins(stages: Iterable[RolloutSpec], name: str) -> tuple[RolloutSpec, ...]:
+    """The stages of a rollout that names no margin. name: of the app's metric."""
+    unsaid = JUDGED if name in IN_UNITS else ()
+    return tuple(replace(s, margin=MARGIN, slice_margin=SLICES, relative=True) if s.strategy in unsaid else s for s in stages)
 
 
 def unfit_tolerances(system: System, expected: float | None) -> tuple[tuple[str, str], ...]:
